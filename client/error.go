@@ -1,0 +1,95 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Reason classifies why a call failed. Its value is what the reason label of
+// mde_refresh_failures_total shows.
+type Reason string
+
+// The reasons, from the one an operator must act on to the one nobody foresaw.
+const (
+	// ReasonAuth: no token could be had, or a fresh one was not accepted.
+	ReasonAuth Reason = "auth"
+	// ReasonForbidden: the token is good, a role or a consent is missing.
+	ReasonForbidden Reason = "forbidden"
+	// ReasonThrottled: the service asked to wait longer than a refresh may.
+	ReasonThrottled Reason = "throttled"
+	// ReasonTimeout: a call did not end within the request timeout.
+	ReasonTimeout Reason = "timeout"
+	// ReasonNetwork: no connection, or a broken one.
+	ReasonNetwork Reason = "network"
+	// ReasonServer: the service answered with a 5xx.
+	ReasonServer Reason = "server"
+	// ReasonDecode: the answer is not what the API documents, or too large.
+	ReasonDecode Reason = "decode"
+	// ReasonPagination: the chain of pages repeats, never ends or leaves the host.
+	ReasonPagination Reason = "pagination"
+	// ReasonOther: everything else, such as an unexpected 4xx.
+	ReasonOther Reason = "other"
+)
+
+// Reasons lists every Reason.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonAuth, ReasonForbidden, ReasonThrottled, ReasonTimeout, ReasonNetwork,
+		ReasonServer, ReasonDecode, ReasonPagination, ReasonOther,
+	}
+}
+
+// Error is the failure of one call. It never holds a token or a secret.
+type Error struct {
+	API    API
+	Reason Reason
+	// Status is the HTTP status of the answer, 0 where there was none.
+	Status int
+	// Code is the service's own word for the failure, such as
+	// "ResourceNotFound" or, from the sign-in host, "invalid_client".
+	Code string
+	// Message tells an operator what happened and, where it is known, what to mend.
+	Message string
+	// RetryAfter is how long the service asked to wait, 0 where it did not.
+	RetryAfter time.Duration
+	// Err is the cause, where the failure has one below HTTP.
+	Err error
+}
+
+// Error names the API, the status, the service's code and message and the cause.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(string(e.API))
+	if e.Status != 0 {
+		fmt.Fprintf(&b, ": HTTP %d", e.Status)
+	}
+	for _, part := range []string{e.Code, e.Message} {
+		if part != "" {
+			b.WriteString(": ")
+			b.WriteString(part)
+		}
+	}
+	if e.Err != nil {
+		b.WriteString(": ")
+		b.WriteString(e.Err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// ReasonOf classifies any error of this package; an error from elsewhere is
+// ReasonOther, an expired context ReasonTimeout.
+func ReasonOf(err error) Reason {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Reason
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return ReasonTimeout
+	}
+	return ReasonOther
+}

@@ -1,0 +1,60 @@
+package client
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Options configure the Client of one tenant.
+type Options struct {
+	// LoginURL, GraphURL and APIURL are the origins of the sign-in host, of
+	// Microsoft Graph and of the Defender API. A token for one is never sent to
+	// another host, scheme or port. All three are required.
+	LoginURL, GraphURL, APIURL *url.URL
+	// GraphScope and APIScope name the audiences of the two tokens, as in
+	// "https://graph.microsoft.com/.default". Both are required.
+	GraphScope, APIScope string
+	// Credential is required.
+	Credential Credential
+	// Transport carries every call. Nil means a clone of http.DefaultTransport.
+	Transport http.RoundTripper
+	// RequestTimeout bounds one HTTP call, its body included. Zero means a minute.
+	RequestTimeout time.Duration
+	// Quota is what may be spent on each API. Zero fields mean 100 and 1500.
+	Quota Limits
+	// Ledger remembers the spent quota across restarts. Nil means that a new
+	// Client knows nothing of calls made before it.
+	Ledger Ledger
+	// Observer is told of every HTTP call. Nil means nobody is.
+	Observer Observer
+	// UserAgent is sent with every call. Empty means "mde_exporter".
+	UserAgent string
+}
+
+// Limits bound the calls to one API of one tenant: no span of 60 seconds holds
+// more than CallsPerMinute of them, no span of 3600 seconds more than
+// CallsPerHour. Where an API's documented limits are lower, those hold.
+type Limits struct {
+	CallsPerMinute, CallsPerHour int
+}
+
+// Ledger keeps the times of past calls where a restart does not lose them.
+// Its methods may be called concurrently.
+type Ledger interface {
+	// Spent returns when the calls of the last hour left, oldest first.
+	Spent(api API) []time.Time
+	// Spend notes a call before it leaves. An error fails the call: what cannot
+	// be noted is not spent.
+	Spend(api API, at time.Time) error
+}
+
+// Observer is told of HTTP calls and of waits, for metrics. Its methods may be
+// called concurrently and must not block.
+type Observer interface {
+	// Call tells of one finished HTTP call, retries being calls of their own.
+	// The code is the status or "error"; the duration includes the body.
+	Call(api API, code string, duration time.Duration)
+	// QuotaWait tells how long a call waited for quota or for Retry-After.
+	QuotaWait(api API, wait time.Duration)
+}
