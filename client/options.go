@@ -44,9 +44,9 @@ type Limits struct {
 type Ledger interface {
 	// Spent returns when the calls of the last hour left, oldest first.
 	Spent(api API) []time.Time
-	// Spend notes a call before it leaves. An error fails the call: what cannot
-	// be noted is not spent.
-	Spend(api API, at time.Time) error
+	// Spend notes a call before it leaves. It does not fail: an implementation
+	// that cannot write keeps what it can and says so itself.
+	Spend(api API, at time.Time)
 }
 
 // Observer is told of HTTP calls and of waits, for metrics. Its methods may be
