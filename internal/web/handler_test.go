@@ -1,0 +1,303 @@
+package web
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// testOptions serve a small world in which everything is well.
+func testOptions() Options {
+	registry := prometheus.NewRegistry()
+	machines := prometheus.NewGauge(prometheus.GaugeOpts{Name: "mde_machines", Help: "Machines."})
+	machines.Set(4213)
+	registry.MustRegister(machines)
+	return Options{
+		Gatherer:   registry,
+		Registry:   registry,
+		Ready:      func() bool { return true },
+		Status:     func() Status { return Status{} },
+		Config:     func() []byte { return []byte("tenants:\n- name: contoso\n") },
+		Dashboards: fstest.MapFS{"fleet.json": {Data: []byte(`{"title":"Fleet"}`)}, "embed.go": {Data: []byte("package x")}},
+		Alerts:     fstest.MapFS{"mde.yaml": {Data: []byte("groups: []\n")}, "deep/er.yaml": {Data: []byte("secret: 1\n")}},
+	}
+}
+
+func newTestHandler(t *testing.T, o Options) http.Handler {
+	t.Helper()
+	h, err := NewHandler(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// request sends one request to the handler and returns the answer with its body.
+func request(t *testing.T, h http.Handler, method, target string, header ...string) (*http.Response, string) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, target, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	recorder := httptest.NewRecorder()
+	h.ServeHTTP(recorder, r)
+	response := recorder.Result()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := response.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return response, string(body)
+}
+
+func TestEndpoints(t *testing.T) {
+	var (
+		notReady  = func(o *Options) { o.Ready = func() bool { return false } }
+		lifecycle = func(o *Options) { o.Reload = func() error { return nil } }
+		mistaken  = func(o *Options) {
+			o.Reload = func() error { return errors.New("mde.yml:3: unknown key \"tenant\"\nmde.yml:9: no name") }
+		}
+		profiles  = func(o *Options) { o.Pprof = true }
+		elsewhere = func(o *Options) { o.TelemetryPath = "/telemetry/mde" }
+		bare      = func(o *Options) { o.Dashboards, o.Alerts = nil, nil }
+	)
+	tests := []struct {
+		name    string
+		options func(*Options)
+		method  string
+		path    string
+		code    int
+		body    string // a part of it
+		allow   string
+	}{
+		{name: "the front page", path: "/", code: 200, body: "<!DOCTYPE html>"},
+		{name: "the front page to HEAD", method: "HEAD", path: "/", code: 200},
+		{name: "the metrics", path: "/metrics", code: 200, body: "mde_machines 4213"},
+		{name: "the metrics at another path", options: elsewhere, path: "/telemetry/mde", code: 200, body: "mde_machines 4213"},
+		{name: "no metrics at the usual path when they are at another", options: elsewhere, path: "/metrics", code: 404},
+		{name: "the metrics take no POST", method: "POST", path: "/metrics", code: 405, allow: "GET, HEAD"},
+		{name: "health", path: "/-/healthy", code: 200, body: "healthy"},
+		{name: "health does not wait for readiness", options: notReady, path: "/-/healthy", code: 200},
+		{name: "readiness", path: "/-/ready", code: 200, body: "is ready"},
+		{name: "unreadiness", options: notReady, path: "/-/ready", code: 503, body: "waiting"},
+		{name: "a reload where the lifecycle endpoints are off", method: "POST", path: "/-/reload", code: 403, body: "--web.enable-lifecycle"},
+		{name: "a reload by POST", options: lifecycle, method: "POST", path: "/-/reload", code: 200},
+		{name: "a reload by PUT", options: lifecycle, method: "PUT", path: "/-/reload", code: 200},
+		{name: "no reload by GET", options: lifecycle, path: "/-/reload", code: 405, allow: "POST, PUT"},
+		{name: "a reload of a mistaken file names every mistake", options: mistaken, method: "POST", path: "/-/reload", code: 500, body: "mde.yml:3: unknown key \"tenant\"\nmde.yml:9: no name"},
+		{name: "the configuration", path: "/config", code: 200, body: "- name: contoso"},
+		{name: "the configuration takes no PUT", method: "PUT", path: "/config", code: 405, allow: "GET, HEAD"},
+		{name: "a dashboard", path: "/dashboards/fleet.json", code: 200, body: `{"title":"Fleet"}`},
+		{name: "no dashboard of that name", path: "/dashboards/other.json", code: 404},
+		{name: "no other file beside the dashboards", path: "/dashboards/embed.go", code: 404},
+		{name: "no list of dashboards", path: "/dashboards/", code: 404},
+		{name: "no way up from the dashboards", path: "/dashboards/..%2Ffleet.json", code: 404},
+		{name: "rules", path: "/alerts/mde.yaml", code: 200, body: "groups: []"},
+		{name: "no file below the rules", path: "/alerts/deep%2Fer.yaml", code: 404},
+		{name: "no dashboard where none is bundled", options: bare, path: "/dashboards/fleet.json", code: 404},
+		{name: "no profile without its flag", path: "/debug/pprof/", code: 404},
+		{name: "no named profile without its flag", path: "/debug/pprof/heap", code: 404},
+		{name: "profiles with their flag", options: profiles, path: "/debug/pprof/", code: 200, body: "goroutine"},
+		{name: "a named profile with its flag", options: profiles, path: "/debug/pprof/goroutine?debug=1", code: 200, body: "goroutine profile"},
+		{name: "the command line with the profiles' flag", options: profiles, path: "/debug/pprof/cmdline", code: 200},
+		{name: "nothing at an unknown path", path: "/metrics/", code: 404},
+		{name: "nothing at a tenant that is not there", path: "/?tenant=nobody", code: 404},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			o := testOptions()
+			if test.options != nil {
+				test.options(&o)
+			}
+			method := test.method
+			if method == "" {
+				method = http.MethodGet
+			}
+			response, body := request(t, newTestHandler(t, o), method, test.path)
+			if response.StatusCode != test.code {
+				t.Errorf("answered %d, want %d: %s", response.StatusCode, test.code, body)
+			}
+			if !strings.Contains(body, test.body) {
+				t.Errorf("the body lacks %q:\n%s", test.body, body)
+			}
+			if allow := response.Header.Get("Allow"); allow != test.allow {
+				t.Errorf("Allow: %q, want %q", allow, test.allow)
+			}
+			for _, header := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy"} {
+				if response.Header.Get(header) == "" {
+					t.Errorf("the answer has no %s", header)
+				}
+			}
+		})
+	}
+}
+
+func TestTelemetryPathsThatCannotBeServed(t *testing.T) {
+	tests := []struct{ name, path, mistake string }{
+		{"relative", "metrics", "does not begin with a slash"},
+		{"the front page", "/", "taken by the front page"},
+		{"an endpoint", "/config", "taken by the exporter's own /config"},
+		{"an endpoint of the lifecycle", "/-/ready", "taken by the exporter's own /-"},
+		{"below the dashboards", "/dashboards/metrics", "taken by the exporter's own /dashboards"},
+		{"the rules", "/alerts", "taken by the exporter's own /alerts"},
+		{"the profiles", "/debug/pprof/heap", "taken by the exporter's own /debug/pprof"},
+		{"a trailing slash", "/metrics/", `not in its shortest form, which is "/metrics"`},
+		{"dots", "/a/../metrics", `not in its shortest form, which is "/metrics"`},
+		{"a wildcard of the mux", "/{name}", "characters"},
+		{"a query", "/metrics?a=b", "characters"},
+		{"a space", "/my metrics", "characters"},
+		{"a control character", "/metrics\x00", "characters"},
+		{"beyond ASCII", "/métriques", "characters"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			o := testOptions()
+			o.TelemetryPath = test.path
+			_, err := NewHandler(o)
+			if err == nil || !strings.Contains(err.Error(), test.mistake) {
+				t.Errorf("got %v, want an error with %q", err, test.mistake)
+			}
+		})
+	}
+	for _, path := range []string{"/metrics", "/configuration", "/alerts-metrics", "/-metrics", "/debug/metrics", "/a/b.c_d~e"} {
+		t.Run("served: "+path, func(t *testing.T) {
+			o := testOptions()
+			o.TelemetryPath = path
+			response, _ := request(t, newTestHandler(t, o), http.MethodGet, path)
+			if response.StatusCode != http.StatusOK {
+				t.Errorf("answered %d", response.StatusCode)
+			}
+		})
+	}
+}
+
+func TestUnreadinessNamesWhatItWaitsFor(t *testing.T) {
+	finished := Collector{Name: "security_states", Enabled: true, LastRefresh: time.Now()}
+	waiting := Collector{Name: "watched_domains", Enabled: true}
+	off := Collector{Name: "other", Enabled: false}
+	o := testOptions()
+	o.Ready = func() bool { return false }
+	o.Status = func() (s Status) {
+		for i := range 30 {
+			s.Tenants = append(s.Tenants, Tenant{
+				Name:       fmt.Sprintf("tenant-%02d", i),
+				Collectors: []Collector{finished, waiting, off},
+			})
+		}
+		return s
+	}
+	_, body := request(t, newTestHandler(t, o), http.MethodGet, "/-/ready")
+	for _, want := range []string{"\ntenant-00/watched_domains\n", "\ntenant-19/watched_domains\n", "\nand 10 more\n"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("lacks %q:\n%s", want, body)
+		}
+	}
+	for _, other := range []string{"security_states", "other", "tenant-20"} {
+		if strings.Contains(body, other) {
+			t.Errorf("names %q:\n%s", other, body)
+		}
+	}
+}
+
+func TestAPageOfAnotherSiteCannotReload(t *testing.T) {
+	o := testOptions()
+	reloads := 0
+	o.Reload = func() error { reloads++; return nil }
+	response, _ := request(t, newTestHandler(t, o), http.MethodPost, "http://exporter.example:10058/-/reload",
+		"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example")
+	if response.StatusCode != http.StatusForbidden || reloads != 0 {
+		t.Errorf("answered %d after %d reloads, want 403 after none", response.StatusCode, reloads)
+	}
+}
+
+func TestMetricsSpeakOpenMetricsAndGzip(t *testing.T) {
+	h := newTestHandler(t, testOptions())
+
+	response, body := request(t, h, http.MethodGet, "/metrics", "Accept", "application/openmetrics-text; version=1.0.0")
+	if got := response.Header.Get("Content-Type"); !strings.HasPrefix(got, "application/openmetrics-text") {
+		t.Errorf("Content-Type: %s", got)
+	}
+	if !strings.HasSuffix(body, "# EOF\n") {
+		t.Errorf("the exposition does not end as OpenMetrics does:\n%s", body)
+	}
+
+	response, body = request(t, h, http.MethodGet, "/metrics", "Accept-Encoding", "gzip")
+	if got := response.Header.Get("Content-Encoding"); got != "gzip" {
+		t.Fatalf("Content-Encoding: %s", got)
+	}
+	unpacker, err := gzip.NewReader(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unpacked, err := io.ReadAll(unpacker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(unpacked), "mde_machines 4213") {
+		t.Errorf("unpacked:\n%s", unpacked)
+	}
+}
+
+func TestOneBadSeriesCostsNoOther(t *testing.T) {
+	o := testOptions()
+	o.Gatherer = prometheus.Gatherers{o.Gatherer, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		return nil, errors.New("a series that cannot be")
+	})}
+	var log strings.Builder
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	h := newTestHandler(t, o)
+
+	response, body := request(t, h, http.MethodGet, "/metrics")
+	if response.StatusCode != http.StatusOK || !strings.Contains(body, "mde_machines 4213") {
+		t.Errorf("answered %d:\n%s", response.StatusCode, body)
+	}
+	if !strings.Contains(log.String(), "a series that cannot be") {
+		t.Errorf("logged %q", log.String())
+	}
+	// Each scrape counts its own error after gathering: the next one shows it.
+	_, body = request(t, h, http.MethodGet, "/metrics")
+	if want := `promhttp_metric_handler_errors_total{cause="gathering"} 1`; !strings.Contains(body, want) {
+		t.Errorf("lacks %s:\n%s", want, body)
+	}
+}
+
+func TestBundledFilesHaveTheirContentType(t *testing.T) {
+	h := newTestHandler(t, testOptions())
+	for path, want := range map[string]string{
+		"/dashboards/fleet.json": "application/json",
+		"/alerts/mde.yaml":       "text/plain; charset=utf-8",
+		"/config":                "text/plain; charset=utf-8",
+	} {
+		response, _ := request(t, h, http.MethodGet, path)
+		if got := response.Header.Get("Content-Type"); got != want {
+			t.Errorf("%s: Content-Type: %s, want %s", path, got, want)
+		}
+	}
+}
+
+func TestFilesThatCannotBeListedAreTold(t *testing.T) {
+	o := testOptions()
+	o.Alerts = lockedFS{}
+	if _, err := NewHandler(o); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("got %v, want %v", err, fs.ErrPermission)
+	}
+}
+
+// lockedFS lets nobody in.
+type lockedFS struct{}
+
+func (lockedFS) Open(string) (fs.File, error) { return nil, fs.ErrPermission }

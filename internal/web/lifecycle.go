@@ -1,0 +1,75 @@
+package web
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// plainText is the content type of what is for people: a browser displays it.
+const plainText = "text/plain; charset=utf-8"
+
+func healthy(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, "mde_exporter is healthy.")
+}
+
+// unfinishedNamed is how many collectors /-/ready names at most.
+const unfinishedNamed = 20
+
+// ready answers 503 with the collectors it waits for until each of them has
+// finished a refresh.
+func ready(o Options) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if o.Ready() {
+			answer(w, http.StatusOK, "mde_exporter is ready.")
+			return
+		}
+		status := o.Status()
+		waiting := status.unfinished()
+		var b strings.Builder
+		b.WriteString("mde_exporter is not ready: waiting for the first refresh of every collector.")
+		for i, name := range waiting {
+			if i == unfinishedNamed {
+				fmt.Fprintf(&b, "\nand %d more", len(waiting)-i)
+				break
+			}
+			b.WriteString("\n" + name)
+		}
+		answer(w, http.StatusServiceUnavailable, b.String())
+	}
+}
+
+// reload loads the configuration again. A mistake in it is the answer, for
+// whoever asked is the one to mend it. Pages of other sites may not ask.
+func reload(load func() error) http.HandlerFunc {
+	if load == nil {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, http.StatusForbidden, "Lifecycle API is not enabled: start with --web.enable-lifecycle.")
+		}
+	}
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := load(); err != nil {
+			answer(w, http.StatusInternalServerError, "The configuration in force stays: "+err.Error())
+			return
+		}
+		answer(w, http.StatusOK, "The configuration was loaded.")
+	})).ServeHTTP
+}
+
+// config shows the configuration in force.
+func config(yaml func() []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", plainText)
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(yaml()) // A client that left needs no answer.
+	}
+}
+
+// answer sends a line or a few of plain text.
+func answer(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", plainText)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = io.WriteString(w, strings.TrimSuffix(text, "\n")+"\n") // A client that left needs no answer.
+}

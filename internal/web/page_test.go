@@ -1,0 +1,383 @@
+package web
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/html"
+)
+
+// wellTenant is a tenant as it stands on a good day.
+func wellTenant(name string, now time.Time) Tenant {
+	return Tenant{
+		Name: name,
+		Collectors: []Collector{
+			{
+				Name: "security_states", Enabled: true, Source: "machines",
+				Summary:     "4,213 machines, 97 require attention",
+				LastRefresh: now.Add(-7 * time.Minute), LastSuccess: now.Add(-7 * time.Minute),
+				Duration: 4100 * time.Millisecond, NextRefresh: now.Add(8 * time.Minute), MaxAge: 45 * time.Minute,
+			},
+			{
+				Name: "watched_domains", Enabled: true,
+				LastRefresh: now.Add(-20 * time.Second), LastSuccess: now.Add(-20 * time.Second),
+				Duration: 700 * time.Millisecond, NextRefresh: now.Add(59 * time.Minute), MaxAge: 3 * time.Hour,
+			},
+		},
+		Domains: []Domain{
+			{Name: "quiet.example", LastSuccess: now.Add(-20 * time.Second)},
+			{Name: "evil.example", Machines: 12, LastSuccess: now.Add(-20 * time.Second)},
+			{Name: "worse.example", Machines: 500, Truncated: true, LastSuccess: now.Add(-20 * time.Second)},
+			{Name: "broken.example", Error: "domain_machines: HTTP 500", LastSuccess: now.Add(-2 * time.Hour)},
+			{Name: "new.example"},
+		},
+	}
+}
+
+func tenants(n int, now time.Time) (all []Tenant) {
+	for i := range n {
+		all = append(all, wellTenant(fmt.Sprintf("tenant-%03d", i), now))
+	}
+	return all
+}
+
+// showPage returns a page of the status as HTML.
+func showPage(t *testing.T, s Status, target string) string {
+	t.Helper()
+	o := testOptions()
+	o.Status = func() Status { return s }
+	response, body := request(t, newTestHandler(t, o), http.MethodGet, target)
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("%s answered %d: %s", target, response.StatusCode, body)
+	}
+	return body
+}
+
+// pageText returns what a reader of a page sees, in one line.
+func pageText(t *testing.T, page string) string {
+	t.Helper()
+	var text []string
+	for node := range parse(t, page).Descendants() {
+		if node.Type == html.TextNode && node.Parent.Data != "style" && node.Parent.Data != "title" {
+			text = append(text, node.Data)
+		}
+	}
+	return strings.Join(strings.Fields(strings.Join(text, " ")), " ")
+}
+
+func parse(t *testing.T, page string) *html.Node {
+	t.Helper()
+	root, err := html.Parse(strings.NewReader(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// hrefs returns the targets of all links of a page.
+func hrefs(t *testing.T, page string) (targets []string) {
+	t.Helper()
+	for node := range parse(t, page).Descendants() {
+		for _, attribute := range node.Attr {
+			if attribute.Key == "href" {
+				targets = append(targets, attribute.Val)
+			}
+		}
+	}
+	return targets
+}
+
+func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
+	forbidden := "machines: HTTP 403: Forbidden: role Machine.Read.All is missing"
+	tests := []struct {
+		name   string
+		change func(s *Status, now time.Time)
+		want   []string
+	}{
+		{
+			name:   "a good day",
+			change: func(*Status, time.Time) {},
+			want: []string{
+				"for Prometheus · 1.2.3", "1 tenant", "2 of 2 collectors well", "2 of 5 watched domains contacted", "1 by 500 machines or more",
+				"security_states well 4,213 machines, 97 require attention Values from 7m 0s ago Last refresh 7m 0s ago , took 4s Next refresh in 8m 0s Source machines",
+				"watched_domains well Values from 20s ago Last refresh 20s ago , took under a second",
+				"worse.example 500 or more 20s ago evil.example 12 20s ago broken.example domain_machines: HTTP 500 0 2h 0m ago new.example – never quiet.example 0 20s ago",
+				"Configuration mde.yml in force since 1d 1h ago", "fleet.json", "mde.yaml", "As of 2000-01-01 00:00:00 UTC",
+			},
+		},
+		{
+			name: "a failure that leaves the last values",
+			change: func(s *Status, _ time.Time) {
+				s.Tenants[0].Collectors[0].Error = forbidden
+			},
+			want: []string{"1 tenant 1 in trouble", "1 of 2 collectors well 1 failing", "security_states failing 4,213 machines, 97 require attention " + forbidden},
+		},
+		{
+			name: "values that were withdrawn",
+			change: func(s *Status, now time.Time) {
+				s.Tenants[0].Collectors[0].Error = forbidden
+				s.Tenants[0].Collectors[0].LastSuccess = now.Add(-46 * time.Minute)
+			},
+			want: []string{"security_states no values", "Values from 46m 0s ago"},
+		},
+		{
+			name: "a start that fails",
+			change: func(s *Status, _ time.Time) {
+				s.Tenants[0].Collectors[0].Error = forbidden
+				s.Tenants[0].Collectors[0].LastSuccess = time.Time{}
+			},
+			want: []string{"security_states no values", "Values from never"},
+		},
+		{
+			name: "the first refresh",
+			change: func(s *Status, _ time.Time) {
+				s.Tenants[0].Collectors[0] = Collector{Name: "security_states", Enabled: true}
+			},
+			want: []string{"1 of 2 collectors well 1 at their first refresh", "security_states waiting Values from never Last refresh the first is under way"},
+		},
+		{
+			name: "values kept from before a restart, while the first refresh runs",
+			change: func(s *Status, now time.Time) {
+				s.Tenants[0].Collectors[0] = Collector{Name: "security_states", Enabled: true, LastSuccess: now.Add(-time.Hour)}
+			},
+			want: []string{"security_states waiting Values from 1h 0m ago Last refresh the first is under way"},
+		},
+		{
+			name: "a collector that is off",
+			change: func(s *Status, _ time.Time) {
+				s.Tenants[0].Collectors[1] = Collector{Name: "watched_domains"}
+				s.Tenants[0].Domains = nil
+			},
+			want: []string{"1 of 1 collectors well", "0 of 0 watched domains contacted", "watched_domains off Grafana dashboards"},
+		},
+		{
+			name: "a missing role",
+			change: func(s *Status, _ time.Time) {
+				s.Tenants[0].Collectors[1].Notes = []string{"Prevalence is left out: role URL.Read.All is missing."}
+			},
+			want: []string{"Prevalence is left out: role URL.Read.All is missing."},
+		},
+		{
+			name: "a refused reload",
+			change: func(s *Status, _ time.Time) {
+				s.Config.Error = "mde.yml:3: unknown key \"tenant\""
+			},
+			want: []string{"Reload refused mde.yml", "The last reload was refused mde.yml:3: unknown key \"tenant\""},
+		},
+		{
+			name: "no tenant at all, as a shard may have",
+			change: func(s *Status, _ time.Time) {
+				s.Tenants = nil
+			},
+			want: []string{"0 tenants", "0 of 0 collectors well"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				now := time.Now()
+				s := Status{
+					Version: "1.2.3",
+					Config:  ConfigStatus{Source: "mde.yml", LoadedAt: now.Add(-25*time.Hour - time.Minute)},
+					Tenants: tenants(1, now),
+				}
+				test.change(&s, now)
+				text := pageText(t, showPage(t, s, "/"))
+				for _, want := range test.want {
+					if !strings.Contains(text, want) {
+						t.Errorf("the page lacks %q:\n%s", want, text)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestHundredsOfTenantsAreATableWithTroubleFirst(t *testing.T) {
+	now := time.Now()
+	s := Status{Tenants: tenants(300, now)}
+	s.Tenants[123].Collectors[0].Error = "token: HTTP 401: invalid_client"
+	s.Tenants[222].Collectors[0].Error = "token: HTTP 401: invalid_client"
+	s.Tenants[222].Collectors[0].LastSuccess = time.Time{}
+	page := showPage(t, s, "/")
+	text := pageText(t, page)
+	if !strings.Contains(text, "300 tenants 2 in trouble 598 of 600 collectors well 2 failing") {
+		t.Errorf("the totals are not these:\n%.400s", text)
+	}
+	links := hrefs(t, page)
+	var order []string
+	for _, link := range links {
+		if name, ok := strings.CutPrefix(link, "?tenant="); ok {
+			order = append(order, name)
+		}
+	}
+	if len(order) != 300 || order[0] != "tenant-222" || order[1] != "tenant-123" || order[2] != "tenant-000" || order[299] != "tenant-299" {
+		t.Errorf("%d tenants, in the order %.5q", len(order), order)
+	}
+	if len(page) > 512<<10 {
+		t.Errorf("the page has %d bytes", len(page))
+	}
+}
+
+func TestALongListOfDomainsHasPages(t *testing.T) {
+	tenant := wellTenant("contoso", time.Now())
+	tenant.Domains = nil
+	for i := range 450 {
+		tenant.Domains = append(tenant.Domains, Domain{Name: fmt.Sprintf("d%03d.example", i), LastSuccess: time.Now()})
+	}
+	tenant.Domains[449].Machines = 3
+	s := Status{Tenants: []Tenant{tenant}}
+
+	front := pageText(t, showPage(t, s, "/"))
+	if !strings.Contains(front, "d449.example 3") || !strings.Contains(front, "All 450 domains of contoso") || strings.Contains(front, "d014.example") {
+		t.Errorf("the front page does not show the fifteen of most interest:\n%s", front)
+	}
+
+	seen := map[string]int{}
+	target, pages := "?tenant=contoso", 0
+	for target != "" {
+		pages++
+		page := showPage(t, s, "/"+target)
+		for _, name := range regexp.MustCompile(`d\d{3}\.example`).FindAllString(pageText(t, page), -1) {
+			seen[name]++
+		}
+		target = ""
+		for node := range parse(t, page).Descendants() {
+			attributes := map[string]string{}
+			for _, a := range node.Attr {
+				attributes[a.Key] = a.Val
+			}
+			if attributes["rel"] == "next" {
+				target = attributes["href"]
+			}
+		}
+	}
+	if pages != 3 || len(seen) != 450 {
+		t.Errorf("%d pages with %d domains, want 3 with 450", pages, len(seen))
+	}
+	for name, times := range seen {
+		if times != 1 {
+			t.Errorf("%s is shown %d times", name, times)
+		}
+	}
+
+	o := testOptions()
+	o.Status = func() Status { return s }
+	h := newTestHandler(t, o)
+	for _, number := range []string{"0", "4", "-1", "x", "99999999999999999999"} {
+		if response, _ := request(t, h, http.MethodGet, "/?tenant=contoso&page="+number); response.StatusCode != http.StatusNotFound {
+			t.Errorf("page %s answered %d, want 404", number, response.StatusCode)
+		}
+	}
+}
+
+func TestWhatOthersWroteIsTextAndNothingElse(t *testing.T) {
+	nasty := `"><script>alert(1)</script><img src=x onerror='alert(2)'>&` + "\x00\xff\u202e"
+	tenant := wellTenant(nasty, time.Now())
+	for i := range tenant.Collectors {
+		c := &tenant.Collectors[i]
+		c.Name, c.Source, c.Summary, c.Error, c.Notes = nasty, nasty, nasty, nasty, []string{nasty}
+	}
+	for i := range tenant.Domains {
+		tenant.Domains[i].Name, tenant.Domains[i].Error = nasty, nasty
+	}
+	for _, n := range []int{1, wholeTenants + 1} {
+		s := Status{Version: nasty, Config: ConfigStatus{Source: nasty, Error: nasty}}
+		for range n {
+			s.Tenants = append(s.Tenants, tenant)
+		}
+		page := showPage(t, s, "/")
+		for node := range parse(t, page).Descendants() {
+			if node.Data == "script" || node.Data == "img" {
+				t.Errorf("with %d tenants the page has a <%s>", n, node.Data)
+			}
+			for _, a := range node.Attr {
+				if strings.HasPrefix(a.Key, "on") || a.Key == "style" {
+					t.Errorf("with %d tenants the page has an attribute %s=%q", n, a.Key, a.Val)
+				}
+			}
+		}
+		// The link of an oddly named tenant leads to its page all the same.
+		for _, target := range hrefs(t, page) {
+			if strings.HasPrefix(target, "?tenant=") {
+				showPage(t, s, "/"+target)
+			}
+		}
+	}
+}
+
+func TestEveryLinkOfThePageLeadsSomewhere(t *testing.T) {
+	o := testOptions()
+	o.TelemetryPath = "/telemetry/mde"
+	o.Pprof = true
+	s := Status{Tenants: tenants(2, time.Now())}
+	o.Status = func() Status { return s }
+	h := newTestHandler(t, o)
+	_, page := request(t, h, http.MethodGet, "/")
+	links := hrefs(t, page)
+	for _, want := range []string{"telemetry/mde", "config", "-/ready", "debug/pprof/", "dashboards/fleet.json", "alerts/mde.yaml", "?tenant=tenant-001"} {
+		found := false
+		for _, link := range links {
+			found = found || link == want
+		}
+		if !found {
+			t.Errorf("no link to %s among %q", want, links)
+		}
+	}
+	for _, link := range links {
+		if strings.HasPrefix(link, "https://") {
+			continue
+		}
+		// A link that begins with a slash would lose the prefix of a proxy.
+		if strings.HasPrefix(link, "/") {
+			t.Errorf("%s is not relative", link)
+		}
+		if response, _ := request(t, h, http.MethodGet, "/"+link); response.StatusCode != http.StatusOK {
+			t.Errorf("%s answered %d", link, response.StatusCode)
+		}
+	}
+}
+
+// The policy names the page's style by its hash: a byte of difference, and
+// browsers show the page bare.
+func TestThePolicyAllowsThePagesOwnStyle(t *testing.T) {
+	response, page := request(t, newTestHandler(t, testOptions()), http.MethodGet, "/")
+	for node := range parse(t, page).Descendants() {
+		if node.Data != "style" || node.FirstChild == nil {
+			continue
+		}
+		sum := sha256.Sum256([]byte(node.FirstChild.Data))
+		want := "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+		if policy := response.Header.Get("Content-Security-Policy"); !strings.Contains(policy, want) {
+			t.Errorf("the policy %q lacks %q", policy, want)
+		}
+		return
+	}
+	t.Error("the page has no style")
+}
+
+func TestNumbersAndSpansAreWrittenForPeople(t *testing.T) {
+	for n, want := range map[int]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
+		if got := count(n); got != want {
+			t.Errorf("count(%d) is %q, want %q", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		0:                                     "under a second",
+		59*time.Second + 900*time.Millisecond: "59s",
+		time.Minute:                           "1m 0s",
+		59*time.Minute + 59*time.Second:       "59m 59s",
+		26 * time.Hour:                        "1d 2h",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span(%s) is %q, want %q", d, got, want)
+		}
+	}
+}

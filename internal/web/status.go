@@ -1,0 +1,153 @@
+package web
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Status is what the front page shows: plain data, taken at one moment.
+type Status struct {
+	// Version is the program's version, in the words of --version.
+	Version string
+	Config  ConfigStatus
+	Tenants []Tenant
+}
+
+// ConfigStatus tells of the configuration in force.
+type ConfigStatus struct {
+	// Source says where it came from: a file's path, the environment, the demo.
+	Source string
+	// LoadedAt is when it came into force.
+	LoadedAt time.Time
+	// Error is why the latest reload was refused. Empty where there was none
+	// or it succeeded.
+	Error string
+}
+
+// Tenant is one tenant's collectors and watched domains.
+type Tenant struct {
+	Name       string
+	Collectors []Collector
+	Domains    []Domain
+}
+
+// Collector is one collector of one tenant.
+type Collector struct {
+	Name    string
+	Enabled bool
+	// Source is where the values come from, where there is a choice.
+	Source string
+	// Summary puts the values in force into a few words, such as
+	// "4,213 machines, 97 require attention". It may be empty.
+	Summary string
+	// LastRefresh is the end of the last refresh, well or badly. Zero while the
+	// first one runs: the exporter is not ready.
+	LastRefresh time.Time
+	// LastSuccess is when the values in force were read. Zero means never.
+	LastSuccess time.Time
+	// MaxAge is the age past which values are withdrawn. Zero means none.
+	MaxAge time.Duration
+	// Duration is how long the last refresh took.
+	Duration time.Duration
+	// NextRefresh is when the next refresh begins. Zero means not known.
+	NextRefresh time.Time
+	// Error is why the last refresh failed, empty where it succeeded.
+	Error string
+	// Notes are standing remarks that an operator should read, such as a
+	// missing role.
+	Notes []string
+}
+
+// Domain is one watched domain of one tenant.
+type Domain struct {
+	Name string
+	// Machines is how many machines communicated with the domain; a lower bound
+	// where Truncated is set.
+	Machines  int
+	Truncated bool
+	// LastSuccess is when Machines was last confirmed. Zero means never.
+	LastSuccess time.Time
+	// Error is why the last look-up failed, empty where it succeeded.
+	Error string
+}
+
+// state is how a collector or a tenant stands, from the best to the worst.
+type state int
+
+const (
+	stateOff     state = iota // switched off by configuration
+	stateWell                 // the last refresh succeeded
+	stateWaiting              // no refresh has ended yet
+	stateFailing              // the last refresh failed, older values stand
+	stateEmpty                // failing, and there are no values, or none young enough
+)
+
+// String returns the word for the page, which is also the state's CSS class.
+func (s state) String() string {
+	return [...]string{"off", "well", "waiting", "failing", "no-values"}[s]
+}
+
+// bad tells whether somebody should look.
+func (s state) bad() bool { return s >= stateFailing }
+
+// stateAt tells how the collector stands at a time.
+func (c *Collector) stateAt(now time.Time) state {
+	aged := c.MaxAge > 0 && now.Sub(c.LastSuccess) > c.MaxAge
+	switch {
+	case !c.Enabled:
+		return stateOff
+	case aged && !c.LastSuccess.IsZero():
+		return stateEmpty
+	case c.LastRefresh.IsZero():
+		return stateWaiting
+	case c.Error != "" && c.LastSuccess.IsZero():
+		return stateEmpty
+	case c.Error != "":
+		return stateFailing
+	default:
+		return stateWell
+	}
+}
+
+// stateAt is the state of the tenant's worst collector.
+func (t *Tenant) stateAt(now time.Time) state {
+	worst := stateOff
+	for i := range t.Collectors {
+		worst = max(worst, t.Collectors[i].stateAt(now))
+	}
+	return worst
+}
+
+// unfinished names the collectors that have not finished a refresh, each as
+// tenant/collector.
+func (s *Status) unfinished() []string {
+	var names []string
+	for _, t := range s.Tenants {
+		for _, c := range t.Collectors {
+			if c.Enabled && c.LastRefresh.IsZero() {
+				names = append(names, t.Name+"/"+c.Name)
+			}
+		}
+	}
+	return names
+}
+
+// byInterest orders domains as a reader wants them: the contacted ones first,
+// most machines first, then those that could not be looked up, then by name.
+func byInterest(domains []Domain) []Domain {
+	failed := func(d Domain) int {
+		if d.Error != "" {
+			return 0
+		}
+		return 1
+	}
+	return slices.SortedFunc(slices.Values(domains), func(a, b Domain) int {
+		return cmp.Or(
+			cmp.Compare(b.Machines, a.Machines),
+			cmp.Compare(failed(a), failed(b)),
+			strings.Compare(a.Name, b.Name),
+		)
+	})
+}
