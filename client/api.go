@@ -18,3 +18,16 @@ const (
 	DomainMachines        API = "domain_machines"
 	DomainStats           API = "domain_stats"
 )
+
+// Role is the application permission an app registration needs for the API, or
+// empty where none is documented.
+func (a API) Role() string {
+	switch a {
+	case Machines, DeviceAVInfo, DomainMachines:
+		return "Machine.Read.All"
+	case DomainStats:
+		return "URL.Read.All"
+	default:
+		return ""
+	}
+}

@@ -57,6 +57,9 @@ type Error struct {
 	RetryAfter time.Duration
 	// Err is the cause, where the failure has one below HTTP.
 	Err error
+
+	// held is how long the gate of the API stays closed because of this failure.
+	held time.Duration
 }
 
 // Error names the API, the status, the service's code and message and the cause.
@@ -92,4 +95,13 @@ func ReasonOf(err error) Reason {
 		return ReasonTimeout
 	}
 	return ReasonOther
+}
+
+// interrupted tells that the caller's context ended, and amid what.
+func interrupted(ctx context.Context, api API, amid string) *Error {
+	e := &Error{API: api, Reason: ReasonOther, Message: "interrupted " + amid, Err: ctx.Err()}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		e.Reason = ReasonTimeout
+	}
+	return e
 }

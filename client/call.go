@@ -1,0 +1,284 @@
+package client
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"golang.org/x/oauth2"
+)
+
+// A service is a host and the audience whose tokens it takes. No token of it is
+// ever sent anywhere else.
+type service struct {
+	url    *url.URL
+	tokens *tokens
+	// refused is when the service last refused a token that had just been got, in
+	// Unix nanoseconds.
+	refused atomic.Int64
+}
+
+// freshTokenPause is how long after the refusal of a fresh token no other is
+// asked for: a service that refuses them all must not cost a token request for
+// every call.
+const freshTokenPause = 5 * time.Minute
+
+// An answer is the body of a successful call, which is read while it arrives. It
+// must be closed.
+type answer struct {
+	body     io.Reader
+	header   http.Header
+	timeout  time.Duration
+	caller   context.Context
+	err      error // Why the body could not be read to its end.
+	finished func(error)
+}
+
+// get makes one call and tries it again where that helps. The answer has status
+// 200 and an unread body.
+func (c *Client) get(ctx context.Context, api API, svc *service, u *url.URL) (*answer, error) {
+	var a *answer
+	renewed := false
+	err := retry(ctx, func(ctx context.Context) error {
+		var err error
+		a, err = c.attempt(ctx, api, svc, u)
+		if isStatus(err, http.StatusUnauthorized) && !renewed && time.Since(time.Unix(0, svc.refused.Load())) > freshTokenPause {
+			renewed = true
+			a, err = c.attempt(ctx, api, svc, u)
+			if isStatus(err, http.StatusUnauthorized) {
+				svc.refused.Store(time.Now().UnixNano())
+			}
+		}
+		return err
+	})
+	return a, err
+}
+
+// attempt makes one call: it waits for quota, then gets the token, then sends
+// the request.
+func (c *Client) attempt(ctx context.Context, api API, svc *service, u *url.URL) (*answer, error) {
+	if !sameOrigin(u, svc.url) {
+		return nil, &Error{API: api, Reason: ReasonPagination, Message: "a token is not sent to " + origin(u)}
+	}
+	slot, err := c.gates[api].take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	token, err := svc.tokens.token(ctx)
+	if err != nil {
+		slot.end(false)
+		return nil, finalError{err} // What can be tried again was, by the tokens.
+	}
+	a, err := c.send(ctx, api, u, token, slot)
+	if isStatus(err, http.StatusUnauthorized) {
+		svc.tokens.reject(token)
+	}
+	return a, err
+}
+
+// send sends the request and looks at the answer's status.
+func (c *Client) send(caller context.Context, api API, u *url.URL, token *oauth2.Token, slot *slot) (*answer, error) {
+	ctx, cancel := context.WithTimeout(caller, c.timeout)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, slot.trace(ctx)), http.MethodGet, u.String(), nil)
+	if err != nil {
+		cancel()
+		slot.end(false)
+		return nil, &Error{API: api, Reason: ReasonOther, Err: err}
+	}
+	token.SetAuthHeader(req)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept-Encoding", "gzip")
+	req.Header.Set("User-Agent", c.userAgent)
+
+	start := time.Now()
+	resp, err := c.http.Do(req)
+	slot.end(err == nil)
+	if err != nil {
+		err = transportError(caller, api, c.timeout, err)
+		cancel()
+		c.observer.Call(api, "error", time.Since(start))
+		return nil, err
+	}
+	finished := func(broken error) {
+		_ = resp.Body.Close()
+		cancel()
+		code := strconv.Itoa(resp.StatusCode)
+		if broken != nil {
+			code = "error"
+		}
+		c.observer.Call(api, code, time.Since(start))
+	}
+	if resp.StatusCode == http.StatusOK {
+		c.gates[api].accepted()
+		return &answer{body: resp.Body, header: resp.Header, timeout: c.timeout, caller: caller, finished: finished}, nil
+	}
+	err = c.statusError(api, resp)
+	finished(nil)
+	return nil, err
+}
+
+// Read reads the body as it was sent, and remembers why it broke.
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.body.Read(p)
+	if err != nil && err != io.EOF {
+		a.err = err
+	}
+	return n, err
+}
+
+// close ends the call, once: its connection can be used again if the body was
+// read to its end.
+func (a *answer) close() {
+	if a.finished != nil {
+		a.finished(a.err)
+		a.finished = nil
+	}
+}
+
+// broken returns why the body could not be read, or nil where it could.
+func (a *answer) broken(api API) error {
+	if a.err == nil {
+		return nil
+	}
+	return transportError(a.caller, api, a.timeout, a.err)
+}
+
+// transportError tells why no answer came, or only a part of it.
+func transportError(caller context.Context, api API, timeout time.Duration, err error) error {
+	if caller.Err() != nil {
+		return interrupted(caller, api, "amid a call")
+	}
+	// The error of http.Client repeats the URL, with tokens of the chain of pages.
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if e, ok := errors.AsType[net.Error](err); errors.Is(err, context.DeadlineExceeded) || ok && e.Timeout() {
+		return &Error{API: api, Reason: ReasonTimeout, Message: "no complete answer within " + timeout.String(), Err: err}
+	}
+	return &Error{API: api, Reason: ReasonNetwork, Err: err}
+}
+
+// statusError turns an answer other than 200 into an error that says what to mend.
+func (c *Client) statusError(api API, resp *http.Response) error {
+	e := &Error{API: api, Reason: ReasonOther, Status: resp.StatusCode}
+	e.Code, e.Message = readErrorBody(resp)
+	status := resp.StatusCode
+	switch {
+	case status == http.StatusTooManyRequests:
+		e.Reason = ReasonThrottled
+		e.RetryAfter = retryAfter(resp.Header)
+		e.held = c.gates[api].refused(e.RetryAfter)
+		return e
+	case status >= 500:
+		e.Reason = ReasonServer
+		e.RetryAfter = retryAfter(resp.Header)
+	case status == http.StatusUnauthorized:
+		e.Reason = ReasonAuth
+		e.explain("the token is not accepted; check the API's scope and that the tenant is licensed")
+	case status == http.StatusForbidden:
+		e.Reason = ReasonForbidden
+		if role := api.Role(); role != "" {
+			e.explain("the app registration needs the application permission " + role + " with admin consent")
+		} else {
+			e.explain("the app registration has no access to this preview; the source machines needs none")
+		}
+	case status >= 300 && status < 400:
+		e.Message = "redirects are not followed" + redirectTarget(resp)
+	}
+	c.gates[api].accepted()
+	return e
+}
+
+// explain adds what to mend to the service's own message.
+func (e *Error) explain(advice string) {
+	if e.Message != "" {
+		e.Message += "; "
+	}
+	e.Message += advice
+}
+
+func redirectTarget(resp *http.Response) string {
+	if target, err := resp.Location(); err == nil && target.Host != "" {
+		return "; this one leads to " + cleanText(target.Host)
+	}
+	return ""
+}
+
+// maxErrorBody is how much of the body of an error is looked at.
+const maxErrorBody = 16 << 10
+
+// readErrorBody finds the service's own code and message. A body that is empty or
+// HTML has none.
+func readErrorBody(resp *http.Response) (code, message string) {
+	body := io.LimitReader(resp.Body, maxErrorBody)
+	if resp.Header.Get("Content-Encoding") == "gzip" {
+		unpacked, err := gzip.NewReader(body)
+		if err != nil {
+			return "", ""
+		}
+		body = io.LimitReader(unpacked, maxErrorBody)
+	}
+	content, _ := io.ReadAll(body)
+	var parsed struct {
+		Error struct {
+			Code    any `json:"code"`
+			Message any `json:"message"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(bytes.TrimPrefix(content, byteOrderMark), &parsed); err != nil {
+		return "", ""
+	}
+	code, _ = parsed.Error.Code.(string)
+	message, _ = parsed.Error.Message.(string)
+	return cleanText(code), cleanText(message)
+}
+
+// maxErrorText bounds what an error repeats of a service's words.
+const maxErrorText = 300
+
+// cleanText makes a service's words fit for a log line.
+func cleanText(s string) string {
+	if len(s) > 4*maxErrorText {
+		s = s[:4*maxErrorText]
+	}
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > maxErrorText {
+		s = strings.ToValidUTF8(s[:maxErrorText], "") + "…"
+	}
+	return s
+}
+
+func isStatus(err error, status int) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.API != Token && e.Status == status
+}
+
+// sameOrigin tells whether two URLs have the same scheme, host and port.
+func sameOrigin(a, b *url.URL) bool { return a.User == nil && origin(a) == origin(b) }
+
+func origin(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return fmt.Sprintf("%s://%s", u.Scheme, net.JoinHostPort(strings.ToLower(u.Hostname()), port))
+}

@@ -1,0 +1,104 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// DomainMachines yields the machines that communicated with a domain within the
+// last 30 days, DomainMachinesLimit at most, from
+// GET {api}/api/domains/{domain}/machines. A domain the service does not know has
+// none. After an error nothing more is yielded.
+func (c *Client) DomainMachines(ctx context.Context, domain string) iter.Seq2[*Machine, error] {
+	return func(yield func(*Machine, error) bool) {
+		first, err := c.domainURL(DomainMachines, domain, "machines")
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		machines := rows(ctx, c, list{api: DomainMachines, service: c.api, first: first}, decodeMachine)
+		for machine, err := range machines {
+			if isStatus(err, http.StatusNotFound) {
+				return
+			}
+			if !yield(machine, err) {
+				return
+			}
+		}
+	}
+}
+
+// DomainStatistics asks how the organization communicated with a domain within
+// the last 30 days, from GET {api}/api/domains/{domain}/stats. A domain the
+// service does not know has zero statistics.
+func (c *Client) DomainStatistics(ctx context.Context, domain string) (DomainStatistics, error) {
+	u, err := c.domainURL(DomainStats, domain, "stats")
+	if err != nil {
+		return DomainStatistics{}, err
+	}
+	u.RawQuery = "lookBackHours=720"
+	answer, err := c.get(ctx, DomainStats, c.api, u)
+	if isStatus(err, http.StatusNotFound) {
+		return DomainStatistics{}, nil
+	}
+	if err != nil {
+		return DomainStatistics{}, err
+	}
+	defer answer.close()
+	var d decoder
+	var s DomainStatistics
+	d.open(answer)
+	decodeDomainStatistics(&d, &s)
+	d.end()
+	if d.err != nil {
+		return DomainStatistics{}, d.problem(DomainStats)
+	}
+	return s, nil
+}
+
+func decodeDomainStatistics(d *decoder, s *DomainStatistics) {
+	*s = DomainStatistics{}
+	d.entity()
+	known := false
+	for d.object(); d.member(); {
+		switch string(d.name) {
+		case "organizationPrevalence", "orgPrevalence":
+			known = true
+			s.Prevalence = d.integer()
+		case "orgLastSeen":
+			s.LastSeen = d.time()
+		default:
+			d.skip()
+		}
+	}
+	if !known {
+		d.fail("it has no organizationPrevalence")
+	}
+}
+
+// integer reads a number, which some versions of the service send as a string.
+// Null is zero; anything else is an error, since nobody could tell it from a
+// domain that was never seen.
+func (d *decoder) integer() int64 {
+	text := string(d.text())
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		d.fail(fmt.Sprintf("%q is no count", cleanText(text)))
+	}
+	return n
+}
+
+// domainURL is the address of what the service knows of a domain.
+func (c *Client) domainURL(api API, domain, what string) (*url.URL, error) {
+	if domain == "" || domain == "." || domain == ".." {
+		return nil, &Error{API: api, Reason: ReasonOther, Message: fmt.Sprintf("%q is no domain", domain)}
+	}
+	return c.api.url.JoinPath("api", "domains", url.PathEscape(domain), what), nil
+}

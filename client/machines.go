@@ -1,0 +1,63 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"strconv"
+)
+
+// fullPage is the most rows the Defender APIs put into a page.
+const fullPage = 10_000
+
+// Machines yields every machine of GET {api}/api/machines, merged and not
+// onboarded ones included. A machine may come more than once: the order is not
+// stable from page to page. expected is how many rows there were last time, or 0;
+// it decides whether pages are asked for ahead. After an error nothing more is
+// yielded.
+func (c *Client) Machines(ctx context.Context, expected int) iter.Seq2[*Machine, error] {
+	return rows(ctx, c, c.numbered(Machines, "machines", expected), decodeMachine)
+}
+
+// numbered is a list of the Defender API whose pages are asked for by $skip.
+func (c *Client) numbered(api API, path string, expected int) list {
+	u := c.api.url.JoinPath("api", path)
+	u.RawQuery = "$top=" + strconv.Itoa(fullPage)
+	return list{api: api, service: c.api, first: u, top: fullPage, expected: expected}
+}
+
+func decodeMachine(d *decoder, m *Machine) {
+	*m = Machine{}
+	d.entity()
+	for d.object(); d.member(); {
+		switch string(d.name) {
+		case "id":
+			m.ID, m.RawID = d.id()
+		case "mergedIntoMachineId":
+			m.Merged = len(d.text()) > 0
+		case "computerDnsName":
+			m.ComputerDNSName = d.text()
+		case "osPlatform":
+			m.OSPlatform = d.text()
+		case "osBuild":
+			m.OSBuild = d.text()
+		case "osVersion":
+			m.OSVersion = d.text()
+		case "osProcessor":
+			m.OSProcessor = d.text()
+		case "osArchitecture":
+			m.OSArchitecture = d.text()
+		case "healthStatus":
+			m.HealthStatus = d.text()
+		case "onboardingStatus":
+			m.OnboardingStatus = d.text()
+		case "riskScore":
+			m.RiskScore = d.text()
+		case "exposureLevel":
+			m.ExposureLevel = d.text()
+		case "lastSeen":
+			m.LastSeen = d.time()
+		default:
+			d.skip()
+		}
+	}
+}

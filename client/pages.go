@@ -1,0 +1,306 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"iter"
+	"net/url"
+)
+
+const (
+	// maxPages bounds a chain of pages.
+	maxPages = 10_000
+	// maxRepeatedPages bounds how many pages of a chain may hold just what an
+	// earlier one held. Rows repeat where a fleet changes while it is read; whole
+	// pages do so again and again only where a chain leads in circles.
+	maxRepeatedPages = 50
+	// maxLink bounds the length of a link to the next page.
+	maxLink = 32 << 10
+)
+
+// A list is what comes in pages: where it begins and how it goes on.
+type list struct {
+	api     API
+	service *service
+	first   *url.URL
+	// top is how many rows a full page has, where further pages are asked for by
+	// $skip. Zero where only links lead on.
+	top int
+	// expected is how many rows there probably are, 0 where nobody knows. It
+	// decides whether a page is asked for before the one before it was read.
+	expected int
+}
+
+// rows yields every row of a list, each decoded into the same entity.
+func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decoder, *Entity)) iter.Seq2[*Entity, error] {
+	return func(yield func(*Entity, error) bool) {
+		var entity Entity
+		chain := chain{list: l, client: c, seen: make(map[[sha256.Size]byte]bool), contents: make(map[content]bool)}
+		err := chain.read(ctx, func(d *decoder) bool {
+			decode(d, &entity)
+			return d.err != nil || yield(&entity, nil)
+		})
+		if err != nil && err != errStopped {
+			yield(nil, err)
+		}
+	}
+}
+
+// errStopped tells that the consumer has had enough.
+var errStopped = errors.New("stopped")
+
+// A chain is the pages of a list while they are read.
+type chain struct {
+	list
+	client  *Client
+	decoder decoder
+
+	rows     int  // Read so far.
+	linked   bool // A link came: the pages are the service's to number, not ours.
+	full     bool // The last page was full.
+	seen     map[[sha256.Size]byte]bool
+	contents map[content]bool
+	repeated int
+}
+
+// content tells pages apart by what they hold, in whatever order.
+type content struct {
+	rows int
+	ids  uint64
+}
+
+// read reads the pages one after another. row reads one row and tells whether
+// more are wanted.
+func (ch *chain) read(ctx context.Context, row func(*decoder) bool) error {
+	ch.visit(ch.first)
+	page := ch.ask(ctx, ch.first)
+	for n := 1; page != nil; n++ {
+		next, err := ch.readPage(ctx, page, row)
+		page.close()
+		if err != nil {
+			return err
+		}
+		if n == maxPages && next != nil {
+			next.close()
+			return ch.astray("it has more than %d pages", maxPages)
+		}
+		page = next
+	}
+	return nil
+}
+
+// readPage reads one page and returns the next, which is asked for already, or
+// nil after the last. The next page is asked for as early as its address is
+// known, so that the service prepares it while this one is counted; never more
+// than that one.
+func (ch *chain) readPage(ctx context.Context, p *page, row func(*decoder) bool) (next *page, err error) {
+	defer func() {
+		if err != nil {
+			next.close()
+			next = nil
+		}
+	}()
+	answer, err := p.wait()
+	if err != nil {
+		return nil, err
+	}
+	d := &ch.decoder
+	d.open(answer)
+	var link *url.URL
+	d.entity()
+	hasRows := false
+	held := content{}
+	for d.object(); d.member(); {
+		switch string(d.name) {
+		case "@odata.nextLink":
+			text := string(d.text())
+			if d.err != nil || text == "" {
+				continue
+			}
+			if link, err = ch.follow(p.url, text); err != nil {
+				return next, err
+			}
+			if !hasRows && next == nil {
+				next = ch.ask(ctx, link)
+			}
+		case "value":
+			if hasRows {
+				d.fail("value occurs twice")
+				continue
+			}
+			hasRows = true
+			if next == nil && ch.anotherLikely() {
+				next = ch.ask(ctx, ch.skip(ch.rows+ch.top))
+			}
+			for d.array(); d.element(); {
+				if !row(d) {
+					return next, errStopped
+				}
+				held.rows++
+			}
+		default:
+			d.skip()
+		}
+	}
+	d.end()
+	if !hasRows {
+		d.fail("it has no value: this is no list")
+	}
+	if d.err != nil {
+		return next, d.problem(ch.api)
+	}
+	held.ids = d.ids
+	if err := ch.notice(held); err != nil {
+		return next, err
+	}
+	return ch.settle(ctx, held.rows, link, next)
+}
+
+// settle decides which page comes next, now that this one is read.
+func (ch *chain) settle(ctx context.Context, rows int, link *url.URL, asked *page) (*page, error) {
+	ch.rows += rows
+	ch.full = rows >= ch.top
+	after := link
+	if link != nil {
+		ch.linked = true
+	} else if ch.top > 0 && ch.full && !ch.linked {
+		after = ch.skip(ch.rows)
+	}
+	switch {
+	case after == nil:
+		asked.close()
+		return nil, nil
+	case asked != nil && asked.url.String() == after.String():
+		return asked, nil
+	default:
+		asked.close()
+		return ch.ask(ctx, after), nil
+	}
+}
+
+// anotherLikely tells whether a page numbered by us should be asked for before
+// this one is read. Where nobody knows how many rows there are, one full page
+// suggests another: at most one call, the last, is then made in vain.
+func (ch *chain) anotherLikely() bool {
+	switch {
+	case ch.top == 0 || ch.linked:
+		return false
+	case ch.expected > 0:
+		return ch.expected > ch.rows+ch.top
+	default:
+		return ch.full
+	}
+}
+
+// skip is the address of the page that begins after n rows.
+func (ch *chain) skip(n int) *url.URL {
+	u := *ch.first
+	u.RawQuery += fmt.Sprintf("&$skip=%d", n)
+	return &u
+}
+
+// follow checks a link to the next page: it must lead to a page of the same
+// service that was not read before.
+func (ch *chain) follow(base *url.URL, link string) (*url.URL, error) {
+	next, err := resolveLink(base, link)
+	if err != nil {
+		return nil, ch.astray("%w", err)
+	}
+	if !sameOrigin(next, ch.service.url) {
+		return nil, ch.astray("it leaves %s for %s", origin(ch.service.url), cleanText(origin(next)))
+	}
+	if !ch.visit(next) {
+		return nil, ch.astray("a link leads back to a page that was read already")
+	}
+	return next, nil
+}
+
+// resolveLink reads the link to a next page as a browser would. Its error does
+// not repeat the link, which holds tokens of the service's.
+func resolveLink(base *url.URL, link string) (*url.URL, error) {
+	if len(link) > maxLink {
+		return nil, fmt.Errorf("a link is longer than %d bytes", maxLink)
+	}
+	next, err := base.Parse(link)
+	if err != nil {
+		return nil, errors.New("a link is no URL")
+	}
+	if next.User != nil {
+		return nil, errors.New("a link holds user information")
+	}
+	if next.Host == "" {
+		return nil, fmt.Errorf("a link has no host, its scheme is %q", cleanText(next.Scheme))
+	}
+	next.Fragment, next.RawFragment = "", ""
+	return next, nil
+}
+
+// visit notes an address, and tells whether it is new to the chain.
+func (ch *chain) visit(u *url.URL) bool {
+	sum := sha256.Sum256([]byte(u.String()))
+	if ch.seen[sum] {
+		return false
+	}
+	ch.seen[sum] = true
+	return true
+}
+
+// notice tells whether the chain leads in circles under ever new addresses.
+func (ch *chain) notice(held content) error {
+	if ch.contents[held] {
+		if ch.repeated++; ch.repeated > maxRepeatedPages {
+			return ch.astray("it repeats the same pages without end")
+		}
+	}
+	ch.contents[held] = true
+	return nil
+}
+
+// astray is the error of a chain that leads nowhere.
+func (ch *chain) astray(format string, args ...any) error {
+	return &Error{API: ch.api, Reason: ReasonPagination, Message: "the chain of pages is broken", Err: fmt.Errorf(format, args...)}
+}
+
+// A page is one that was asked for; its answer may not be there yet.
+type page struct {
+	url    *url.URL
+	cancel context.CancelFunc
+	done   chan struct{}
+	answer *answer
+	err    error
+}
+
+func (ch *chain) ask(ctx context.Context, u *url.URL) *page {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &page{url: u, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.answer, p.err = ch.client.get(ctx, ch.api, ch.service, u)
+	}()
+	return p
+}
+
+func (p *page) wait() (*answer, error) {
+	<-p.done
+	return p.answer, p.err
+}
+
+// close ends the call of a page, read or not, and waits until nothing of it is
+// left. A nil page is closed.
+func (p *page) close() {
+	if p == nil {
+		return
+	}
+	select {
+	case <-p.done:
+	default:
+		p.cancel()
+		<-p.done
+	}
+	if p.answer != nil {
+		p.answer.close()
+	}
+	p.cancel()
+}

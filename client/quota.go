@@ -1,0 +1,337 @@
+package client
+
+import (
+	"context"
+	"net/http/httptrace"
+	"sort"
+	"sync"
+	"time"
+)
+
+// QuotaUse is how much of the quota of one API is spent.
+type QuotaUse struct {
+	// MinuteCalls and HourCalls are the calls that left within the last 60 and
+	// 3600 seconds, with those that are about to leave.
+	MinuteCalls, HourCalls int
+	// Limits are those in force for this API.
+	Limits Limits
+	// Known tells whether the whole last hour is counted: a Ledger was given or
+	// the Client is an hour old.
+	Known bool
+}
+
+// quotaGuard is added to each window. A call is counted by the far end when it
+// arrives, not when it leaves; as long as no call takes longer on its way than
+// the guard, the far end counts no more calls in a window than left within it.
+const quotaGuard = 5 * time.Second
+
+// of returns the limits of one API: what may be spent, and no more than what the
+// API documents.
+func (l Limits) of(api API) Limits {
+	if api == DeviceAVInfo {
+		l.CallsPerMinute = min(l.CallsPerMinute, 30)
+		l.CallsPerHour = min(l.CallsPerHour, 1000)
+	}
+	return l
+}
+
+// A gate lets the calls to one API of one tenant leave no faster than its limits
+// allow, in the order in which they came.
+//
+// It is an exact sliding window, not a bucket: with n calls allowed in a span, a
+// call leaves only when the n-th call before it left longer than the span and the
+// guard ago. A call counts as leaving now from the moment it passed the gate
+// until its request is written, so that a connection that is slow to open cannot
+// move it into a window where it was not counted.
+type gate struct {
+	api      API
+	limits   Limits
+	ledger   Ledger
+	observer Observer
+	start    time.Time // Times in the gate are durations since then: a clock that is set changes nothing.
+
+	turn    chan struct{} // Held by the call that is next to leave.
+	changed chan struct{} // Tells the call that is next that the fields below are others now.
+
+	mu          sync.Mutex
+	sent        []time.Duration // When requests were written, oldest first, of the last hour.
+	pending     int             // Calls that passed the gate and are not written yet.
+	pausedUntil time.Duration   // The service asked not to be called before.
+	refusals    int             // Refusals in a row that did not say how long to wait.
+}
+
+func newGate(api API, limits Limits, ledger Ledger, observer Observer) *gate {
+	g := &gate{
+		api:      api,
+		limits:   limits,
+		ledger:   ledger,
+		observer: observer,
+		start:    time.Now(),
+		turn:     make(chan struct{}, 1),
+		changed:  make(chan struct{}, 1),
+	}
+	if ledger != nil {
+		for _, at := range ledger.Spent(api) {
+			// A call from the future was made before the clock was set back: it
+			// counts as made now, since nobody knows when it was.
+			g.sent = append(g.sent, min(at.Sub(g.start), 0))
+		}
+		sort.Slice(g.sent, func(i, j int) bool { return g.sent[i] < g.sent[j] })
+		g.forget(0)
+	}
+	return g
+}
+
+// take waits until a call may leave. The caller ends the slot it gets.
+func (g *gate) take(ctx context.Context) (*slot, error) {
+	entered := time.Now()
+	waited := false
+	defer func() {
+		if waited {
+			g.observer.QuotaWait(g.api, time.Since(entered))
+		}
+	}()
+	if err := g.checkPause(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case g.turn <- struct{}{}:
+	default:
+		waited = true
+		select {
+		case g.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, g.interrupted(ctx)
+		}
+	}
+	defer func() { <-g.turn }()
+	for {
+		if ctx.Err() != nil {
+			return nil, g.interrupted(ctx)
+		}
+		wait, ok := g.pass()
+		if ok {
+			return &slot{gate: g, pending: true}, nil
+		}
+		if err := g.checkPause(ctx); err != nil {
+			return nil, err
+		}
+		waited = true
+		if err := g.sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pass takes a slot if one is free now; otherwise it tells how long the next one
+// is away, or zero when that hangs on a call that is not written yet.
+func (g *gate) pass() (wait time.Duration, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	g.forget(now)
+	at, known := g.earliest()
+	at = max(at, g.pausedUntil)
+	switch {
+	case known && at <= now:
+		g.pending++
+		return 0, true
+	case known:
+		return at - now, false
+	default:
+		return 0, false
+	}
+}
+
+// earliest tells when both windows allow one more call.
+func (g *gate) earliest() (at time.Duration, known bool) {
+	for _, window := range []struct {
+		calls int
+		span  time.Duration
+	}{
+		{g.limits.CallsPerMinute, time.Minute},
+		{g.limits.CallsPerHour, time.Hour},
+	} {
+		free := window.calls - g.pending
+		if free <= 0 {
+			return 0, false
+		}
+		if len(g.sent) >= free {
+			at = max(at, g.sent[len(g.sent)-free]+window.span+quotaGuard)
+		}
+	}
+	return at, true
+}
+
+// sleep waits for the given time, or without end where it is zero, unless
+// something changes before.
+func (g *gate) sleep(ctx context.Context, wait time.Duration) error {
+	var due <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-due:
+	case <-g.changed:
+	case <-ctx.Done():
+		return g.interrupted(ctx)
+	}
+	return nil
+}
+
+// refused closes the gate because the service answered 429: for as long as it
+// asked, or for growing pauses where it did not say. It returns for how long.
+func (g *gate) refused(retryAfter time.Duration) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if retryAfter <= 0 {
+		g.refusals++
+		retryAfter = backoff(g.refusals)
+	}
+	g.pausedUntil = max(g.pausedUntil, g.now()+retryAfter)
+	g.wake()
+	return retryAfter
+}
+
+// accepted tells that the service answered a call with something else than 429.
+func (g *gate) accepted() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refusals = 0
+}
+
+// checkPause fails where the service asked to wait longer than the caller may.
+func (g *gate) checkPause(ctx context.Context) error {
+	deadline, ok := retryDeadline(ctx)
+	if !ok {
+		return nil
+	}
+	g.mu.Lock()
+	pause := g.pausedUntil - g.now()
+	g.mu.Unlock()
+	if pause <= 0 || pause <= time.Until(deadline) {
+		return nil
+	}
+	return &Error{API: g.api, Reason: ReasonThrottled, RetryAfter: pause,
+		Message: "the service asked for a pause that lasts another " + pause.Round(time.Second).String()}
+}
+
+func (g *gate) interrupted(ctx context.Context) error {
+	return interrupted(ctx, g.api, "while waiting for quota")
+}
+
+func (g *gate) use() QuotaUse {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	within := func(span time.Duration) int {
+		first := sort.Search(len(g.sent), func(i int) bool { return g.sent[i] > now-span })
+		return len(g.sent) - first + g.pending
+	}
+	return QuotaUse{
+		MinuteCalls: within(time.Minute),
+		HourCalls:   within(time.Hour),
+		Limits:      g.limits,
+		Known:       g.ledger != nil || now >= time.Hour,
+	}
+}
+
+func (g *gate) now() time.Duration { return time.Since(g.start) }
+
+// forget drops the calls that no window reaches any more.
+func (g *gate) forget(now time.Duration) {
+	old := sort.Search(len(g.sent), func(i int) bool { return g.sent[i]+time.Hour+quotaGuard > now })
+	if old > 0 {
+		g.sent = append(g.sent[:0], g.sent[old:]...)
+	}
+}
+
+func (g *gate) wake() {
+	select {
+	case g.changed <- struct{}{}:
+	default:
+	}
+}
+
+// A slot is the right to make one call. The trace of the request tells it when
+// the request is really sent.
+type slot struct {
+	gate    *gate
+	pending bool // Not written yet. Guarded by the gate's mutex.
+	noted   bool // In the ledger. Guarded by the gate's mutex.
+}
+
+// trace follows a request through the transport.
+func (s *slot) trace(ctx context.Context) *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) {
+			if s.isNoted() {
+				s.again(ctx)
+			}
+			s.note()
+		},
+		WroteRequest: func(httptrace.WroteRequestInfo) { s.sent() },
+	}
+}
+
+// end settles the slot when the transport is done with the request. A request
+// that found no connection has not left and costs nothing.
+func (s *slot) end(answered bool) {
+	if answered && !s.isNoted() {
+		s.note() // By a transport that does not tell about its connections.
+	}
+	if s.isNoted() {
+		s.sent()
+		return
+	}
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	if s.pending {
+		s.pending = false
+		s.gate.pending--
+		s.gate.wake()
+	}
+}
+
+// again takes another slot for a request that net/http sends a second time
+// because an idle connection turned out to be closed.
+func (s *slot) again(ctx context.Context) {
+	s.sent()
+	if another, err := s.gate.take(ctx); err == nil {
+		s.gate.mu.Lock()
+		s.pending, another.pending = true, false
+		s.gate.mu.Unlock()
+	}
+}
+
+// note writes the call into the ledger before it leaves.
+func (s *slot) note() {
+	s.gate.mu.Lock()
+	s.noted = true
+	s.gate.mu.Unlock()
+	if s.gate.ledger != nil {
+		s.gate.ledger.Spend(s.gate.api, time.Now())
+	}
+}
+
+// sent counts the call at this moment, once.
+func (s *slot) sent() {
+	g := s.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !s.pending {
+		return
+	}
+	s.pending = false
+	g.pending--
+	g.sent = append(g.sent, g.now())
+	g.wake()
+}
+
+func (s *slot) isNoted() bool {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	return s.noted
+}
