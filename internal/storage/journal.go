@@ -1,0 +1,419 @@
+package storage
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// A journal is a text file. Its first line names the format, the version and
+// the tenant; every other line is a record:
+//
+//	CHECKSUM "KEY" JSON
+//
+// The last record of a key holds; one without JSON says that the key was
+// deleted. A line whose checksum does not fit is skipped.
+const journalFormat = "mde_exporter values "
+
+const journalVersion = 1
+
+// longestRecord bounds what a reader takes into memory of a garbled file.
+const longestRecord = 256 << 20
+
+// leastJournal is the size below which a journal is never compacted.
+const leastJournal = 64 << 10
+
+// crcTable is for checksums that find any burst of wrong bits up to 64 long.
+var crcTable = crc64.MakeTable(crc64.ECMA)
+
+// journal keeps values under keys, in one file to which records are appended.
+// Where they are is in memory, the values are not.
+type journal struct {
+	dir    directory
+	file   string
+	tenant string
+
+	mu     sync.Mutex
+	loaded bool
+	// records tells where each key's last record is.
+	records map[string]span
+	// size is that of the file when this process last read or wrote it.
+	size int64
+	// live is the size of all records that hold.
+	live int64
+	// torn tells that the file does not end with the end of a line.
+	torn bool
+	// compactAt is the size past which the journal is written anew.
+	compactAt int64
+}
+
+// span is the place of one record, its end of line included.
+type span struct {
+	offset, length int64
+}
+
+func journalHeader(tenant string) string {
+	return journalFormat + strconv.Itoa(journalVersion) + " " + strconv.Quote(tenant) + "\n"
+}
+
+// get returns the value of the key. It checks the record again, since years may
+// lie between two reads.
+func (j *journal) get(key string) ([]byte, bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.load(); err != nil {
+		return nil, false, err
+	}
+	at, ok := j.records[key]
+	if !ok {
+		return nil, false, nil
+	}
+	f, err := j.dir.root.Open(j.file)
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	line, err := readRecord(f, at)
+	if err != nil {
+		return nil, false, err
+	}
+	if got, value, ok := parseRecord(line); ok && got == key {
+		return value, true, nil
+	}
+	return nil, false, fmt.Errorf("record at byte %d of %s has changed since it was written", at.offset, j.file)
+}
+
+func (j *journal) keys(prefix string) ([]string, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.load(); err != nil {
+		return nil, err
+	}
+	var keys []string
+	for key := range j.records {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+func (j *journal) put(key string, value []byte) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.load(); err != nil {
+		return err
+	}
+	at, err := j.append(formatRecord(key, value))
+	if err != nil {
+		return err
+	}
+	j.live += at.length - j.records[key].length
+	j.records[key] = at
+	j.compactIfWorthwhile()
+	return nil
+}
+
+func (j *journal) delete(key string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.load(); err != nil {
+		return err
+	}
+	if _, ok := j.records[key]; !ok {
+		return nil
+	}
+	if _, err := j.append(formatRecord(key, nil)); err != nil {
+		return err
+	}
+	// A reload of a file that someone replaced may have taken the key away.
+	j.live -= j.records[key].length
+	delete(j.records, key)
+	j.compactIfWorthwhile()
+	return nil
+}
+
+// append writes one record at the end of the file, or leaves the file as it was.
+func (j *journal) append(record []byte) (span, error) {
+	f, err := j.openForAppend()
+	if err != nil {
+		return span{}, err
+	}
+	defer f.Close()
+	var before string
+	switch {
+	case j.size == 0:
+		before = journalHeader(j.tenant)
+	case j.torn:
+		before = "\n"
+	}
+	n, err := f.Write(append([]byte(before), record...))
+	if err != nil {
+		j.undo(f, int64(n))
+		return span{}, err
+	}
+	at := span{offset: j.size + int64(len(before)), length: int64(len(record))}
+	j.size += int64(n)
+	j.torn = false
+	return at, nil
+}
+
+// openForAppend opens the file and makes sure that it is as this process left
+// it: where someone has changed it, or taken it away, it is read again.
+func (j *journal) openForAppend() (*os.File, error) {
+	for again := false; ; again = true {
+		f, err := j.dir.root.OpenFile(j.file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if info.Size() == j.size {
+			return f, nil
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+		if again {
+			return nil, fmt.Errorf("%s is being written by someone else", j.file)
+		}
+		j.dir.logger.Warn("Storage file was changed by someone else and is read again", "file", j.file)
+		j.loaded = false
+		if err := j.load(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// undo takes back a write that did not reach its end, as on a full disk. Where
+// even that fails the remains stand in the file as a record that nobody reads.
+func (j *journal) undo(f *os.File, written int64) {
+	if written == 0 {
+		return
+	}
+	if err := f.Truncate(j.size); err != nil {
+		j.size += written
+		j.torn = true
+	}
+}
+
+// load reads the file, unless that has been done.
+func (j *journal) load() error {
+	if j.loaded {
+		return nil
+	}
+	j.records, j.size, j.live, j.torn = make(map[string]span), 0, 0, false
+	j.compactAt = leastJournal
+	f, _, err := j.dir.openExisting(j.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		j.loaded = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := j.read(f); err != nil {
+		return err
+	}
+	j.compactAt = leastJournal + 2*j.live
+	j.loaded = true
+	return nil
+}
+
+func (j *journal) read(f *os.File) error {
+	lines := bufio.NewReaderSize(f, 64<<10)
+	header := journalHeader(j.tenant)
+	first, length, err := readLine(lines, nil)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if length == 0 {
+		return nil // An empty file: a process was killed, or the disk was full, before the header.
+	}
+	if string(first) != header {
+		if err := j.dir.setAside(j.file, headerMismatch(first)); err != nil {
+			return err
+		}
+		return nil
+	}
+	j.size = length
+	var line []byte
+	var skipped, skippedAt int64
+	for {
+		line, length, err = readLine(lines, line[:0])
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if length == 0 {
+			break
+		}
+		at := span{offset: j.size, length: length}
+		j.size += length
+		j.torn = errors.Is(err, io.EOF)
+		key, value, ok := parseRecord(line)
+		switch {
+		case string(line) == "\n":
+			// The end of a torn record, or a line that was added after one.
+		case !ok:
+			if skipped == 0 {
+				skippedAt = at.offset
+			}
+			skipped++
+		case value == nil:
+			j.live -= j.records[key].length
+			delete(j.records, key)
+		default:
+			j.live += at.length - j.records[key].length
+			j.records[key] = at
+		}
+	}
+	if skipped > 0 {
+		j.dir.logger.Warn("Storage file has damaged records, which are set aside: the values saved before them hold",
+			"file", j.file, "records", skipped, "first_offset", skippedAt)
+	}
+	return nil
+}
+
+// headerMismatch tells an operator what a file is that is not a journal of the
+// tenant.
+func headerMismatch(first []byte) error {
+	rest, ok := strings.CutPrefix(string(first), journalFormat)
+	if !ok {
+		return errors.New("not a file of mde_exporter's")
+	}
+	version, _, _ := strings.Cut(rest, " ")
+	if n, err := strconv.Atoi(version); err == nil && n > journalVersion {
+		return fmt.Errorf("format version %d is newer than this program's %d", n, journalVersion)
+	}
+	return errors.New("its first line is damaged or names another tenant")
+}
+
+// compactIfWorthwhile writes the journal anew without what no longer holds,
+// when that is most of it. A failure costs nothing but space.
+func (j *journal) compactIfWorthwhile() {
+	if j.size <= j.compactAt {
+		return
+	}
+	if err := j.compact(); err != nil {
+		j.dir.logger.Warn("Storage file cannot be compacted and grows until it can", "file", j.file, "bytes", j.size, "err", err)
+		j.compactAt = j.size + j.live + leastJournal
+		return
+	}
+	j.compactAt = leastJournal + 2*j.live
+}
+
+func (j *journal) compact() error {
+	old, err := j.dir.root.Open(j.file)
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	keys := slices.SortedFunc(maps.Keys(j.records), func(a, b string) int {
+		return int(j.records[a].offset - j.records[b].offset)
+	})
+	header := journalHeader(j.tenant)
+	records, size := make(map[string]span, len(keys)), int64(len(header))
+	err = j.dir.replace(j.file, func(w io.Writer) error {
+		buffered := bufio.NewWriterSize(w, 64<<10)
+		if _, err := buffered.WriteString(header); err != nil {
+			return err
+		}
+		for _, key := range keys {
+			line, err := readRecord(old, j.records[key])
+			if err != nil {
+				return err
+			}
+			if got, _, ok := parseRecord(line); !ok || got != key {
+				j.dir.logger.Warn("Storage file has a damaged record, which is set aside", "file", j.file, "key", key)
+				continue
+			}
+			if _, err := buffered.Write(line); err != nil {
+				return err
+			}
+			records[key] = span{offset: size, length: int64(len(line))}
+			size += int64(len(line))
+		}
+		return buffered.Flush()
+	})
+	if err != nil {
+		return err
+	}
+	j.records, j.size, j.torn = records, size, false
+	j.live = size - int64(len(header))
+	return nil
+}
+
+// formatRecord writes one line. A nil value means that the key was deleted.
+func formatRecord(key string, value []byte) []byte {
+	body := strconv.AppendQuote(nil, key)
+	if value != nil {
+		body = append(body, ' ')
+		body = append(body, value...)
+	}
+	line := fmt.Appendf(make([]byte, 0, len(body)+18), "%016x ", crc64.Checksum(body, crcTable))
+	return append(append(line, body...), '\n')
+}
+
+// parseRecord reads a line that formatRecord wrote, and nothing else: ok is
+// false for a line that differs from it in any way.
+func parseRecord(line []byte) (key string, value []byte, ok bool) {
+	if len(line) < len("0123456789abcdef \"\"\n") || line[16] != ' ' || line[len(line)-1] != '\n' {
+		return "", nil, false
+	}
+	body := line[17 : len(line)-1]
+	if fmt.Sprintf("%016x", crc64.Checksum(body, crcTable)) != string(line[:16]) {
+		return "", nil, false
+	}
+	quoted, err := strconv.QuotedPrefix(string(body))
+	if err != nil {
+		return "", nil, false
+	}
+	key, err = strconv.Unquote(quoted)
+	if err != nil || strconv.Quote(key) != quoted {
+		return "", nil, false
+	}
+	rest := body[len(quoted):]
+	if len(rest) == 0 {
+		return key, nil, true
+	}
+	value, ok = bytes.CutPrefix(rest, []byte(" "))
+	return key, value, ok
+}
+
+func readRecord(r io.ReaderAt, at span) ([]byte, error) {
+	line := make([]byte, at.length)
+	if _, err := r.ReadAt(line, at.offset); err != nil {
+		return nil, fmt.Errorf("read record at byte %d: %w", at.offset, err)
+	}
+	return line, nil
+}
+
+// readLine reads to the end of the line and returns its length, its end
+// included. It appends the line to buf, of which it keeps no more than
+// longestRecord. The error is [io.EOF] where the file ends before the line does.
+func readLine(r *bufio.Reader, buf []byte) (line []byte, length int64, err error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		length += int64(len(part))
+		if len(buf)+len(part) <= longestRecord {
+			buf = append(buf, part...)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return buf, length, err
+		}
+	}
+}

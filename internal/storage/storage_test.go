@@ -1,0 +1,707 @@
+package storage_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/storage"
+)
+
+// snapshot stands for what a collector saves.
+type snapshot struct {
+	At       time.Time
+	Machines map[string]int
+}
+
+func snapshotOf(n int) snapshot {
+	return snapshot{At: time.Unix(int64(n), 0).UTC(), Machines: map[string]int{"26100": n, "22631": 2 * n}}
+}
+
+// open opens the directory and returns what is logged there meanwhile.
+func open(t testing.TB, dir string) (*storage.Storage, *logged) {
+	t.Helper()
+	log := &logged{}
+	s, err := storage.Open(dir, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s, log
+}
+
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func closeNow(t testing.TB, s *storage.Storage) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+}
+
+func save(t testing.TB, tenant *storage.Tenant, key string, v any) {
+	t.Helper()
+	if err := tenant.Save(key, v); err != nil {
+		t.Fatalf("Save(%q): %v", key, err)
+	}
+}
+
+// load returns what is under the key, nil where there is nothing.
+func load(t testing.TB, tenant *storage.Tenant, key string) *snapshot {
+	t.Helper()
+	var v snapshot
+	ok, err := tenant.Load(key, &v)
+	if err != nil {
+		t.Fatalf("Load(%q): %v", key, err)
+	}
+	if !ok {
+		return nil
+	}
+	return &v
+}
+
+func wantLoaded(t testing.TB, tenant *storage.Tenant, key string, want snapshot) {
+	t.Helper()
+	if diff := cmp.Diff(&want, load(t, tenant, key)); diff != "" {
+		t.Errorf("Load(%q) (-want +got):\n%s", key, diff)
+	}
+}
+
+// file returns the only file in the directory whose name matches.
+func file(t testing.TB, dir, pattern string) string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(names) != 1 {
+		t.Fatalf("files %s: %v, %v; want one", pattern, names, err)
+	}
+	return names[0]
+}
+
+func TestValuesOutliveTheProcess(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made", "by", "need")
+	s, log := open(t, dir)
+	contoso, fabrikam := s.Tenant("contoso"), s.Tenant("fabrikam")
+	save(t, contoso, "states", snapshotOf(1))
+	save(t, contoso, "states", snapshotOf(2))
+	save(t, contoso, "domain/evil.example", snapshotOf(3))
+	save(t, contoso, "domain/gone.example", snapshotOf(4))
+	if err := contoso.Delete("domain/gone.example"); err != nil {
+		t.Fatal(err)
+	}
+	if err := contoso.Delete("never there"); err != nil {
+		t.Fatal(err)
+	}
+	save(t, fabrikam, "states", snapshotOf(5))
+	check := func(s *storage.Storage) {
+		t.Helper()
+		wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(2))
+		wantLoaded(t, s.Tenant("contoso"), "domain/evil.example", snapshotOf(3))
+		wantLoaded(t, s.Tenant("fabrikam"), "states", snapshotOf(5))
+		if got := load(t, s.Tenant("contoso"), "domain/gone.example"); got != nil {
+			t.Errorf("a deleted value is back: %v", got)
+		}
+		keys, err := s.Tenant("contoso").Keys("domain/")
+		if diff := cmp.Diff([]string{"domain/evil.example"}, keys); diff != "" || err != nil {
+			t.Errorf("Keys (-want +got): %v\n%s", err, diff)
+		}
+	}
+	check(s)
+	closeNow(t, s)
+	s, _ = open(t, dir)
+	check(s)
+	if log.String() != "" {
+		t.Errorf("logged %s", log)
+	}
+}
+
+func TestFilesAreForTheirOwnerOnly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "storage")
+	s, _ := open(t, dir)
+	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
+	s.Tenant("contoso").Spend(client.Machines, time.Now())
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		want := fs.FileMode(0o600)
+		if entry.IsDir() {
+			want = 0o700
+		}
+		if info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v, want %v", path, info.Mode().Perm(), want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAnyTenantNameAndKeyWillDo(t *testing.T) {
+	dir := t.TempDir()
+	names := []string{
+		"", ".", "..", "../../etc/passwd", "/", "a/b", "a\\b", "contoso", "Contoso", "CONTOSO", "con", "NUL",
+		"日本", "日本の", "\x00", "\xff\xfe", "two\nlines", `"quoted"`, strings.Repeat("long", 1000), strings.Repeat("long", 1000) + "!",
+	}
+	s, _ := open(t, dir)
+	for i, name := range names {
+		for j, key := range names {
+			save(t, s.Tenant(name), key, snapshotOf(100*i+j))
+		}
+		s.Tenant(name).Spend(client.Machines, time.Now().Add(-time.Duration(i)*time.Second))
+	}
+	closeNow(t, s)
+	s, log := open(t, dir)
+	for i, name := range names {
+		for j, key := range names {
+			wantLoaded(t, s.Tenant(name), key, snapshotOf(100*i+j))
+		}
+		if got := s.Tenant(name).Spent(client.Machines); len(got) != 1 {
+			t.Errorf("tenant %q has spent %d calls, want 1", name, len(got))
+		}
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folded := make(map[string]bool)
+	for _, f := range files {
+		if strings.Trim(f.Name(), "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" || len(f.Name()) > 100 {
+			t.Errorf("file name %q is not fit for every file system", f.Name())
+		}
+		folded[strings.ToLower(f.Name())] = true
+	}
+	if want := 2*len(names) + 1; len(folded) != want {
+		t.Errorf("%d files where upper and lower case are the same, want %d", len(folded), want)
+	}
+	if log.String() != "" {
+		t.Errorf("logged %s", log)
+	}
+}
+
+func TestLoadLeavesTheVariableAloneWhereThereIsNothingForIt(t *testing.T) {
+	s, _ := open(t, t.TempDir())
+	tenant := s.Tenant("contoso")
+	save(t, tenant, "other", map[string]any{"At": "1970-01-01T00:00:01Z", "Machines": "not a map"})
+	for _, key := range []string{"missing", "other"} {
+		got := snapshotOf(7)
+		ok, err := tenant.Load(key, &got)
+		if ok || (err != nil) != (key == "other") {
+			t.Errorf("Load(%q) = %v, %v", key, ok, err)
+		}
+		if diff := cmp.Diff(snapshotOf(7), got); diff != "" {
+			t.Errorf("Load(%q) changed the variable (-want +got):\n%s", key, diff)
+		}
+	}
+}
+
+func TestAValueThatHasNoJSONIsRefusedAndTheOneBeforeItStays(t *testing.T) {
+	s, _ := open(t, t.TempDir())
+	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
+	if err := s.Tenant("contoso").Save("states", func() {}); err == nil {
+		t.Error("Save of a function succeeded")
+	}
+	wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(1))
+}
+
+func TestTheJournalStaysSmallHoweverOftenAValueIsSaved(t *testing.T) {
+	dir := t.TempDir()
+	s, log := open(t, dir)
+	tenant := s.Tenant("contoso")
+	for i := range 200 {
+		save(t, tenant, fmt.Sprintf("domain/%d", i), snapshotOf(i))
+	}
+	for i := range 5000 {
+		save(t, tenant, "states", snapshotOf(i))
+	}
+	if err := tenant.Delete("domain/7"); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(file(t, dir, "contoso-*.values"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 200 values of some 90 bytes live, and 64 KiB may always be wasted.
+	if info.Size() > 128<<10 {
+		t.Errorf("the journal has %d bytes", info.Size())
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("the compacted journal has mode %v", info.Mode().Perm())
+	}
+	check := func(tenant *storage.Tenant) {
+		t.Helper()
+		wantLoaded(t, tenant, "states", snapshotOf(4999))
+		for i := range 200 {
+			if i != 7 {
+				wantLoaded(t, tenant, fmt.Sprintf("domain/%d", i), snapshotOf(i))
+			}
+		}
+		if got := load(t, tenant, "domain/7"); got != nil {
+			t.Errorf("a deleted value is back: %v", got)
+		}
+	}
+	check(tenant)
+	closeNow(t, s)
+	s, _ = open(t, dir)
+	check(s.Tenant("contoso"))
+	if log.String() != "" {
+		t.Errorf("logged %s", log)
+	}
+}
+
+func TestManyGoroutinesMayUseOneTenant(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	var group sync.WaitGroup
+	for g := range 8 {
+		group.Go(func() {
+			tenant := s.Tenant("contoso")
+			key := fmt.Sprintf("key %d", g)
+			for i := range 200 {
+				if err := tenant.Save(key, snapshotOf(i)); err != nil {
+					t.Error(err)
+				}
+				var got snapshot
+				if ok, err := tenant.Load(key, &got); !ok || err != nil || got.Machines["26100"] != i {
+					t.Errorf("Load = %v, %v, %v; want %d", got, ok, err, i)
+				}
+				tenant.Spend(client.Machines, time.Now())
+			}
+		})
+	}
+	group.Wait()
+	closeNow(t, s)
+	s, log := open(t, dir)
+	for g := range 8 {
+		wantLoaded(t, s.Tenant("contoso"), fmt.Sprintf("key %d", g), snapshotOf(199))
+	}
+	if got := len(s.Tenant("contoso").Spent(client.Machines)); got != 1600 {
+		t.Errorf("%d calls spent, want 1600", got)
+	}
+	if log.String() != "" {
+		t.Errorf("logged %s", log)
+	}
+}
+
+func TestHundredsOfTenantsHoldNoFileOpen(t *testing.T) {
+	before := openFiles(t)
+	s, _ := open(t, t.TempDir())
+	for i := range 500 {
+		tenant := s.Tenant(fmt.Sprintf("tenant-%d", i))
+		save(t, tenant, "states", snapshotOf(i))
+		tenant.Spend(client.Machines, time.Now())
+	}
+	if after := openFiles(t); after > before+5 {
+		t.Errorf("%d files open, %d before", after, before)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skipf("open files cannot be counted here: %v", err)
+	}
+	return len(entries)
+}
+
+func TestOneDirectoryHasOneProcess(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	if _, err := storage.Open(dir, slog.New(slog.DiscardHandler)); !errors.Is(err, storage.ErrInUse) {
+		t.Errorf("a second Open returned %v, want ErrInUse", err)
+	}
+	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
+	closeNow(t, s)
+	s, _ = open(t, dir)
+	wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(1))
+}
+
+func TestAfterCloseNothingIsSaved(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	tenant := s.Tenant("contoso")
+	save(t, tenant, "states", snapshotOf(1))
+	closeNow(t, s)
+	if err := tenant.Save("states", snapshotOf(2)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Save after Close returned %v, want os.ErrClosed", err)
+	}
+	s, _ = open(t, dir)
+	wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(1))
+}
+
+func TestADirectoryThatCannotBeUsedIsAnErrorThatNamesIt(t *testing.T) {
+	notADirectory := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(notADirectory, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{notADirectory, filepath.Join(notADirectory, "below")} {
+		_, err := storage.Open(dir, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), notADirectory) {
+			t.Errorf("Open(%s): %v", dir, err)
+		}
+	}
+	if content, err := os.ReadFile(notADirectory); string(content) != "precious" {
+		t.Errorf("the file now holds %q, %v", content, err)
+	}
+}
+
+func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	foreign := map[string]string{
+		"photo.jpg": "precious", ".hidden123": "precious", "data.values": "precious", ".contoso.values77": "precious",
+	}
+	for name, content := range foreign {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, log := open(t, dir)
+	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
+	closeNow(t, s)
+	for name, want := range foreign {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); string(got) != want {
+			t.Errorf("%s now holds %q, %v", name, got, err)
+		}
+	}
+	if log.String() != "" {
+		t.Errorf("logged %s", log)
+	}
+}
+
+func TestWhatAKilledProcessLeftHalfWrittenIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
+	s.Tenant("contoso").Spend(client.DomainMachines, time.Now())
+	closeNow(t, s)
+	for _, pattern := range []string{"*.values", "*.spent-domain_machines"} {
+		half := filepath.Join(dir, "."+filepath.Base(file(t, dir, pattern))+"8675309")
+		if err := os.WriteFile(half, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, _ := open(t, dir)
+		if _, err := os.Stat(half); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there", half)
+		}
+		wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(1))
+		closeNow(t, s)
+	}
+}
+
+func TestAFileThatIsNotAJournalIsSetAsideAndKept(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		prepare func(path string) error
+		says    string
+	}{
+		{
+			name:    "text of someone else",
+			prepare: func(path string) error { return os.WriteFile(path, []byte("dear diary\n"), 0o600) },
+			says:    "not a file of mde_exporter's",
+		},
+		{
+			name:    "binary without an end",
+			prepare: func(path string) error { return os.WriteFile(path, make([]byte, 1<<20), 0o600) },
+			says:    "not a file of mde_exporter's",
+		},
+		{
+			name: "a newer version",
+			prepare: func(path string) error {
+				return os.WriteFile(path, []byte("mde_exporter values 2 \"contoso\"\nnewer records\n"), 0o600)
+			},
+			says: "format version 2 is newer than this program's 1",
+		},
+		{
+			name: "another tenant's",
+			prepare: func(path string) error {
+				return os.WriteFile(path, []byte("mde_exporter values 1 \"fabrikam\"\n"), 0o600)
+			},
+			says: "names another tenant",
+		},
+		{
+			name:    "a directory",
+			prepare: func(path string) error { return os.Mkdir(path, 0o700) },
+			says:    "not a regular file",
+		},
+		{
+			name:    "a symbolic link",
+			prepare: func(path string) error { return os.Symlink("/etc/hostname", path) },
+			says:    "not a regular file",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s, _ := open(t, dir)
+			save(t, s.Tenant("contoso"), "states", snapshotOf(1))
+			closeNow(t, s)
+			path := file(t, dir, "*.values")
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := tc.prepare(path); err != nil {
+				t.Fatal(err)
+			}
+			before, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			s, log := open(t, dir)
+			if got := load(t, s.Tenant("contoso"), "states"); got != nil {
+				t.Errorf("loaded %v", got)
+			}
+			save(t, s.Tenant("contoso"), "states", snapshotOf(2))
+			wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(2))
+			if !strings.Contains(log.String(), tc.says) || !strings.Contains(log.String(), "Set aside") {
+				t.Errorf("logged %q, want it to say %q", log, tc.says)
+			}
+			after, err := os.Lstat(file(t, dir, "*.values.set-aside-*"))
+			if err != nil || after.Size() != before.Size() || after.Mode() != before.Mode() {
+				t.Errorf("set aside %v, %v; was %v", after, err, before)
+			}
+		})
+	}
+}
+
+// journalOf writes a journal with a history and returns it, with the values
+// that each key ever had.
+func journalOf(t testing.TB, dir string) (path string, content []byte, history map[string][]snapshot) {
+	t.Helper()
+	s, _ := open(t, dir)
+	tenant := s.Tenant("contoso")
+	history = make(map[string][]snapshot)
+	for i, key := range []string{"states", "domain/a", "states", "domain/b", "domain/a"} {
+		save(t, tenant, key, snapshotOf(i))
+		history[key] = append(history[key], snapshotOf(i))
+	}
+	if err := tenant.Delete("domain/b"); err != nil {
+		t.Fatal(err)
+	}
+	closeNow(t, s)
+	path = file(t, dir, "*.values")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, content, history
+}
+
+// checkDamaged opens a directory whose journal was damaged: whatever is loaded
+// was once saved under its key, and the journal works again.
+func checkDamaged(t testing.TB, dir string, history map[string][]snapshot, what string) (warned bool) {
+	t.Helper()
+	s, log := open(t, dir)
+	tenant := s.Tenant("contoso")
+	for key, values := range history {
+		got := load(t, tenant, key)
+		if got == nil {
+			continue
+		}
+		if !slices.ContainsFunc(values, func(v snapshot) bool { return cmp.Equal(v, *got) }) {
+			t.Errorf("%s: %s was never %v", what, key, *got)
+		}
+	}
+	save(t, tenant, "states", snapshotOf(99))
+	closeNow(t, s)
+	s, _ = open(t, dir)
+	defer closeNow(t, s)
+	if got := load(t, s.Tenant("contoso"), "states"); got == nil || !cmp.Equal(*got, snapshotOf(99)) {
+		t.Errorf("%s: a value saved afterwards is %v", what, got)
+	}
+	return strings.Contains(log.String(), "level=WARN")
+}
+
+func TestATruncatedJournalNeverServesAWrongValue(t *testing.T) {
+	dir := t.TempDir()
+	path, content, history := journalOf(t, dir)
+	for length := range content {
+		if err := os.WriteFile(path, content[:length], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		warned := checkDamaged(t, dir, history, fmt.Sprintf("cut to %d bytes", length))
+		wholeLines := length == 0 || content[length-1] == '\n'
+		if warned == wholeLines {
+			t.Errorf("cut to %d bytes: warned = %v", length, warned)
+		}
+	}
+}
+
+func TestAFlippedBitNeverMakesAWrongValue(t *testing.T) {
+	dir := t.TempDir()
+	path, content, history := journalOf(t, dir)
+	for i := range content {
+		for _, mask := range []byte{1 << (i % 8), 0xff} {
+			damaged := bytes.Clone(content)
+			damaged[i] ^= mask
+			if err := os.WriteFile(path, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			what := fmt.Sprintf("byte %d flipped by %#x", i, mask)
+			if !checkDamaged(t, dir, history, what) {
+				t.Errorf("%s: nothing was logged", what)
+			}
+		}
+	}
+}
+
+func TestRandomDamageNeverMakesAWrongValue(t *testing.T) {
+	dir := t.TempDir()
+	path, content, history := journalOf(t, dir)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range 300 {
+		damaged := bytes.Clone(content)
+		a, b := random.IntN(len(damaged)+1), random.IntN(len(damaged)+1)
+		from, to := min(a, b), max(a, b)
+		switch random.IntN(4) {
+		case 0: // A hole of zeros, as a power loss leaves it.
+			clear(damaged[from:to])
+		case 1: // A part is missing.
+			damaged = slices.Delete(damaged, from, to)
+		case 2: // A part stands twice.
+			damaged = slices.Insert(damaged, from, content[from:to]...)
+		case 3: // Noise.
+			for i := from; i < to; i++ {
+				damaged[i] = byte(random.Uint32())
+			}
+		}
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		checkDamaged(t, dir, history, fmt.Sprintf("damaged journal %q", damaged))
+	}
+}
+
+func TestAJournalThatIsTakenAwayOrChangedWhileInUseIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	s, log := open(t, dir)
+	tenant := s.Tenant("contoso")
+	save(t, tenant, "a", snapshotOf(1))
+	save(t, tenant, "b", snapshotOf(2))
+	path := file(t, dir, "*.values")
+
+	if err := os.Truncate(path, 10); err != nil {
+		t.Fatal(err)
+	}
+	var got snapshot
+	if ok, err := tenant.Load("b", &got); ok || err == nil {
+		t.Errorf("Load of a value that was cut away = %v, %v", ok, err)
+	}
+	save(t, tenant, "a", snapshotOf(3))
+	wantLoaded(t, tenant, "a", snapshotOf(3))
+	if got := load(t, tenant, "b"); got != nil {
+		t.Errorf("loaded %v, which was cut away", got)
+	}
+
+	if err := os.Remove(file(t, dir, "*.values")); err != nil {
+		t.Fatal(err)
+	}
+	save(t, tenant, "b", snapshotOf(4))
+	wantLoaded(t, tenant, "b", snapshotOf(4))
+	closeNow(t, s)
+	s, _ = open(t, dir)
+	wantLoaded(t, s.Tenant("contoso"), "b", snapshotOf(4))
+	if !strings.Contains(log.String(), "changed by someone else") {
+		t.Errorf("logged %q", log)
+	}
+}
+
+func TestADamagedRecordFoundWhileCompactingIsLeftOut(t *testing.T) {
+	dir := t.TempDir()
+	s, log := open(t, dir)
+	tenant := s.Tenant("contoso")
+	save(t, tenant, "a", "unharmed")
+	save(t, tenant, "b", "harmed")
+	path := file(t, dir, "*.values")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content = bytes.Replace(content, []byte("harmed\"\n"), []byte("HARMED\"\n"), -1)
+	content = bytes.Replace(content, []byte("unHARMED"), []byte("unharmed"), 1)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		save(t, tenant, "c", strings.Repeat(fmt.Sprint(i), 1000))
+	}
+	var got string
+	if ok, err := tenant.Load("b", &got); ok || err != nil {
+		t.Errorf("Load of a damaged record = %q, %v, %v", got, ok, err)
+	}
+	if ok, err := tenant.Load("a", &got); !ok || err != nil || got != "unharmed" {
+		t.Errorf("Load of the record beside it = %q, %v, %v", got, ok, err)
+	}
+	if !strings.Contains(log.String(), "key=b") {
+		t.Errorf("logged %q", log)
+	}
+}
+
+// FuzzJournal reads any bytes as a journal. It never panics, loads only what
+// can have been saved, and takes new values.
+func FuzzJournal(f *testing.F) {
+	_, content, _ := journalOf(f, f.TempDir())
+	f.Add(content)
+	f.Add(content[:len(content)-7])
+	f.Add(bytes.ReplaceAll(content, []byte("\n"), []byte("\r\n")))
+	f.Add([]byte{})
+	f.Add([]byte("mde_exporter values 1 \"contoso\"\n"))
+	f.Add([]byte("mde_exporter values 99999999999999999999 \"contoso\"\n"))
+	f.Add(append(bytes.Clone(content), "\n\n0000000000000000 \"states\"\n"...))
+
+	dir := f.TempDir()
+	path, _, history := journalOf(f, dir)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		names, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		checkDamaged(t, dir, history, "fuzzed journal")
+	})
+}
