@@ -1,0 +1,105 @@
+package collector
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+var (
+	quotaCallsDesc = prometheus.NewDesc("mde_api_quota_calls",
+		"Calls spent inside the last minute or hour.", []string{"tenant", "api", "window"}, nil)
+	quotaLimitDesc = prometheus.NewDesc("mde_api_quota_limit_calls",
+		"Calls this exporter may spend in a minute or an hour.", []string{"tenant", "api", "window"}, nil)
+	credentialExpiryDesc = prometheus.NewDesc("mde_credential_expiry_timestamp_seconds",
+		"When the client certificate expires. Absent for credentials whose expiry cannot be read.", []string{"tenant"}, nil)
+)
+
+// ClientState is what a scrape reads from a tenant's client; *client.Client
+// implements it. Its methods must not call an API.
+type ClientState interface {
+	Quota(api client.API) client.QuotaUse
+	CredentialExpiry() (time.Time, bool)
+}
+
+// SetClient names the client whose quota and credential a scrape reads.
+func (t *TenantMetrics) SetClient(c ClientState) {
+	m := t.metrics
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.deleted {
+		return
+	}
+	t.client = c
+	m.clients[t.tenant] = t
+}
+
+func (t *TenantMetrics) markCalled(api client.API) {
+	t.mu.RLock()
+	called := t.called[api]
+	t.mu.RUnlock()
+	if called {
+		return
+	}
+	t.mu.Lock()
+	t.called[api] = true
+	t.mu.Unlock()
+}
+
+// clientState is the prometheus.Collector of what clients know at the moment of
+// a scrape.
+type clientState struct{ metrics *Metrics }
+
+func (c clientState) Describe(descs chan<- *prometheus.Desc) {
+	descs <- quotaCallsDesc
+	descs <- quotaLimitDesc
+	descs <- credentialExpiryDesc
+}
+
+func (c clientState) Collect(metrics chan<- prometheus.Metric) {
+	c.metrics.mu.Lock()
+	tenants := make([]*TenantMetrics, 0, len(c.metrics.clients))
+	for _, t := range c.metrics.clients {
+		tenants = append(tenants, t)
+	}
+	c.metrics.mu.Unlock()
+	for _, t := range tenants {
+		t.collectClientState(metrics)
+	}
+}
+
+// collectClientState tells of each API that was called, now or, by the ledger,
+// before a restart.
+func (t *TenantMetrics) collectClientState(metrics chan<- prometheus.Metric) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.deleted {
+		return
+	}
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		m, err := prometheus.NewConstMetric(desc, prometheus.GaugeValue, value, append([]string{t.tenant}, labels...)...)
+		if err != nil {
+			m = prometheus.NewInvalidMetric(desc, err)
+		}
+		metrics <- m
+	}
+	for _, api := range []client.API{
+		client.MachineSecurityStates, client.Machines, client.DeviceAVInfo, client.DomainMachines, client.DomainStats,
+	} {
+		use := t.client.Quota(api)
+		if !t.called[api] && use.HourCalls == 0 {
+			continue
+		}
+		gauge(quotaCallsDesc, float64(use.MinuteCalls), string(api), "minute")
+		gauge(quotaCallsDesc, float64(use.HourCalls), string(api), "hour")
+		gauge(quotaLimitDesc, float64(use.Limits.CallsPerMinute), string(api), "minute")
+		gauge(quotaLimitDesc, float64(use.Limits.CallsPerHour), string(api), "hour")
+	}
+	if expiry, ok := t.client.CredentialExpiry(); ok {
+		gauge(credentialExpiryDesc, unixSeconds(expiry))
+	}
+}

@@ -1,0 +1,122 @@
+package collector
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	dto "github.com/prometheus/client_model/go"
+)
+
+// family describes a gauge that is exposed through an Exposition. Its labels
+// are the names beside the tenant.
+type family struct {
+	name, help string
+	labels     []string
+	order      []int // Of the sorted label names: indexes into labels, -1 for the tenant.
+}
+
+func newFamily(name, help string, labels ...string) *family {
+	f := &family{name: name, help: help, labels: labels}
+	labelName := func(i int) string {
+		if i < 0 {
+			return "tenant"
+		}
+		return labels[i]
+	}
+	for i := -1; i < len(labels); i++ {
+		f.order = append(f.order, i)
+	}
+	slices.SortFunc(f.order, func(a, b int) int { return strings.Compare(labelName(a), labelName(b)) })
+	return f
+}
+
+// Block is a part of a snapshot: series that are exposed and withdrawn
+// together. It is immutable once it is published.
+type Block struct {
+	expires time.Time // The series are exposed until then; the zero time means for good.
+	series  []series
+}
+
+// series are the metrics of one family in a Block.
+type series struct {
+	family  *family
+	metrics []*dto.Metric
+}
+
+// until returns a Block of the same series that is withdrawn at another time.
+func (b *Block) until(expires time.Time) *Block {
+	return &Block{expires: expires, series: b.series}
+}
+
+// blockBuilder collects the series of one Block. It checks what it is given,
+// since label values come from outside: the errors are in the result of build.
+type blockBuilder struct {
+	tenant string
+	block  Block
+	pairs  map[[2]string]*dto.LabelPair
+	seen   map[string]struct{}
+	errs   []error
+}
+
+func newBlock(tenant string, expires time.Time) *blockBuilder {
+	return &blockBuilder{
+		tenant: tenant,
+		block:  Block{expires: expires},
+		pairs:  make(map[[2]string]*dto.LabelPair),
+		seen:   make(map[string]struct{}),
+	}
+}
+
+// add appends a gauge. The values are in the order of the family's labels. The
+// series of a family are added one after the other, in the order of a scrape.
+func (b *blockBuilder) add(f *family, value float64, values ...string) {
+	if len(values) != len(f.labels) {
+		b.errs = append(b.errs, fmt.Errorf("%s: %d label values for %d labels", f.name, len(values), len(f.labels)))
+		return
+	}
+	labels := make([]*dto.LabelPair, len(f.order))
+	for i, at := range f.order {
+		name, text := "tenant", b.tenant
+		if at >= 0 {
+			name, text = f.labels[at], values[at]
+		}
+		if !utf8.ValidString(text) {
+			b.errs = append(b.errs, fmt.Errorf("%s: label %s: %q is not valid UTF-8", f.name, name, text))
+			return
+		}
+		labels[i] = b.pair(name, text)
+	}
+	key := f.name + "\xff" + strings.Join(values, "\xff")
+	if _, twice := b.seen[key]; twice {
+		b.errs = append(b.errs, fmt.Errorf("%s: label values %q occur twice", f.name, values))
+		return
+	}
+	b.seen[key] = struct{}{}
+	if n := len(b.block.series); n == 0 || b.block.series[n-1].family != f {
+		b.block.series = append(b.block.series, series{family: f})
+	}
+	last := &b.block.series[len(b.block.series)-1]
+	last.metrics = append(last.metrics, &dto.Metric{Label: labels, Gauge: &dto.Gauge{Value: &value}})
+}
+
+// pair returns one LabelPair for all series with the same name and value.
+func (b *blockBuilder) pair(name, value string) *dto.LabelPair {
+	key := [2]string{name, value}
+	p, ok := b.pairs[key]
+	if !ok {
+		p = &dto.LabelPair{Name: &name, Value: &value}
+		b.pairs[key] = p
+	}
+	return p
+}
+
+func (b *blockBuilder) build() (*Block, error) {
+	if err := errors.Join(b.errs...); err != nil {
+		return nil, fmt.Errorf("expose: %w", err)
+	}
+	return &b.block, nil
+}

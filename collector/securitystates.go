@@ -1,0 +1,363 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// Where security states may come from.
+const (
+	// SourceAuto is the preview and, where it is plainly gone or refused, the machines.
+	SourceAuto = "auto"
+	// SourcePreview is Microsoft Graph's preview of machine security states.
+	SourcePreview = "machinesecuritystates"
+	// SourceMachines is /api/machines with /api/deviceavinfo.
+	SourceMachines = "machines"
+)
+
+// lookAgainAfter is how long a refused preview is left alone.
+const lookAgainAfter = 24 * time.Hour
+
+// StatesClient is what SecurityStates asks of a tenant's client; *client.Client
+// implements it.
+type StatesClient interface {
+	SecurityStates(ctx context.Context) iter.Seq2[*client.SecurityState, error]
+	Machines(ctx context.Context, expected int) iter.Seq2[*client.Machine, error]
+	AntivirusHealth(ctx context.Context, expected int) iter.Seq2[*client.AntivirusHealth, error]
+}
+
+// SecurityStatesOptions configure a SecurityStates.
+type SecurityStatesOptions struct {
+	// Tenant, Client, MaxAge, Logger, Metrics and Exposition are required.
+	Tenant string
+	Client StatesClient
+	// Source is SourceAuto, SourcePreview or SourceMachines; empty means SourceAuto.
+	Source string
+	// MaxAge is the age at which values are withdrawn.
+	MaxAge time.Duration
+	// RevisionLabel adds the label os_revision to the fleet's gauges.
+	RevisionLabel bool
+	Logger        *slog.Logger
+	Metrics       *TenantMetrics
+	Exposition    *Exposition
+	// Store keeps the last result across restarts. Nil means none does.
+	Store Store
+}
+
+// SecurityStates counts the machines of a tenant by build, architecture and the
+// properties that require attention.
+type SecurityStates struct {
+	options SecurityStatesOptions
+	logger  *slog.Logger
+	memory  memory
+	dropped *droppedLabels
+	fleet   *Fleet
+	again   atomic.Bool // The preview is to be asked at the next refresh.
+
+	// Of the goroutine that refreshes.
+	last     *statesResult
+	lookedAt time.Time // When the preview was last refused, zero while it is not.
+
+	mu    sync.Mutex
+	notes []string
+}
+
+const statesName = "security_states"
+
+// NewSecurityStates returns a collector that has not asked anything yet.
+func NewSecurityStates(o SecurityStatesOptions) *SecurityStates {
+	if o.Source == "" {
+		o.Source = SourceAuto
+	}
+	logger := o.Logger.With("tenant", o.Tenant, "collector", statesName)
+	return &SecurityStates{
+		options: o,
+		logger:  logger,
+		memory:  memory{store: o.Store, logger: logger},
+		dropped: newDroppedLabels(o.Metrics),
+		fleet:   newFleet(),
+	}
+}
+
+// Name is "security_states".
+func (s *SecurityStates) Name() string { return statesName }
+
+// Fleet is the index of machines by which watched domains are joined.
+func (s *SecurityStates) Fleet() *Fleet { return s.fleet }
+
+// LookAgain makes the next refresh ask the preview again, where it was refused
+// before: after a reload.
+func (s *SecurityStates) LookAgain() { s.again.Store(true) }
+
+// Notes tell of states that could not be read.
+func (s *SecurityStates) Notes() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.notes
+}
+
+// Start publishes the stored result, unless it is too old or of another shape.
+func (s *SecurityStates) Start(context.Context) time.Time {
+	s.dropped.announce()
+	var r statesResult
+	if !s.memory.load(statesName, &r) {
+		return time.Time{}
+	}
+	if err := r.check(); err != nil {
+		s.logger.Warn("The stored security states are set aside", "err", err)
+		return time.Time{}
+	}
+	if s.options.Source == SourceAuto && r.Source == SourceMachines {
+		s.lookedAt = r.PreviewRefused
+	}
+	if r.RevisionLabel != s.options.RevisionLabel || !isFresh(r.At, s.options.MaxAge) {
+		return r.At
+	}
+	if err := s.publish(&r); err != nil {
+		s.logger.Warn("The stored security states are set aside", "err", err)
+		return time.Time{}
+	}
+	s.last = &r
+	return r.At
+}
+
+// isFresh tells whether values of that time may be served. A time to come is
+// one of a clock that was wrong.
+func isFresh(at time.Time, maxAge time.Duration) bool {
+	age := time.Since(at)
+	return age < maxAge && age > -time.Minute
+}
+
+// Refresh counts the whole fleet and publishes the counts, or changes nothing.
+func (s *SecurityStates) Refresh(ctx context.Context) error {
+	c, err := s.count(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	r := c.result(now)
+	r.PreviewRefused = s.lookedAt
+	if err := s.publish(r); err != nil {
+		return err
+	}
+	s.last = r
+	s.fleet.set(c.attention(now.Add(s.options.MaxAge)))
+	s.memory.save(statesName, r)
+	return nil
+}
+
+// publish exposes a result until it is too old. Where it came from stays.
+func (s *SecurityStates) publish(r *statesResult) error {
+	counts, err := r.counts(s.options.Tenant, r.At.Add(s.options.MaxAge))
+	if err != nil {
+		return err
+	}
+	source, err := r.sourceInfo(s.options.Tenant)
+	if err != nil {
+		return err
+	}
+	s.options.Exposition.Publish(s.options.Tenant, statesName, []*Block{counts, source})
+	return nil
+}
+
+// count reads the fleet from the source that speaks.
+func (s *SecurityStates) count(ctx context.Context) (*fleetCount, error) {
+	switch s.options.Source {
+	case SourcePreview:
+		return s.countTwiceIfEmpty(ctx, s.countPreview)
+	case SourceMachines:
+		return s.countTwiceIfEmpty(ctx, s.countMachines)
+	default:
+		return s.countAuto(ctx)
+	}
+}
+
+// countAuto asks the preview, unless it was refused within the last day, and
+// then the machines. A refusal is remembered once the machines have answered:
+// an app that may read neither is told about both each time.
+func (s *SecurityStates) countAuto(ctx context.Context) (*fleetCount, error) {
+	now := time.Now()
+	known := !s.lookedAt.IsZero()
+	if again := s.again.Swap(false); known && !again && now.Sub(s.lookedAt) < lookAgainAfter {
+		return s.countTwiceIfEmpty(ctx, s.countMachines)
+	}
+	previewCtx := ctx
+	if known {
+		previewCtx = client.WithRetryDeadline(ctx, now) // One attempt; nobody waits for what was refused.
+	}
+	c, previewErr := s.countTwiceIfEmpty(previewCtx, s.countPreview)
+	if previewErr == nil {
+		if known {
+			s.logger.Info("The Graph preview answers again; security states come from it")
+			s.lookedAt = time.Time{}
+		}
+		return c, nil
+	}
+	_, refused := errors.AsType[refusedError](previewErr)
+	if ctx.Err() != nil || !refused && !known {
+		return nil, previewErr
+	}
+	c, err := s.countTwiceIfEmpty(ctx, s.countMachines)
+	if err != nil {
+		return nil, fmt.Errorf("%w (before that, the Graph preview: %s)", err, previewErr.Error())
+	}
+	if !known {
+		s.logger.Warn("The Graph preview of machine security states is not to be had; counting from /api/machines and /api/deviceavinfo", "err", previewErr)
+	}
+	s.lookedAt = now
+	return c, nil
+}
+
+// countTwiceIfEmpty counts, and counts again where the answer was an empty fleet
+// that was not empty before, or a 404, which says "no recent machines" or
+// nothing at all. What the second answer says is believed.
+func (s *SecurityStates) countTwiceIfEmpty(ctx context.Context, count func(context.Context) (*fleetCount, error)) (*fleetCount, error) {
+	c, err := count(ctx)
+	doubtful := errors.Is(err, errNoMachines) || err == nil && c.machines == 0 && s.last.machines() > 0
+	if !doubtful {
+		return c, err
+	}
+	s.logger.Info("The answer is an empty fleet; asking once more")
+	c, err = count(ctx)
+	if errors.Is(err, errNoMachines) {
+		c, err = s.newCount(SourceMachines), nil
+	}
+	return c, err
+}
+
+// refusedError says that the preview is plainly gone or refused, and that not
+// one machine was read before.
+type refusedError struct{ error }
+
+func (e refusedError) Unwrap() error { return e.error }
+
+func (s *SecurityStates) countPreview(ctx context.Context) (*fleetCount, error) {
+	c := s.newCount(SourcePreview)
+	rows := 0
+	for state, err := range s.options.Client.SecurityStates(ctx) {
+		if err != nil {
+			err = fmt.Errorf("read machine security states: %w", err)
+			if rows == 0 && isRefusal(err) {
+				return nil, refusedError{err}
+			}
+			return nil, err
+		}
+		rows++
+		c.securityState(state)
+	}
+	s.noteAntivirus(nil)
+	return c, nil
+}
+
+// isRefusal tells a source that is not to be had from one with a passing fault.
+func isRefusal(err error) bool {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		return false
+	}
+	if e.API == client.Token {
+		return e.Reason == client.ReasonAuth
+	}
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+		return true
+	default:
+		return false
+	}
+}
+
+// errNoMachines says that /api/machines answered 404 before any machine.
+var errNoMachines = errors.New("404 from /api/machines")
+
+// countMachines reads the antivirus rows first, so that one index serves to join
+// them and to count each machine once.
+func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error) {
+	c, err := s.countAntivirus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := 0
+	for machine, err := range s.options.Client.Machines(ctx, s.last.machines()) {
+		if err != nil {
+			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.Status == http.StatusNotFound {
+				return nil, errNoMachines
+			}
+			return nil, fmt.Errorf("read machines: %w", err)
+		}
+		rows++
+		c.machine(machine)
+	}
+	return c, nil
+}
+
+// countAntivirus begins a count with the antivirus rows, or without them where
+// the app may not read them. A 404 is asked once more.
+func (s *SecurityStates) countAntivirus(ctx context.Context) (*fleetCount, error) {
+	c, err := s.readAntivirus(ctx)
+	e, ok := errors.AsType[*client.Error](err)
+	if ok && e.API == client.DeviceAVInfo && e.Status == http.StatusNotFound {
+		c, err = s.readAntivirus(ctx)
+		e, ok = errors.AsType[*client.Error](err)
+	}
+	if err == nil {
+		s.noteAntivirus(nil)
+		return c, nil
+	}
+	if ok && e.API == client.DeviceAVInfo {
+		switch e.Status {
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+			s.noteAntivirus(err)
+			c := s.newCount(SourceMachines)
+			c.incomplete = true
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("read antivirus health: %w", err)
+}
+
+func (s *SecurityStates) readAntivirus(ctx context.Context) (*fleetCount, error) {
+	c := s.newCount(SourceMachines)
+	now := time.Now()
+	for row, err := range s.options.Client.AntivirusHealth(ctx, s.last.machines()) {
+		if err != nil {
+			return nil, err
+		}
+		c.antivirusRow(row, now)
+	}
+	return c, nil
+}
+
+// noteAntivirus tells the page, and once the log, whether antivirus states are
+// missing.
+func (s *SecurityStates) noteAntivirus(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err != nil:
+		if s.notes == nil {
+			s.logger.Warn("Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role Machine.Read.All", "err", err)
+		}
+		s.notes = []string{"Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role Machine.Read.All. " + err.Error()}
+	case s.notes != nil:
+		s.logger.Info("Antivirus states are there again")
+		s.notes = nil
+	}
+}
+
+func (s *SecurityStates) newCount(source string) *fleetCount {
+	c := newFleetCount(s.last, s.options.RevisionLabel, s.dropped)
+	c.source = source
+	if source == SourceMachines {
+		c.countStates(s.last, s.dropped)
+	}
+	return c
+}
