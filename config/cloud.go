@@ -1,0 +1,96 @@
+package config
+
+import "net/url"
+
+// The names of Microsoft's clouds, as Prometheus's azuread block spells them
+// and, for US government tenants in the commercial cloud, as Defender does.
+const (
+	azurePublic     = "AzurePublic"
+	azureGCC        = "AzureGCC"
+	azureGovernment = "AzureGovernment"
+)
+
+// cloud says where a cloud's hosts are and which audiences their tokens have.
+type cloud struct {
+	name string
+	endpointsSection
+	graphScope string
+}
+
+// clouds are the documented ones. AzureGovernment is GCC High and DoD.
+var clouds = []cloud{
+	{
+		name: azurePublic,
+		endpointsSection: endpointsSection{
+			LoginURL: "https://login.microsoftonline.com",
+			GraphURL: "https://graph.microsoft.com",
+			APIURL:   "https://api.security.microsoft.com",
+			APIScope: "https://api.securitycenter.microsoft.com/.default",
+		},
+		graphScope: "https://graph.microsoft.com/.default",
+	},
+	{
+		name: azureGCC,
+		endpointsSection: endpointsSection{
+			LoginURL: "https://login.microsoftonline.com",
+			GraphURL: "https://graph.microsoft.com",
+			APIURL:   "https://api-gcc.securitycenter.microsoft.us",
+			APIScope: "https://api-gcc.securitycenter.microsoft.us/.default",
+		},
+		graphScope: "https://graph.microsoft.com/.default",
+	},
+	{
+		name: azureGovernment,
+		endpointsSection: endpointsSection{
+			LoginURL: "https://login.microsoftonline.us",
+			GraphURL: "https://graph.microsoft.us",
+			APIURL:   "https://api-gov.securitycenter.microsoft.us",
+			APIScope: "https://api-gov.securitycenter.microsoft.us/.default",
+		},
+		graphScope: "https://graph.microsoft.us/.default",
+	},
+}
+
+// cloudNamed returns the cloud of a name.
+func cloudNamed(name string) (cloud, bool) {
+	for _, c := range clouds {
+		if c.name == name {
+			return c, true
+		}
+	}
+	return cloud{}, false
+}
+
+// cloudOf tells the cloud from the hosts that an environment names: its API
+// decides, then its sign-in host. Hosts that are no cloud's mean AzurePublic.
+func cloudOf(e Endpoints) string {
+	for _, c := range clouds {
+		if sameHost(e.APIURL, c.APIURL) {
+			return c.name
+		}
+	}
+	for _, c := range clouds {
+		if sameHost(e.LoginURL, c.LoginURL) {
+			return c.name
+		}
+	}
+	return azurePublic
+}
+
+// graphScopeOf is the audience of tokens for a Graph host. The Department of
+// Defense has a Graph of its own within AzureGovernment; any host that is not
+// Microsoft's stands for the cloud's.
+func (c cloud) graphScopeOf(graphURL string) string {
+	for _, host := range []string{"https://graph.microsoft.com", "https://graph.microsoft.us", "https://dod-graph.microsoft.us"} {
+		if sameHost(graphURL, host) {
+			return host + "/.default"
+		}
+	}
+	return c.graphScope
+}
+
+func sameHost(a, b string) bool {
+	x, errX := url.Parse(a)
+	y, errY := url.Parse(b)
+	return errX == nil && errY == nil && x.Host != "" && x.Host == y.Host
+}

@@ -1,0 +1,126 @@
+// Package config turns a configuration file, the environment and flags into one
+// validated value. It calls nobody and knows nothing of metrics.
+package config
+
+import (
+	"os"
+	"path/filepath"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is a valid configuration. It is not changed once it is loaded.
+type Config struct {
+	// Tenants are in the order of the file, with the file's global settings
+	// merged into each of them. Their names are unique.
+	Tenants []*Tenant
+}
+
+// Overrides are what flags add to a configuration.
+type Overrides struct {
+	// WatchedDomains are added to every tenant's list.
+	WatchedDomains []string
+	// Getenv looks up where the platform offers its managed identity. Nil means
+	// os.Getenv.
+	Getenv func(string) string
+}
+
+// Load reads and validates the configuration file at path, the watch lists and
+// the TLS files it names. The error is Problems, all of the mistakes at once.
+// Credential files are not looked at: they are read for each token, and may
+// come later than the exporter starts. Check looks at them too.
+func Load(path string, o Overrides) (*Config, error) {
+	c, problems := load(path, o)
+	if len(problems) > 0 {
+		return nil, problems.sorted()
+	}
+	return c, nil
+}
+
+// Check reads and validates the configuration file at path and every file it
+// names. The error is Problems, all of the mistakes at once.
+func Check(path string, o Overrides) error {
+	c, problems := load(path, o)
+	return append(problems, c.fileProblems()...).sorted().err()
+}
+
+// CheckFiles checks the credential files that a loaded configuration names. The
+// error is Problems.
+func (c *Config) CheckFiles() error {
+	return c.fileProblems().err()
+}
+
+// load returns what can be understood of the file, and every mistake in it. The
+// configuration is good for use only where there are none.
+func load(path string, o Overrides) (*Config, Problems) {
+	data, err := os.ReadFile(path) // #nosec G304 -- the operator names the file
+	if err != nil {
+		return &Config{}, Problems{{File: path, Message: reason(err)}}
+	}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return &Config{}, Problems{{File: path, Message: reason(err)}}
+	}
+	return parse(path, dir, data, o)
+}
+
+// parse is load without the file: its name is for messages, relative paths
+// begin in dir.
+func parse(file, dir string, data []byte, o Overrides) (*Config, Problems) {
+	c := &Config{}
+	doc := &document{file: file}
+	root := doc.parse(data)
+	if root == nil {
+		return c, doc.problems
+	}
+
+	var sections struct {
+		Global  settingsSection `yaml:"global"`
+		Tenants []yaml.Node     `yaml:"tenants"`
+	}
+	sections.Global = defaultSettings()
+	v := newValidator(dir, o)
+	v.typesChecked(doc, root.Decode(&sections))
+	top := position{doc: doc}
+	inherited := v.global(top.key(global), sections.Global)
+
+	if tenants := top.key("tenants"); len(sections.Tenants) == 0 && !tenants.broken() {
+		tenants.problem("missing: at least one tenant is needed")
+	}
+	for i, node := range sections.Tenants {
+		section := defaultTenant(sections.Global)
+		section.Settings.WatchedDomains.Domains = nil
+		section.Settings.WatchedDomains.Files = nil
+		v.typesChecked(doc, node.Decode(&section))
+		at := top.key("tenants").index(i)
+		at.base = at.path
+		c.Tenants = append(c.Tenants, v.tenant(at, section, inherited))
+	}
+	v.uniqueNames(top.key("tenants"), c.Tenants)
+	return c, append(doc.problems, v.problems...)
+}
+
+// MarshalYAML is the configuration in force, in the shape of the file, with
+// every default filled in and every secret masked.
+func (c *Config) MarshalYAML() (any, error) {
+	var f struct {
+		Tenants []tenantSection `yaml:"tenants"`
+	}
+	for _, t := range c.Tenants {
+		f.Tenants = append(f.Tenants, t.section())
+	}
+	return f, nil
+}
+
+// String is the configuration in force as YAML, with every secret masked.
+func (c *Config) String() string {
+	return yamlText(c)
+}
+
+func yamlText(v any) string {
+	text, err := yaml.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}

@@ -1,0 +1,358 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	promconfig "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+	"go.yaml.in/yaml/v3"
+)
+
+// document is a YAML file, the line of each of its keys, and the mistakes found
+// in it so far.
+type document struct {
+	file  string
+	lines map[string]int
+	// empty are the keys that stand there without a value.
+	empty    map[string]bool
+	problems Problems
+}
+
+// position is the place of a value in a document, such as "tenants[0].name".
+type position struct {
+	doc  *document
+	path string
+	// base is the path of the tenant around the value, if there is one: what
+	// does not stand there may stand under "global".
+	base string
+	// names, where it is set, says what an operator calls a value that does
+	// not come from a file: a variable or a flag.
+	names map[string]string
+}
+
+// global is the path of the section whose keys every tenant inherits.
+const global = "global"
+
+func (p position) key(name string) position {
+	if p.path != "" {
+		name = p.path + "." + name
+	}
+	p.path = name
+	return p
+}
+
+func (p position) index(i int) position {
+	p.path = fmt.Sprintf("%s[%d]", p.path, i)
+	return p
+}
+
+// set tells whether the file holds a value for exactly this position.
+func (p position) set() bool {
+	_, ok := p.doc.lines[p.path]
+	return ok && !p.doc.empty[p.path]
+}
+
+// origin is where the position's value comes from: itself, or the global
+// section if the value stands only there.
+func (p position) origin() position {
+	if p.base != "" && !p.set() {
+		inherited := p
+		inherited.path = global + strings.TrimPrefix(p.path, p.base)
+		if inherited.set() {
+			return inherited
+		}
+	}
+	return p
+}
+
+// problem notes a mistake at the position, or at the nearest one around it that
+// has a line. Of several mistakes in one value only the first is kept: the
+// others follow from it.
+func (p position) problem(format string, args ...any) {
+	p = p.origin()
+	if !slices.ContainsFunc(p.doc.problems, func(q Problem) bool { return q.Key == p.name() }) {
+		p.problemAt(p.line(), format, args...)
+	}
+}
+
+func (p position) problemAt(line int, format string, args ...any) {
+	p.doc.problems = append(p.doc.problems, Problem{
+		File: p.doc.file, Line: line, Key: p.name(), Message: fmt.Sprintf(format, args...),
+	})
+}
+
+// broken tells whether a mistake was noted at the position or below it.
+func (p position) broken() bool {
+	return slices.ContainsFunc(p.doc.problems, func(q Problem) bool {
+		return q.Key == p.path || strings.HasPrefix(q.Key, p.path+".") || strings.HasPrefix(q.Key, p.path+"[")
+	})
+}
+
+// name is what an operator calls the position.
+func (p position) name() string {
+	if name, ok := p.names[p.path]; ok {
+		return name
+	}
+	return p.path
+}
+
+// line is the line of the position's key, or of the nearest one around it.
+func (p position) line() int {
+	for path := p.path; ; {
+		if line, ok := p.doc.lines[path]; ok {
+			return line
+		}
+		cut := strings.LastIndexAny(path, ".[")
+		if cut < 0 {
+			return p.doc.lines[""]
+		}
+		path = path[:cut]
+	}
+}
+
+// parse reads data as one YAML document and checks it against the shape of a
+// fileSection: syntax, unknown and duplicate keys, types. What does not fit is
+// noted and taken out, so that the rest can be decoded and judged. It returns
+// nil where the data is no YAML at all.
+func (d *document) parse(data []byte) *yaml.Node {
+	d.lines, d.empty = map[string]int{}, map[string]bool{}
+	var root yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	switch err := decoder.Decode(&root); {
+	case errors.Is(err, io.EOF):
+		root = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: 1}
+	case err != nil:
+		d.yamlProblems(err)
+		return nil
+	}
+	var next yaml.Node
+	switch err := decoder.Decode(&next); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		d.yamlProblems(err)
+		return nil
+	default:
+		d.problems = append(d.problems, Problem{File: d.file, Line: next.Line, Message: "a second YAML document: the file must hold one"})
+	}
+	if root.Kind == yaml.DocumentNode {
+		root = *root.Content[0]
+	}
+	// Decoding into anything finds what no shape forbids: aliases that hold
+	// themselves or grow beyond reason. Type errors are found below, with the
+	// names of their keys.
+	var anything any
+	if err := root.Decode(&anything); err != nil {
+		if _, ok := errors.AsType[*yaml.TypeError](err); !ok {
+			d.yamlProblems(err)
+			return nil
+		}
+	}
+	d.checkShape(&root, reflect.TypeFor[fileSection](), position{doc: d})
+	return &root
+}
+
+var (
+	yamlLine   = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
+	yamlAnchor = regexp.MustCompile(`^unknown anchor '.*' referenced$`)
+)
+
+// yamlProblems notes the mistakes that the YAML library found.
+func (d *document) yamlProblems(err error) {
+	messages := []string{err.Error()}
+	if e, ok := errors.AsType[*yaml.TypeError](err); ok {
+		messages = e.Errors
+	}
+	for _, message := range messages {
+		p := Problem{File: d.file}
+		if m := yamlLine.FindStringSubmatch(message); m != nil {
+			p.Line, _ = strconv.Atoi(m[1])
+			message = message[len(m[0]):]
+		}
+		message = strings.TrimPrefix(message, "yaml: ")
+		switch {
+		case yamlAnchor.MatchString(message):
+			// The library's message repeats the value, which may be a secret
+			// that happens to begin with an asterisk.
+			message = "an alias without its anchor: text that begins with * must be quoted"
+		case strings.HasPrefix(message, "cannot "):
+			// This message, too, repeats the value.
+			message = "not valid YAML: a value does not fit its type"
+		default:
+			message = "not valid YAML: " + message
+		}
+		p.Message = message
+		d.problems = append(d.problems, p)
+	}
+}
+
+// checkShape compares a node with the type that it is to be decoded into and
+// remembers the lines of its keys. What differs is noted and becomes null.
+func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
+	if _, known := d.lines[at.path]; !known {
+		d.lines[at.path] = n.Line
+	}
+	value := n
+	if n.Kind == yaml.AliasNode {
+		value = n.Alias
+	}
+	if value.ShortTag() == "!!null" {
+		d.empty[at.path] = true
+		return
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	reject := func(format string, args ...any) {
+		at.problem(format, args...)
+		*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line}
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		if value.Kind != yaml.MappingNode {
+			reject("must be a mapping of keys to values")
+			return
+		}
+		d.checkKeys(value, keysOf(t), at)
+	case reflect.Slice:
+		if value.Kind != yaml.SequenceNode {
+			reject("must be a list")
+			return
+		}
+		for i, item := range value.Content {
+			d.checkShape(item, t.Elem(), at.index(i))
+			if t.Elem().Kind() == reflect.String && item.ShortTag() == "!!null" {
+				// The library would leave it out and so move all that follow.
+				*item = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Line: item.Line}
+			}
+		}
+	default:
+		switch {
+		case value.Kind != yaml.ScalarNode:
+			reject("must be %s", expected(t))
+		case value.Decode(reflect.New(t).Interface()) == nil:
+		case t.Kind() == reflect.String:
+			// The value is not repeated: it may be a secret.
+			reject("not %s", expected(t))
+		default:
+			reject("%s is not %s", excerpt(value.Value), expected(t))
+		}
+	}
+}
+
+// checkKeys checks the keys of a mapping and takes out those that are unknown
+// or set twice. Keys that a merge ("<<") brings come last, so that the lines of
+// the mapping's own keys win.
+func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
+	var kept, merged []*yaml.Node
+	set := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i], n.Content[i+1]
+		if name.ShortTag() == "!!merge" {
+			merged = append(merged, value)
+			kept = append(kept, name, value)
+			continue
+		}
+		pos := at.key(printable(name.Value))
+		known := slices.IndexFunc(keys, func(k structKey) bool { return k.name == name.Value })
+		line, twice := set[name.Value]
+		switch {
+		case known < 0:
+			d.lines[pos.path] = name.Line
+			pos.problem("unknown key; known here: %s", join(keys))
+		case twice:
+			pos.problemAt(name.Line, "already set in line %d", line)
+		default:
+			set[name.Value] = name.Line
+			if _, known := d.lines[pos.path]; !known {
+				d.lines[pos.path] = name.Line
+			}
+			d.checkShape(value, keys[known].typ, pos)
+			kept = append(kept, name, value)
+		}
+	}
+	n.Content = kept
+	for _, value := range merged {
+		d.checkMerged(value, keys, at)
+	}
+}
+
+// checkMerged checks what a merge brings: a mapping or a list of them.
+func (d *document) checkMerged(n *yaml.Node, keys []structKey, at position) {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		d.checkKeys(n, keys, at)
+	case yaml.SequenceNode:
+		for _, item := range n.Content {
+			d.checkMerged(item, keys, at)
+		}
+	}
+}
+
+// printable is the name of a key as a message shows it, in one line.
+func printable(name string) string {
+	if strings.ContainsFunc(name, unicode.IsControl) || len(name) > 80 {
+		return excerpt(name)
+	}
+	return name
+}
+
+// structKey is a key of a section and the type of its value.
+type structKey struct {
+	name string
+	typ  reflect.Type
+}
+
+// keysOf lists the keys of a section in their order.
+func keysOf(t reflect.Type) []structKey {
+	var keys []structKey
+	for field := range t.Fields() {
+		name, options, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		switch {
+		case options == "inline":
+			keys = append(keys, keysOf(field.Type)...)
+		case strings.HasSuffix(name, "_ref"):
+			// Prometheus's references into its secret manager, which does not exist here.
+		case name != "":
+			keys = append(keys, structKey{name: name, typ: field.Type})
+		}
+	}
+	return keys
+}
+
+func join(keys []structKey) string {
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = key.name
+	}
+	return strings.Join(names, ", ")
+}
+
+// expected says in words which values a scalar type takes.
+func expected(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[model.Duration]():
+		return "a duration such as 90s, 15m or 1d"
+	case reflect.TypeFor[promconfig.TLSVersion]():
+		return "one of TLS10, TLS11, TLS12, TLS13"
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "a whole number"
+	default:
+		return "text"
+	}
+}

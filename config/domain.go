@@ -1,0 +1,108 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
+)
+
+// lookup maps a name to the A-labels under which it is looked up, as a browser
+// does. Underscores and hyphens in the third and fourth place are allowed: no
+// standard wants them in the name of a host, and such hosts are contacted.
+var lookup = idna.New(
+	idna.MapForLookup(),
+	idna.BidiRule(),
+	idna.Transitional(false),
+	idna.StrictDomainName(false),
+	idna.CheckHyphens(false),
+)
+
+// ParseDomain returns the form in which a domain is watched: lower case,
+// A-labels, without a trailing dot. Whatever is not the plain name of a domain
+// is an error that says what it is instead.
+func ParseDomain(name string) (string, error) {
+	name = strings.TrimSpace(name)
+	if err := notADomain(name); err != nil {
+		return "", err
+	}
+	ascii, err := lookup.ToASCII(name)
+	if err != nil {
+		return "", fmt.Errorf("%s is not a domain: %s", excerpt(name), excerpt(strings.TrimPrefix(err.Error(), "idna: ")))
+	}
+	ascii = strings.TrimSuffix(ascii, ".")
+	if err := checkLabels(ascii); err != nil {
+		return "", fmt.Errorf("%s is not a domain: %w", excerpt(name), err)
+	}
+	return ascii, nil
+}
+
+// notADomain recognizes what lists of indicators hold besides domains.
+func notADomain(name string) error {
+	quoted := excerpt(name)
+	if name == "" {
+		return errors.New("an empty name")
+	}
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return fmt.Errorf("%s is an address, not a domain", quoted)
+	}
+	if _, err := netip.ParseAddrPort(name); err == nil {
+		return fmt.Errorf("%s is an address with a port, not a domain", quoted)
+	}
+	if _, err := netip.ParsePrefix(name); err == nil {
+		return fmt.Errorf("%s is a range of addresses, not a domain", quoted)
+	}
+	switch {
+	case strings.Contains(name, "://"):
+		return fmt.Errorf("%s is a URL: only its domain can be watched", quoted)
+	case strings.ContainsAny(name, `/\?`):
+		return fmt.Errorf("%s holds a path: only a domain can be watched", quoted)
+	case strings.Contains(name, "@"):
+		return fmt.Errorf("%s is an e-mail address, not a domain", quoted)
+	case strings.Contains(name, "*"):
+		return fmt.Errorf("%s holds a wildcard: each domain must be named", quoted)
+	case strings.ContainsAny(name, "[](){}"):
+		return fmt.Errorf("%s is defanged: write it with plain dots", quoted)
+	case strings.Contains(name, ":"):
+		return fmt.Errorf("%s holds a port: only a domain can be watched", quoted)
+	case strings.ContainsFunc(name, unicode.IsSpace):
+		return fmt.Errorf("%s holds a space: write one domain a line", quoted)
+	}
+	return nil
+}
+
+// checkLabels checks what DNS and the resolvers ask of a name in A-labels.
+func checkLabels(name string) error {
+	const maxName, maxLabel = 253, 63
+	if len(name) > maxName {
+		return fmt.Errorf("longer than %d characters", maxName)
+	}
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
+		switch {
+		case label == "":
+			return errors.New("empty between two dots")
+		case len(label) > maxLabel:
+			return fmt.Errorf("a part is longer than %d characters", maxLabel)
+		case label[0] == '-' || label[len(label)-1] == '-':
+			return errors.New("a part begins or ends with a hyphen")
+		}
+		if i := strings.IndexFunc(label, notAllowed); i >= 0 {
+			return fmt.Errorf("it holds %q", label[i])
+		}
+	}
+	if len(labels) == 1 {
+		return errors.New("it has no dot")
+	}
+	if strings.Trim(labels[len(labels)-1], "0123456789") == "" {
+		return errors.New("it ends in a number, as addresses do")
+	}
+	return nil
+}
+
+func notAllowed(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+}

@@ -1,0 +1,84 @@
+package config
+
+import "errors"
+
+// The variables of the environment's tenant, named as in Azure's own libraries.
+const (
+	envTenantID        = "AZURE_TENANT_ID"
+	envClientID        = "AZURE_CLIENT_ID"
+	envClientSecret    = "AZURE_CLIENT_SECRET"
+	envCertificatePath = "AZURE_CLIENT_CERTIFICATE_PATH"
+	envTokenFile       = "AZURE_FEDERATED_TOKEN_FILE"
+	envAuthorityHost   = "AZURE_AUTHORITY_HOST"
+)
+
+// ErrNoEnvironment tells that no variable names a tenant, which is no mistake
+// where there is another source of tenants.
+var ErrNoEnvironment = errors.New("no tenant in the environment: set " + envTenantID + ", " + envClientID +
+	" and one of " + envClientSecret + ", " + envCertificatePath + " and " + envTokenFile)
+
+// Endpoints are the flags that override where the environment's tenant is.
+// Empty ones are the cloud's.
+type Endpoints struct {
+	LoginURL, GraphURL, APIURL string
+}
+
+// FromEnvironment is the configuration of one tenant, whose app registration
+// the environment names. Of several ways to sign in the first of secret,
+// certificate and federated token is used, as Azure's own libraries choose. Its
+// label is the tenant id, and a proxy that the environment names is used.
+//
+// The error is ErrNoEnvironment where no variable is set, and Problems otherwise.
+func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Config, error) {
+	tenant, app := getenv(envTenantID), getenv(envClientID)
+	clientSecret, certificate, token := getenv(envClientSecret), getenv(envCertificatePath), getenv(envTokenFile)
+	if tenant == "" && app == "" && clientSecret == "" && certificate == "" && token == "" {
+		return nil, ErrNoEnvironment
+	}
+
+	names := map[string]string{
+		"endpoints.login_url": "--login-url",
+		"endpoints.graph_url": "--graph-url",
+		"endpoints.api_url":   "--api-url",
+	}
+	if e.LoginURL == "" {
+		e.LoginURL = getenv(envAuthorityHost)
+		names["endpoints.login_url"] = envAuthorityHost
+	}
+
+	s := defaultTenant(defaultSettings())
+	s.AzureAD.Cloud = cloudOf(e)
+	s.Endpoints = endpointsSection{LoginURL: e.LoginURL, GraphURL: e.GraphURL, APIURL: e.APIURL}
+	s.HTTPConfig.ProxyFromEnvironment = true
+
+	doc := &document{}
+	at := position{doc: doc, names: names}
+	var method string
+	switch {
+	case clientSecret != "":
+		method = "oauth"
+		s.AzureAD.OAuth = &oauthSection{TenantID: tenant, ClientID: app, ClientSecret: secret(clientSecret)}
+	case certificate != "":
+		method = "certificate"
+		s.AzureAD.Certificate = &certificateSection{TenantID: tenant, ClientID: app, CertificatePath: certificate}
+		names["azuread.certificate.certificate_path"] = envCertificatePath
+	case token != "":
+		method = "workload_identity"
+		s.AzureAD.WorkloadIdentity = &workloadIdentitySection{TenantID: tenant, ClientID: app, TokenFilePath: token}
+		names["azuread.workload_identity.token_file_path"] = envTokenFile
+	default:
+		method = "oauth"
+		s.AzureAD.OAuth = &oauthSection{TenantID: tenant, ClientID: app}
+		names["azuread.oauth.client_secret"] = envClientSecret
+		at.key("azuread.oauth.client_secret").problem("missing: it, %s or %s is needed", envCertificatePath, envTokenFile)
+	}
+	names["azuread."+method+".tenant_id"] = envTenantID
+	names["azuread."+method+".client_id"] = envClientID
+
+	v := newValidator("", o)
+	t := v.tenant(at, s, watchList{})
+	if problems := append(doc.problems, v.problems...); len(problems) > 0 {
+		return nil, problems
+	}
+	return &Config{Tenants: []*Tenant{t}}, nil
+}
