@@ -1,11 +1,26 @@
 package client
 
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+
+	"golang.org/x/oauth2"
+)
+
 // Credential is how the exporter proves to the sign-in host that it is the app
 // registration a tenant's administrator created. It is one of ClientSecret,
 // Certificate, WorkloadIdentity and ManagedIdentity. Files are read again for
 // every token request, so that rotating one needs no restart.
 type Credential interface {
-	credential()
+	// prove reads what the credential consists of and returns a proof made
+	// from it. Its errors name the file or key to mend, and never its content.
+	prove(s signIn) (proof, error)
 }
 
 // ClientSecret is a password of an app registration; exactly one of Secret and
@@ -22,7 +37,7 @@ type Certificate struct {
 	TenantID string
 	ClientID string
 	// CertificatePath is a PEM file with the certificate and, unless KeyPath is
-	// set, its private key.
+	// set, its private key. A chain may stand in it, in any order.
 	CertificatePath string
 	KeyPath         string
 }
@@ -39,9 +54,67 @@ type WorkloadIdentity struct {
 type ManagedIdentity struct {
 	// ClientID names a user-assigned identity; empty means the system-assigned one.
 	ClientID string
+	// Endpoint is where the identity's tokens are got, the value of
+	// IDENTITY_ENDPOINT. Empty means the instance metadata service of Azure's
+	// virtual machines. Plain http is accepted to a loopback or link-local
+	// address only.
+	Endpoint string
+	// Header is the value of IDENTITY_HEADER. With it the endpoint is spoken to
+	// as App Service and Container Apps document it, without it as the
+	// instance metadata service.
+	Header string
 }
 
-func (ClientSecret) credential()     {}
-func (Certificate) credential()      {}
-func (WorkloadIdentity) credential() {}
-func (ManagedIdentity) credential()  {}
+// signIn is where and for what a credential is shown.
+type signIn struct {
+	// login is the origin of the sign-in host.
+	login *url.URL
+	// scope names the audience of the token.
+	scope string
+	// client makes the calls. It never follows a redirect.
+	client *http.Client
+}
+
+// proof is a credential as it was read for one token request.
+type proof struct {
+	// fingerprint tells a changed credential from the one that was refused.
+	fingerprint [sha256.Size]byte
+	// exchange makes one token request. Its errors are of type *Error.
+	exchange func(ctx context.Context) (*oauth2.Token, error)
+}
+
+// fingerprint sums up the parts of a credential.
+func fingerprint(parts ...string) [sha256.Size]byte {
+	h := sha256.New()
+	for _, part := range parts {
+		// The length keeps ("ab", "c") and ("a", "bc") apart.
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// maxCredentialFile is far more than any secret, token or chain takes, and
+// keeps a path that names a device or a log file from filling the memory.
+const maxCredentialFile = 1 << 20
+
+// readCredentialFile returns the content of the file that key of the
+// configuration names.
+func readCredentialFile(key, path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", key, err)
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxCredentialFile+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", key, err)
+	case len(content) > maxCredentialFile:
+		return "", fmt.Errorf("%s: %s is larger than %d bytes, no credential is", key, path, maxCredentialFile)
+	}
+	return string(content), nil
+}
+
+// errEmpty says that a credential file holds nothing, which happens while
+// another program is about to write it.
+var errEmpty = errors.New("the file is empty")

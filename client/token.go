@@ -2,72 +2,216 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
+	"golang.org/x/time/rate"
 )
 
-// tokens holds the access token of one audience.
+// A token is renewed renewalMargin before it expires, or, if it is a
+// short-lived one, when a fifth of its life is left.
+const renewalMargin = 5 * time.Minute
+
+// renewalPause is how long a renewal that failed is put off while the old
+// token is still good.
+const renewalPause = 30 * time.Second
+
+// tokens keeps the token of one audience: it is asked for once for all who
+// wait for it, renewed before it expires, and forgotten when an API rejects it.
+// A tokens is safe for concurrent use, and leaves nothing running once nobody
+// waits for a token.
 type tokens struct {
-	options Options
-	scope   string
-	http    *http.Client
+	credential Credential
+	signIn     signIn
+	transport  *tokenTransport
+	// retry repeats an attempt that failed for a passing reason.
+	retry   func(ctx context.Context, attempt func(context.Context) error) error
+	refused refusal
+	// replacements bounds how often a rejected token is replaced, so that an
+	// API that rejects every token does not turn its calls into token requests.
+	replacements *rate.Limiter
 
 	mu      sync.Mutex
 	current *oauth2.Token
+	renewAt time.Time
+	pending *pendingToken
 }
 
+// newTokens returns the tokens of the audience that scope names. They are got
+// by the transport of httpClient, which must not follow redirects; those of a
+// managed identity come from beside this machine and by a transport of its own.
 func newTokens(o Options, scope string, httpClient *http.Client) *tokens {
-	return &tokens{options: o, scope: scope, http: httpClient}
+	base, again := httpClient.Transport, retry
+	if _, ok := o.Credential.(ManagedIdentity); ok {
+		base, again = newIdentityTransport(), retryIdentity
+	}
+	transport := &tokenTransport{base: base, timeout: o.RequestTimeout, observer: o.Observer, userAgent: o.UserAgent}
+	return &tokens{
+		credential: o.Credential,
+		signIn: signIn{
+			login:  o.LoginURL,
+			scope:  scope,
+			client: &http.Client{Transport: transport, CheckRedirect: httpClient.CheckRedirect},
+		},
+		transport:    transport,
+		retry:        again,
+		replacements: rate.NewLimiter(rate.Every(time.Minute), 5),
+	}
 }
 
-// token returns a token that is valid now, and asks for a new one where there is
-// none.
+// token returns a token that is good for a while. The first one to ask starts
+// a request and all others wait for its outcome, each as long as its own ctx
+// allows. Errors of the request are of type *Error.
 func (t *tokens) token(ctx context.Context) (*oauth2.Token, error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.current.Valid() {
+	if t.current != nil && time.Now().Before(t.renewAt) {
+		defer t.mu.Unlock()
 		return t.current, nil
 	}
-	secret, ok := t.options.Credential.(ClientSecret)
-	if !ok {
-		return nil, &Error{API: Token, Reason: ReasonAuth, Message: fmt.Sprintf("credential %T cannot be used", t.options.Credential)}
+	if t.pending == nil {
+		t.pending = t.start(ctx)
 	}
-	password := secret.Secret
-	if secret.SecretFile != "" {
-		content, err := os.ReadFile(secret.SecretFile)
-		if err != nil {
-			return nil, &Error{API: Token, Reason: ReasonAuth, Message: "read the client secret", Err: err}
-		}
-		password = strings.TrimSpace(string(content))
+	p := t.pending
+	p.waiters++
+	t.mu.Unlock()
+
+	select {
+	case <-p.done:
+		return p.token, p.err
+	case <-ctx.Done():
+		return nil, t.leave(ctx, p)
 	}
-	conf := clientcredentials.Config{
-		ClientID:     secret.ClientID,
-		ClientSecret: password,
-		TokenURL:     t.options.LoginURL.JoinPath(secret.TenantID, "oauth2/v2.0/token").String(),
-		Scopes:       []string{t.scope},
-		AuthStyle:    oauth2.AuthStyleInParams,
-	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, oauth2.HTTPClient, t.http), t.options.RequestTimeout)
-	defer cancel()
-	token, err := conf.Token(ctx)
-	if err != nil {
-		return nil, &Error{API: Token, Reason: ReasonAuth, Err: err}
-	}
-	t.current = token
-	return token, nil
 }
 
-// reject forgets a token that an API refused.
+// reject forgets a token that an API did not accept, so that the next one to
+// ask gets a new one. It is kept where tokens were replaced too often lately.
 func (t *tokens) reject(token *oauth2.Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.current == token {
+	if t.current != nil && t.current.AccessToken == token.AccessToken && t.replacements.Allow() {
 		t.current = nil
+	}
+}
+
+// pendingToken is a token request under way. The token and err are set when
+// done is closed; all else is guarded by tokens.mu.
+type pendingToken struct {
+	done   chan struct{}
+	token  *oauth2.Token
+	err    error
+	cancel context.CancelFunc
+	// waiters is how many wait for the request; the last one to leave ends it.
+	waiters int
+	// last is the error of the last attempt, for those who cannot wait for the next.
+	last error
+}
+
+// start asks for a token in the background. The caller holds t.mu.
+//
+// The request lives as long as anybody waits, not as long as who came first;
+// but it is not tried again after the time until which that one would.
+func (t *tokens) start(ctx context.Context) *pendingToken {
+	deadline, bounded := retryDeadline(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if bounded {
+		ctx = WithRetryDeadline(ctx, deadline)
+	}
+	p := &pendingToken{done: make(chan struct{}), cancel: cancel}
+	spare := t.current
+	go func() {
+		defer cancel()
+		token, err := t.renew(ctx, p, spare)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		p.token, p.err = token, err
+		if t.pending == p {
+			t.pending = nil
+		}
+		close(p.done)
+	}()
+	return p
+}
+
+// leave tells why a waiter goes without a token, and ends the request if it
+// was the last to wait for it.
+func (t *tokens) leave(ctx context.Context, p *pendingToken) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p.waiters--; p.waiters == 0 {
+		p.cancel()
+		if t.pending == p {
+			t.pending = nil
+		}
+	}
+	if p.last != nil {
+		return fmt.Errorf("%w: %w", p.last, ctx.Err())
+	}
+	return interrupted(ctx, Token, "while waiting for a token")
+}
+
+// renew gets a new token. A spare that is still good saves the waiting: it is
+// returned when a single attempt failed, and the renewal put off.
+func (t *tokens) renew(ctx context.Context, p *pendingToken, spare *oauth2.Token) (*oauth2.Token, error) {
+	if spare != nil && time.Now().Before(spare.Expiry) {
+		token, err := t.attempt(ctx)
+		if err != nil && time.Now().Before(spare.Expiry) {
+			t.postpone(spare)
+			return spare, nil
+		}
+		return token, err
+	}
+	var token *oauth2.Token
+	err := t.retry(ctx, func(ctx context.Context) (err error) {
+		token, err = t.attempt(ctx)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		p.last = err
+		return err
+	})
+	return token, err
+}
+
+// attempt makes one token request, unless its outcome is known: a credential
+// that cannot be read, or one that was refused a short while ago.
+func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
+	proof, err := t.credential.prove(t.signIn)
+	if err != nil {
+		return nil, &Error{API: Token, Reason: ReasonAuth, Err: err}
+	}
+	if err := t.refused.recall(proof.fingerprint, time.Now()); err != nil {
+		return nil, err
+	}
+	asked := time.Now()
+	token, err := proof.exchange(ctx)
+	if err != nil {
+		if e, ok := errors.AsType[*Error](err); ok && e.permanent() {
+			t.refused.note(proof.fingerprint, err, time.Now())
+		}
+		return nil, err
+	}
+	t.refused.note(proof.fingerprint, nil, time.Now())
+	t.keep(token, asked)
+	return token, nil
+}
+
+// keep makes a new token the current one.
+func (t *tokens) keep(token *oauth2.Token, asked time.Time) {
+	lifetime := token.Expiry.Sub(asked)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.current = token
+	t.renewAt = token.Expiry.Add(-min(renewalMargin, lifetime/5))
+}
+
+// postpone leaves the current token in use for a while although it should be renewed.
+func (t *tokens) postpone(spare *oauth2.Token) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current == spare {
+		t.renewAt = time.Now().Add(min(renewalPause, time.Until(spare.Expiry)))
 	}
 }

@@ -1,0 +1,150 @@
+package client
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestManagedIdentityAsksTheInstanceMetadataService(t *testing.T) {
+	tokens, _ := testTokens(ManagedIdentity{ClientID: "user-assigned"}, func(w http.ResponseWriter, r *http.Request) {
+		want := "GET http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&client_id=user-assigned&resource=https%3A%2F%2Fapi.example"
+		if got := r.Method + " " + r.URL.String(); got != want {
+			t.Errorf("request is %s, want %s", got, want)
+		}
+		if r.Header.Get("Metadata") != "true" || r.Header.Get("X-IDENTITY-HEADER") != "" {
+			t.Errorf("headers are %v", r.Header)
+		}
+		fmt.Fprint(w, `{"access_token":"good","expires_in":"86399","expires_on":"1","resource":"x","token_type":"Bearer"}`)
+	})
+	token, err := tokens.token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(token.Expiry); left < 86300*time.Second || left > 86399*time.Second {
+		t.Errorf("the token is good for %s, want 86399s", left)
+	}
+}
+
+func TestManagedIdentityAsksTheEndpointOfTheEnvironment(t *testing.T) {
+	for name, expiresOn := range map[string]string{"expires_on a string": `"%d"`, "expires_on a number": `%d`} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if got, want := r.URL.String(), "/msi/token?api-version=2019-08-01&resource=https%3A%2F%2Fapi.example"; got != want {
+					t.Errorf("request is %s, want %s", got, want)
+				}
+				if r.Header.Get("X-IDENTITY-HEADER") != "h34der" || r.Header.Get("Metadata") != "" {
+					t.Errorf("headers are %v", r.Header)
+				}
+				fmt.Fprintf(w, `{"access_token":"good","expires_on":`+expiresOn+`,"token_type":"Bearer"}`, time.Now().Add(time.Hour).Unix())
+			}))
+			defer server.Close()
+			o := Options{
+				LoginURL:       &url.URL{Scheme: "https", Host: "login.example"},
+				Credential:     ManagedIdentity{Endpoint: server.URL + "/msi/token", Header: "h34der"},
+				RequestTimeout: time.Minute,
+				Observer:       nobody{},
+			}
+			// The client's own transport may lead to a proxy: it must stay unused.
+			proxied := roundTrip(func(*http.Request) (*http.Response, error) {
+				t.Error("the request went by the tenant's transport")
+				return nil, io.EOF
+			})
+			token, err := newTokens(o, testScope, &http.Client{Transport: proxied}).token(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left := time.Until(token.Expiry); left < 59*time.Minute || left > time.Hour {
+				t.Errorf("the token is good for %s, want an hour", left)
+			}
+		})
+	}
+}
+
+func TestManagedIdentityIgnoresProxyOfEnvironment(t *testing.T) {
+	transport, ok := newIdentityTransport().(*http.Transport)
+	if !ok || transport.Proxy != nil {
+		t.Error("the transport asks for a proxy")
+	}
+}
+
+func TestManagedIdentityWaitsForAnEndpointThatIsNotReady(t *testing.T) {
+	for _, status := range []int{404, 410, 429, 500, 503} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				var asked []time.Duration
+				tokens, _ := testTokens(ManagedIdentity{}, func(w http.ResponseWriter, _ *http.Request) {
+					asked = append(asked, time.Since(start).Round(time.Second))
+					w.WriteHeader(status)
+				})
+				_, err := tokens.token(t.Context())
+				if err == nil {
+					t.Fatal("no error")
+				}
+				if got, want := fmt.Sprint(asked), "[0s 2s 8s 22s 52s]"; got != want {
+					t.Errorf("asked at %s, want %s", got, want)
+				}
+				// It was not refused: the next one to ask gets an attempt at once.
+				before := len(asked)
+				_, _ = tokens.token(t.Context())
+				if len(asked) == before {
+					t.Error("a passing fault was remembered as a refusal")
+				}
+			})
+		})
+	}
+}
+
+func TestManagedIdentityThatDoesNotExistIsARefusal(t *testing.T) {
+	tokens, f := testTokens(ManagedIdentity{ClientID: "nobody"}, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"error":"invalid_request","error_description":"Identity not found"}`)
+	})
+	for range 3 {
+		_, err := tokens.token(t.Context())
+		if ReasonOf(err) != ReasonAuth || !strings.Contains(fmt.Sprint(err), "Identity not found") {
+			t.Fatalf("error is %v", err)
+		}
+	}
+	if got := f.requests(); got > 1 {
+		t.Errorf("%d requests, want 1", got)
+	}
+}
+
+func TestManagedIdentityTokenTravelsInPlainOnlyBesideTheMachine(t *testing.T) {
+	for endpoint, accepted := range map[string]bool{
+		"":                                     true,
+		"http://127.0.0.1:8081/msi/token":      true,
+		"http://localhost:42356/msi/token":     true,
+		"http://[::1]/token":                   true,
+		"http://169.254.169.254/token":         true,
+		"http://169.254.131.5:8081/msi/token":  true,
+		"https://identity.example/token":       true,
+		"http://identity.example/token":        false,
+		"http://10.0.0.1/token":                false,
+		"http://169.254.169.254.example/token": false,
+		"http://localhost.example/token":       false,
+		"http://127.0.0.1@identity.example/":   false,
+		"ftp://127.0.0.1/token":                false,
+		"127.0.0.1:8081":                       false,
+		"not an address":                       false,
+	} {
+		tokens, _ := testTokens(ManagedIdentity{Endpoint: endpoint, Header: "h34der"}, func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"access_token":"good","expires_in":3600}`)
+		})
+		_, err := tokens.token(t.Context())
+		if accepted != (err == nil) {
+			t.Errorf("%q: error is %v, want accepted %v", endpoint, err, accepted)
+		}
+		if strings.Contains(fmt.Sprint(err), "h34der") {
+			t.Errorf("%q: the error tells the header: %v", endpoint, err)
+		}
+	}
+}

@@ -1,0 +1,25 @@
+package client
+
+import (
+	"fmt"
+	"strings"
+)
+
+// prove reads the federated token, which its issuer replaces every hour or so,
+// and shows it as an assertion.
+func (c WorkloadIdentity) prove(s signIn) (proof, error) {
+	content, err := readCredentialFile("token_file_path", c.TokenFilePath)
+	if err != nil {
+		return proof{}, err
+	}
+	token := strings.TrimSpace(content)
+	if token == "" {
+		return proof{}, fmt.Errorf("token_file_path: %s: %w", c.TokenFilePath, errEmpty)
+	}
+	return proof{
+		fingerprint: fingerprint(token),
+		exchange: s.withAssertion(c.TenantID, c.ClientID, func() (string, error) {
+			return token, nil
+		}),
+	}, nil
+}
