@@ -1,0 +1,345 @@
+package simulation
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxTop is the largest page of /api/machines and /api/deviceavinfo.
+const maxTop = 10_000
+
+// chain is one walk through the pages of the preview. All its pages show the
+// fleet as it was at the first.
+type chain struct {
+	number int
+	view   View
+}
+
+// keptChains is how many walks can go on at once; the oldest are forgotten.
+const keptChains = 64
+
+// machineSecurityStates answers GET /testwdatppreview/machinesecuritystates.
+func (x *exchange) machineSecurityStates() {
+	x.mu.Lock()
+	preview := x.preview
+	x.mu.Unlock()
+	if preview != 0 {
+		x.refuseStatus(preview)
+		return
+	}
+	if !x.authorize(GraphAudience, "") {
+		return
+	}
+	chain, from, ok := x.chainOf(x.r.URL.Query().Get("$skiptoken"))
+	if !ok {
+		x.refuse(http.StatusBadRequest, "BadRequest", "The continuation token is not valid.")
+		return
+	}
+	x.call.View = chain.view
+	rows := chain.view.states()
+	order := x.sequence(rows)
+	next := ""
+	if to := from + x.options.PageSize; to < order.length() {
+		next = fmt.Sprintf("%s%s?$skiptoken=%x", x.origin(), x.r.URL.Path, fmt.Sprintf("%d-%d", chain.number, to))
+	}
+	x.page(x.pageKey("states", from), func(p *page) {
+		p.head(x.origin()+"/testwdatppreview/$metadata#MachineSecurityStates", rows.rows)
+		p.value(x.nextLink(next), x.options.NextLinkLast, func() {
+			for from, to := range order.rowsOf(from, from+x.options.PageSize) {
+				rows.each(from, to, func(m *Machine, _ int) {
+					p.row()
+					p.buf = appendState(p.buf, m)
+				})
+			}
+		})
+	})
+}
+
+// chainOf begins a walk, or finds the one that a continuation token is of.
+func (x *exchange) chainOf(token string) (c *chain, from int, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	number := 0
+	if token != "" && !strings.HasPrefix(token, endlessToken) {
+		var text []byte
+		if _, err := fmt.Sscanf(token, "%x", &text); err != nil {
+			return nil, 0, false
+		}
+		if n, err := fmt.Sscanf(string(text), "%d-%d", &number, &from); n != 2 || err != nil || from < 0 {
+			return nil, 0, false
+		}
+		for _, c := range x.chains {
+			if c.number == number {
+				return c, from, true
+			}
+		}
+		return nil, 0, false
+	}
+	c = &chain{number: x.chainsBegun + 1, view: x.now()}
+	if x.options.CachePages && len(x.chains) > 0 && x.chains[len(x.chains)-1].view.shape == c.view.shape {
+		return x.chains[len(x.chains)-1], 0, true // the pages kept have its tokens
+	}
+	x.chainsBegun++
+	if len(x.chains) == keptChains {
+		x.chains = x.chains[1:]
+	}
+	x.chains = append(x.chains, c)
+	return c, 0, true
+}
+
+// machines answers GET /api/machines. With $top it has no nextLink, unless
+// Options.NextLinks asks for it; without, it has one that never ends.
+func (x *exchange) machines() {
+	if !x.authorize(APIAudience, RoleMachines) {
+		return
+	}
+	query, ok := x.paging(x.options.PageSize)
+	if !ok {
+		return
+	}
+	x.call.View = x.Now()
+	view := x.call.View
+	rows := view.machines()
+	next := ""
+	if more := query.to() < x.sequence(rows).length(); !query.asked || more && x.options.NextLinks {
+		next = query.next(x)
+	}
+	x.pagedList("machines", "Machines", rows, query, next, func(dst []byte, m *Machine, _ int) []byte {
+		return appendMachine(dst, m, view.at)
+	})
+}
+
+// deviceAVInfo answers GET /api/deviceavinfo.
+func (x *exchange) deviceAVInfo() {
+	if !x.authorize(APIAudience, RoleMachines) {
+		return
+	}
+	query, ok := x.paging(20)
+	if !ok {
+		return
+	}
+	x.call.View = x.Now()
+	view := x.call.View
+	rows := view.antivirus()
+	next := ""
+	if x.options.NextLinks && query.to() < x.sequence(rows).length() {
+		next = query.next(x)
+	}
+	x.pagedList("deviceavinfo", "DeviceAvInfo", rows, query, next, func(dst []byte, m *Machine, n int) []byte {
+		return appendAntivirus(dst, m, n, view.at)
+	})
+}
+
+// pagedList sends the page of a list that the query asks for.
+func (x *exchange) pagedList(name, set string, rows list, query paging, next string, write func([]byte, *Machine, int) []byte) {
+	order := x.sequence(rows)
+	x.page(x.pageKey(name, query.skip, query.top), func(p *page) {
+		p.head(x.origin()+"/api/$metadata#"+set, -1)
+		p.value(x.nextLink(next), x.options.NextLinkLast, func() {
+			// From call to call a page begins elsewhere and comes round.
+			turn := 0
+			if n := min(query.to(), order.length()) - query.skip; n > 0 && order.repeats && !x.options.CachePages {
+				turn = int(mix(uint64(x.call.Number)) % uint64(n))
+			}
+			for _, part := range [...][2]int{{query.skip + turn, query.to()}, {query.skip, query.skip + turn}} {
+				for from, to := range order.rowsOf(part[0], part[1]) {
+					rows.each(from, to, func(m *Machine, n int) {
+						p.row()
+						p.buf = write(p.buf, m, n)
+					})
+				}
+			}
+		})
+	})
+}
+
+func (x *exchange) sequence(l list) sequence {
+	return sequence{rows: l.rows, repeats: !x.options.InOrder}
+}
+
+// domainMachines answers GET /api/domains/{domain}/machines.
+func (x *exchange) domainMachines() {
+	if !x.authorize(APIAudience, RoleMachines) {
+		return
+	}
+	name, ok := x.domainName()
+	if !ok {
+		return
+	}
+	x.call.View = x.Now()
+	view := x.call.View
+	if _, known := view.domain(name); !known && x.options.UnknownDomain404 {
+		x.refuse(http.StatusNotFound, "ResourceNotFound", "Domain "+name+" was not found.")
+		return
+	}
+	x.page(x.pageKey("domain "+name), func(p *page) {
+		p.head(x.origin()+"/api/$metadata#Machines", -1)
+		p.value(x.nextLink(""), x.options.NextLinkLast, func() {
+			for m := range view.Contacted(name) {
+				p.row()
+				p.buf = appendMachine(p.buf, m, view.at)
+				if p.rows == DomainMachinesLimit {
+					break
+				}
+			}
+		})
+	})
+}
+
+// domainStats answers GET /api/domains/{domain}/stats.
+func (x *exchange) domainStats() {
+	if !x.authorize(APIAudience, RoleStatistics) {
+		return
+	}
+	name, ok := x.domainName()
+	if !ok {
+		return
+	}
+	if hours := x.r.URL.Query().Get("lookBackHours"); hours != "" {
+		if n, err := strconv.Atoi(hours); err != nil || n < 1 || n > 720 {
+			x.refuse(http.StatusBadRequest, "InvalidInput", "lookBackHours is not between 1 and 720.")
+			return
+		}
+	}
+	x.call.View = x.Now()
+	stats := map[string]any{
+		"@odata.context": x.origin() + "/api/$metadata#microsoft.windowsDefenderATP.api.InOrgDomainStats",
+		"host":           name,
+		"orgFirstSeen":   nil,
+		"orgLastSeen":    nil,
+	}
+	prevalence := x.call.View.prevalence(name)
+	if x.options.StatsAsStrings {
+		stats["orgPrevalence"] = strconv.Itoa(prevalence)
+	} else {
+		stats["organizationPrevalence"] = prevalence
+	}
+	if prevalence > 0 {
+		d, _ := x.call.View.domain(name)
+		at := x.call.View.at.UTC()
+		stats["orgFirstSeen"] = at.Add(-cmp.Or(d.FirstSeen, 30*24*time.Hour)).Format(time.RFC3339)
+		stats["orgLastSeen"] = at.Add(-d.LastSeen).Format(time.RFC3339)
+	}
+	x.answer.json(http.StatusOK, stats)
+}
+
+var domainPattern = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// domainName reads the domain from the path.
+func (x *exchange) domainName() (string, bool) {
+	rest := strings.TrimPrefix(x.r.URL.Path, "/api/domains/")
+	name, _, _ := strings.Cut(rest, "/")
+	name = strings.ToLower(name)
+	if _, err := netip.ParseAddr(name); err == nil || len(name) > 253 || !domainPattern.MatchString(name) {
+		x.refuse(http.StatusBadRequest, "InvalidDomainName", "The domain name is not valid.")
+		return "", false
+	}
+	return name, true
+}
+
+// paging is what $top and $skip ask for.
+type paging struct {
+	skip, top int
+	asked     bool // $top was given
+}
+
+func (q paging) to() int { return q.skip + q.top }
+
+func (q paging) next(x *exchange) string {
+	query := url.Values{"$skip": {strconv.Itoa(q.to())}}
+	if q.asked {
+		query.Set("$top", strconv.Itoa(q.top))
+	}
+	text, _ := url.QueryUnescape(query.Encode())
+	return x.origin() + x.r.URL.Path + "?" + text
+}
+
+// paging reads $top and $skip; any other query option of OData is refused.
+func (x *exchange) paging(top int) (q paging, ok bool) {
+	q.top = top
+	for name, values := range x.r.URL.Query() {
+		if !strings.HasPrefix(name, "$") {
+			continue
+		}
+		n, err := strconv.Atoi(values[0])
+		message := ""
+		switch {
+		case name != "$top" && name != "$skip":
+			message = fmt.Sprintf("The query option '%s' is not supported.", name)
+		case err != nil || n < 0 || n == 0 && name == "$top":
+			message = fmt.Sprintf("Invalid value '%s' for %s query option found.", values[0], name)
+		case name == "$skip":
+			q.skip = n
+		case n > maxTop:
+			message = fmt.Sprintf("The limit of '%d' for Top query has been exceeded. The value from the incoming request is '%d'.", maxTop, n)
+		default:
+			q.top, q.asked = n, true
+		}
+		if message != "" {
+			x.refuse(http.StatusBadRequest, "ODataError", message)
+			return q, false
+		}
+	}
+	return q, true
+}
+
+const endlessToken = "endless"
+
+// nextLink is the link that an answer carries: the ordinary one, or what a
+// fault puts in its place.
+func (x *exchange) nextLink(ordinary string) string {
+	switch {
+	case x.fault.NextLink != "":
+		return x.fault.NextLink
+	case x.fault.Endless && x.api == MachineSecurityStates:
+		return fmt.Sprintf("%s%s?$skiptoken=%s%d", x.origin(), x.r.URL.Path, endlessToken, x.call.Number)
+	case x.fault.Endless:
+		return fmt.Sprintf("%s%s?$skip=0&again=%d", x.origin(), x.r.URL.Path, x.call.Number)
+	}
+	return ordinary
+}
+
+// pageKey names a page for the cache; a page with a fault is not kept.
+func (x *exchange) pageKey(name string, numbers ...int) string {
+	if x.fault.NextLink != "" || x.fault.Endless {
+		return ""
+	}
+	return fmt.Sprint(x.origin(), " ", name, " ", numbers)
+}
+
+// head begins a page. A count below 0 is left out.
+func (p *page) head(context string, count int) {
+	p.buf = append(p.buf, `{"@odata.context":`...)
+	p.buf = appendString(p.buf, context)
+	if count >= 0 {
+		p.buf = append(p.buf, `,"@odata.count":`...)
+		p.buf = strconv.AppendInt(p.buf, int64(count), 10)
+	}
+}
+
+// value writes the rows and ends the page.
+func (p *page) value(next string, nextLast bool, rows func()) {
+	link := func() {
+		if next != "" {
+			p.buf = append(p.buf, `,"@odata.nextLink":`...)
+			p.buf = appendString(p.buf, next)
+		}
+	}
+	if !nextLast {
+		link()
+	}
+	p.buf = append(p.buf, `,"value":[`...)
+	rows()
+	p.buf = append(p.buf, ']')
+	if nextLast {
+		link()
+	}
+	p.buf = append(p.buf, '}')
+}

@@ -1,0 +1,63 @@
+package simulation
+
+import (
+	"sync"
+	"time"
+)
+
+// Limit is how many calls an API answers. Zero means any number.
+type Limit struct {
+	PerMinute, PerHour int
+}
+
+// DocumentedLimits are the service's own.
+func DocumentedLimits() map[API]Limit {
+	return map[API]Limit{
+		MachineSecurityStates: {100, 1500},
+		Machines:              {100, 1500},
+		DeviceAVInfo:          {30, 1000},
+		DomainMachines:        {100, 1500},
+		DomainStats:           {100, 1500},
+	}
+}
+
+// limiter counts exactly: a call is refused when the 60 or the 3600 seconds
+// that end with it hold as many calls as allowed already. Refused calls do not
+// count.
+type limiter struct {
+	limits map[API]Limit
+
+	mu    sync.Mutex
+	calls map[API][]time.Time // those of the last hour, oldest first
+}
+
+// take counts a call, or tells how long to wait.
+func (l *limiter) take(api API, at time.Time) time.Duration {
+	limit := l.limits[api]
+	if limit == (Limit{}) {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	calls := l.calls[api]
+	for len(calls) > 0 && at.Sub(calls[0]) >= time.Hour {
+		calls = calls[1:]
+	}
+	wait := time.Duration(0)
+	for _, window := range [...]struct {
+		span  time.Duration
+		calls int
+	}{{time.Minute, limit.PerMinute}, {time.Hour, limit.PerHour}} {
+		if i := len(calls) - window.calls; window.calls > 0 && i >= 0 {
+			wait = max(wait, window.span-at.Sub(calls[i]))
+		}
+	}
+	if wait <= 0 {
+		calls = append(calls, at)
+	}
+	if l.calls == nil {
+		l.calls = map[API][]time.Time{}
+	}
+	l.calls[api] = calls
+	return wait
+}

@@ -1,0 +1,162 @@
+package simulation_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/mde-exporter/mde_exporter/internal/simulation"
+)
+
+// far is a simulated tenant, served, and an HTTP client that trusts it.
+type far struct {
+	*simulation.Tenant
+	*simulation.Server
+	client *http.Client
+}
+
+func serve(t testing.TB, o simulation.Options, l simulation.ListenOptions) *far {
+	t.Helper()
+	tenant := simulation.New(o)
+	server, err := tenant.Listen(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := server.Transport()
+	client := &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		server.Close()
+	})
+	return &far{tenant, server, client}
+}
+
+const (
+	graphScope = "https://graph.microsoft.com/.default"
+	apiScope   = "https://api.securitycenter.microsoft.com/.default"
+)
+
+func (f *far) form(scope string) url.Values {
+	return url.Values{
+		"grant_type":    {"client_credentials"},
+		"client_id":     {f.ClientID()},
+		"client_secret": {f.ClientSecret()},
+		"scope":         {scope},
+	}
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	err    error // of the exchange, or of reading the body
+}
+
+func (a answer) decode(t testing.TB, v any) {
+	t.Helper()
+	if a.err != nil {
+		t.Fatal(a.err)
+	}
+	if err := json.Unmarshal(a.body, v); err != nil {
+		t.Fatalf("%v in %.300s", err, a.body)
+	}
+}
+
+func (a answer) object(t testing.TB) map[string]any {
+	t.Helper()
+	var v map[string]any
+	a.decode(t, &v)
+	return v
+}
+
+func (f *far) do(t testing.TB, r *http.Request) answer {
+	t.Helper()
+	response, err := f.client.Do(r)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return answer{response.StatusCode, response.Header, body, err}
+}
+
+func (f *far) signIn(t testing.TB, form url.Values) answer {
+	t.Helper()
+	return f.post(t, f.LoginURL+"/"+f.TenantID()+"/oauth2/v2.0/token", form)
+}
+
+func (f *far) post(t testing.TB, target string, form url.Values) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return f.do(t, r)
+}
+
+func (f *far) token(t testing.TB, scope string) string {
+	t.Helper()
+	var v struct {
+		Token string `json:"access_token"`
+	}
+	a := f.signIn(t, f.form(scope))
+	if a.status != http.StatusOK {
+		t.Fatalf("sign in: %d %s", a.status, a.body)
+	}
+	a.decode(t, &v)
+	return v.Token
+}
+
+func (f *far) get(t testing.TB, target, token string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return f.do(t, r)
+}
+
+// api calls a Defender API with a fresh token.
+func (f *far) api(t testing.TB, path string) answer {
+	t.Helper()
+	return f.get(t, f.APIURL+path, f.token(t, apiScope))
+}
+
+const statesPath = "/testwdatppreview/machinesecuritystates"
+
+// states calls the preview with a fresh token.
+func (f *far) states(t testing.TB) answer {
+	t.Helper()
+	return f.get(t, f.GraphURL+statesPath, f.token(t, graphScope))
+}
+
+// rows of one page.
+func rows(t testing.TB, a answer) []map[string]any {
+	t.Helper()
+	var v struct{ Value []map[string]any }
+	if a.status != http.StatusOK {
+		t.Fatalf("status %d, %s", a.status, a.body)
+	}
+	a.decode(t, &v)
+	if v.Value == nil {
+		t.Fatalf("no value in %.300s", a.body)
+	}
+	return v.Value
+}
+
+func errorCode(t testing.TB, a answer) string {
+	t.Helper()
+	var v struct{ Error struct{ Code string } }
+	a.decode(t, &v)
+	return v.Error.Code
+}

@@ -1,0 +1,108 @@
+package simulation
+
+import "strconv"
+
+// Group is an OS build and an architecture, "unknown" where missing.
+type Group struct {
+	Build, Architecture string
+}
+
+// Tally counts the machines of a fleet as the exporter should: straight from
+// what is true of them, without an answer being written or read.
+type Tally struct {
+	// Total is the number of machines with a security state.
+	Total               int
+	Machines            map[Group]int
+	Attention           map[Group]map[string]int // by property
+	RequiringAttention  map[Group]int
+	Health              map[string]int
+	Risk                map[string]int // null counts as "None"
+	Exposure            map[string]int // null counts as "None"
+	Platform            map[string]int
+	PropertyTotals      map[string]int
+	TotalNeedsAttention int
+}
+
+// Tally counts the view's fleet.
+func (v View) Tally() Tally {
+	t := Tally{
+		Machines: map[Group]int{}, Attention: map[Group]map[string]int{}, RequiringAttention: map[Group]int{},
+		Health: map[string]int{}, Risk: map[string]int{}, Exposure: map[string]int{}, Platform: map[string]int{},
+		PropertyTotals: map[string]int{},
+	}
+	for m := range v.Machines() {
+		g := groupOf(m)
+		t.Total++
+		t.Machines[g]++
+		t.Health[m.Health]++
+		t.Risk[orNone(m.Risk)]++
+		t.Exposure[orNone(m.Exposure)]++
+		t.Platform[m.Platform]++
+		properties := m.Properties()
+		if len(properties) == 0 {
+			continue
+		}
+		t.TotalNeedsAttention++
+		t.RequiringAttention[g]++
+		for property := range unique(properties) {
+			if t.Attention[g] == nil {
+				t.Attention[g] = map[string]int{}
+			}
+			t.Attention[g][property]++
+			t.PropertyTotals[property]++
+		}
+	}
+	return t
+}
+
+// DomainTally counts the machines in the answer for a domain.
+type DomainTally struct {
+	// Machines is at most DomainMachinesLimit, Prevalence is not.
+	Machines, Prevalence int
+	Truncated            bool
+	Attention            map[string]int // by property
+	Risk                 map[string]int // null counts as "None"
+}
+
+// DomainTally counts the view's machines that communicated with a domain.
+func (v View) DomainTally(name string) DomainTally {
+	t := DomainTally{Prevalence: v.prevalence(name), Attention: map[string]int{}, Risk: map[string]int{}}
+	for m := range v.Contacted(name) {
+		t.Machines++
+		t.Risk[orNone(m.Risk)]++
+		for property := range unique(m.Properties()) {
+			t.Attention[property]++
+		}
+		if t.Machines == DomainMachinesLimit {
+			t.Truncated = true
+			break
+		}
+	}
+	return t
+}
+
+func groupOf(m *Machine) Group {
+	g := Group{Build: "unknown", Architecture: m.Architecture}
+	if m.Build != 0 {
+		g.Build = strconv.Itoa(m.Build)
+	}
+	if g.Architecture == "" {
+		g.Architecture = "unknown"
+	}
+	return g
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "None"
+	}
+	return s
+}
+
+func unique(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}

@@ -1,0 +1,398 @@
+package simulation
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// The audiences of the tenant's tokens. Tokens of other clouds' names for these
+// resources count as theirs.
+const (
+	GraphAudience = "https://graph.microsoft.com"
+	APIAudience   = "https://api.securitycenter.microsoft.com"
+)
+
+// resources are what tokens can be had for, and as whose audience they count.
+// The last one is real, and a common mistake: the host of that name wants
+// tokens for APIAudience.
+var resources = map[string]string{
+	GraphAudience:                                 GraphAudience,
+	"https://graph.microsoft.us":                  GraphAudience,
+	"https://dod-graph.microsoft.us":              GraphAudience,
+	APIAudience:                                   APIAudience,
+	"https://api-gcc.securitycenter.microsoft.us": APIAudience,
+	"https://api-gov.securitycenter.microsoft.us": APIAudience,
+	"https://api.security.microsoft.com":          "https://api.security.microsoft.com",
+}
+
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// SetSecrets makes exactly these client secrets good; several are good at once
+// while one is being rotated.
+func (t *Tenant) SetSecrets(secrets ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.secrets)
+	for _, s := range secrets {
+		t.secrets[s] = false
+	}
+}
+
+// ExpireSecret lets a client secret expire.
+func (t *Tenant) ExpireSecret(secret string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.secrets[secret] = true
+}
+
+// RegisterCertificate lets the app sign in with this certificate, too.
+func (t *Tenant) RegisterCertificate(c *x509.Certificate) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.certificates = append(t.certificates, c)
+}
+
+// SetAssertions makes exactly these federated tokens good, word by word.
+func (t *Tenant) SetAssertions(assertions ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.assertions)
+	for _, a := range assertions {
+		t.assertions[a] = true
+	}
+}
+
+// SetRoles sets the roles of tokens for the Defender API from the next token
+// on. None is good: the app gets a token and is refused by every API.
+func (t *Tenant) SetRoles(roles ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.roles = roles
+}
+
+// RefuseGraphToken sets what Options.NoGraphToken set.
+func (t *Tenant) RefuseGraphToken(refuse bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.noGraphToken = refuse
+}
+
+// RevokeTokens makes every token issued so far worthless.
+func (t *Tenant) RevokeTokens() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.generation++
+}
+
+// claims are what a token of the tenant says.
+type claims struct {
+	AppID      string   `json:"appid"`
+	TenantID   string   `json:"tid"`
+	Roles      []string `json:"roles,omitempty"`
+	Version    string   `json:"ver"`
+	Generation int      `json:"gen"`
+	jwt.RegisteredClaims
+}
+
+// resource is the audience the token counts for.
+func (c *claims) resource() string {
+	if len(c.Audience) != 1 {
+		return ""
+	}
+	return resources[c.Audience[0]]
+}
+
+func (c *claims) has(role string) bool { return slices.Contains(c.Roles, role) }
+
+// token answers POST /{tenant}/oauth2/v2.0/token.
+func (x *exchange) token() {
+	if x.r.Method != http.MethodPost {
+		x.signInFailure(http.StatusBadRequest, "invalid_request", 900561, "The endpoint only accepts POST requests. Received a "+x.r.Method+" request.")
+		return
+	}
+	x.r.Body = http.MaxBytesReader(x.answer.w, x.r.Body, 1<<20)
+	if err := x.r.ParseForm(); err != nil {
+		x.signInFailure(http.StatusBadRequest, "invalid_request", 9002313, "Invalid request. Request is malformed or invalid.")
+		return
+	}
+	form := x.r.PostForm
+	directory, _, _ := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
+	if !strings.EqualFold(directory, x.options.TenantID) {
+		x.signInFailure(http.StatusBadRequest, "invalid_request", 90002, fmt.Sprintf("Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.", directory))
+		return
+	}
+	switch grant := form.Get("grant_type"); grant {
+	case "client_credentials":
+	case "":
+		x.signInFailure(http.StatusBadRequest, "invalid_request", 900144, "The request body must contain the following parameter: 'grant_type'.")
+		return
+	default:
+		x.signInFailure(http.StatusBadRequest, "unsupported_grant_type", 70003, fmt.Sprintf("The app requested an unsupported grant type '%s'.", grant))
+		return
+	}
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	if user, password, ok := x.r.BasicAuth(); ok {
+		id, _ = url.QueryUnescape(user)
+		secret, _ = url.QueryUnescape(password)
+	}
+	if id != x.options.ClientID {
+		x.signInFailure(http.StatusBadRequest, "unauthorized_client", 700016, fmt.Sprintf("Application with identifier '%s' was not found in the directory. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant.", id))
+		return
+	}
+	if form.Get("client_assertion_type") == assertionType {
+		if code, text := x.checkAssertion(form.Get("client_assertion")); code != 0 {
+			x.signInFailure(http.StatusUnauthorized, "invalid_client", code, text)
+			return
+		}
+	} else if code, text := x.checkSecret(secret); code != 0 {
+		x.signInFailure(http.StatusUnauthorized, "invalid_client", code, text)
+		return
+	}
+	resource, ok := strings.CutSuffix(form.Get("scope"), "/.default")
+	if !ok {
+		x.signInFailure(http.StatusBadRequest, "invalid_scope", 1002012, "The provided value for scope is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).")
+		return
+	}
+	token, expires, ok := x.issue(resource)
+	if !ok {
+		x.unknownResource(resource)
+		return
+	}
+	x.noStore()
+	x.answer.json(http.StatusOK, map[string]any{
+		"token_type": "Bearer", "expires_in": expires, "ext_expires_in": expires, "access_token": token,
+	})
+}
+
+// managedIdentityToken answers GET /metadata/identity/oauth2/token, as the
+// metadata service of a virtual machine does (header Metadata), and the
+// identity endpoint of an app service (header X-IDENTITY-HEADER).
+func (x *exchange) managedIdentityToken() {
+	if x.r.Header.Get("Metadata") != "true" && x.r.Header.Get("X-Identity-Header") == "" {
+		x.answer.json(http.StatusBadRequest, map[string]string{"error": "invalid_request", "error_description": "Required metadata header not specified"})
+		return
+	}
+	query := x.r.URL.Query()
+	if id := query.Get("client_id"); id != "" && id != x.options.ClientID {
+		x.answer.json(http.StatusBadRequest, map[string]string{"error": "invalid_request", "error_description": "Identity not found"})
+		return
+	}
+	token, expires, ok := x.issue(query.Get("resource"))
+	if !ok {
+		x.unknownResource(query.Get("resource"))
+		return
+	}
+	x.noStore()
+	x.answer.json(http.StatusOK, map[string]string{
+		"access_token": token,
+		"client_id":    x.options.ClientID,
+		"expires_in":   strconv.Itoa(expires),
+		"expires_on":   strconv.FormatInt(time.Now().Unix()+int64(expires), 10),
+		"not_before":   strconv.FormatInt(time.Now().Unix(), 10),
+		"resource":     query.Get("resource"),
+		"token_type":   "Bearer",
+	})
+}
+
+func (x *exchange) unknownResource(resource string) {
+	x.signInFailure(http.StatusBadRequest, "invalid_resource", 500011, fmt.Sprintf("The resource principal named %s was not found in the tenant. This can happen if the application has not been installed by the administrator of the tenant.", resource))
+}
+
+func (x *exchange) noStore() {
+	x.answer.w.Header().Set("Cache-Control", "no-store, no-cache")
+	x.answer.w.Header().Set("Pragma", "no-cache")
+}
+
+// checkSecret returns Entra's number and words for what is wrong with a client
+// secret, or 0.
+func (t *Tenant) checkSecret(secret string) (int, string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch expired, known := t.secrets[secret]; {
+	case secret == "":
+		return 7000218, "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."
+	case !known:
+		return 7000215, fmt.Sprintf("Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '%s'.", t.options.ClientID)
+	case expired:
+		return 7000222, fmt.Sprintf("The provided client secret keys for app '%s' are expired. Visit the Azure portal to create new keys for your app.", t.options.ClientID)
+	}
+	return 0, ""
+}
+
+// checkAssertion returns Entra's number and words for what is wrong with a
+// client assertion, or 0: it is one of the registered federated tokens, or a
+// JWT signed with a registered certificate's key.
+func (x *exchange) checkAssertion(assertion string) (int, string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.assertions[assertion] {
+		return 0, ""
+	}
+	if len(x.certificates) == 0 {
+		return 700213, "No matching federated identity record found for presented assertion subject."
+	}
+	var c jwt.RegisteredClaims
+	_, err := jwt.ParseWithClaims(assertion, &c, x.assertionKey,
+		jwt.WithValidMethods([]string{"PS256"}), jwt.WithExpirationRequired(), jwt.WithLeeway(5*time.Minute))
+	now := time.Now()
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired), errors.Is(err, jwt.ErrTokenNotValidYet):
+		return 700024, "Client assertion is not within its valid time range."
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return 50027, "JWT token is invalid or malformed."
+	case err != nil:
+		return 700027, "Client assertion failed signature validation. The certificate with the thumbprint of the assertion is not registered, or the signature is not its key's."
+	case len(c.Audience) != 1 || c.Audience[0] != x.origin()+x.r.URL.Path:
+		return 700023, "Client assertion audience claim does not match Realm issuer."
+	case c.Issuer != x.options.ClientID || c.Subject != x.options.ClientID:
+		return 700021, "Client assertion application identifier does not match 'client_id' parameter."
+	case c.ExpiresAt.Sub(now) > 24*time.Hour:
+		return 700024, "Client assertion is not within its valid time range: it is good for too long."
+	case c.ID == "":
+		return 50027, "JWT token is invalid or malformed: it has no jti."
+	}
+	if _, used := x.usedIDs[c.ID]; used {
+		return 50027, "JWT token is invalid: its jti was used before."
+	}
+	for id, expiry := range x.usedIDs {
+		if expiry.Before(now) {
+			delete(x.usedIDs, id)
+		}
+	}
+	x.usedIDs[c.ID] = c.ExpiresAt.Add(5 * time.Minute)
+	return 0, ""
+}
+
+// assertionKey finds the registered certificate that an assertion names.
+func (t *Tenant) assertionKey(token *jwt.Token) (any, error) {
+	thumbprint, _ := token.Header["x5t#S256"].(string)
+	for _, c := range t.certificates {
+		sum := sha256.Sum256(c.Raw)
+		if base64.RawURLEncoding.EncodeToString(sum[:]) == thumbprint {
+			return c.PublicKey, nil
+		}
+	}
+	return nil, errors.New("unknown certificate")
+}
+
+// issue makes a token for a resource and tells for how many seconds it is good,
+// or that there is no such resource.
+func (t *Tenant) issue(resource string) (token string, expires int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	audience, ok := resources[resource]
+	if !ok || audience == GraphAudience && t.noGraphToken {
+		return "", 0, false
+	}
+	now := time.Now()
+	c := &claims{
+		AppID: t.options.ClientID, TenantID: t.options.TenantID, Version: "1.0", Generation: t.generation,
+		RegisteredClaims: jwt.RegisteredClaims{
+			Issuer:    "https://sts.windows.net/" + t.options.TenantID + "/",
+			Subject:   t.options.ClientID,
+			Audience:  jwt.ClaimStrings{resource},
+			IssuedAt:  jwt.NewNumericDate(now),
+			NotBefore: jwt.NewNumericDate(now),
+			ExpiresAt: jwt.NewNumericDate(now.Add(t.options.TokenLifetime)),
+		},
+	}
+	switch audience {
+	case APIAudience:
+		c.Roles = t.roles
+	case GraphAudience:
+		c.Roles = t.graphRoles
+	}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(t.key)
+	if err != nil {
+		panic(err) // the claims and the key are of this package's making
+	}
+	return token, int(t.options.TokenLifetime / time.Second), true
+}
+
+// bearer reads the token that a request presents; one that expired or was
+// revoked is read as well.
+func (t *Tenant) bearer(r *http.Request) (*claims, error) {
+	text, ok := bearerText(r)
+	if !ok {
+		return nil, errors.New("no bearer token")
+	}
+	var c claims
+	_, err := jwt.ParseWithClaims(text, &c, func(*jwt.Token) (any, error) { return t.key, nil },
+		jwt.WithValidMethods([]string{"HS256"}), jwt.WithoutClaimsValidation())
+	if err != nil {
+		return nil, errors.New("not a token of this tenant")
+	}
+	return &c, nil
+}
+
+func bearerText(r *http.Request) (string, bool) {
+	scheme, text, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return text, ok && strings.EqualFold(scheme, "Bearer")
+}
+
+// verify reads the token that a request presents and checks that it is good.
+func (t *Tenant) verify(r *http.Request) (*claims, error) {
+	c, err := t.bearer(r)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	generation := t.generation
+	t.mu.Unlock()
+	switch {
+	case !time.Now().Before(c.ExpiresAt.Time):
+		return nil, errors.New("expired")
+	case c.Generation != generation:
+		return nil, errors.New("revoked")
+	}
+	return c, nil
+}
+
+// audienceOf tells whom the token that a request presents is for, good or not.
+func (t *Tenant) audienceOf(r *http.Request) string {
+	c, err := t.bearer(r)
+	if err != nil {
+		return ""
+	}
+	return c.resource()
+}
+
+// signInError answers with the error that usually comes with a status.
+func (x *exchange) signInError(status int) {
+	switch {
+	case status == http.StatusUnauthorized:
+		code, text := x.checkSecret("another secret")
+		x.signInFailure(status, "invalid_client", code, text)
+	case status == http.StatusTooManyRequests:
+		x.signInFailure(status, "temporarily_unavailable", 90055, "There are too many incoming requests.")
+	case status >= 500:
+		x.signInFailure(status, "temporarily_unavailable", 90033, "A transient error has occurred. Please try again.")
+	default:
+		x.signInFailure(status, "invalid_request", 90014, "A required field is missing from the request.")
+	}
+}
+
+// signInFailure answers as Entra does.
+func (x *exchange) signInFailure(status int, word string, code int, text string) {
+	trace, correlation, now := correlationID(x.call.Number), correlationID(-x.call.Number), time.Now().UTC().Format("2006-01-02 15:04:05Z")
+	x.answer.json(status, map[string]any{
+		"error":             word,
+		"error_description": fmt.Sprintf("AADSTS%d: %s Trace ID: %s Correlation ID: %s Timestamp: %s", code, text, trace, correlation, now),
+		"error_codes":       []int{code},
+		"timestamp":         now,
+		"trace_id":          trace,
+		"correlation_id":    correlation,
+		"error_uri":         fmt.Sprintf("https://login.microsoftonline.com/error?code=%d", code),
+	})
+}
