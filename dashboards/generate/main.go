@@ -1,0 +1,36 @@
+// Command generate writes the Grafana dashboards of this repository.
+//
+// A dashboard is described in one file each (fleet.go, watcheddomains.go,
+// exporter.go), in the order a reader sees it; panel.go and dashboard.go turn
+// the descriptions into Grafana's JSON. Run it with
+//
+//	go generate ./dashboards
+package main
+
+import (
+	"flag"
+	"log"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+func main() {
+	dir := flag.String("dir", ".", "directory to write the dashboards to")
+	flag.Parse()
+	for _, name := range slices.Sorted(maps.Keys(dashboards())) {
+		if err := os.WriteFile(filepath.Join(*dir, name), dashboards()[name].json(), 0o644); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// dashboards maps the name of each file to the dashboard in it.
+func dashboards() map[string]dashboard {
+	return map[string]dashboard{
+		"fleet.json":           fleet(),
+		"watched-domains.json": watchedDomains(),
+		"exporter.json":        exporter(),
+	}
+}

@@ -1,0 +1,352 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// panel is one picture, with the question it answers as its title. The
+// functions below make one of each kind; the methods refine it and return it.
+type panel struct {
+	kind, title, about string
+	width, height      int
+
+	options         map[string]any
+	defaults        map[string]any // of the fields' appearance
+	overrides       []any
+	queries         []any
+	transformations []any
+}
+
+// Colours say the same everywhere: green needs nobody, orange somebody today, red now.
+const (
+	calm    = "green"
+	notice  = "#EAB839"
+	warn    = "orange"
+	alarm   = "red"
+	neutral = "text"
+)
+
+// step is the value from which on a colour holds.
+type step struct {
+	from   float64
+	colour string
+}
+
+func newPanel(kind, title, about string) *panel {
+	return &panel{
+		kind: kind, title: title, about: about,
+		options: map[string]any{}, defaults: map[string]any{}, width: 8, height: 8,
+	}
+}
+
+// stat is one number, the last one, with its recent course behind it.
+func stat(title, about, query string) *panel {
+	return namedStat(title, about, query, "")
+}
+
+// namedStat is a stat that shows the name of the series beside its value.
+func namedStat(title, about, query, name string) *panel {
+	p := newPanel("stat", title, about).size(4, 4)
+	p.options = map[string]any{
+		"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
+		"colorMode":     "background", "graphMode": "area", "justifyMode": "auto", "orientation": "auto",
+		"textMode": "value", "wideLayout": true,
+	}
+	if name != "" {
+		p.options["textMode"] = "value_and_name"
+	}
+	return p.query(query, name).thresholds(neutral)
+}
+
+// lines is a course over time. The legend is a table of the last and the
+// highest values, below the picture.
+func lines(title, about string) *panel {
+	p := newPanel("timeseries", title, about).size(12, 9)
+	p.options = map[string]any{
+		"legend":  map[string]any{"displayMode": "table", "placement": "bottom", "showLegend": true, "calcs": []string{"lastNotNull", "max"}, "sortBy": "Last *", "sortDesc": true},
+		"tooltip": map[string]any{"mode": "multi", "sort": "desc"},
+	}
+	p.defaults["color"] = map[string]any{"mode": "palette-classic"}
+	p.defaults["custom"] = map[string]any{
+		"drawStyle": "line", "lineInterpolation": "linear", "lineWidth": 2, "fillOpacity": 8, "gradientMode": "none",
+		"showPoints": "never", "spanNulls": false, "stacking": map[string]any{"mode": "none", "group": "A"},
+		"axisSoftMin": 0, "thresholdsStyle": map[string]any{"mode": "off"},
+	}
+	return p.thresholds(calm)
+}
+
+// bars is a ranking of numbers, each with its name.
+func bars(title, about, query, name string) *panel {
+	p := newPanel("bargauge", title, about)
+	p.options = map[string]any{
+		"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
+		"displayMode":   "basic", "orientation": "horizontal", "valueMode": "color", "namePlacement": "left",
+		"showUnfilled": true, "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 28,
+	}
+	p.defaults["min"] = 0
+	return p.instant(query, name).thresholds("blue")
+}
+
+// table is a list of at most limit rows. Each column is a query whose
+// remaining labels are columns too; rows with the same labels become one.
+func table(title, about string, limit int, columns ...column) *panel {
+	p := newPanel("table", title, about).size(24, 9)
+	p.options = map[string]any{"showHeader": true, "cellHeight": "sm"}
+	p.defaults["custom"] = map[string]any{
+		"align": "auto", "cellOptions": map[string]any{"type": "auto"}, "inspect": false, "filterable": false,
+	}
+	p.thresholds(neutral)
+
+	if len(columns) == 0 {
+		return p // a matrix
+	}
+	single := len(slices.DeleteFunc(slices.Clone(columns), func(c column) bool { return c.query == "" })) == 1
+	order, names, sortBy := map[string]any{}, map[string]any{}, ""
+	for i, c := range columns {
+		field := c.label
+		if c.query != "" {
+			ref := p.add(map[string]any{"expr": c.query, "instant": true, "range": false, "format": "table"})
+			field = "Value #" + ref
+			if single {
+				field = "Value" // as Grafana names the values of an only query
+			}
+			if c.sorted {
+				sortBy = field
+			}
+		}
+		order[field], names[field] = i, c.title
+		p.overrides = append(p.overrides, c.override())
+	}
+	p.transformations = []any{
+		transformation("merge", map[string]any{}),
+		transformation("sortBy", map[string]any{"fields": map[string]any{}, "sort": []any{map[string]any{"field": sortBy, "desc": true}}}),
+		transformation("limit", map[string]any{"limitField": limit}),
+		transformation("organize", map[string]any{"excludeByName": map[string]any{"Time": true}, "indexByName": order, "renameByName": names, "includeByName": map[string]any{}}),
+	}
+	return p
+}
+
+// column is a label, or the value of a query, in a table.
+type column struct {
+	title   string
+	label   string // the label shown, or
+	query   string // the query whose value is shown
+	sorted  bool   // the table is sorted by this column, largest first
+	unit    string
+	width   int
+	steps   []step
+	bar     float64 // draw the value as a bar from 0 to here
+	shade   bool    // colour the cell instead of the figure
+	mapping []any
+	link    string // where a click on the cell leads to
+	digits  *int
+}
+
+func (c column) override() any {
+	properties := []any{}
+	set := func(id string, value any) { properties = append(properties, map[string]any{"id": id, "value": value}) }
+	if c.unit != "" {
+		set("unit", c.unit)
+	}
+	if c.digits != nil {
+		set("decimals", *c.digits)
+	}
+	if c.width > 0 {
+		set("custom.width", c.width)
+	}
+	if c.shade {
+		set("custom.cellOptions", map[string]any{"type": "color-background", "mode": "basic"})
+	}
+	if c.steps != nil {
+		set("thresholds", thresholds(neutral, c.steps...))
+		if c.bar == 0 {
+			set("custom.cellOptions", map[string]any{"type": "color-text"})
+		}
+	}
+	if c.bar > 0 {
+		set("min", 0)
+		set("max", c.bar)
+		set("custom.cellOptions", map[string]any{"type": "gauge", "mode": "basic", "valueDisplayMode": "text"})
+	}
+	if c.mapping != nil {
+		set("mappings", c.mapping)
+	}
+	if c.link != "" {
+		set("links", []any{map[string]any{"title": "Show " + strings.ToLower(c.title), "url": c.link, "targetBlank": false}})
+	}
+	return map[string]any{"matcher": map[string]any{"id": "byName", "options": c.title}, "properties": properties}
+}
+
+func transformation(id string, options map[string]any) any {
+	return map[string]any{"id": id, "options": options}
+}
+
+// add adds a query and returns the letter that stands for it.
+func (p *panel) add(target map[string]any) string {
+	ref := string(rune('A' + len(p.queries)))
+	target["refId"], target["datasource"], target["editorMode"] = ref, datasource, "code"
+	target["expr"] = strings.ReplaceAll(target["expr"].(string), "$where", where)
+	p.queries = append(p.queries, target)
+	return ref
+}
+
+// query adds a course over the time range; name is the legend, with {{label}}s.
+func (p *panel) query(expr, name string) *panel {
+	p.add(map[string]any{"expr": expr, "range": true, "instant": false, "format": "time_series", "legendFormat": name})
+	return p
+}
+
+// instant adds the value at the end of the time range.
+func (p *panel) instant(expr, name string) *panel {
+	p.add(map[string]any{"expr": expr, "range": false, "instant": true, "format": "time_series", "legendFormat": name})
+	return p
+}
+
+// now makes a stat of the value at the end of the range only, for queries
+// whose past is dear or means nothing.
+func (p *panel) now() *panel {
+	for _, q := range p.queries {
+		q := q.(map[string]any)
+		q["range"], q["instant"] = false, true
+	}
+	p.options["graphMode"] = "none"
+	return p
+}
+
+func (p *panel) size(width, height int) *panel { p.width, p.height = width, height; return p }
+
+func (p *panel) unit(unit string) *panel { p.defaults["unit"] = unit; return p }
+
+func (p *panel) decimals(n int) *panel { p.defaults["decimals"] = n; return p }
+
+func (p *panel) within(low, high float64) *panel {
+	p.defaults["min"], p.defaults["max"] = low, high
+	return p
+}
+
+// none is what stands where there is no value.
+func (p *panel) none(text string) *panel { p.defaults["noValue"] = text; return p }
+
+func (p *panel) thresholds(base string, steps ...step) *panel {
+	p.defaults["thresholds"] = thresholds(base, steps...)
+	if _, ok := p.defaults["color"]; !ok {
+		p.defaults["color"] = map[string]any{"mode": "thresholds"}
+	}
+	return p
+}
+
+// limit draws the thresholds as dashed lines.
+func (p *panel) limit(base string, steps ...step) *panel {
+	p.custom("thresholdsStyle", map[string]any{"mode": "dashed"})
+	return p.thresholds(base, steps...)
+}
+
+func (p *panel) custom(key string, value any) *panel {
+	p.defaults["custom"].(map[string]any)[key] = value
+	return p
+}
+
+// stacked piles the lines up, for parts of a whole.
+func (p *panel) stacked() *panel {
+	return p.custom("stacking", map[string]any{"mode": "normal", "group": "A"}).custom("fillOpacity", 45).custom("lineWidth", 1)
+}
+
+// counted draws bars, for events in each interval.
+func (p *panel) counted() *panel {
+	return p.stacked().custom("drawStyle", "bars").custom("fillOpacity", 80)
+}
+
+// stepped draws values that change only with a refresh.
+func (p *panel) stepped() *panel { return p.custom("lineInterpolation", "stepAfter") }
+
+// beside puts the legend to the right, where names are long and many.
+func (p *panel) beside() *panel {
+	p.options["legend"].(map[string]any)["placement"] = "right"
+	return p
+}
+
+// colourValue colours the figure instead of its background, for plain facts.
+func (p *panel) colourValue() *panel { p.options["colorMode"] = "value"; return p }
+
+// matrix turns a table into a grid of one query's values: a row for each value
+// of one label, a column for each of the other, each cell coloured.
+func (p *panel) matrix(columnLabel, rowLabel, expr, corner string, steps ...step) *panel {
+	p.add(map[string]any{"expr": expr, "instant": true, "range": false, "format": "table"})
+	name := rowLabel + `\` + columnLabel
+	p.transformations = []any{
+		transformation("groupingToMatrix", map[string]any{"columnField": columnLabel, "rowField": rowLabel, "valueField": "Value", "emptyValue": "null"}),
+		transformation("organize", map[string]any{"renameByName": map[string]any{name: corner}, "excludeByName": map[string]any{}, "indexByName": map[string]any{}, "includeByName": map[string]any{}}),
+		transformation("sortBy", map[string]any{"fields": map[string]any{}, "sort": []any{map[string]any{"field": corner, "desc": true}}}),
+	}
+	p.custom("cellOptions", map[string]any{"type": "color-background", "mode": "basic"})
+	p.overrides = append(p.overrides, map[string]any{
+		"matcher": map[string]any{"id": "byName", "options": corner},
+		"properties": []any{
+			map[string]any{"id": "unit", "value": "string"},
+			map[string]any{"id": "custom.width", "value": 230},
+			map[string]any{"id": "custom.cellOptions", "value": map[string]any{"type": "auto"}},
+		},
+	})
+	return p.thresholds("transparent", steps...)
+}
+
+// digits is a number of decimal places.
+func digits(n int) *int { return &n }
+
+func thresholds(base string, steps ...step) any {
+	all := []any{map[string]any{"color": base, "value": nil}}
+	for _, s := range steps {
+		all = append(all, map[string]any{"color": s.colour, "value": s.from})
+	}
+	return map[string]any{"mode": "absolute", "steps": all}
+}
+
+// words maps values to words.
+func words(pairs ...[3]string) []any {
+	options := map[string]any{}
+	for i, p := range pairs {
+		options[p[0]] = map[string]any{"text": p[1], "color": p[2], "index": i}
+	}
+	return []any{map[string]any{"type": "value", "options": options}}
+}
+
+// top keeps the n series of expr that are largest at the end of the time
+// range, so that no line appears and vanishes along the way. labels tell the
+// series apart.
+//
+// A series counts with its last value of the range: what went silent, as in an
+// outage, stays in the picture.
+func top(n int, labels, expr string) string {
+	last := selector.ReplaceAllString(expr, "last_over_time($0[$$__range] @ end())")
+	return fmt.Sprintf("%s\n  and on (%s)\ntopk(%d, %s)", expr, labels, n, last)
+}
+
+// selector finds the metrics in a query: all of them are limited by $where.
+var selector = regexp.MustCompile(`\w+\{[^}]*\}`)
+
+func (p *panel) model(id, x, y int) map[string]any {
+	model := map[string]any{
+		"id": id, "type": p.kind, "title": p.title, "description": p.about, "datasource": datasource,
+		"gridPos":     map[string]any{"x": x, "y": y, "w": p.width, "h": p.height},
+		"fieldConfig": map[string]any{"defaults": p.defaults, "overrides": append([]any{}, p.overrides...)},
+		"options":     p.options, "targets": p.queries,
+	}
+	if p.transformations != nil {
+		model["transformations"] = p.transformations
+	}
+	return model
+}
+
+// paint gives series by name the colours that their meaning asks for.
+func (p *panel) paint(colours ...[2]string) *panel {
+	for _, c := range colours {
+		p.overrides = append(p.overrides, map[string]any{
+			"matcher":    map[string]any{"id": "byName", "options": c[0]},
+			"properties": []any{map[string]any{"id": "color", "value": map[string]any{"mode": "fixed", "fixedColor": c[1]}}},
+		})
+	}
+	return p
+}
