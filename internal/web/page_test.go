@@ -109,7 +109,7 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 				"security_states well 4,213 machines, 97 require attention Values from 7m 0s ago Last refresh 7m 0s ago , took 4s Next refresh in 8m 0s Source machines",
 				"watched_domains well Values from 20s ago Last refresh 20s ago , took under a second",
 				"worse.example 500 or more 20s ago evil.example 12 20s ago broken.example domain_machines: HTTP 500 0 2h 0m ago new.example – never quiet.example 0 20s ago",
-				"Configuration mde.yml in force since 1d 1h ago", "fleet.json", "mde.yaml", "As of 2000-01-01 00:00:00 UTC",
+				"Configuration mde.yml loaded 1d 1h ago", "fleet.json", "mde.yaml", "As of 2000-01-01 00:00:00 UTC",
 			},
 		},
 		{
