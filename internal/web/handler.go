@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // Its registration on http.DefaultServeMux is never served; Options.Pprof decides here.
+	"net/http/pprof" // Registers on http.DefaultServeMux too, which nothing here serves.
 	"path"
 	"strings"
 

@@ -44,24 +44,16 @@ func newTestHandler(t *testing.T, o Options) http.Handler {
 	return h
 }
 
-// request sends one request to the handler and returns the answer with its body.
-func request(t *testing.T, h http.Handler, method, target string, header ...string) (*http.Response, string) {
+// request sends one request to the handler and returns the answer.
+func request(t *testing.T, h http.Handler, method, target string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, target, nil)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	recorder := httptest.NewRecorder()
-	h.ServeHTTP(recorder, r)
-	response := recorder.Result()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := response.Body.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return response, string(body)
+	answer := httptest.NewRecorder()
+	h.ServeHTTP(answer, r)
+	return answer
 }
 
 func TestEndpoints(t *testing.T) {
@@ -127,18 +119,19 @@ func TestEndpoints(t *testing.T) {
 			if method == "" {
 				method = http.MethodGet
 			}
-			response, body := request(t, newTestHandler(t, o), method, test.path)
-			if response.StatusCode != test.code {
-				t.Errorf("answered %d, want %d: %s", response.StatusCode, test.code, body)
+			answer := request(t, newTestHandler(t, o), method, test.path)
+			body := answer.Body.String()
+			if answer.Code != test.code {
+				t.Errorf("answered %d, want %d: %s", answer.Code, test.code, body)
 			}
 			if !strings.Contains(body, test.body) {
 				t.Errorf("the body lacks %q:\n%s", test.body, body)
 			}
-			if allow := response.Header.Get("Allow"); allow != test.allow {
+			if allow := answer.Header().Get("Allow"); allow != test.allow {
 				t.Errorf("Allow: %q, want %q", allow, test.allow)
 			}
 			for _, header := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy"} {
-				if response.Header.Get(header) == "" {
+				if answer.Header().Get(header) == "" {
 					t.Errorf("the answer has no %s", header)
 				}
 			}
@@ -177,9 +170,9 @@ func TestTelemetryPathsThatCannotBeServed(t *testing.T) {
 		t.Run("served: "+path, func(t *testing.T) {
 			o := testOptions()
 			o.TelemetryPath = path
-			response, _ := request(t, newTestHandler(t, o), http.MethodGet, path)
-			if response.StatusCode != http.StatusOK {
-				t.Errorf("answered %d", response.StatusCode)
+			answer := request(t, newTestHandler(t, o), http.MethodGet, path)
+			if answer.Code != http.StatusOK {
+				t.Errorf("answered %d", answer.Code)
 			}
 		})
 	}
@@ -200,7 +193,7 @@ func TestUnreadinessNamesWhatItWaitsFor(t *testing.T) {
 		}
 		return s
 	}
-	_, body := request(t, newTestHandler(t, o), http.MethodGet, "/-/ready")
+	body := request(t, newTestHandler(t, o), http.MethodGet, "/-/ready").Body.String()
 	for _, want := range []string{"\ntenant-00/watched_domains\n", "\ntenant-19/watched_domains\n", "\nand 10 more\n"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("lacks %q:\n%s", want, body)
@@ -217,29 +210,29 @@ func TestAPageOfAnotherSiteCannotReload(t *testing.T) {
 	o := testOptions()
 	reloads := 0
 	o.Reload = func() error { reloads++; return nil }
-	response, _ := request(t, newTestHandler(t, o), http.MethodPost, "http://exporter.example:10058/-/reload",
+	answer := request(t, newTestHandler(t, o), http.MethodPost, "http://exporter.example:10058/-/reload",
 		"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example")
-	if response.StatusCode != http.StatusForbidden || reloads != 0 {
-		t.Errorf("answered %d after %d reloads, want 403 after none", response.StatusCode, reloads)
+	if answer.Code != http.StatusForbidden || reloads != 0 {
+		t.Errorf("answered %d after %d reloads, want 403 after none", answer.Code, reloads)
 	}
 }
 
 func TestMetricsSpeakOpenMetricsAndGzip(t *testing.T) {
 	h := newTestHandler(t, testOptions())
 
-	response, body := request(t, h, http.MethodGet, "/metrics", "Accept", "application/openmetrics-text; version=1.0.0")
-	if got := response.Header.Get("Content-Type"); !strings.HasPrefix(got, "application/openmetrics-text") {
+	answer := request(t, h, http.MethodGet, "/metrics", "Accept", "application/openmetrics-text; version=1.0.0")
+	if got := answer.Header().Get("Content-Type"); !strings.HasPrefix(got, "application/openmetrics-text") {
 		t.Errorf("Content-Type: %s", got)
 	}
-	if !strings.HasSuffix(body, "# EOF\n") {
-		t.Errorf("the exposition does not end as OpenMetrics does:\n%s", body)
+	if !strings.HasSuffix(answer.Body.String(), "# EOF\n") {
+		t.Errorf("the exposition does not end as OpenMetrics does:\n%s", answer.Body)
 	}
 
-	response, body = request(t, h, http.MethodGet, "/metrics", "Accept-Encoding", "gzip")
-	if got := response.Header.Get("Content-Encoding"); got != "gzip" {
+	answer = request(t, h, http.MethodGet, "/metrics", "Accept-Encoding", "gzip")
+	if got := answer.Header().Get("Content-Encoding"); got != "gzip" {
 		t.Fatalf("Content-Encoding: %s", got)
 	}
-	unpacker, err := gzip.NewReader(strings.NewReader(body))
+	unpacker, err := gzip.NewReader(answer.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,15 +254,16 @@ func TestOneBadSeriesCostsNoOther(t *testing.T) {
 	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	h := newTestHandler(t, o)
 
-	response, body := request(t, h, http.MethodGet, "/metrics")
-	if response.StatusCode != http.StatusOK || !strings.Contains(body, "mde_machines 4213") {
-		t.Errorf("answered %d:\n%s", response.StatusCode, body)
+	answer := request(t, h, http.MethodGet, "/metrics")
+	body := answer.Body.String()
+	if answer.Code != http.StatusOK || !strings.Contains(body, "mde_machines 4213") {
+		t.Errorf("answered %d:\n%s", answer.Code, body)
 	}
 	if !strings.Contains(log.String(), "a series that cannot be") {
 		t.Errorf("logged %q", log.String())
 	}
 	// Each scrape counts its own error after gathering: the next one shows it.
-	_, body = request(t, h, http.MethodGet, "/metrics")
+	body = request(t, h, http.MethodGet, "/metrics").Body.String()
 	if want := `promhttp_metric_handler_errors_total{cause="gathering"} 1`; !strings.Contains(body, want) {
 		t.Errorf("lacks %s:\n%s", want, body)
 	}
@@ -282,8 +276,8 @@ func TestBundledFilesHaveTheirContentType(t *testing.T) {
 		"/alerts/mde.yaml":       "text/plain; charset=utf-8",
 		"/config":                "text/plain; charset=utf-8",
 	} {
-		response, _ := request(t, h, http.MethodGet, path)
-		if got := response.Header.Get("Content-Type"); got != want {
+		answer := request(t, h, http.MethodGet, path)
+		if got := answer.Header().Get("Content-Type"); got != want {
 			t.Errorf("%s: Content-Type: %s, want %s", path, got, want)
 		}
 	}

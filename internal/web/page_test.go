@@ -53,11 +53,11 @@ func showPage(t *testing.T, s Status, target string) string {
 	t.Helper()
 	o := testOptions()
 	o.Status = func() Status { return s }
-	response, body := request(t, newTestHandler(t, o), http.MethodGet, target)
-	if response.StatusCode != http.StatusOK {
-		t.Fatalf("%s answered %d: %s", target, response.StatusCode, body)
+	answer := request(t, newTestHandler(t, o), http.MethodGet, target)
+	if answer.Code != http.StatusOK {
+		t.Fatalf("%s answered %d: %s", target, answer.Code, answer.Body)
 	}
-	return body
+	return answer.Body.String()
 }
 
 // pageText returns what a reader of a page sees, in one line.
@@ -272,8 +272,8 @@ func TestALongListOfDomainsHasPages(t *testing.T) {
 	o.Status = func() Status { return s }
 	h := newTestHandler(t, o)
 	for _, number := range []string{"0", "4", "-1", "x", "99999999999999999999"} {
-		if response, _ := request(t, h, http.MethodGet, "/?tenant=contoso&page="+number); response.StatusCode != http.StatusNotFound {
-			t.Errorf("page %s answered %d, want 404", number, response.StatusCode)
+		if answer := request(t, h, http.MethodGet, "/?tenant=contoso&page="+number); answer.Code != http.StatusNotFound {
+			t.Errorf("page %s answered %d, want 404", number, answer.Code)
 		}
 	}
 }
@@ -320,7 +320,7 @@ func TestEveryLinkOfThePageLeadsSomewhere(t *testing.T) {
 	s := Status{Tenants: tenants(2, time.Now())}
 	o.Status = func() Status { return s }
 	h := newTestHandler(t, o)
-	_, page := request(t, h, http.MethodGet, "/")
+	page := request(t, h, http.MethodGet, "/").Body.String()
 	links := hrefs(t, page)
 	for _, want := range []string{"telemetry/mde", "config", "-/ready", "debug/pprof/", "dashboards/fleet.json", "alerts/mde.yaml", "?tenant=tenant-001"} {
 		found := false
@@ -339,8 +339,8 @@ func TestEveryLinkOfThePageLeadsSomewhere(t *testing.T) {
 		if strings.HasPrefix(link, "/") {
 			t.Errorf("%s is not relative", link)
 		}
-		if response, _ := request(t, h, http.MethodGet, "/"+link); response.StatusCode != http.StatusOK {
-			t.Errorf("%s answered %d", link, response.StatusCode)
+		if answer := request(t, h, http.MethodGet, "/"+link); answer.Code != http.StatusOK {
+			t.Errorf("%s answered %d", link, answer.Code)
 		}
 	}
 }
@@ -348,14 +348,15 @@ func TestEveryLinkOfThePageLeadsSomewhere(t *testing.T) {
 // The policy names the page's style by its hash: a byte of difference, and
 // browsers show the page bare.
 func TestThePolicyAllowsThePagesOwnStyle(t *testing.T) {
-	response, page := request(t, newTestHandler(t, testOptions()), http.MethodGet, "/")
+	answer := request(t, newTestHandler(t, testOptions()), http.MethodGet, "/")
+	page := answer.Body.String()
 	for node := range parse(t, page).Descendants() {
 		if node.Data != "style" || node.FirstChild == nil {
 			continue
 		}
 		sum := sha256.Sum256([]byte(node.FirstChild.Data))
 		want := "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-		if policy := response.Header.Get("Content-Security-Policy"); !strings.Contains(policy, want) {
+		if policy := answer.Header().Get("Content-Security-Policy"); !strings.Contains(policy, want) {
 			t.Errorf("the policy %q lacks %q", policy, want)
 		}
 		return

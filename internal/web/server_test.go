@@ -29,6 +29,7 @@ func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: 
 
 // serve runs a server on connections in memory and returns what opens one.
 func serve(t *testing.T) (dial func() net.Conn) {
+	t.Helper()
 	server, err := NewServer(testOptions())
 	if err != nil {
 		t.Fatal(err)
