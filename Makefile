@@ -1,0 +1,69 @@
+# `make test` is what continuous integration runs. What a target builds is in
+# .build, but for the program itself. Tools are installed on first use.
+
+GO      ?= go
+SHELL   := bash
+BIN     := $(CURDIR)/.build/bin
+RESULTS := $(CURDIR)/.build/test
+export PATH := $(PATH):$(BIN)
+
+VERSION  := $(shell cat VERSION)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null)
+BRANCH   := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
+STAMP    := github.com/prometheus/common/version
+
+# The modules beside the main one that have tests of their own.
+NESTED := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path './tools/*' -not -path './.build/*' -not -path '*/node_modules/*'))
+
+.PHONY: all
+all: lint build test
+
+.PHONY: build
+build: ## the program, ./mde_exporter
+	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo,osusergo -ldflags '-s -w \
+	  -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION) -X $(STAMP).Branch=$(BRANCH)' -o mde_exporter .
+
+.PHONY: test
+test: lint rules gotest ## everything
+
+.PHONY: gotest
+gotest: ## the tests of every module, end-to-end tests among them
+	@tools/install test
+	@tools/install servers
+	@mkdir -p $(RESULTS)
+	@code=0; for module in . $(NESTED); do \
+	  echo "module $$module"; \
+	  (cd $$module && gotestsum --format pkgname --jsonfile $(RESULTS)/$${module//[.\/]/_}.json -- \
+	    -race -shuffle=on -timeout 20m ./...) || code=1; \
+	done; exit $$code
+
+.PHONY: lint
+lint: ## format, vet, golangci-lint, tidiness of go.mod, workflow files
+	@tools/install lint
+	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "not formatted by gofmt:" $$unformatted; exit 1; }
+	$(GO) vet ./...
+	golangci-lint run ./...
+	$(GO) mod tidy -diff
+	@for module in $(NESTED); do \
+	  echo "module $$module"; \
+	  ( cd $$module && $(GO) vet ./... && $(GO) mod tidy -diff ) || exit; \
+	done
+	actionlint
+
+.PHONY: rules
+rules: ## the alert rules and their unit tests
+	@tools/install servers
+	promtool check rules alerts/*.yaml
+	promtool test rules alerts/tests/*.yaml
+
+.PHONY: bench
+bench: ## the benchmarks, once; docs/performance.md has the results
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: dashboards
+dashboards: ## write the dashboards' JSON anew
+	$(GO) generate ./dashboards
+
+.PHONY: docker
+docker: ## the container image, mde_exporter:VERSION
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t mde_exporter:$(VERSION) .
