@@ -66,6 +66,8 @@ type SecurityStates struct {
 	// Of the goroutine that refreshes.
 	last     *statesResult
 	lookedAt time.Time // When the preview was last refused, zero while it is not.
+	// Rows of the last answers, so that the client knows how many to expect.
+	machineRows, antivirusRows int
 
 	mu    sync.Mutex
 	notes []string
@@ -286,7 +288,7 @@ func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error)
 		return nil, err
 	}
 	rows := 0
-	for machine, err := range s.options.Client.Machines(ctx, s.last.machines()) {
+	for machine, err := range s.options.Client.Machines(ctx, s.machineRows) {
 		if err != nil {
 			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.Status == http.StatusNotFound {
 				return nil, errNoMachines
@@ -296,6 +298,7 @@ func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error)
 		rows++
 		c.machine(machine)
 	}
+	s.machineRows = rows
 	return c, nil
 }
 
@@ -327,12 +330,15 @@ func (s *SecurityStates) countAntivirus(ctx context.Context) (*fleetCount, error
 func (s *SecurityStates) readAntivirus(ctx context.Context) (*fleetCount, error) {
 	c := s.newCount(SourceMachines)
 	now := time.Now()
-	for row, err := range s.options.Client.AntivirusHealth(ctx, s.last.machines()) {
+	rows := 0
+	for row, err := range s.options.Client.AntivirusHealth(ctx, s.antivirusRows) {
 		if err != nil {
 			return nil, err
 		}
+		rows++
 		c.antivirusRow(row, now)
 	}
+	s.antivirusRows = rows
 	return c, nil
 }
 

@@ -1,0 +1,203 @@
+package collector
+
+import (
+	"slices"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// domainSchedule decides which watched domain is asked next, and when. It is
+// pure: it makes no call and reads no clock.
+//
+//   - A domain that was never asked comes before all others, as fast as the
+//     quota allows.
+//   - Of the others the one that was asked longest ago comes next; calls are
+//     spread evenly over the interval, or over the time that the quota needs for
+//     the whole list, whichever is longer.
+//   - A domain that failed is tried again after growing pauses where there is
+//     room between the others, and in its turn at the latest.
+type domainSchedule struct {
+	interval time.Duration // The configured one.
+	pace     time.Duration // Between two calls, so that the hour's quota lasts the hour.
+	burst    int           // Calls that may leave unpaced while nobody knows what the last hour has spent.
+
+	domains map[string]*domainVisits
+	fresh   []*domainVisits // Never asked, in the order of the list.
+	waiting []*domainVisits // Sorted by the time they were asked.
+	failed  []*domainVisits // Sorted by the time to try again.
+	last    time.Time       // When the last call left.
+}
+
+// domainVisits is what the schedule knows of one domain.
+type domainVisits struct {
+	name     string
+	asked    time.Time
+	retry    time.Time
+	failures int
+	queue    *[]*domainVisits // Where it is; nil while it is asked, or when it left the list.
+	pass     int              // Belongs to the user of the schedule.
+}
+
+// windowGuard is added to a quota's window to get the pace: the client keeps its
+// windows a little longer than the service's, and calls that keep the pace never
+// wait for it.
+const windowGuard = 5 * time.Second
+
+// firstRetry is the pause before a domain that failed is tried again.
+const firstRetry = time.Minute
+
+// newDomainSchedule makes an empty schedule under the limits of the API.
+func newDomainSchedule(interval time.Duration, limits client.Limits) *domainSchedule {
+	perHour, perMinute := max(1, limits.CallsPerHour), max(1, limits.CallsPerMinute)
+	return &domainSchedule{
+		interval: interval,
+		pace: max((time.Hour+windowGuard)/time.Duration(perHour),
+			(time.Minute+windowGuard)/time.Duration(perMinute)),
+		burst:   perMinute - 1, // After the first call, which needs no leave.
+		domains: make(map[string]*domainVisits),
+	}
+}
+
+// cycle is the time in which each domain is asked once.
+func (s *domainSchedule) cycle() time.Duration {
+	return max(s.interval, time.Duration(len(s.domains))*s.pace)
+}
+
+// add puts a domain on the list. The zero time means that it was never asked.
+func (s *domainSchedule) add(name string, asked time.Time) *domainVisits {
+	v := &domainVisits{name: name, asked: asked}
+	s.domains[name] = v
+	if asked.IsZero() {
+		s.put(&s.fresh, v)
+	} else {
+		s.put(&s.waiting, v)
+	}
+	return v
+}
+
+// remove takes a domain off the list.
+func (s *domainSchedule) remove(name string) {
+	if v := s.domains[name]; v != nil {
+		s.take(v)
+		delete(s.domains, name)
+	}
+}
+
+// next returns the domain to ask next and the time to do so, which may have
+// passed. It is nil where there is none; a call that starts or ends, and a
+// domain that comes or goes, may change the answer.
+func (s *domainSchedule) next(now time.Time, quota client.QuotaUse) (*domainVisits, time.Time) {
+	if len(s.fresh) > 0 {
+		return s.fresh[0], s.fill(now, quota)
+	}
+	paced := s.last.Add(s.pace)
+	var next *domainVisits
+	var at time.Time
+	if len(s.waiting) > 0 {
+		cycle := s.cycle()
+		next = s.waiting[0]
+		at = s.last.Add(cycle / time.Duration(len(s.domains)))
+		if due := next.asked.Add(cycle); due.Before(at) {
+			at = due
+		}
+		at = later(at, paced)
+	}
+	if len(s.failed) > 0 {
+		again := s.failed[0]
+		retry := later(again.retry, paced)
+		if next == nil || retry.Before(at) || retry.Equal(at) && again.asked.Before(next.asked) {
+			next, at = again, retry
+		}
+	}
+	return next, at
+}
+
+// fill tells when a domain that was never asked may be. Where the last hour's
+// calls are known, the quota itself sets the pace; where it is full, it is looked
+// at again a call later. Where they are not known, a start bursts once and then
+// keeps the pace, so that even one start after the other is within the hour's
+// quota but for the bursts.
+func (s *domainSchedule) fill(now time.Time, quota client.QuotaUse) time.Time {
+	paced := s.last.Add(s.pace)
+	switch {
+	case !quota.Known && s.burst > 0:
+		return now
+	case !quota.Known:
+		return paced
+	case quota.MinuteCalls < quota.Limits.CallsPerMinute && quota.HourCalls < quota.Limits.CallsPerHour:
+		return now
+	default:
+		return later(paced, now.Add(s.pace))
+	}
+}
+
+// start notes that a domain is asked now.
+func (s *domainSchedule) start(v *domainVisits, now time.Time) {
+	if now.Before(s.last.Add(s.pace)) {
+		s.burst--
+	}
+	s.take(v)
+	v.asked = now
+	s.last = now
+}
+
+// succeeded and failed note how it ended, unless the domain left the list
+// meanwhile.
+func (s *domainSchedule) succeeded(v *domainVisits) {
+	if s.domains[v.name] != v {
+		return
+	}
+	v.failures = 0
+	s.put(&s.waiting, v)
+}
+
+func (s *domainSchedule) failedAt(v *domainVisits, now time.Time) {
+	if s.domains[v.name] != v {
+		return
+	}
+	pause := min(firstRetry<<min(v.failures, 20), s.cycle())
+	v.failures++
+	v.retry = now.Add(min(jitter(pause, 0.25), s.cycle()))
+	s.put(&s.failed, v)
+}
+
+func (s *domainSchedule) put(queue *[]*domainVisits, v *domainVisits) {
+	v.queue = queue
+	at, _ := slices.BinarySearchFunc(*queue, v, func(e, target *domainVisits) int {
+		if s.key(e).After(s.key(target)) {
+			return 1
+		}
+		return -1 // Equal ones keep the order in which they came.
+	})
+	*queue = slices.Insert(*queue, at, v)
+}
+
+func (s *domainSchedule) take(v *domainVisits) {
+	switch {
+	case v.queue == nil:
+		return
+	case (*v.queue)[0] == v:
+		(*v.queue)[0] = nil
+		*v.queue = (*v.queue)[1:]
+	default:
+		at := slices.Index(*v.queue, v)
+		*v.queue = slices.Delete(*v.queue, at, at+1)
+	}
+	v.queue = nil
+}
+
+// key is the time by which the queue of a domain is sorted.
+func (s *domainSchedule) key(v *domainVisits) time.Time {
+	if v.queue == &s.failed {
+		return v.retry
+	}
+	return v.asked
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
