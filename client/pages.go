@@ -95,7 +95,7 @@ func (ch *chain) read(ctx context.Context, row func(*decoder) bool) error {
 // nil after the last. The next page is asked for as early as its address is
 // known, so that the service prepares it while this one is counted; never more
 // than that one.
-func (ch *chain) readPage(ctx context.Context, p *page, row func(*decoder) bool) (next *page, err error) {
+func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) bool) (next *pageCall, err error) {
 	defer func() {
 		if err != nil {
 			next.close()
@@ -159,7 +159,7 @@ func (ch *chain) readPage(ctx context.Context, p *page, row func(*decoder) bool)
 }
 
 // settle decides which page comes next, now that this one is read.
-func (ch *chain) settle(ctx context.Context, rows int, link *url.URL, asked *page) (*page, error) {
+func (ch *chain) settle(ctx context.Context, rows int, link *url.URL, asked *pageCall) (*pageCall, error) {
 	ch.rows += rows
 	ch.full = rows >= ch.top
 	after := link
@@ -263,8 +263,8 @@ func (ch *chain) astray(format string, args ...any) error {
 	return &Error{API: ch.api, Reason: ReasonPagination, Message: "the chain of pages is broken", Err: fmt.Errorf(format, args...)}
 }
 
-// A page is one that was asked for; its answer may not be there yet.
-type page struct {
+// A pageCall is a page that was asked for; its answer may not be there yet.
+type pageCall struct {
 	url    *url.URL
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -272,9 +272,9 @@ type page struct {
 	err    error
 }
 
-func (ch *chain) ask(ctx context.Context, u *url.URL) *page {
+func (ch *chain) ask(ctx context.Context, u *url.URL) *pageCall {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &page{url: u, cancel: cancel, done: make(chan struct{})}
+	p := &pageCall{url: u, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		p.answer, p.err = ch.client.get(ctx, ch.api, ch.service, u)
@@ -282,14 +282,14 @@ func (ch *chain) ask(ctx context.Context, u *url.URL) *page {
 	return p
 }
 
-func (p *page) wait() (*answer, error) {
+func (p *pageCall) wait() (*answer, error) {
 	<-p.done
 	return p.answer, p.err
 }
 
 // close ends the call of a page, read or not, and waits until nothing of it is
 // left. A nil page is closed.
-func (p *page) close() {
+func (p *pageCall) close() {
 	if p == nil {
 		return
 	}

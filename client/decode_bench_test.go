@@ -1,0 +1,194 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// The benchmarks decode a page of 10,000 rows and count them by build and by what
+// is wrong with them: with this package, with encoding/json and structs as a plain
+// program would, and by reading the bytes once, which nobody can beat.
+
+const benchmarkRows = 10_000
+
+func statesPage() []byte {
+	random := rand.New(rand.NewPCG(1, 2))
+	var b bytes.Buffer
+	b.WriteString(`{"@odata.context":"https://graph.example/testwdatppreview/$metadata#MachineSecurityStates","@odata.count":10000,"@odata.nextLink":"","value":[`)
+	for i := range benchmarkRows {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		properties := []string{``, ``, ``, `"AntivirusNotReporting"`, `"AntivirusNotReporting","EdrImpairedCommunications"`}[random.IntN(5)]
+		build := []int{14393, 17763, 19045, 22631, 26100}[random.IntN(5)]
+		fmt.Fprintf(&b, `{"id":"%040x","build":%d,"revision":%d,"architecture":"Amd64","osVersion":"10.0.%d.2485.amd64fre.rs1_release.180827-1809","propertiesRequireAttention":[%s]}`,
+			random.Uint64(), build, random.IntN(5000), build, properties)
+	}
+	b.WriteString(`]}`)
+	return b.Bytes()
+}
+
+func machinesPage() []byte {
+	random := rand.New(rand.NewPCG(1, 2))
+	var b bytes.Buffer
+	b.WriteString(`{"@odata.context":"https://api.example/api/$metadata#Machines","value":[`)
+	for i := range benchmarkRows {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"id":"%040x","mergedIntoMachineId":null,"isPotentialDuplication":false,"isExcluded":false,"exclusionReason":null,`+
+			`"computerDnsName":"c-lab-%d","firstSeen":"2024-11-05T11:54:59.5717001Z","lastSeen":"2025-01-05T11:54:59.5717001Z","osPlatform":"Windows10",`+
+			`"osVersion":null,"osProcessor":"x64","version":"22H2","lastIpAddress":"192.0.2.17","lastExternalIpAddress":"198.51.100.1","agentVersion":"10.8790.19045.5608",`+
+			`"osBuild":%d,"healthStatus":"%s","deviceValue":"Normal","rbacGroupId":0,"rbacGroupName":null,"riskScore":"%s","exposureLevel":"Low",`+
+			`"isAadJoined":true,"aadDeviceId":"00000000-0000-0000-0000-%012d","machineTags":["site-%d","office"],"onboardingStatus":"Onboarded","osArchitecture":"64-bit","managedBy":"Intune",`+
+			`"managedByStatus":"Unknown","ipAddresses":[%s],"vmMetadata":null}`,
+			random.Uint64(), i, []int{17763, 19045, 22631}[random.IntN(3)], []string{"Active", "Inactive"}[random.IntN(2)],
+			[]string{"None", "Low", "High"}[random.IntN(3)], i, i%7,
+			strings.TrimSuffix(strings.Repeat(`{"ipAddress":"192.0.2.17","macAddress":"005056ABCDEF","type":"Ethernet","operationalStatus":"Up"},`, 6), ","))
+	}
+	b.WriteString(`]}`)
+	return b.Bytes()
+}
+
+// onePage reads the rows of a page that is in memory.
+func onePage[Entity any](tb testing.TB, page []byte, decode func(*decoder, *Entity), row func(*Entity)) func() {
+	var entity Entity
+	ch := chain{list: list{api: Machines}}
+	return func() {
+		ch.contents = make(map[content]bool)
+		p := &pageCall{cancel: func() {}, done: make(chan struct{}), answer: &answer{body: bytes.NewReader(page), caller: context.Background()}}
+		close(p.done)
+		if _, err := ch.readPage(context.Background(), p, func(d *decoder) bool {
+			decode(d, &entity)
+			row(&entity)
+			return true
+		}); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSecurityStates(b *testing.B) {
+	page := statesPage()
+	b.Run("decoder", func(b *testing.B) {
+		b.SetBytes(int64(len(page)))
+		b.ReportAllocs()
+		builds, properties := map[string]*int{}, map[string]*int{}
+		read := onePage(b, page, decodeSecurityState, func(s *SecurityState) {
+			count(builds, s.Build)
+			for _, p := range s.Properties {
+				count(properties, p)
+			}
+		})
+		for b.Loop() {
+			read()
+		}
+	})
+	b.Run("encoding_json", func(b *testing.B) {
+		b.SetBytes(int64(len(page)))
+		b.ReportAllocs()
+		type state struct {
+			ID                         string   `json:"id"`
+			Build                      int      `json:"build"`
+			Revision                   int      `json:"revision"`
+			Architecture               string   `json:"architecture"`
+			PropertiesRequireAttention []string `json:"propertiesRequireAttention"`
+		}
+		builds, properties := map[int]int{}, map[string]int{}
+		for b.Loop() {
+			var decoded struct {
+				NextLink string  `json:"@odata.nextLink"`
+				Value    []state `json:"value"`
+			}
+			if err := json.Unmarshal(page, &decoded); err != nil {
+				b.Fatal(err)
+			}
+			for _, s := range decoded.Value {
+				builds[s.Build]++
+				for _, p := range s.PropertiesRequireAttention {
+					properties[p]++
+				}
+			}
+		}
+	})
+	b.Run("bytes", func(b *testing.B) { readOnce(b, page) })
+}
+
+func BenchmarkMachines(b *testing.B) {
+	page := machinesPage()
+	b.Run("decoder", func(b *testing.B) {
+		b.SetBytes(int64(len(page)))
+		b.ReportAllocs()
+		builds, health := map[string]*int{}, map[string]*int{}
+		read := onePage(b, page, decodeMachine, func(m *Machine) {
+			count(builds, m.OSBuild)
+			count(health, m.HealthStatus)
+		})
+		for b.Loop() {
+			read()
+		}
+	})
+	b.Run("encoding_json", func(b *testing.B) {
+		b.SetBytes(int64(len(page)))
+		b.ReportAllocs()
+		type machine struct {
+			ID               string `json:"id"`
+			MergedInto       string `json:"mergedIntoMachineId"`
+			OSBuild          int    `json:"osBuild"`
+			OSProcessor      string `json:"osProcessor"`
+			OSPlatform       string `json:"osPlatform"`
+			HealthStatus     string `json:"healthStatus"`
+			OnboardingStatus string `json:"onboardingStatus"`
+			RiskScore        string `json:"riskScore"`
+		}
+		builds, health := map[int]int{}, map[string]int{}
+		for b.Loop() {
+			var decoded struct {
+				Value []machine `json:"value"`
+			}
+			if err := json.Unmarshal(page, &decoded); err != nil {
+				b.Fatal(err)
+			}
+			for _, m := range decoded.Value {
+				builds[m.OSBuild]++
+				health[m.HealthStatus]++
+			}
+		}
+	})
+	b.Run("bytes", func(b *testing.B) { readOnce(b, page) })
+}
+
+// count adds one to the count of a name without allocating for names it knows.
+func count(counts map[string]*int, name []byte) {
+	n, ok := counts[string(name)]
+	if !ok {
+		n = new(int)
+		counts[string(name)] = n
+	}
+	*n++
+}
+
+// readOnce looks at every byte of a page, through a buffer of the decoder's size.
+func readOnce(b *testing.B, page []byte) {
+	b.SetBytes(int64(len(page)))
+	buffer := make([]byte, 4<<10)
+	rows := 0
+	for b.Loop() {
+		for r := bytes.NewReader(page); ; {
+			n, err := r.Read(buffer)
+			rows += bytes.Count(buffer[:n], []byte("{"))
+			if err == io.EOF {
+				break
+			}
+		}
+	}
+	if rows < benchmarkRows {
+		b.Fatal("the page has too few rows")
+	}
+}

@@ -1,0 +1,365 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http/httptrace"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// arrivals counts calls as the far end does: when they arrive.
+type arrivals struct {
+	mu    sync.Mutex
+	times []time.Time
+}
+
+func (a *arrivals) add(at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.times = append(a.times, at)
+}
+
+// worst returns the most calls that any span of the given length holds.
+func (a *arrivals) worst(span time.Duration) int {
+	slices.SortFunc(a.times, time.Time.Compare)
+	worst, first := 0, 0
+	for i, at := range a.times {
+		for at.Sub(a.times[first]) >= span {
+			first++
+		}
+		worst = max(worst, i-first+1)
+	}
+	return worst
+}
+
+// memoryLedger keeps calls as storage would, for a restart.
+type memoryLedger struct {
+	mu    sync.Mutex
+	spent []time.Time
+}
+
+func (l *memoryLedger) Spent(API) []time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.spent)
+}
+
+func (l *memoryLedger) Spend(_ API, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spent = append(l.spent, at)
+}
+
+// TestTheFarEndNeverCountsMoreThanTheLimits drives gates with random patterns of
+// callers, bursts and pauses, of connections that are slow to open or fail,
+// requests that are sent twice, callers that give up, answers of 429 and restarts,
+// and counts at the far end, where each call arrives up to the guard after it left.
+func TestTheFarEndNeverCountsMoreThanTheLimits(t *testing.T) {
+	patterns := uint64(1500)
+	if testing.Short() {
+		patterns = 300
+	}
+	for seed := range patterns {
+		synctest.Test(t, func(t *testing.T) { randomPattern(t, seed) })
+		if t.Failed() {
+			t.Fatalf("pattern %d", seed)
+		}
+	}
+}
+
+func randomPattern(t *testing.T, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	perMinute := 1 + random.IntN(12)
+	limits := Limits{CallsPerMinute: perMinute, CallsPerHour: perMinute + random.IntN(60)}
+	var ledger memoryLedger
+	var far arrivals
+	runs := 1 + random.IntN(3)
+	for run := range runs { // Of the program, one after another.
+		// What the ledger holds of a call is when it was about to be written: only
+		// while the program runs does it know better.
+		writing := time.Nanosecond
+		if run == runs-1 {
+			writing = 20 * time.Second
+		}
+		g := newGate(Machines, limits, &ledger, nobody{})
+		var calls sync.WaitGroup
+		patience := time.Duration(1+random.IntN(7200)) * time.Second
+		for range random.IntN(60) {
+			if random.IntN(3) == 0 {
+				time.Sleep(time.Duration(random.Int64N(int64(2 * time.Minute))))
+			}
+			own := rand.New(rand.NewPCG(seed, random.Uint64()))
+			calls.Go(func() { randomCall(t, g, own, &far, patience, writing) })
+		}
+		calls.Wait()
+		// A new process needs a moment, in which what is under way arrives.
+		time.Sleep(quotaGuard)
+	}
+	if got := far.worst(time.Minute); got > limits.CallsPerMinute {
+		t.Errorf("the far end counts %d calls in a minute, the limit is %d", got, limits.CallsPerMinute)
+	}
+	if got := far.worst(time.Hour); got > limits.CallsPerHour {
+		t.Errorf("the far end counts %d calls in an hour, the limit is %d", got, limits.CallsPerHour)
+	}
+}
+
+func randomCall(t *testing.T, g *gate, random *rand.Rand, far *arrivals, patience, writing time.Duration) {
+	ctx := t.Context()
+	if random.IntN(4) == 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(random.Int64N(int64(patience))))
+		defer cancel()
+	}
+	slot, err := g.take(ctx)
+	if err != nil {
+		return
+	}
+	trace := slot.trace(context.WithoutCancel(ctx))
+	if random.IntN(5) == 0 {
+		time.Sleep(time.Duration(random.Int64N(int64(40 * time.Second)))) // A slow connection.
+	}
+	sends := 1
+	switch random.IntN(12) {
+	case 0:
+		slot.end(false) // No connection.
+		return
+	case 1:
+		sends = 2 // An idle connection that was closed.
+	}
+	for range sends {
+		trace.GotConn(httptrace.GotConnInfo{})
+		left := time.Now()
+		time.Sleep(time.Duration(random.Int64N(int64(writing))))
+		trace.WroteRequest(httptrace.WroteRequestInfo{})
+		on := time.Since(left) + quotaGuard
+		far.add(left.Add(time.Duration(random.Int64N(int64(on) + 1))))
+	}
+	time.Sleep(time.Duration(random.Int64N(int64(10 * time.Second))))
+	slot.end(true)
+	if random.IntN(20) == 0 {
+		g.refused(time.Duration(random.Int64N(int64(5 * time.Minute))))
+	}
+}
+
+func TestUnderFullLoadNearlyTheWholeQuotaIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(DomainMachines, Limits{100, 1500}, nil, nobody{})
+		const hours = 10
+		start, calls := time.Now(), 0
+		var far arrivals
+		for time.Since(start) < hours*time.Hour {
+			pass(t, g)
+			far.add(time.Now())
+			calls++
+		}
+		if want := int(0.995 * 1500 * hours); calls < want {
+			t.Errorf("%d calls in %d hours, want at least %d", calls, hours, want)
+		}
+		if got := far.worst(time.Hour); got != 1500 {
+			t.Errorf("the worst hour holds %d calls, want 1500", got)
+		}
+		if got := far.worst(time.Minute); got != 100 {
+			t.Errorf("the worst minute holds %d calls, want 100", got)
+		}
+	})
+}
+
+// pass makes a call that is written at once.
+func pass(t *testing.T, g *gate) {
+	t.Helper()
+	slot, err := g.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot.end(true)
+}
+
+func TestCallersPassInTheOrderInWhichTheyCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Machines, Limits{1, 1000}, nil, nobody{})
+		var order []int
+		var mu sync.Mutex
+		var callers sync.WaitGroup
+		for i := range 20 {
+			callers.Go(func() {
+				pass(t, g)
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, i)
+			})
+			synctest.Wait()
+		}
+		callers.Wait()
+		if !slices.IsSorted(order) {
+			t.Errorf("callers passed in the order %v", order)
+		}
+	})
+}
+
+func TestACallerThatGivesUpCostsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Machines, Limits{1, 1000}, nil, nobody{})
+		pass(t, g)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := g.take(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || ReasonOf(err) != ReasonTimeout {
+			t.Errorf("error %v, want that of the context", err)
+		}
+		pass(t, g)
+		if got, want := time.Since(start), time.Minute+quotaGuard; got != want {
+			t.Errorf("the next call left after %v, want %v", got, want)
+		}
+	})
+}
+
+func TestARequestThatIsSlowToLeaveHoldsBackThoseThatDependOnIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Machines, Limits{1, 1000}, nil, nobody{})
+		start := time.Now()
+		slow, err := g.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(90*time.Second, func() { slow.end(true) })
+		pass(t, g)
+		if got, want := time.Since(start), 90*time.Second+time.Minute+quotaGuard; got != want {
+			t.Errorf("the next call left after %v, want %v", got, want)
+		}
+	})
+}
+
+func TestARequestThatNeverLeftGivesItsPlaceToTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Machines, Limits{1, 1000}, nil, nobody{})
+		start := time.Now()
+		unlucky, err := g.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(3*time.Second, func() { unlucky.end(false) })
+		pass(t, g)
+		if got, want := time.Since(start), 3*time.Second; got != want {
+			t.Errorf("the next call left after %v, want %v", got, want)
+		}
+	})
+}
+
+func TestARefusalHoldsBackEveryCallForAsLongAsItSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Machines, Limits{100, 1000}, nil, nobody{})
+		start := time.Now()
+		g.refused(42 * time.Second)
+		var callers sync.WaitGroup
+		for range 3 {
+			callers.Go(func() {
+				pass(t, g)
+				if got, want := time.Since(start), 42*time.Second; got != want {
+					t.Errorf("a call left after %v, want %v", got, want)
+				}
+			})
+		}
+		callers.Wait()
+	})
+}
+
+func TestARefusalThatDoesNotSayHowLongGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Machines, Limits{100, 1000}, nil, nobody{})
+		last := time.Duration(0)
+		for range 5 {
+			pause := g.refused(0)
+			if pause <= last {
+				t.Errorf("a pause of %v after one of %v", pause, last)
+			}
+			last = pause
+		}
+		g.accepted()
+		if pause := g.refused(0); pause > 2*time.Second {
+			t.Errorf("a pause of %v after the service accepted a call", pause)
+		}
+	})
+}
+
+func TestAPausePastTheRetryDeadlineFailsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Machines, Limits{100, 1000}, nil, nobody{})
+		g.refused(time.Hour)
+		start := time.Now()
+		_, err := g.take(WithRetryDeadline(t.Context(), start.Add(15*time.Minute)))
+		if ReasonOf(err) != ReasonThrottled {
+			t.Errorf("error %v, want one of reason throttled", err)
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("it waited %v for that", waited)
+		}
+	})
+}
+
+func TestALedgerIsSpentBeforeANewGateOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ledger memoryLedger
+		start := time.Now()
+		for i := range 3 {
+			ledger.Spend(Machines, start.Add(time.Duration(i-50)*time.Minute))
+		}
+		ledger.Spend(Machines, start.Add(time.Hour)) // The clock was set back since.
+		g := newGate(Machines, Limits{2, 4}, &ledger, nobody{})
+		want := QuotaUse{MinuteCalls: 1, HourCalls: 4, Limits: Limits{2, 4}, Known: true}
+		if got := g.use(); got != want {
+			t.Errorf("use %+v, want %+v", got, want)
+		}
+		pass(t, g)
+		if got, want := time.Since(start), 10*time.Minute+quotaGuard; got != want {
+			t.Errorf("the first call left after %v, want %v", got, want)
+		}
+		if got := len(ledger.Spent(Machines)); got != 5 {
+			t.Errorf("the ledger holds %d calls, want 5", got)
+		}
+	})
+}
+
+func TestQuotaUseForgetsWhatNoWindowHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := Limits{100, 1500}
+		g := newGate(Machines, limits, nil, nobody{})
+		pass(t, g)
+		check := func(want QuotaUse) {
+			t.Helper()
+			if got := g.use(); got != want {
+				t.Errorf("use %+v, want %+v", got, want)
+			}
+		}
+		check(QuotaUse{1, 1, limits, false})
+		time.Sleep(time.Minute)
+		check(QuotaUse{0, 1, limits, false})
+		time.Sleep(time.Hour)
+		check(QuotaUse{0, 0, limits, true})
+	})
+}
+
+func TestDeviceAVInfoHasLimitsOfItsOwn(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spend Limits
+		want  Limits
+	}{
+		{"a larger share is cut to what the API documents", Limits{100, 1500}, Limits{30, 1000}},
+		{"a smaller share holds", Limits{10, 100}, Limits{10, 100}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := test.spend.of(DeviceAVInfo); got != test.want {
+				t.Errorf("limits %+v, want %+v", got, test.want)
+			}
+			if got := test.spend.of(Machines); got != test.spend {
+				t.Errorf("limits of machines %+v, want %+v", got, test.spend)
+			}
+		})
+	}
+}
