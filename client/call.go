@@ -52,41 +52,44 @@ type answer struct {
 func (c *Client) get(ctx context.Context, api API, svc *service, u *url.URL) (*answer, error) {
 	var a *answer
 	renewed := false
-	err := retry(ctx, func(ctx context.Context) error {
-		var err error
-		a, err = c.attempt(ctx, api, svc, u)
-		if isStatus(err, http.StatusUnauthorized) && !renewed && time.Since(time.Unix(0, svc.refused.Load())) > freshTokenPause {
-			renewed = true
-			a, err = c.attempt(ctx, api, svc, u)
-			if isStatus(err, http.StatusUnauthorized) {
-				svc.refused.Store(time.Now().UnixNano())
-			}
+	err := retry(ctx, func(ctx context.Context) (err error) {
+		var token *oauth2.Token
+		a, token, err = c.attempt(ctx, api, svc, u)
+		if !isStatus(err, http.StatusUnauthorized) || renewed || !svc.mayRenew() {
+			return err
+		}
+		renewed = true
+		svc.tokens.reject(token)
+		if a, _, err = c.attempt(ctx, api, svc, u); isStatus(err, http.StatusUnauthorized) {
+			svc.refused.Store(time.Now().UnixNano())
 		}
 		return err
 	})
 	return a, err
 }
 
+// mayRenew tells whether a new token may help where one was refused.
+func (s *service) mayRenew() bool {
+	return time.Since(time.Unix(0, s.refused.Load())) > freshTokenPause
+}
+
 // attempt makes one call: it waits for quota, then gets the token, then sends
-// the request.
-func (c *Client) attempt(ctx context.Context, api API, svc *service, u *url.URL) (*answer, error) {
+// the request. It returns the token it used.
+func (c *Client) attempt(ctx context.Context, api API, svc *service, u *url.URL) (*answer, *oauth2.Token, error) {
 	if !sameOrigin(u, svc.url) {
-		return nil, &Error{API: api, Reason: ReasonPagination, Message: "a token is not sent to " + origin(u)}
+		return nil, nil, &Error{API: api, Reason: ReasonPagination, Message: "a token is not sent to " + origin(u)}
 	}
 	slot, err := c.gates[api].take(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	token, err := svc.tokens.token(ctx)
 	if err != nil {
 		slot.end(false)
-		return nil, finalError{err} // What can be tried again was, by the tokens.
+		return nil, nil, finalError{err} // What can be tried again was, by the tokens.
 	}
 	a, err := c.send(ctx, api, u, token, slot)
-	if isStatus(err, http.StatusUnauthorized) {
-		svc.tokens.reject(token)
-	}
-	return a, err
+	return a, token, err
 }
 
 // send sends the request and looks at the answer's status.

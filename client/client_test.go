@@ -1,40 +1,89 @@
 package client_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// farEnd is a sign-in host, a Graph and a Defender API in one: a token request
-// gets a token that names its audience, everything else goes to the handler.
-func farEnd(t *testing.T, handler http.Handler) *httptest.Server {
-	t.Helper()
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /tenant/oauth2/v2.0/token", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"access_token":"token of ` + r.FormValue("scope") + `","token_type":"Bearer","expires_in":3600}`))
-	})
-	mux.Handle("/", handler)
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server
+// A farEnd is a sign-in host, a Graph and a Defender API in one, on a network in
+// memory, so that it lives in the fake time of testing/synctest as its client does.
+type farEnd struct {
+	handler http.HandlerFunc
+	conns   chan net.Conn
+
+	mu       sync.Mutex
+	requests []request
+	observed []observation
+	waits    time.Duration
 }
 
-func options(t *testing.T, server *httptest.Server) client.Options {
+// A request as the far end saw it.
+type request struct {
+	at    time.Time
+	host  string
+	path  string
+	query string
+	token string
+}
+
+// An observation is what the client told its Observer.
+type observation struct {
+	api  client.API
+	code string
+	took time.Duration
+}
+
+// newFarEnd starts a far end. A token request gets a token that names its scope
+// and its number; every other request goes to the handler.
+func newFarEnd(t *testing.T, handler http.HandlerFunc) *farEnd {
 	t.Helper()
-	u, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := &farEnd{handler: handler, conns: make(chan net.Conn)}
+	server := &http.Server{Handler: f}
+	go func() { _ = server.Serve(f) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return f
+}
+
+// options are those of a client of this far end. Its three endpoints have hosts of
+// their own.
+func (f *farEnd) options(t *testing.T) client.Options {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		near, far := net.Pipe()
+		select {
+		case f.conns <- far:
+			return near, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
 	return client.Options{
-		LoginURL: u, GraphURL: u, APIURL: u,
-		GraphScope: "graph", APIScope: "api",
-		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "not a secret"},
+		LoginURL:   &url.URL{Scheme: "http", Host: "127.0.0.1:1"},
+		GraphURL:   &url.URL{Scheme: "http", Host: "127.0.0.1:2"},
+		APIURL:     &url.URL{Scheme: "http", Host: "127.0.0.1:3"},
+		GraphScope: "graph",
+		APIScope:   "api",
+		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "s"},
+		Transport:  transport,
+		Observer:   f,
 	}
+}
+
+// client is a client of this far end.
+func (f *farEnd) client(t *testing.T) *client.Client {
+	t.Helper()
+	return newClient(t, f.options(t))
 }
 
 func newClient(t *testing.T, o client.Options) *client.Client {
@@ -47,35 +96,158 @@ func newClient(t *testing.T, o client.Options) *client.Client {
 	return c
 }
 
-func TestSecurityStatesAreReadToTheEndOfTheChain(t *testing.T) {
-	server := farEnd(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if got, want := r.Header.Get("Authorization"), "Bearer token of graph"; got != want {
-			t.Errorf("authorization %q, want %q", got, want)
+func (f *farEnd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.requests = append(f.requests, request{time.Now(), r.Host, r.URL.Path, r.URL.RawQuery, r.Header.Get("Authorization")})
+	tokens := len(f.requests)
+	f.mu.Unlock()
+	if r.URL.Path == "/tenant/oauth2/v2.0/token" {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"access_token":"%s-%d","token_type":"Bearer","expires_in":86400}`, r.FormValue("scope"), tokens)
+		return
+	}
+	f.handler(w, r)
+}
+
+// to returns the requests whose path holds the given text.
+func (f *farEnd) to(path string) []request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var found []request
+	for _, r := range f.requests {
+		if strings.Contains(r.path, path) {
+			found = append(found, r)
 		}
-		link := `,"@odata.nextLink":"http://` + r.Host + `/testwdatppreview/machinesecuritystates?$skiptoken=2"`
-		if r.URL.RawQuery != "" {
-			link = ""
+	}
+	return found
+}
+
+// codes are those the Observer was told for an API.
+func (f *farEnd) codes(api client.API) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var codes []string
+	for _, o := range f.observed {
+		if o.api == api {
+			codes = append(codes, o.code)
 		}
-		_, _ = w.Write([]byte(`{"value":[{"id":"a","build":14393,"architecture":"Amd64","propertiesRequireAttention":["One","T\u0077o"]},null]` + link + `}`))
-	}))
-	c := newClient(t, options(t, server))
-	var got []string
-	for state, err := range c.SecurityStates(t.Context()) {
+	}
+	return strings.Join(codes, " ")
+}
+
+func (f *farEnd) Call(api client.API, code string, took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.observed = append(f.observed, observation{api, code, took})
+}
+
+func (f *farEnd) QuotaWait(_ client.API, wait time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waits += wait
+}
+
+// Accept, Close and Addr make the far end the listener of its own network.
+func (f *farEnd) Accept() (net.Conn, error) {
+	conn, ok := <-f.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (f *farEnd) Close() error {
+	close(f.conns)
+	return nil
+}
+
+func (f *farEnd) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// answer is a handler that always gives the same answer.
+func answer(status int, body string, header ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+// collect walks a sequence to its end. It fails the test if anything comes after
+// an error.
+func collect[Entity any, Kept any](t *testing.T, rows iter.Seq2[*Entity, error], keep func(*Entity) Kept) (kept []Kept, err error) {
+	t.Helper()
+	for row, e := range rows {
+		if err != nil {
+			t.Fatal("something came after the error")
+		}
+		if err = e; e == nil {
+			kept = append(kept, keep(row))
+		}
+	}
+	return kept, err
+}
+
+// builds collects the builds of security states.
+func builds(t *testing.T, c *client.Client, ctx context.Context) ([]string, error) {
+	t.Helper()
+	return collect(t, c.SecurityStates(ctx), func(s *client.SecurityState) string { return string(s.Build) })
+}
+
+// failure makes sure that an error is a *client.Error, of the reason, with the text.
+func failure(t *testing.T, err error, reason client.Reason, texts ...string) *client.Error {
+	t.Helper()
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		t.Fatalf("error %v, want one of reason %s", err, reason)
+	}
+	if e.Reason != reason {
+		t.Errorf("reason %s of %q, want %s", e.Reason, err, reason)
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("error %q does not say %q", err, text)
+		}
+	}
+	return e
+}
+
+func TestNewNamesTheOptionThatIsWrong(t *testing.T) {
+	endpoint := func(s string) *url.URL {
+		u, err := url.Parse(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, string(state.Build))
-		for _, p := range state.Properties {
-			got = append(got, string(p))
-		}
+		return u
 	}
-	want := []string{"14393", "One", "Two", "", "14393", "One", "Two", ""}
-	if len(got) != len(want) {
-		t.Fatalf("got %q, want %q", got, want)
-	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Fatalf("got %q, want %q", got, want)
-		}
+	for _, test := range []struct {
+		name   string
+		change func(*client.Options)
+		want   string
+	}{
+		{"no login URL", func(o *client.Options) { o.LoginURL = nil }, "login URL: missing"},
+		{"no host", func(o *client.Options) { o.GraphURL = endpoint("https:///path") }, "Graph URL: no host"},
+		{"plain http to another machine", func(o *client.Options) { o.APIURL = endpoint("http://192.0.2.1") }, "API URL: plain http"},
+		{"another scheme", func(o *client.Options) { o.APIURL = endpoint("ftp://192.0.2.1") }, `API URL: scheme "ftp"`},
+		{"user information", func(o *client.Options) { o.APIURL = endpoint("https://a@192.0.2.1") }, "API URL: user information"},
+		{"no Graph scope", func(o *client.Options) { o.GraphScope = "" }, "Graph scope"},
+		{"no API scope", func(o *client.Options) { o.APIScope = "" }, "API scope"},
+		{"no credential", func(o *client.Options) { o.Credential = nil }, "credential"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := client.Options{
+				LoginURL: endpoint("https://login.example"), GraphURL: endpoint("http://localhost:1"), APIURL: endpoint("http://[::1]"),
+				GraphScope: "graph", APIScope: "api", Credential: client.ClientSecret{},
+			}
+			if _, err := client.New(o); err != nil {
+				t.Fatalf("error %v before the change", err)
+			}
+			test.change(&o)
+			_, err := client.New(o)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one that says %q", err, test.want)
+			}
+		})
 	}
 }

@@ -1,0 +1,469 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+const oneState = `{"value":[{"id":"a","build":14393}]}`
+
+func TestAnAnswerOf429IsWaitedForExactly(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		retryAfter func() string
+		want       time.Duration
+	}{
+		{"in seconds", func() string { return "37" }, 37 * time.Second},
+		{"until a date", func() string { return time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat) }, 2 * time.Minute},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				throttled := false
+				far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+					if !throttled {
+						throttled = true
+						answer(429, `{"error":{"code":"TooManyRequests"}}`, "Retry-After", test.retryAfter())(w, r)
+						return
+					}
+					answer(200, oneState)(w, r)
+				})
+				got, err := builds(t, far.client(t), t.Context())
+				if err != nil || len(got) != 1 {
+					t.Fatalf("builds %v, error %v", got, err)
+				}
+				calls := far.to("states")
+				if len(calls) != 2 || calls[1].at.Sub(calls[0].at) != test.want {
+					t.Errorf("calls %v, want two that are %v apart", calls, test.want)
+				}
+				if got, want := far.codes(client.MachineSecurityStates), "429 200"; got != want {
+					t.Errorf("codes %q, want %q", got, want)
+				}
+				if far.waits != test.want {
+					t.Errorf("observed wait %v, want %v", far.waits, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAnswerOf429HoldsBackAllCallsToThatAPIAndNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/first/") && time.Since(start) < time.Second {
+				answer(429, "", "Retry-After", "60")(w, r)
+				return
+			}
+			answer(200, `{"value":[]}`)(w, r)
+		})
+		c := far.client(t)
+		ask := func(domain string) {
+			for _, err := range c.DomainMachines(t.Context(), domain) {
+				t.Error(err)
+			}
+		}
+		var first sync.WaitGroup
+		first.Go(func() { ask("first") })
+		synctest.Wait()
+		ask("second")
+		if waited := time.Since(start); waited != time.Minute {
+			t.Errorf("the second domain was asked for after %v, want a minute", waited)
+		}
+		first.Wait()
+		if _, err := builds(t, c, t.Context()); err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(start); waited != time.Minute {
+			t.Errorf("another API was held back, until %v", waited)
+		}
+	})
+}
+
+func TestAnAnswerOf429ThatDoesNotSayHowLongIsWaitedForLongerAndLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(429, ""))
+		ctx := client.WithRetryDeadline(t.Context(), time.Now().Add(10*time.Minute))
+		_, err := builds(t, far.client(t), ctx)
+		failure(t, err, client.ReasonThrottled, "HTTP 429")
+		growing(t, far.to("states"), 10)
+	})
+}
+
+// growing makes sure that there are at least so many calls, each longer after the
+// one before than that was, up to the longest pause of a minute.
+func growing(t *testing.T, calls []request, atLeast int) {
+	t.Helper()
+	if len(calls) < atLeast {
+		t.Errorf("%d calls, want at least %d", len(calls), atLeast)
+	}
+	last := time.Duration(0)
+	for i := 1; i < len(calls); i++ {
+		pause := calls[i].at.Sub(calls[i-1].at)
+		if pause <= last && pause < 45*time.Second {
+			t.Errorf("a pause of %v after one of %v", pause, last)
+		}
+		last = pause
+	}
+}
+
+func TestAWaitPastTheRetryDeadlineFailsAtOnceAndStaysInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(429, "", "Retry-After", "3600"))
+		c := far.client(t)
+		start := time.Now()
+		ctx := client.WithRetryDeadline(t.Context(), start.Add(15*time.Minute))
+		for range 2 {
+			_, err := builds(t, c, ctx)
+			failure(t, err, client.ReasonThrottled)
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("it waited %v for that", waited)
+		}
+		if calls := far.to("states"); len(calls) != 1 {
+			t.Errorf("%d calls, want 1: the service asked for none before an hour", len(calls))
+		}
+	})
+}
+
+func TestPassingFaultsAreTriedAgainAfterGrowingPauses(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		fault  http.HandlerFunc
+		reason client.Reason
+		text   string
+		code   string
+	}{
+		{"a server error", answer(503, `{"error":{"code":"ServiceUnavailable","message":"busy"}}`), client.ReasonServer, "HTTP 503: ServiceUnavailable: busy", "503"},
+		{"a broken connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, client.ReasonNetwork, "EOF", "error"},
+		{"a server that hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, client.ReasonTimeout, "within 10s", "error"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, test.fault)
+				o := far.options(t)
+				o.RequestTimeout = 10 * time.Second
+				c := newClient(t, o)
+				_, err := builds(t, c, t.Context())
+				failure(t, err, test.reason, test.text)
+				growing(t, far.to("states"), 5)
+				if got, want := far.codes(client.MachineSecurityStates), strings.TrimSpace(strings.Repeat(test.code+" ", 5)); got != want {
+					t.Errorf("codes %q, want %q", got, want)
+				}
+
+				start := time.Now()
+				_, err = builds(t, c, client.WithRetryDeadline(t.Context(), start.Add(time.Second/2)))
+				failure(t, err, test.reason)
+				if calls := far.to("states"); len(calls) != 6 {
+					t.Errorf("%d calls, want one more and none past the retry deadline", len(calls)-5)
+				}
+			})
+		})
+	}
+}
+
+func TestAPassingFaultAmidTheChainIsOvercome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			switch calls++; calls {
+			case 1:
+				answer(200, `{"@odata.nextLink":"?$skiptoken=2","value":[{"build":1},{"build":2}]}`)(w, r)
+			case 2:
+				answer(500, "")(w, r)
+			case 3:
+				panic(http.ErrAbortHandler)
+			default:
+				answer(200, `{"value":[{"build":3}]}`)(w, r)
+			}
+		})
+		got, err := builds(t, far.client(t), t.Context())
+		if fmt.Sprint(got) != "[1 2 3]" || err != nil {
+			t.Errorf("builds %v, error %v", got, err)
+		}
+	})
+}
+
+func TestOtherRefusalsAreNeverTriedAgainAndSayWhatToMend(t *testing.T) {
+	states := func(c *client.Client, ctx context.Context) error {
+		for _, err := range c.SecurityStates(ctx) {
+			return err
+		}
+		return nil
+	}
+	machines := func(c *client.Client, ctx context.Context) error {
+		for _, err := range c.Machines(ctx, 0) {
+			return err
+		}
+		return nil
+	}
+	statistics := func(c *client.Client, ctx context.Context) error {
+		_, err := c.DomainStatistics(ctx, "evil.example")
+		return err
+	}
+	for _, test := range []struct {
+		name    string
+		call    func(*client.Client, context.Context) error
+		handler http.HandlerFunc
+		reason  client.Reason
+		texts   []string
+	}{
+		{"400 with the service's words", states, answer(400, `{"error":{"code":"BadRequest","message":"no such\nsegment"}}`), client.ReasonOther, []string{"HTTP 400: BadRequest: no such segment"}},
+		{"403 of machines", machines, answer(403, `{"error":{"code":"Forbidden","message":"no"}}`), client.ReasonForbidden, []string{"HTTP 403", "no; ", "Machine.Read.All"}},
+		{"403 of statistics", statistics, answer(403, ""), client.ReasonForbidden, []string{"URL.Read.All"}},
+		{"403 of the preview", states, answer(403, "<html>"), client.ReasonForbidden, []string{"preview"}},
+		{"404", machines, answer(404, ""), client.ReasonOther, []string{"HTTP 404"}},
+		{"410 with a body of HTML", states, answer(410, "<html>gone</html>"), client.ReasonOther, []string{"HTTP 410"}},
+		{"a body that is no error", states, answer(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
+		{"a body without end", states, answer(400, `{"error":{"message":"`+strings.Repeat("long ", 1000)+`"}}`), client.ReasonOther, []string{"long long", "…"}},
+		{"a redirect", states, answer(302, "", "Location", "https://elsewhere.example/?secret=1"), client.ReasonOther, []string{"redirects are not followed", "elsewhere.example"}},
+		{"204", states, answer(204, ""), client.ReasonOther, []string{"HTTP 204"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, test.handler)
+				start := time.Now()
+				err := test.call(far.client(t), t.Context())
+				failure(t, err, test.reason, test.texts...)
+				if len(err.Error()) > 600 || strings.Contains(err.Error(), "secret") {
+					t.Errorf("error %q says too much", err)
+				}
+				if waited := time.Since(start); waited != 0 || len(far.to("")) != 2 {
+					t.Errorf("%d requests in %v, want a token and one call at once", len(far.to("")), waited)
+				}
+			})
+		})
+	}
+}
+
+func TestA401CostsOneNewTokenAndOneMoreTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		revoked := "Bearer graph-1"
+		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") == revoked {
+				answer(401, "")(w, r)
+				return
+			}
+			answer(200, oneState)(w, r)
+		})
+		got, err := builds(t, far.client(t), t.Context())
+		if err != nil || len(got) != 1 {
+			t.Errorf("builds %v, error %v", got, err)
+		}
+		if tokens, calls := far.to("token"), far.to("states"); len(tokens) != 2 || len(calls) != 2 {
+			t.Errorf("%d token requests and %d calls, want 2 and 2", len(tokens), len(calls))
+		}
+	})
+}
+
+func TestAServiceThatRefusesFreshTokensCostsNoTokenRequestForEachCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(401, `{"error":{"code":"Unauthorized","message":"no"}}`))
+		c := far.client(t)
+		for range 10 {
+			_, err := builds(t, c, t.Context())
+			failure(t, err, client.ReasonAuth, "HTTP 401: Unauthorized: no", "scope")
+		}
+		if tokens, calls := far.to("token"), far.to("states"); len(tokens) > 3 || len(calls) != 11 {
+			t.Errorf("%d token requests for %d calls", len(tokens), len(calls))
+		}
+		time.Sleep(time.Hour)
+		before := len(far.to("token"))
+		_, err := builds(t, c, t.Context())
+		failure(t, err, client.ReasonAuth)
+		if len(far.to("token")) == before {
+			t.Error("no new token was tried an hour later")
+		}
+	})
+}
+
+func TestEachTokenGoesToItsOwnHostOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(200, `{"value":[],"organizationPrevalence":1}`))
+		c := far.client(t)
+		for range c.SecurityStates(t.Context()) {
+			t.Error("a row")
+		}
+		for range c.Machines(t.Context(), 0) {
+			t.Error("a row")
+		}
+		if _, err := c.DomainStatistics(t.Context(), "evil.example"); err != nil {
+			t.Error(err)
+		}
+		hosts := map[string]string{"127.0.0.1:1": "", "127.0.0.1:2": "Bearer graph-", "127.0.0.1:3": "Bearer api-"}
+		for _, r := range far.to("") {
+			if !strings.HasPrefix(r.token, hosts[r.host]) || hosts[r.host] == "" && r.token != "" {
+				t.Errorf("%s got the token %q", r.host, r.token)
+			}
+		}
+		if len(far.to("")) != 5 {
+			t.Errorf("%d requests, want two for tokens and three calls", len(far.to("")))
+		}
+	})
+}
+
+func TestAFailureAmidABodyFailsTheRefresh(t *testing.T) {
+	begin := func(w http.ResponseWriter) {
+		_, _ = w.Write([]byte(`{"value":[{"build":1},{"build":2`))
+		_ = http.NewResponseController(w).Flush()
+	}
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+		reason  client.Reason
+		code    string
+	}{
+		{"the connection breaks", func(w http.ResponseWriter, _ *http.Request) { begin(w); panic(http.ErrAbortHandler) }, client.ReasonNetwork, "error"},
+		{"the body hangs", func(w http.ResponseWriter, r *http.Request) { begin(w); <-r.Context().Done() }, client.ReasonTimeout, "error"},
+		{"the body is shorter than announced", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			begin(w)
+		}, client.ReasonNetwork, "error"},
+		{"the JSON ends too early", func(w http.ResponseWriter, _ *http.Request) { begin(w) }, client.ReasonDecode, "200"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, test.handler)
+				got, err := builds(t, far.client(t), t.Context())
+				failure(t, err, test.reason)
+				if fmt.Sprint(got) != "[1]" {
+					t.Errorf("builds %v before the error", got)
+				}
+				if codes := far.codes(client.MachineSecurityStates); codes != test.code {
+					t.Errorf("codes %q, want %q", codes, test.code)
+				}
+			})
+		})
+	}
+}
+
+func TestTheObservedDurationIncludesTheBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Second)
+			_, _ = w.Write([]byte(`{"value":[`))
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(2 * time.Second)
+			_, _ = w.Write([]byte(`]}`))
+		})
+		if _, err := builds(t, far.client(t), t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range far.observed {
+			if o.api == client.MachineSecurityStates && o.took != 3*time.Second {
+				t.Errorf("observed %v, want 3s", o.took)
+			}
+		}
+	})
+}
+
+func TestACallerThatIsCancelledGetsItsOwnError(t *testing.T) {
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+	}{
+		{"amid a call", hang},
+		{"amid a pause before another try", answer(500, "")},
+		{"amid a pause the service asked for", answer(429, "", "Retry-After", "600")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newFarEnd(t, test.handler).client(t)
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(500*time.Millisecond, cancel)
+				start := time.Now()
+				_, err := builds(t, c, ctx)
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("error %v, want that of the context", err)
+				}
+				if waited := time.Since(start); waited != 500*time.Millisecond {
+					t.Errorf("it took %v to notice", waited)
+				}
+				if use := c.Quota(client.MachineSecurityStates); use.MinuteCalls != 1 {
+					t.Errorf("quota %+v, want one call", use)
+				}
+			})
+		})
+	}
+}
+
+// A server on a real network, since the point is how net/http behaves on it.
+func TestARequestThatNetHTTPSendsAgainIsCountedAgain(t *testing.T) {
+	var mu sync.Mutex
+	calls := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/token") {
+			answer(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`, "Content-Type", "application/json")(w, r)
+			return
+		}
+		mu.Lock()
+		calls++
+		breaks := calls == 2
+		mu.Unlock()
+		if breaks { // On a connection that was used before, which is why net/http tries again.
+			panic(http.ErrAbortHandler)
+		}
+		answer(200, `{"value":[]}`)(w, r)
+	}))
+	defer server.Close()
+	c := newClient(t, serverOptions(t, server))
+	for range 2 {
+		for _, err := range c.DomainMachines(t.Context(), "evil.example") {
+			t.Fatal(err)
+		}
+	}
+	if use := c.Quota(client.DomainMachines); calls != 3 || use.MinuteCalls != 3 {
+		t.Errorf("%d calls arrived, the quota counts %d, want 3", calls, use.MinuteCalls)
+	}
+}
+
+func TestHTTP2IsSpokenAndCounted(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("protocol %s", r.Proto)
+		}
+		if strings.HasSuffix(r.URL.Path, "/token") {
+			answer(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`, "Content-Type", "application/json")(w, r)
+			return
+		}
+		answer(200, `{"value":[]}`)(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	o := serverOptions(t, server)
+	o.Transport = server.Client().Transport
+	c := newClient(t, o)
+	for range 3 {
+		for _, err := range c.DomainMachines(t.Context(), "evil.example") {
+			t.Fatal(err)
+		}
+	}
+	if use := c.Quota(client.DomainMachines); use.MinuteCalls != 3 {
+		t.Errorf("the quota counts %d calls, want 3", use.MinuteCalls)
+	}
+}
+
+// serverOptions are those of a client whose endpoints are all one server.
+func serverOptions(t *testing.T, server *httptest.Server) client.Options {
+	t.Helper()
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.Options{
+		LoginURL: u, GraphURL: u, APIURL: u, GraphScope: "graph", APIScope: "api",
+		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "s"},
+	}
+}
