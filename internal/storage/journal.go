@@ -45,6 +45,13 @@ type journal struct {
 
 	mu     sync.Mutex
 	loaded bool
+	contents
+	// compactAt is the size past which the journal is written anew.
+	compactAt int64
+}
+
+// contents is what is known of a journal's file.
+type contents struct {
 	// records tells where each key's last record is.
 	records map[string]span
 	// size is that of the file when this process last read or wrote it.
@@ -53,8 +60,8 @@ type journal struct {
 	live int64
 	// torn tells that the file does not end with the end of a line.
 	torn bool
-	// compactAt is the size past which the journal is written anew.
-	compactAt int64
+	// damaged counts the lines that are no records; the first is at damagedAt.
+	damaged, damagedAt int64
 }
 
 // span is the place of one record, its end of line included.
@@ -119,8 +126,7 @@ func (j *journal) put(key string, value []byte) error {
 	if err != nil {
 		return err
 	}
-	j.live += at.length - j.records[key].length
-	j.records[key] = at
+	j.hold(key, at)
 	j.compactIfWorthwhile()
 	return nil
 }
@@ -137,9 +143,7 @@ func (j *journal) delete(key string) error {
 	if _, err := j.append(formatRecord(key, nil)); err != nil {
 		return err
 	}
-	// A reload of a file that someone replaced may have taken the key away.
-	j.live -= j.records[key].length
-	delete(j.records, key)
+	j.forget(key)
 	j.compactIfWorthwhile()
 	return nil
 }
@@ -215,91 +219,107 @@ func (j *journal) load() error {
 	if j.loaded {
 		return nil
 	}
-	j.records, j.size, j.live, j.torn = make(map[string]span), 0, 0, false
-	j.compactAt = leastJournal
-	f, _, err := j.dir.openExisting(j.file)
-	if errors.Is(err, fs.ErrNotExist) {
-		j.loaded = true
-		return nil
+	found, err := j.scanFile()
+	if foreign, ok := errors.AsType[foreignError](err); ok {
+		err = j.dir.setAside(j.file, foreign)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer f.Close()
-	if err := j.read(f); err != nil {
-		return err
+	if found.damaged > 0 {
+		j.dir.logger.Warn("Storage file has damaged records, which are set aside: the values saved before them hold",
+			"file", j.file, "records", found.damaged, "first_offset", found.damagedAt)
 	}
-	j.compactAt = leastJournal + 2*j.live
-	j.loaded = true
+	j.loaded, j.contents, j.compactAt = true, found, leastJournal+2*found.live
 	return nil
 }
 
-func (j *journal) read(f *os.File) error {
-	lines := bufio.NewReaderSize(f, 64<<10)
-	header := journalHeader(j.tenant)
-	first, length, err := readLine(lines, nil)
+func (j *journal) scanFile() (contents, error) {
+	nothing := contents{records: make(map[string]span)}
+	f, _, err := j.dir.openExisting(j.file)
+	if err != nil {
+		return nothing, err
+	}
+	defer f.Close()
+	found, err := scan(f, j.tenant)
+	if err != nil {
+		return nothing, err
+	}
+	return found, nil
+}
+
+// scan reads a whole journal. A file without a byte is a journal without a
+// record: a process was killed, or the disk was full, before the first.
+func scan(r io.Reader, tenant string) (contents, error) {
+	found := contents{records: make(map[string]span)}
+	lines := bufio.NewReaderSize(r, 64<<10)
+	line, length, err := readLine(lines, nil)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return found, err
 	}
-	if length == 0 {
-		return nil // An empty file: a process was killed, or the disk was full, before the header.
+	if length > 0 && string(line) != journalHeader(tenant) {
+		return found, headerMismatch(line)
 	}
-	if string(first) != header {
-		if err := j.dir.setAside(j.file, headerMismatch(first)); err != nil {
-			return err
-		}
-		return nil
-	}
-	j.size = length
-	var line []byte
-	var skipped, skippedAt int64
+	found.size = length
 	for {
 		line, length, err = readLine(lines, line[:0])
 		if err != nil && !errors.Is(err, io.EOF) {
-			return err
+			return found, err
 		}
 		if length == 0 {
-			break
+			return found, nil
 		}
-		at := span{offset: j.size, length: length}
-		j.size += length
-		j.torn = errors.Is(err, io.EOF)
-		key, value, ok := parseRecord(line)
-		switch {
-		case string(line) == "\n":
-			// The end of a torn record, or a line that was added after one.
-		case !ok:
-			if skipped == 0 {
-				skippedAt = at.offset
-			}
-			skipped++
-		case value == nil:
-			j.live -= j.records[key].length
-			delete(j.records, key)
-		default:
-			j.live += at.length - j.records[key].length
-			j.records[key] = at
-		}
+		found.add(line, span{offset: found.size, length: length})
+		found.torn = errors.Is(err, io.EOF)
 	}
-	if skipped > 0 {
-		j.dir.logger.Warn("Storage file has damaged records, which are set aside: the values saved before them hold",
-			"file", j.file, "records", skipped, "first_offset", skippedAt)
-	}
-	return nil
 }
 
-// headerMismatch tells an operator what a file is that is not a journal of the
+func (c *contents) add(line []byte, at span) {
+	c.size += at.length
+	key, value, ok := parseRecord(line)
+	switch {
+	case string(line) == "\n":
+		// What follows a torn record, so that the next one has its own line.
+	case !ok:
+		if c.damaged == 0 {
+			c.damagedAt = at.offset
+		}
+		c.damaged++
+	case value == nil:
+		c.forget(key)
+	default:
+		c.hold(key, at)
+	}
+}
+
+// hold notes that the record is the last of its key.
+func (c *contents) hold(key string, at span) {
+	c.live += at.length - c.records[key].length
+	c.records[key] = at
+}
+
+// forget notes that the key has no value any more.
+func (c *contents) forget(key string) {
+	c.live -= c.records[key].length
+	delete(c.records, key)
+}
+
+// foreignError tells an operator what a file is that is not a journal of the
 // tenant.
+type foreignError string
+
+func (e foreignError) Error() string { return string(e) }
+
 func headerMismatch(first []byte) error {
 	rest, ok := strings.CutPrefix(string(first), journalFormat)
 	if !ok {
-		return errors.New("not a file of mde_exporter's")
+		return foreignError("not a file of mde_exporter's")
 	}
 	version, _, _ := strings.Cut(rest, " ")
 	if n, err := strconv.Atoi(version); err == nil && n > journalVersion {
-		return fmt.Errorf("format version %d is newer than this program's %d", n, journalVersion)
+		return foreignError(fmt.Sprintf("format version %d is newer than this program's %d", n, journalVersion))
 	}
-	return errors.New("its first line is damaged or names another tenant")
+	return foreignError("its first line is damaged or names another tenant")
 }
 
 // compactIfWorthwhile writes the journal anew without what no longer holds,
@@ -326,7 +346,7 @@ func (j *journal) compact() error {
 		return int(j.records[a].offset - j.records[b].offset)
 	})
 	header := journalHeader(j.tenant)
-	records, size := make(map[string]span, len(keys)), int64(len(header))
+	compacted := contents{records: make(map[string]span, len(keys)), size: int64(len(header))}
 	err = j.dir.replace(j.file, func(w io.Writer) error {
 		buffered := bufio.NewWriterSize(w, 64<<10)
 		if _, err := buffered.WriteString(header); err != nil {
@@ -344,16 +364,14 @@ func (j *journal) compact() error {
 			if _, err := buffered.Write(line); err != nil {
 				return err
 			}
-			records[key] = span{offset: size, length: int64(len(line))}
-			size += int64(len(line))
+			compacted.add(line, span{offset: compacted.size, length: int64(len(line))})
 		}
 		return buffered.Flush()
 	})
 	if err != nil {
 		return err
 	}
-	j.records, j.size, j.torn = records, size, false
-	j.live = size - int64(len(header))
+	j.contents = compacted
 	return nil
 }
 

@@ -567,16 +567,14 @@ func TestAFlippedBitNeverMakesAWrongValue(t *testing.T) {
 	dir := t.TempDir()
 	path, content, history := journalOf(t, dir)
 	for i := range content {
-		for _, mask := range []byte{1 << (i % 8), 0xff} {
-			damaged := bytes.Clone(content)
-			damaged[i] ^= mask
-			if err := os.WriteFile(path, damaged, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			what := fmt.Sprintf("byte %d flipped by %#x", i, mask)
-			if !checkDamaged(t, dir, history, what) {
-				t.Errorf("%s: nothing was logged", what)
-			}
+		damaged := bytes.Clone(content)
+		damaged[i] ^= 1 << (i % 8)
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		what := fmt.Sprintf("bit %d of byte %d flipped", i%8, i)
+		if !checkDamaged(t, dir, history, what) {
+			t.Errorf("%s: nothing was logged", what)
 		}
 	}
 }
@@ -587,7 +585,7 @@ func TestRandomDamageNeverMakesAWrongValue(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	for range 300 {
+	for range 150 {
 		damaged := bytes.Clone(content)
 		a, b := random.IntN(len(damaged)+1), random.IntN(len(damaged)+1)
 		from, to := min(a, b), max(a, b)
@@ -673,35 +671,4 @@ func TestADamagedRecordFoundWhileCompactingIsLeftOut(t *testing.T) {
 	if !strings.Contains(log.String(), "key=b") {
 		t.Errorf("logged %q", log)
 	}
-}
-
-// FuzzJournal reads any bytes as a journal. It never panics, loads only what
-// can have been saved, and takes new values.
-func FuzzJournal(f *testing.F) {
-	_, content, _ := journalOf(f, f.TempDir())
-	f.Add(content)
-	f.Add(content[:len(content)-7])
-	f.Add(bytes.ReplaceAll(content, []byte("\n"), []byte("\r\n")))
-	f.Add([]byte{})
-	f.Add([]byte("mde_exporter values 1 \"contoso\"\n"))
-	f.Add([]byte("mde_exporter values 99999999999999999999 \"contoso\"\n"))
-	f.Add(append(bytes.Clone(content), "\n\n0000000000000000 \"states\"\n"...))
-
-	dir := f.TempDir()
-	path, _, history := journalOf(f, dir)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		names, err := filepath.Glob(filepath.Join(dir, "*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			if err := os.Remove(name); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		checkDamaged(t, dir, history, "fuzzed journal")
-	})
 }
