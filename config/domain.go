@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -45,6 +46,9 @@ func notADomain(name string) error {
 	quoted := excerpt(name)
 	if name == "" {
 		return errors.New("an empty name")
+	}
+	if !utf8.ValidString(name) {
+		return fmt.Errorf("%s is not UTF-8 text", quoted)
 	}
 	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
 		return fmt.Errorf("%s is an address, not a domain", quoted)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -198,8 +199,9 @@ func (t Tenant) MarshalYAML() (any, error) { return t.section(), nil }
 // String is the tenant as YAML, with its secrets masked.
 func (t Tenant) String() string { return yamlText(t.section()) }
 
-// GoString masks the secrets where a tenant is printed with %#v.
-func (t Tenant) GoString() string { return t.String() }
+// Format prints String, whatever the verb: fmt would print fields by itself for
+// some, and knows nothing of secrets.
+func (t Tenant) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
 
 // LogValue is the tenant's name.
 func (t Tenant) LogValue() slog.Value { return slog.StringValue(t.Name) }
