@@ -1,7 +1,6 @@
 package config
 
 import (
-	"log/slog"
 	"net/url"
 )
 
@@ -17,8 +16,6 @@ func (s secret) String() string {
 	return masked
 }
 
-func (s secret) GoString() string          { return s.String() }
-func (s secret) LogValue() slog.Value      { return slog.StringValue(s.String()) }
 func (s secret) MarshalYAML() (any, error) { return s.String(), nil }
 
 // secretURL is a URL whose password prints as "<secret>".
@@ -38,6 +35,4 @@ func (s secretURL) String() string {
 	return u.Scheme + "://" + user + ":" + masked + "@" + rest
 }
 
-func (s secretURL) GoString() string          { return s.String() }
-func (s secretURL) LogValue() slog.Value      { return slog.StringValue(s.String()) }
 func (s secretURL) MarshalYAML() (any, error) { return s.String(), nil }
