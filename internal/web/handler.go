@@ -26,7 +26,7 @@ var reading = []string{http.MethodGet}
 // telemetry path cannot be served.
 func NewHandler(o Options) (http.Handler, error) {
 	if o.TelemetryPath == "" {
-		o.TelemetryPath = "/metrics"
+		o.TelemetryPath = DefaultTelemetryPath
 	}
 	if err := CheckTelemetryPath(o.TelemetryPath); err != nil {
 		return nil, err

@@ -13,6 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// DefaultTelemetryPath is where Prometheus looks for metrics unless it is told otherwise.
+const DefaultTelemetryPath = "/metrics"
+
 // Options say what is served. Every func may be called concurrently.
 type Options struct {
 	// Gatherer gives the metrics. Required.
@@ -20,7 +23,7 @@ type Options struct {
 	// Registry counts the errors of gathering and encoding, as
 	// promhttp_metric_handler_errors_total. Nil means they are only logged.
 	Registry prometheus.Registerer
-	// TelemetryPath is where the metrics are. Empty means "/metrics".
+	// TelemetryPath is where the metrics are. Empty means DefaultTelemetryPath.
 	TelemetryPath string
 	// Ready tells whether every collector has finished a refresh. Required.
 	Ready func() bool
