@@ -211,6 +211,7 @@ func (e *Error) explain(advice string) {
 		e.Message += "; "
 	}
 	e.Message += advice
+	e.advice = advice
 }
 
 func redirectTarget(resp *http.Response) string {

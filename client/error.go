@@ -58,6 +58,8 @@ type Error struct {
 	// Err is the cause, where the failure has one below HTTP.
 	Err error
 
+	// advice is the part of Message that says what to mend.
+	advice string
 	// held is how long the gate of the API stays closed because of this failure.
 	held time.Duration
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
-	"golang.org/x/time/rate"
 )
 
 // A token is renewed renewalMargin before it expires, or, if it is a
@@ -31,9 +30,6 @@ type tokens struct {
 	// retry repeats an attempt that failed for a passing reason.
 	retry   func(ctx context.Context, attempt func(context.Context) error) error
 	refused refusal
-	// replacements bounds how often a rejected token is replaced, so that an
-	// API that rejects every token does not turn its calls into token requests.
-	replacements *rate.Limiter
 
 	mu      sync.Mutex
 	current *oauth2.Token
@@ -57,9 +53,8 @@ func newTokens(o Options, scope string, httpClient *http.Client) *tokens {
 			scope:  scope,
 			client: &http.Client{Transport: transport, CheckRedirect: httpClient.CheckRedirect},
 		},
-		transport:    transport,
-		retry:        again,
-		replacements: rate.NewLimiter(rate.Every(time.Minute), 5),
+		transport: transport,
+		retry:     again,
 	}
 }
 
@@ -88,11 +83,11 @@ func (t *tokens) token(ctx context.Context) (*oauth2.Token, error) {
 }
 
 // reject forgets a token that an API did not accept, so that the next one to
-// ask gets a new one. It is kept where tokens were replaced too often lately.
+// ask gets a new one. A token that was replaced already is no matter.
 func (t *tokens) reject(token *oauth2.Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.current != nil && t.current.AccessToken == token.AccessToken && t.replacements.Allow() {
+	if t.current != nil && t.current.AccessToken == token.AccessToken {
 		t.current = nil
 	}
 }

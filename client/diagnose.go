@@ -1,0 +1,353 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/oauth2"
+)
+
+// Need is a group of APIs of which one must work. A Need of one API is that
+// API's; one of MachineSecurityStates and Machines is met by either.
+type Need []API
+
+// Diagnosis is what was found out about one tenant.
+type Diagnosis struct {
+	Tenant string
+	Checks []Check
+}
+
+// Complete reports whether all that is needed works.
+func (d Diagnosis) Complete() bool {
+	return !slices.ContainsFunc(d.Checks, func(c Check) bool { return c.Result == Missing })
+}
+
+// Check is one thing that was tried.
+type Check struct {
+	// Name is what was tried: a token, the clock, or an API by its value.
+	Name   string
+	Result Result
+	// Found tells in plain words what happened.
+	Found string
+	// Mend is what to do about it, empty where nothing is to be done.
+	Mend string
+}
+
+// Result is how a check went.
+type Result string
+
+const (
+	// Works means that the check found nothing to mend.
+	Works Result = "ok"
+	// Missing means that it does not work and is needed.
+	Missing Result = "MISSING"
+	// Optional means that it does not work, and nothing that is configured needs it.
+	Optional Result = "optional"
+)
+
+// credibleSkew is how far two clocks may be apart: more, and Entra refuses
+// assertions and tokens seem to expire at the wrong time.
+const credibleSkew = 5 * time.Minute
+
+// Diagnose gets each token and makes the smallest call of each API, once, and
+// tells what works and what to mend. It takes at most a few request timeouts.
+// The calls are part of the tenant's quota like all others.
+func (c *Client) Diagnose(ctx context.Context, needs ...Need) []Check {
+	graph := diagnoseToken(ctx, c.graph)
+	api := diagnoseToken(ctx, c.api)
+	found := map[API]finding{}
+	for _, probe := range c.probes() {
+		token := api
+		if probe.service == c.graph {
+			token = graph
+		}
+		found[probe.api] = c.diagnoseAPI(ctx, probe, token)
+	}
+
+	missing := unmet(needs, found)
+	checks := []Check{
+		graph.check("Graph token", slices.Contains(missing, MachineSecurityStates)),
+		api.check("API token", slices.ContainsFunc(missing, func(api API) bool { return api != MachineSecurityStates })),
+		c.diagnoseClock(),
+	}
+	for _, probe := range c.probes() {
+		checks = append(checks, found[probe.api].check(string(probe.api), slices.Contains(missing, probe.api)))
+	}
+	return checks
+}
+
+// WriteDiagnoses writes a table for each tenant.
+func WriteDiagnoses(w io.Writer, diagnoses []Diagnosis) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, d := range diagnoses {
+		if i > 0 {
+			fmt.Fprintln(table)
+		}
+		fmt.Fprintf(table, "Tenant %s\n  CHECK\tRESULT\tFOUND\n", d.Tenant)
+		for _, check := range d.Checks {
+			fmt.Fprintf(table, "  %s\t%s\t%s\n", check.Name, check.Result, check.Found)
+			if check.Mend != "" {
+				fmt.Fprintf(table, "  \t\t→ %s\n", check.Mend)
+			}
+		}
+		if d.Complete() {
+			fmt.Fprintln(table, "Everything that is needed works.")
+		} else {
+			fmt.Fprintln(table, "Something that is needed is missing: mend what the lines with MISSING say.")
+		}
+		// Each tenant's columns are as wide as its own lines need.
+		if err := table.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finding is what a check came to, before it is known whether it matters.
+type finding struct {
+	works bool
+	found string
+	mend  string
+	// roles are those of the token, of a token's finding.
+	roles    []string
+	audience string
+}
+
+func (f finding) check(name string, needed bool) Check {
+	result := Works
+	switch {
+	case f.works:
+	case needed:
+		result = Missing
+	default:
+		result = Optional
+	}
+	return Check{Name: name, Result: result, Found: f.found, Mend: f.mend}
+}
+
+// unmet lists the APIs of every need of which none works.
+func unmet(needs []Need, found map[API]finding) []API {
+	var missing []API
+	for _, need := range needs {
+		if !slices.ContainsFunc(need, func(api API) bool { return found[api].works }) {
+			missing = append(missing, need...)
+		}
+	}
+	return missing
+}
+
+// diagnoseToken asks for a token, once, and reads what stands in it.
+func diagnoseToken(ctx context.Context, s *service) finding {
+	token, err := s.tokens.attempt(ctx)
+	if err != nil {
+		return finding{found: tellError(err), mend: mendConnection(err)}
+	}
+	return describeToken(token, time.Now())
+}
+
+// describeToken reads what a token says of itself. It is not verified: that is
+// for the API it is made for.
+func describeToken(token *oauth2.Token, now time.Time) finding {
+	var claims struct {
+		jwt.RegisteredClaims
+		Roles []string `json:"roles"`
+	}
+	expires := "expires in " + token.Expiry.Sub(now).Round(time.Second).String()
+	if _, _, err := jwt.NewParser().ParseUnverified(token.AccessToken, &claims); err != nil {
+		return finding{works: true, found: "an opaque token, its roles cannot be read, " + expires}
+	}
+	f := finding{works: true, roles: claims.Roles, audience: cleanText(strings.Join(claims.Audience, " "))}
+	roles := "no roles"
+	if len(f.roles) > 0 {
+		roles = "roles " + cleanText(strings.Join(slices.Sorted(slices.Values(f.roles)), " "))
+	}
+	f.found = fmt.Sprintf("for %s, %s, %s", f.audience, roles, expires)
+	return f
+}
+
+// diagnoseClock compares this machine's clock with the sign-in host's.
+func (c *Client) diagnoseClock() Check {
+	skew := c.api.tokens.transport.skew.Load()
+	if skew == nil {
+		skew = c.graph.tokens.transport.skew.Load()
+	}
+	switch {
+	case skew == nil:
+		return Check{Name: "clock", Result: Optional, Found: "not compared: no answer of the sign-in host named the time"}
+	case skew.Abs() > credibleSkew:
+		direction := "behind"
+		if *skew < 0 {
+			direction = "ahead of"
+		}
+		return Check{
+			Name: "clock", Result: Missing,
+			Found: fmt.Sprintf("this machine is %s %s the sign-in host", skew.Abs().Round(time.Second), direction),
+			Mend:  "set this machine's clock, for instance by NTP",
+		}
+	}
+	return Check{Name: "clock", Result: Works, Found: fmt.Sprintf("within %s of the sign-in host", max(skew.Abs(), time.Second).Round(time.Second))}
+}
+
+// probe is the smallest call of one API.
+type probe struct {
+	api     API
+	service *service
+	url     *url.URL
+	// works says what can be had where it succeeds.
+	works string
+	// list tells that the answer must hold a value.
+	list bool
+}
+
+// probedDomain is one that any organization may look up and that no one owns.
+const probedDomain = "example.com"
+
+func (c *Client) probes() []probe {
+	one := url.Values{"$top": {"1"}}
+	return []probe{
+		{MachineSecurityStates, c.graph, at(c.graph, nil, "testwdatppreview", "machinesecuritystates"), "security states of the Graph preview", true},
+		{Machines, c.api, at(c.api, one, "api", "machines"), "machines, their health, risk and exposure", true},
+		{DeviceAVInfo, c.api, at(c.api, one, "api", "deviceavinfo"), "antivirus states of machines", true},
+		{DomainMachines, c.api, at(c.api, nil, "api", "domains", probedDomain, "machines"), "machines that contacted a domain", true},
+		{DomainStats, c.api, at(c.api, nil, "api", "domains", probedDomain, "stats"), "prevalence of a domain", false},
+	}
+}
+
+func at(s *service, query url.Values, path ...string) *url.URL {
+	u := s.url.JoinPath(path...)
+	u.RawQuery = query.Encode()
+	return u
+}
+
+// diagnoseAPI makes one call, without a second try.
+func (c *Client) diagnoseAPI(ctx context.Context, p probe, token finding) finding {
+	if !token.works {
+		return finding{found: "not tried: there is no token for it"}
+	}
+	// Where the quota is spent, say so instead of waiting for it.
+	ctx = WithRetryDeadline(ctx, time.Now().Add(c.timeout))
+	answer, _, err := c.attempt(ctx, p.api, p.service, p.url)
+	if err == nil {
+		err = p.read(answer)
+		answer.close()
+	}
+	if err == nil {
+		return finding{works: true, found: p.works}
+	}
+	if final, ok := errors.AsType[finalError](err); ok {
+		err = final.error
+	}
+	if p.absent(err) {
+		return finding{works: true, found: p.works}
+	}
+	return finding{found: tellError(err), mend: mendCall(err, p, token)}
+}
+
+// read looks at the answer as far as its shape shows.
+func (p probe) read(a *answer) error {
+	var d decoder
+	d.open(a)
+	for d.object(); d.member(); d.skip() {
+		if p.list && string(d.name) == "value" {
+			return nil
+		}
+	}
+	if d.err != nil {
+		return d.problem(p.api)
+	}
+	if p.list {
+		return &Error{API: p.api, Reason: ReasonDecode, Status: http.StatusOK, Message: "the answer has no value: this is no list"}
+	}
+	return nil
+}
+
+// absent reports whether the error is how older services say that nobody
+// contacted the domain, in their own words rather than those of any server.
+func (p probe) absent(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (p.api == DomainMachines || p.api == DomainStats) && e.Status == http.StatusNotFound && e.Code != ""
+}
+
+// mendCall says what to do about a call that failed although there is a token.
+func mendCall(err error, p probe, token finding) string {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return ""
+	}
+	role := p.api.Role()
+	switch {
+	case p.api == MachineSecurityStates && slices.Contains([]int{400, 401, 403, 404, 410}, e.Status):
+		return "the tenant does not have the preview: with security_states.source auto or machines the same facts come from machines and deviceavinfo"
+	case e.Reason == ReasonForbidden && role != "" && slices.Contains(token.roles, role):
+		return fmt.Sprintf("the token holds the role %s, so the tenant itself says no: check that it is licensed for Defender for Endpoint and that the feature is on", role)
+	case e.Reason == ReasonForbidden && role != "":
+		return fmt.Sprintf("add the application permission %s of WindowsDefenderATP to the app registration and grant admin consent", role)
+	case e.Status == http.StatusUnauthorized:
+		return fmt.Sprintf("%s does not accept a token for %s: check that api_url and api_scope belong to the same cloud", p.url.Host, token.audience)
+	case e.Status == http.StatusTooManyRequests:
+		return "the tenant's quota is spent for now: find out what else calls this API with the same app, and try again later"
+	case e.Reason == ReasonDecode, e.Status >= 300 && e.Status < 400, e.Status == http.StatusNotFound:
+		return fmt.Sprintf("check that %s is the API's host and that no proxy answers in its place", p.url.Host)
+	}
+	return mendConnection(err)
+}
+
+// mendConnection says what to do about a call that never came to an answer.
+func mendConnection(err error) string {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return fmt.Sprintf("this machine cannot resolve %s: check its DNS and the spelling of the URL, or set http_config.proxy_url where only a proxy can", dns.Name)
+	}
+	if operation, ok := errors.AsType[*net.OpError](err); ok && operation.Op == "proxyconnect" {
+		return "the proxy cannot be reached: check http_config.proxy_url, or the proxy variables of the environment"
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "the certificate is signed by an authority that this machine does not know, as where a proxy inspects TLS: name its CA in http_config.tls_config.ca_file"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "the certificate is another host's: check the URL and what answers in its place"
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "by this machine's clock the certificate is not valid now: check the clock first"
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+		return "what answers does not speak TLS: check the URL's scheme and port, and the proxy"
+	}
+	if e, ok := errors.AsType[*Error](err); ok && e.advice != "" {
+		return e.advice
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing accepts connections there: check the URL, the firewall and whether a proxy is needed (http_config.proxy_url)"
+	case ReasonOf(err) == ReasonTimeout:
+		return "no answer came in time: a firewall may drop the packets; allow the host, or set http_config.proxy_url"
+	case ReasonOf(err) == ReasonNetwork:
+		return "check the firewall and whether a proxy is needed (http_config.proxy_url)"
+	case ReasonOf(err) == ReasonServer:
+		return "the service is in trouble: try again later"
+	}
+	return ""
+}
+
+// tellError is the error without the name of the call, which stands beside it,
+// and without the advice, which stands below it.
+func tellError(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		happened := *e
+		happened.Message = strings.TrimSuffix(strings.TrimSuffix(e.Message, e.advice), "; ")
+		return strings.TrimPrefix(happened.Error(), string(e.API)+": ")
+	}
+	return err.Error()
+}
