@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// maxPages bounds a chain of pages.
-	maxPages = 10_000
+	// maxPages bounds a chain of pages. The quota carries no longer one in three
+	// hours.
+	maxPages = 5_000
 	// maxRepeatedPages bounds how many pages of a chain may hold just what an
 	// earlier one held. Rows repeat where a fleet changes while it is read; whole
 	// pages do so again and again only where a chain leads in circles.

@@ -1,0 +1,395 @@
+package client_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+func gzipped(t *testing.T, body string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write([]byte(body))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestAnAnswerIsReadHoweverItIsWrapped(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		body   string
+		header []string
+	}{
+		{"plain", oneState, nil},
+		{"packed", gzipped(t, oneState), []string{"Content-Encoding", "gzip"}},
+		{"with a byte order mark", "\xef\xbb\xbf" + oneState, nil},
+		{"with space around", "\r\n \t" + oneState + "\n\n", nil},
+		{"with the rows before everything else", `{"value":[{"build":14393}],"@odata.count":1,"@odata.nextLink":null,"unknown":{"a":[{}]}}`, nil},
+		{"with an empty link", `{"@odata.nextLink":"","value":[{"build":14393}]}`, nil},
+		{"with names spelled by escapes", `{"v\u0061lue":[{"bu\u0069ld":14393}]}`, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, answer(200, test.body, test.header...))
+				got, err := builds(t, far.client(t), t.Context())
+				if fmt.Sprint(got) != "[14393]" || err != nil {
+					t.Errorf("builds %v, error %v", got, err)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
+	long := strings.Repeat("long", 2<<20)
+	// A gzip file may consist of several, one after another.
+	endless := gzipped(t, `{"value":[`) + strings.Repeat(gzipped(t, strings.Repeat(`{"note":"`+strings.Repeat(".", 100_000)+`"},`, 10)), 70)
+	for _, test := range []struct {
+		name   string
+		body   string
+		header []string
+		text   string
+	}{
+		{"nothing", "", nil, "EOF"},
+		{"a sign-in page", "<!DOCTYPE html><title>Sign in</title>", nil, "HTML page"},
+		{"an HTML page by its type", "Sign in", []string{"Content-Type", "text/html; charset=utf-8"}, "HTML page"},
+		{"an array", `[]`, nil, "[ is where an object should be"},
+		{"null", `null`, nil, "no value"},
+		{"an object without value", `{"@odata.context":""}`, nil, "no value"},
+		{"an error with 200", `{"error":{"code":"Busy"}}`, nil, "no value"},
+		{"value is null", `{"value":null}`, nil, "null is where an array should be"},
+		{"value is an object", `{"value":{}}`, nil, "{ is where an array should be"},
+		{"value twice", `{"value":[],"value":[]}`, nil, "twice"},
+		{"a row that is a text", `{"value":["a"]}`, nil, "string is where an object should be"},
+		{"a row that is cut short", `{"value":[{"build":`, nil, "unexpected EOF"},
+		{"something behind", `{"value":[]}{}`, nil, "follows"},
+		{"garbage behind", `{"value":[]}x`, nil, "invalid character"},
+		{"no JSON", `{"value":[{"build":01}]}`, nil, "invalid character"},
+		{"nesting without end", `{"value":[{"a":` + strings.Repeat(`[`, 1000) + strings.Repeat(`]`, 1000) + `}]}`, nil, "nested deeper"},
+		{"a text without end", `{"value":[{"build":"` + long + `"}]}`, nil, "longer than"},
+		{"a text without end that nobody wants", `{"value":[{"note":"` + long + `"}]}`, nil, "longer than"},
+		{"a name without end", `{"value":[{"` + long + `":1}]}`, nil, "longer than"},
+		{"a machine of very many texts", `{"value":[{"propertiesRequireAttention":[` + strings.Repeat(`"`+strings.Repeat("p", 1<<20)+`",`, 20) + `""]}]}`, nil, "texts of one entity"},
+		{"a page without end", endless, []string{"Content-Encoding", "gzip"}, "larger than"},
+		{"packed, and cut short", gzipped(t, oneState)[:20], []string{"Content-Encoding", "gzip"}, "EOF"},
+		{"packed, with a wrong sum", gzipped(t, oneState)[:len(gzipped(t, oneState))-8] + "12345678", []string{"Content-Encoding", "gzip"}, "checksum"},
+		{"not packed, though it says so", oneState, []string{"Content-Encoding", "gzip"}, "gzip: invalid header"},
+		{"packed in a way nobody asked for", oneState, []string{"Content-Encoding", "br"}, `content encoding "br"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, answer(200, test.body, test.header...))
+				_, err := builds(t, far.client(t), t.Context())
+				failure(t, err, client.ReasonDecode, test.text)
+				if len(err.Error()) > 600 {
+					t.Errorf("an error of %d bytes", len(err.Error()))
+				}
+				if calls := far.to("states"); len(calls) != 1 {
+					t.Errorf("%d calls, want 1: asking again mends nothing", len(calls))
+				}
+			})
+		})
+	}
+}
+
+func TestALinkIsFollowedOnlyToNewPagesOfTheSameService(t *testing.T) {
+	const self = "http://127.0.0.1:2/testwdatppreview/machinesecuritystates"
+	for _, test := range []struct {
+		name   string
+		link   string
+		follow bool
+		text   string
+	}{
+		{"absolute", self + "?$skiptoken=2", true, ""},
+		{"with a fragment", self + "?$skiptoken=2#f", true, ""},
+		{"in capitals", "HTTP://127.0.0.1:2/testwdatppreview/machinesecuritystates?$skiptoken=2", true, ""},
+		{"a query alone", "?$skiptoken=2", true, ""},
+		{"a path", "/testwdatppreview/machinesecuritystates?$skiptoken=2", true, ""},
+		{"to a page that was read", self, false, "read already"},
+		{"to a page that was read, by its fragment", self + "#again", false, "read already"},
+		{"to another host", "http://evil.example/testwdatppreview/machinesecuritystates?secret", false, "http://evil.example:80"},
+		{"to another port", "http://127.0.0.1:3/testwdatppreview?secret", false, "http://127.0.0.1:3"},
+		{"to another scheme", "https://127.0.0.1:2/testwdatppreview?secret", false, "https://127.0.0.1:2"},
+		{"without a scheme", "//evil.example/secret", false, "evil.example"},
+		{"with user information", "http://127.0.0.1:2@evil.example/secret", false, "user information"},
+		{"with user information of the same host", "http://secret@127.0.0.1:2/", false, "user information"},
+		{"with backslashes", `http:\\\\evil.example\\secret`, false, "no host"},
+		{"to a file", "file:///etc/secret", false, `scheme is "file"`},
+		{"of an opaque kind", "mailto:secret", false, `scheme is "mailto"`},
+		{"that is no URL", "http://[secret", false, "no URL"},
+		{"without end", "?" + strings.Repeat("secret", 10_000), false, "longer than"},
+	} {
+		for _, position := range []string{"before", "after"} {
+			t.Run(test.name+" "+position+" the rows", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					link := `"@odata.nextLink":` + strconv.Quote(strings.ReplaceAll(test.link, `\\`, `\`))
+					first := map[string]string{
+						"before": `{` + link + `,"value":[{"build":1}]}`,
+						"after":  `{"value":[{"build":1}],` + link + `}`,
+					}[position]
+					far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+						if r.URL.RawQuery == "" {
+							answer(200, first)(w, r)
+							return
+						}
+						answer(200, `{"value":[{"build":2}]}`)(w, r)
+					})
+					got, err := builds(t, far.client(t), t.Context())
+					if test.follow {
+						if fmt.Sprint(got) != "[1 2]" || err != nil {
+							t.Errorf("builds %v, error %v", got, err)
+						}
+						return
+					}
+					failure(t, err, client.ReasonPagination, test.text)
+					if strings.Contains(err.Error(), "secret") {
+						t.Errorf("error %q repeats the link", err)
+					}
+					if calls := far.to("states"); len(calls) != 1 {
+						t.Errorf("%d calls, want 1", len(calls))
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestAChainThatNeverEndsFails(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		row  func(page int) string
+		text string
+	}{
+		{"of the same rows", func(int) string { return `{"id":"a"}` }, "repeats the same pages"},
+		{"of no rows", func(int) string { return `` }, "repeats the same pages"},
+		{"of ever new rows", func(page int) string { return `{"id":"` + strconv.Itoa(page) + `"}` }, "more than 5000 pages"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				page := 0
+				far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+					page++
+					answer(200, fmt.Sprintf(`{"@odata.nextLink":"?$skiptoken=%d","value":[%s]}`, page, test.row(page)))(w, r)
+				})
+				o := far.options(t)
+				o.Quota = client.Limits{CallsPerMinute: 1e6, CallsPerHour: 1e6}
+				_, err := builds(t, newClient(t, o), t.Context())
+				failure(t, err, client.ReasonPagination, test.text)
+			})
+		})
+	}
+}
+
+// fleet answers as /api/machines does: pages by $top and $skip, never a link.
+func fleet(t *testing.T, machines int, serverTime time.Duration) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(serverTime)
+		q := r.URL.Query()
+		top, _ := strconv.Atoi(q.Get("$top"))
+		skip, _ := strconv.Atoi(q.Get("$skip"))
+		if top != 10_000 {
+			t.Errorf("$top is %d", top)
+		}
+		var b bytes.Buffer
+		b.WriteString(`{"value":[`)
+		for i := skip; i < min(skip+top, machines); i++ {
+			if i > skip {
+				b.WriteByte(',')
+			}
+			fmt.Fprintf(&b, `{"id":"%040x"}`, i)
+		}
+		b.WriteString(`]}`)
+		_, _ = w.Write(b.Bytes())
+	}
+}
+
+func TestMachinesAreReadUntilAPageIsShort(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		machines int
+		expected int
+		calls    int
+	}{
+		{"a fleet of one page", 3, 0, 1},
+		{"no machines", 0, 0, 1},
+		{"a full page", 10_000, 0, 2},
+		{"a full page as expected", 10_000, 10_000, 2},
+		{"two pages", 10_001, 0, 3}, // One is asked for in vain, since a full page went before.
+		{"two pages as expected", 10_001, 10_001, 2},
+		{"a fleet that grew", 20_001, 5_000, 3},
+		{"a fleet that shrank", 5, 10_001, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, fleet(t, test.machines, 0))
+				ids, err := collect(t, far.client(t).Machines(t.Context(), test.expected), func(m *client.Machine) client.MachineID { return m.ID })
+				if err != nil {
+					t.Fatal(err)
+				}
+				distinct := make(map[client.MachineID]bool)
+				for _, id := range ids {
+					distinct[id] = true
+				}
+				if len(ids) != test.machines || len(distinct) != test.machines {
+					t.Errorf("%d rows, %d distinct, want %d", len(ids), len(distinct), test.machines)
+				}
+				if calls := far.to("api/machines"); len(calls) > test.calls {
+					t.Errorf("%d calls, want at most %d", len(calls), test.calls)
+				}
+			})
+		})
+	}
+}
+
+func TestALinkOfMachinesIsFollowedWhereOneComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Has("$skiptoken") {
+				answer(200, `{"value":[{"id":"b"}]}`)(w, r)
+				return
+			}
+			answer(200, `{"value":[{"id":"a"}],"@odata.nextLink":"http://127.0.0.1:3/api/machines?$skiptoken=x"}`)(w, r)
+		})
+		got, err := collect(t, far.client(t).Machines(t.Context(), 50_000), func(m *client.Machine) string { return string(m.RawID) })
+		if fmt.Sprint(got) != "[a b]" || err != nil {
+			t.Errorf("machines %v, error %v", got, err)
+		}
+	})
+}
+
+// The far end takes 200 ms for a page, the consumer 150 ms to count it: only where
+// the next page is asked for meanwhile does the whole take the far end's own time.
+func TestTheNextPageIsPreparedWhileThisOneIsCounted(t *testing.T) {
+	const pages, serverTime, countTime = 20, 200 * time.Millisecond, 150 * time.Millisecond
+	for _, test := range []struct {
+		name    string
+		handler func(t *testing.T) http.HandlerFunc
+		read    func(c *client.Client, ctx context.Context, row func()) error
+	}{
+		{
+			"by links",
+			func(*testing.T) http.HandlerFunc {
+				page := 0
+				return func(w http.ResponseWriter, r *http.Request) {
+					time.Sleep(serverTime)
+					link := ""
+					if page++; page < pages {
+						link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
+					}
+					answer(200, `{`+link+`"value":[{"id":"a"}]}`)(w, r)
+				}
+			},
+			func(c *client.Client, ctx context.Context, row func()) error {
+				for _, err := range c.SecurityStates(ctx) {
+					if err != nil {
+						return err
+					}
+					row()
+				}
+				return nil
+			},
+		},
+		{
+			"by number",
+			func(t *testing.T) http.HandlerFunc { return fleet(t, (pages-1)*10_000+1, serverTime) },
+			func(c *client.Client, ctx context.Context, row func()) error {
+				n := 0
+				for _, err := range c.Machines(ctx, (pages-1)*10_000+1) {
+					if err != nil {
+						return err
+					}
+					if n%10_000 == 0 {
+						row()
+					}
+					n++
+				}
+				return nil
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, test.handler(t))
+				start := time.Now()
+				if err := test.read(far.client(t), t.Context(), func() { time.Sleep(countTime) }); err != nil {
+					t.Fatal(err)
+				}
+				if took, want := time.Since(start), pages*serverTime+countTime; took > want {
+					t.Errorf("it took %v, want %v", took, want)
+				}
+				calls := far.to("/machine")
+				if len(calls) != pages {
+					t.Errorf("%d calls, want %d", len(calls), pages)
+				}
+			})
+		})
+	}
+}
+
+// A goroutine that is left behind fails the test: synctest waits for all of them.
+func TestNothingIsLeftBehindByAConsumerThatStops(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+	}{
+		{"while the next page is prepared", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.RawQuery != "" {
+				<-r.Context().Done()
+				return
+			}
+			answer(200, `{"@odata.nextLink":"?$skiptoken=2","value":[{},{}]}`)(w, r)
+		}},
+		{"after the next page came", func(w http.ResponseWriter, r *http.Request) {
+			answer(200, fmt.Sprintf(`{"@odata.nextLink":"?$skiptoken=%d","value":[{},{}]}`, len(r.URL.RawQuery)))(w, r)
+		}},
+		{"amid a body", func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write([]byte(`{"value":[{},{}`))
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, test.handler)
+				for _, err := range far.client(t).SecurityStates(t.Context()) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					break
+				}
+			})
+		})
+	}
+}
+
+func TestASequenceCanBeWalkedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(200, oneState))
+		states := far.client(t).SecurityStates(t.Context())
+		for range 2 {
+			rows := 0
+			for _, err := range states {
+				if err != nil {
+					t.Fatal(err)
+				}
+				rows++
+			}
+			if rows != 1 {
+				t.Errorf("%d rows", rows)
+			}
+		}
+	})
+}
