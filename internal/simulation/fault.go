@@ -15,7 +15,9 @@ type Fault struct {
 	// Hang never answers: the call ends when the client gives up or the server
 	// is closed.
 	Hang bool
-	// Reset breaks the connection without an answer.
+	// Reset breaks the connection without an answer. Go's client repeats a GET
+	// by itself where that connection had served another call before; the
+	// repetition is another call here, and meets the next fault.
 	Reset bool
 
 	// Header is added to the answer.
