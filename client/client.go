@@ -44,6 +44,11 @@ func New(o Options) (*Client, error) {
 		gates:     make(map[API]*gate),
 	}
 	for _, api := range []API{MachineSecurityStates, Machines, DeviceAVInfo, DomainMachines, DomainStats} {
+		if o.Predecessor != nil {
+			c.gates[api] = o.Predecessor.gates[api]
+			c.gates[api].setLimits(o.Quota.of(api))
+			continue
+		}
 		c.gates[api] = newGate(api, o.Quota.of(api), o.Ledger, o.Observer)
 	}
 	return c, nil

@@ -23,6 +23,10 @@ type Options struct {
 	RequestTimeout time.Duration
 	// Quota is what may be spent on each API. Zero fields mean 100 and 1500.
 	Quota Limits
+	// Predecessor is a Client of the same tenant that this one replaces. The new
+	// one goes on counting its quota, in its ledger and for its observer, and keeps
+	// its pauses. Nil means there is none.
+	Predecessor *Client
 	// Ledger remembers the spent quota across restarts. Nil means that a new
 	// Client knows nothing of calls made before it.
 	Ledger Ledger

@@ -82,6 +82,14 @@ func newGate(api API, limits Limits, ledger Ledger, observer Observer) *gate {
 	return g
 }
 
+// setLimits changes the limits for every call that is still to leave.
+func (g *gate) setLimits(limits Limits) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limits = limits
+	g.wake()
+}
+
 // take waits until a call may leave. The caller ends the slot it gets.
 func (g *gate) take(ctx context.Context) (*slot, error) {
 	entered := time.Now()

@@ -238,7 +238,9 @@ func (w *WatchedDomains) settle(o *domainOutcome) *domainResult {
 		}
 	}
 	w.failed = slices.DeleteFunc(w.failed, func(f failedDomain) bool { return f.name == d.name })
+	d.mistake = ""
 	if o.err != nil {
+		d.mistake = o.err.Error()
 		w.schedule.failedAt(d.visits, time.Now())
 		w.failed = append(w.failed, failedDomain{d.name, o.err})
 	} else {

@@ -28,8 +28,13 @@ type RefresherOptions struct {
 	// StartDelay is waited before the first refresh, so that many tenants do
 	// not start in the same second. Stored values are published before.
 	StartDelay time.Duration
-	Metrics    *TenantMetrics
-	Logger     *slog.Logger
+	// Resume makes stored values stand for a refresh of this run, so that one
+	// restart after the other costs no more calls than none: the collector is
+	// ready, and the first refresh comes an interval after the values. It may
+	// not be set where another configuration than the stored values' is in force.
+	Resume  bool
+	Metrics *TenantMetrics
+	Logger  *slog.Logger
 }
 
 // Refresher runs one Collector: refresh, then wait; never two at a time. It
@@ -56,6 +61,8 @@ type Status struct {
 	Duration time.Duration
 	Error    string
 	Reason   client.Reason
+	// Resumed tells that stored values stand for a first refresh.
+	Resumed bool
 	// LastSuccess may be of an earlier run of the program.
 	LastSuccess time.Time
 	// Next is when the next refresh starts.
@@ -81,8 +88,7 @@ func NewRefresher(o RefresherOptions) *Refresher {
 // Run refreshes until the context ends, and returns when the refresh under way
 // has. A refresh that the end of the context cuts off is no failure.
 func (r *Refresher) Run(ctx context.Context) {
-	r.start(ctx)
-	if !r.wait(ctx, r.options.StartDelay) {
+	if !r.wait(ctx, r.start(ctx)) {
 		return
 	}
 	for {
@@ -110,11 +116,12 @@ func (r *Refresher) Trigger() {
 	}
 }
 
-// Ready reports whether a refresh has finished, well or badly.
+// Ready reports whether a refresh has finished, well or badly, or stored values
+// stand for one.
 func (r *Refresher) Ready() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.status.Refreshes > 0
+	return r.status.Refreshes > 0 || r.status.Resumed
 }
 
 // Status returns how the collector stands. It never waits for a refresh.
@@ -127,10 +134,18 @@ func (r *Refresher) Status() Status {
 	return s
 }
 
-func (r *Refresher) start(ctx context.Context) {
+// start publishes the stored values and returns how long to wait for the first
+// refresh.
+func (r *Refresher) start(ctx context.Context) time.Duration {
 	last := r.options.Collector.Start(ctx)
 	r.options.Metrics.refreshStarts(r.status.Collector, r.options.Interval, last)
-	r.update(func(s *Status) { s.LastSuccess = last })
+	age := time.Since(last)
+	resumed := r.options.Resume && !last.IsZero() && age >= 0 && age < r.options.Interval
+	r.update(func(s *Status) { s.LastSuccess, s.Resumed = last, resumed })
+	if resumed && !r.options.Continuous {
+		return max(r.options.StartDelay, r.options.Interval-age)
+	}
+	return r.options.StartDelay
 }
 
 // refresh runs the collector once and notes how it went.

@@ -69,8 +69,9 @@ type SecurityStates struct {
 	// Rows of the last answers, so that the client knows how many to expect.
 	machineRows, antivirusRows int
 
-	mu    sync.Mutex
-	notes []string
+	mu      sync.Mutex
+	notes   []string
+	summary StatesSummary
 }
 
 const statesName = "security_states"
@@ -95,6 +96,22 @@ func (s *SecurityStates) Name() string { return statesName }
 
 // Fleet is the index of machines by which watched domains are joined.
 func (s *SecurityStates) Fleet() *Fleet { return s.fleet }
+
+// StatesSummary is what a page shows of the states that were counted last.
+type StatesSummary struct {
+	// At is when they were counted; zero means never.
+	At                  time.Time
+	Source              string
+	Machines, Requiring int
+}
+
+// Summary returns the states that were counted last, however old. It never
+// waits for an API.
+func (s *SecurityStates) Summary() StatesSummary {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.summary
+}
 
 // LookAgain makes the next refresh ask the preview again, where it was refused
 // before: after a reload.
@@ -168,6 +185,9 @@ func (s *SecurityStates) publish(r *statesResult) error {
 		return err
 	}
 	s.options.Exposition.Publish(s.options.Tenant, statesName, []*Block{counts, source})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.summary = r.summary()
 	return nil
 }
 

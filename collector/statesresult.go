@@ -97,6 +97,16 @@ func (r *statesResult) machines() int {
 	return n
 }
 
+// summary is the result as a page shows it.
+func (r *statesResult) summary() StatesSummary {
+	s := StatesSummary{At: r.At, Source: r.Source}
+	for _, g := range r.Groups {
+		s.Machines += g.Machines
+		s.Requiring += g.Requiring
+	}
+	return s
+}
+
 // check tells whether a result that was stored makes sense.
 func (r *statesResult) check() error {
 	if r.At.IsZero() {

@@ -87,6 +87,8 @@ type watchedDomain struct {
 	visits *domainVisits
 	result *domainResult // Nil until something was told.
 	blocks []*Block
+	// mistake is why it was last asked in vain, empty where it was not.
+	mistake string
 }
 
 type failedDomain struct {
@@ -164,8 +166,10 @@ type DomainStatus struct {
 	Machines    int
 	Truncated   bool
 	LastSuccess time.Time
-	// Failures in a row since then.
+	// Failures are those in a row since then, and Error is the last one's, empty
+	// where there was none.
 	Failures int
+	Error    string
 }
 
 // Domains returns the list in the order of the names. It never waits for an API.
@@ -174,7 +178,7 @@ func (w *WatchedDomains) Domains() []DomainStatus {
 	defer w.mu.Unlock()
 	list := make([]DomainStatus, len(w.sorted))
 	for i, d := range w.sorted {
-		list[i] = DomainStatus{Domain: d.name, Failures: d.visits.failures}
+		list[i] = DomainStatus{Domain: d.name, Failures: d.visits.failures, Error: d.mistake}
 		if d.result != nil {
 			list[i].Machines, list[i].Truncated, list[i].LastSuccess = d.result.Machines, d.result.Truncated, d.result.At
 		}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+	"github.com/prometheus/common/version"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/mde-exporter/mde_exporter/config"
+	"github.com/mde-exporter/mde_exporter/internal/shard"
+)
+
+// flags are the command line.
+type flags struct {
+	configFile         string
+	configCheck, once  bool
+	demo               bool
+	demoSource         string
+	watchedDomains     []string
+	endpoints          config.Endpoints
+	storagePath        string
+	shard, totalShards int
+	podName            string
+	telemetryPath      string
+	lifecycle, pprof   bool
+	web                *toolkit.FlagConfig
+	log                promslog.Config
+}
+
+// parseFlags reads the command line. Its error names the flag.
+func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
+	f := &flags{}
+	app := kingpin.New("mde_exporter", "Prometheus exporter for Microsoft Defender for Endpoint.")
+	app.UsageWriter(stdout).ErrorWriter(stderr)
+	app.HelpFlag.Short('h')
+	app.Version(version.Print("mde_exporter")).VersionFlag.Short('V')
+
+	app.Flag("config.file", "Tenants and watch lists, YAML. Without it: one tenant from AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE.").
+		PlaceHolder("PATH").StringVar(&f.configFile)
+	app.Flag("config.check", "Validate the configuration file and every file it names, print each mistake and exit.").
+		BoolVar(&f.configCheck)
+	app.Flag("once", "Refresh every collector once, print the exposition and exit.").
+		BoolVar(&f.once)
+	app.Flag("demo", "Add a simulated tenant, built in: no account, no network.").
+		BoolVar(&f.demo)
+	app.Flag("demo.source", "The API from which the simulated tenant's security states come: machines or machinesecuritystates.").
+		Default(config.SourceMachines).EnumVar(&f.demoSource, config.SourceMachines, config.SourceMachineSecurityStates)
+	app.Flag("watched-domain", "Watch a domain, for every tenant. Repeatable.").
+		PlaceHolder("NAME").StringsVar(&f.watchedDomains)
+	app.Flag("login-url", "Sign-in endpoint of the environment's tenant.").
+		PlaceHolder("URL").StringVar(&f.endpoints.LoginURL)
+	app.Flag("graph-url", "Microsoft Graph endpoint of the environment's tenant.").
+		PlaceHolder("URL").StringVar(&f.endpoints.GraphURL)
+	app.Flag("api-url", "Defender API endpoint of the environment's tenant.").
+		PlaceHolder("URL").StringVar(&f.endpoints.APIURL)
+	app.Flag("storage.path", "Directory that keeps the last values and the spent call quota across restarts. None are kept without it.").
+		PlaceHolder("DIR").StringVar(&f.storagePath)
+	app.Flag("shard", "Serve only the tenants of this shard, counted from 0.").
+		Default("0").IntVar(&f.shard)
+	app.Flag("total-shards", "Number of shards that share the tenants.").
+		Default("1").IntVar(&f.totalShards)
+	app.Flag("pod-name", "Take --shard from the ordinal at the end of a StatefulSet pod's name.").
+		PlaceHolder("NAME").StringVar(&f.podName)
+	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
+		Default("/metrics").StringVar(&f.telemetryPath)
+	app.Flag("web.enable-lifecycle", "Enable reloading by an HTTP POST to /-/reload.").
+		BoolVar(&f.lifecycle)
+	app.Flag("web.enable-pprof", "Serve profiles under /debug/pprof/.").
+		BoolVar(&f.pprof)
+	f.web = kingpinflag.AddFlags(app, ":10058")
+	promslogflag.AddFlags(app, &f.log)
+
+	if _, err := app.Parse(args); err != nil {
+		return nil, fmt.Errorf("%w, try --help", err)
+	}
+	return f, f.checkShard()
+}
+
+// checkShard finds the shard's number and sees that it is one of them.
+func (f *flags) checkShard() error {
+	if f.podName != "" {
+		ordinal, err := shard.OrdinalOf(f.podName)
+		if err != nil {
+			return fmt.Errorf("--pod-name: %w", err)
+		}
+		f.shard = ordinal
+	}
+	switch {
+	case f.totalShards < 1:
+		return fmt.Errorf("--total-shards: %d is not a number of shards", f.totalShards)
+	case f.shard < 0 || f.shard >= f.totalShards:
+		return fmt.Errorf("--shard: %d is not one of the shards 0 to %d of --total-shards", f.shard, f.totalShards-1)
+	}
+	return nil
+}
+
+func (f *flags) overrides() config.Overrides {
+	return config.Overrides{WatchedDomains: f.watchedDomains}
+}

@@ -1,0 +1,228 @@
+// Package exporter is the running world: the tenants of one configuration, each
+// with its client and collectors. It starts them spread out, swaps them when the
+// configuration is loaded again, and tells how they stand.
+package exporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/config"
+	"github.com/mde-exporter/mde_exporter/internal/storage"
+)
+
+// startSpacing lies between the starts of two tenants, so that hundreds of them
+// do not sign in within the same second.
+const startSpacing = 100 * time.Millisecond
+
+// Options configure an Exporter.
+type Options struct {
+	// Load reads the configuration as it is now. Required.
+	Load func() (*config.Config, error)
+	// Source says where the configuration comes from, for the page.
+	Source string
+	// Registry takes the instruments that measure the exporter itself. Required.
+	Registry *prometheus.Registry
+	// Storage keeps values and spent quota across restarts. Nil keeps none.
+	Storage *storage.Storage
+	// UserAgent is sent with every call to an API.
+	UserAgent string
+	// Logger is required.
+	Logger *slog.Logger
+}
+
+// Exporter runs the tenants of the configuration last applied. Its methods may
+// be called concurrently.
+type Exporter struct {
+	options    Options
+	metrics    *collector.Metrics
+	exposition *collector.Exposition
+	reloads    *reloads
+	ready      atomic.Bool
+
+	apply  sync.Mutex // Held while a configuration is applied.
+	stores map[string]collector.Store
+
+	mu      sync.RWMutex
+	config  *config.Config
+	tenants map[string]*tenant
+}
+
+// New returns an Exporter without tenants.
+func New(o Options) *Exporter {
+	return &Exporter{
+		options:    o,
+		metrics:    collector.NewMetrics(o.Registry),
+		exposition: &collector.Exposition{},
+		reloads:    newReloads(o.Registry),
+		stores:     make(map[string]collector.Store),
+		config:     &config.Config{},
+		tenants:    make(map[string]*tenant),
+	}
+}
+
+// Gatherer gathers the registry and the values of all tenants. Gathering calls
+// no API and waits for none.
+func (e *Exporter) Gatherer() prometheus.Gatherer {
+	return collector.Combine(e.options.Registry, e.exposition)
+}
+
+// Reload loads the configuration and applies it: what did not change keeps
+// running, with its values, its schedule and its quota; what is gone stops and
+// loses its series. The new world is built whole before anything of the old one
+// is touched, so an error changes nothing.
+func (e *Exporter) Reload() error {
+	e.apply.Lock()
+	defer e.apply.Unlock()
+	err := e.load((*tenant).start)
+	e.reloads.note(err)
+	if err == nil {
+		e.options.Logger.Info("The configuration is loaded", "from", e.options.Source, "tenants", len(e.config.Tenants))
+	}
+	return err
+}
+
+// Once loads the configuration, refreshes every collector of every tenant one
+// time and returns what failed.
+func (e *Exporter) Once(ctx context.Context) error {
+	e.apply.Lock()
+	defer e.apply.Unlock()
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		failed []error
+	)
+	err := e.load(func(t *tenant) {
+		wg.Go(func() {
+			err := t.once(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			failed = append(failed, err)
+		})
+	})
+	e.reloads.note(err)
+	wg.Wait()
+	return errors.Join(append(failed, err)...)
+}
+
+// load makes the world of the configuration as it is now and swaps it in.
+func (e *Exporter) load(start func(*tenant)) error {
+	c, err := e.options.Load()
+	if err != nil {
+		return err
+	}
+	next, err := e.prepare(c)
+	if err != nil {
+		return err
+	}
+	e.swap(c, next, start)
+	return nil
+}
+
+// Ready tells whether every collector has finished a refresh, well or badly. It
+// stays true once it was: a reload makes nothing unready.
+func (e *Exporter) Ready() bool {
+	if e.ready.Load() {
+		return true
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, t := range e.tenants {
+		if !t.ready() {
+			return false
+		}
+	}
+	e.ready.Store(true)
+	return true
+}
+
+// Close stops every tenant and returns when the last refresh has ended.
+func (e *Exporter) Close() {
+	e.apply.Lock()
+	defer e.apply.Unlock()
+	var wg sync.WaitGroup
+	for _, t := range e.tenants {
+		wg.Go(t.stop)
+	}
+	wg.Wait()
+}
+
+// prepare makes the tenants of a configuration, those that did not change being
+// the running ones. It starts none.
+func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
+	next := make(map[string]*tenant, len(c.Tenants))
+	var (
+		problems error
+		delay    time.Duration
+	)
+	for _, tc := range c.Tenants {
+		old := e.tenants[tc.Name]
+		if old != nil && old.config.Equal(tc) {
+			next[tc.Name] = old
+			continue
+		}
+		t, err := e.newTenant(tc, old, delay)
+		delay += startSpacing
+		if err != nil {
+			problems = errors.Join(problems, fmt.Errorf("tenant %s: %w", tc.Name, err))
+		}
+		next[tc.Name] = t
+	}
+	if problems != nil {
+		for name, t := range next {
+			t.discard(e.tenants[name])
+		}
+		return nil, problems
+	}
+	return next, nil
+}
+
+// swap stops what is no longer wanted, makes the next tenants those in force and
+// starts the new ones among them.
+func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*tenant)) {
+	var wg sync.WaitGroup
+	for name, old := range e.tenants {
+		if next[name] != old {
+			wg.Go(func() { old.leaveTo(next[name]) })
+		}
+	}
+	wg.Wait()
+
+	e.mu.Lock()
+	last := e.tenants
+	e.config, e.tenants = c, next
+	e.mu.Unlock()
+	for name := range e.stores {
+		if next[name] == nil {
+			delete(e.stores, name)
+		}
+	}
+
+	for _, tc := range c.Tenants {
+		t := next[tc.Name]
+		if t == last[tc.Name] {
+			t.lookAgain()
+		} else {
+			start(t)
+		}
+	}
+}
+
+// store returns where a tenant's values outlive its collectors.
+func (e *Exporter) store(tenant string) collector.Store {
+	if e.options.Storage != nil {
+		return e.options.Storage.Tenant(tenant)
+	}
+	if e.stores[tenant] == nil {
+		e.stores[tenant] = newMemory()
+	}
+	return e.stores[tenant]
+}

@@ -1,0 +1,89 @@
+package exporter
+
+import (
+	"fmt"
+
+	"github.com/prometheus/common/version"
+
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/internal/web"
+)
+
+// Config is the configuration in force as YAML, secrets masked.
+func (e *Exporter) Config() []byte {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return []byte(e.config.String())
+}
+
+// Status is how everything stands, for the front page. It waits for no refresh.
+func (e *Exporter) Status() web.Status {
+	loadedAt, mistake := e.reloads.last()
+	s := web.Status{
+		Version: version.Info(),
+		Config:  web.ConfigStatus{Source: e.options.Source, LoadedAt: loadedAt, Error: mistake},
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, tc := range e.config.Tenants {
+		s.Tenants = append(s.Tenants, e.tenants[tc.Name].status())
+	}
+	return s
+}
+
+func (t *tenant) status() web.Tenant {
+	out := web.Tenant{Name: t.config.Name}
+	states := web.Collector{Name: "security_states"}
+	if t.states != nil {
+		states = collectorStatus(t.states.refresher.Status())
+		states.MaxAge = t.config.SecurityStates.MaxAge
+		summary := t.states.collector.Summary()
+		states.Source = summary.Source
+		if !summary.At.IsZero() {
+			states.Summary = fmt.Sprintf("%d machines, %d require attention", summary.Machines, summary.Requiring)
+		}
+	}
+	domains := web.Collector{Name: "watched_domains"}
+	if t.domains != nil {
+		domains = collectorStatus(t.domains.refresher.Status())
+		domains.MaxAge = t.config.WatchedDomains.MaxAge
+		domains.Notes = t.domains.notes(domains.Notes)
+		out.Domains = t.domains.status()
+		domains.Summary = domainsSummary(out.Domains)
+	}
+	out.Collectors = []web.Collector{states, domains}
+	return out
+}
+
+func collectorStatus(s collector.Status) web.Collector {
+	return web.Collector{
+		Name:        s.Collector,
+		Enabled:     true,
+		LastRefresh: s.Finished,
+		LastSuccess: s.LastSuccess,
+		Duration:    s.Duration,
+		NextRefresh: s.Next,
+		Error:       s.Error,
+		Notes:       s.Notes,
+	}
+}
+
+func (w *watchedDomains) status() []web.Domain {
+	var out []web.Domain
+	for _, d := range w.collector.Domains() {
+		out = append(out, web.Domain{
+			Name: d.Domain, Machines: d.Machines, Truncated: d.Truncated, LastSuccess: d.LastSuccess, Error: d.Error,
+		})
+	}
+	return out
+}
+
+func domainsSummary(domains []web.Domain) string {
+	contacted := 0
+	for _, d := range domains {
+		if d.Machines > 0 {
+			contacted++
+		}
+	}
+	return fmt.Sprintf("%d domains, %d contacted", len(domains), contacted)
+}

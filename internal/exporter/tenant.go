@@ -1,0 +1,223 @@
+package exporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/config"
+)
+
+// tenant is one tenant of the configuration. What a reload does not change is
+// shared by the tenants before and after it: the client, a collector that runs.
+type tenant struct {
+	config     *config.Tenant
+	client     *client.Client
+	metrics    *collector.TenantMetrics
+	exposition *collector.Exposition
+	states     *securityStates // Nil where it is switched off.
+	domains    *watchedDomains // Nil where it is switched off.
+}
+
+type securityStates struct {
+	run
+	collector *collector.SecurityStates
+}
+
+// newTenant makes a tenant without starting it; its first refreshes wait for the
+// delay. It takes over what it can from
+// the tenant of the same name that runs, if there is one. What it returns with
+// an error is to be discarded.
+func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration) (*tenant, error) {
+	t := &tenant{config: c, exposition: e.exposition}
+	if old != nil {
+		t.metrics = old.metrics
+	} else {
+		t.metrics = e.metrics.Tenant(c.Name)
+	}
+	if err := e.connect(t, old); err != nil {
+		return t, err
+	}
+	sameClient := old != nil && old.client == t.client
+	logger, store := e.options.Logger, e.store(c.Name)
+
+	switch s := c.SecurityStates; {
+	case !s.Enabled:
+	case sameClient && old.states != nil && old.config.SecurityStates == s:
+		t.states = old.states
+	default:
+		states := collector.NewSecurityStates(collector.SecurityStatesOptions{
+			Tenant: c.Name, Client: t.client, Source: s.Source, MaxAge: s.MaxAge, RevisionLabel: s.RevisionLabel,
+			Logger: logger, Metrics: t.metrics, Exposition: e.exposition, Store: store,
+		})
+		t.states = &securityStates{collector: states}
+		t.states.refresher = collector.NewRefresher(collector.RefresherOptions{
+			Tenant: c.Name, Collector: states, Interval: s.RefreshInterval, StartDelay: delay, Resume: old == nil,
+			Metrics: t.metrics, Logger: logger,
+		})
+	}
+
+	switch w := c.WatchedDomains; {
+	case !w.Enabled:
+	case sameClient && t.states == old.states && old.domains != nil && old.config.WatchedDomains.Equal(w):
+		t.domains = old.domains
+	default:
+		digest := w.Digest()
+		list, problems := w.Read()
+		if len(problems) > 0 {
+			return t, problems
+		}
+		var fleet *collector.Fleet
+		if t.states != nil {
+			fleet = t.states.collector.Fleet()
+		}
+		domains := collector.NewWatchedDomains(collector.WatchedDomainsOptions{
+			Tenant: c.Name, Client: t.client, Domains: list, Statistics: w.Statistics, MachineInfoLimit: w.MachineInfoLimit,
+			Interval: w.RefreshInterval, MaxAge: w.MaxAge, Fleet: fleet,
+			Logger: logger, Metrics: t.metrics, Exposition: e.exposition, Store: store,
+		})
+		t.domains = &watchedDomains{collector: domains, config: w, digest: digest, logger: logger.With("tenant", c.Name)}
+		t.domains.refresher = collector.NewRefresher(collector.RefresherOptions{
+			Tenant: c.Name, Collector: domains, Interval: w.RefreshInterval, StartDelay: delay, Continuous: true,
+			Metrics: t.metrics, Logger: logger,
+		})
+	}
+	return t, nil
+}
+
+// connect gives the tenant the client of the old one, where nothing about it
+// changed, or a new one that goes on counting the old one's quota.
+func (e *Exporter) connect(t, old *tenant) error {
+	if old != nil && old.config.SameClient(t.config) {
+		t.client = old.client
+		return nil
+	}
+	o, err := t.config.ClientOptions()
+	if err != nil {
+		return err
+	}
+	o.UserAgent, o.Observer = e.options.UserAgent, t.metrics
+	if old != nil {
+		o.Predecessor = old.client
+	}
+	if e.options.Storage != nil {
+		o.Ledger = e.options.Storage.Tenant(t.config.Name)
+	}
+	t.client, err = client.New(o)
+	return err
+}
+
+// start runs what is not running yet.
+func (t *tenant) start() {
+	t.metrics.SetClient(t.client)
+	if t.states != nil {
+		t.states.start()
+	}
+	if t.domains != nil {
+		t.domains.start()
+	}
+}
+
+// once refreshes every collector one time: the states first, so that the domains
+// are joined with them.
+func (t *tenant) once(ctx context.Context) error {
+	t.metrics.SetClient(t.client)
+	var failed error
+	for _, r := range t.runs() {
+		if err := r.refresher.Once(ctx); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("tenant %s: %s: %w", t.config.Name, r.refresher.Status().Collector, err))
+		}
+	}
+	return failed
+}
+
+// lookAgain tells a tenant that a reload left as it is to ask again for what was
+// refused before.
+func (t *tenant) lookAgain() {
+	if t.states != nil {
+		t.states.collector.LookAgain()
+	}
+}
+
+// runs are the collectors that are switched on.
+func (t *tenant) runs() []*run {
+	var runs []*run
+	if t.states != nil {
+		runs = append(runs, &t.states.run)
+	}
+	if t.domains != nil {
+		runs = append(runs, &t.domains.run)
+	}
+	return runs
+}
+
+func (t *tenant) ready() bool {
+	for _, r := range t.runs() {
+		if !r.refresher.Ready() {
+			return false
+		}
+	}
+	return true
+}
+
+// stop ends the refreshes and returns when they have ended.
+func (t *tenant) stop() {
+	var wg sync.WaitGroup
+	for _, r := range t.runs() {
+		wg.Go(r.stop)
+	}
+	wg.Wait()
+	t.client.Close()
+}
+
+// discard gives up a tenant that was never started, the old one going on.
+func (t *tenant) discard(old *tenant) {
+	if t == nil || t == old {
+		return
+	}
+	if old == nil {
+		t.metrics.Delete()
+	}
+	if t.client != nil && (old == nil || t.client != old.client) {
+		t.client.Close()
+	}
+}
+
+// leaveTo stops what the next tenant of the same name does not share, and
+// removes the series of what it does not have. Next is nil where there is none.
+func (t *tenant) leaveTo(next *tenant) {
+	if next == nil {
+		t.stop()
+		for _, r := range t.runs() {
+			t.exposition.Remove(t.config.Name, r.refresher.Status().Collector)
+		}
+		t.metrics.Delete()
+		return
+	}
+	if t.states != nil && t.states != next.states {
+		t.states.stop()
+		if next.states == nil {
+			t.forget(&t.states.run)
+		}
+	}
+	if t.domains != nil && t.domains != next.domains {
+		t.domains.stop()
+		if next.domains == nil {
+			t.forget(&t.domains.run)
+		}
+	}
+	if t.client != next.client {
+		t.client.Close()
+	}
+}
+
+// forget removes the series of a collector that is switched off.
+func (t *tenant) forget(r *run) {
+	name := r.refresher.Status().Collector
+	t.exposition.Remove(t.config.Name, name)
+	t.metrics.DeleteCollector(name)
+}

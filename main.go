@@ -1,0 +1,190 @@
+// Command mde_exporter exposes the machine security states and the watched
+// domains of Microsoft Defender for Endpoint tenants to Prometheus.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/mde-exporter/mde_exporter/alerts"
+	"github.com/mde-exporter/mde_exporter/config"
+	"github.com/mde-exporter/mde_exporter/dashboards"
+	"github.com/mde-exporter/mde_exporter/internal/exporter"
+	"github.com/mde-exporter/mde_exporter/internal/storage"
+	"github.com/mde-exporter/mde_exporter/internal/web"
+)
+
+func main() {
+	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	err := run(stop, os.Args[1:], os.Stdout, os.Stderr)
+	cancel()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mde_exporter:", err)
+		os.Exit(1)
+	}
+}
+
+// run is the program. It ends without an error when it has done what the flags
+// ask for, or when the context says to stop; an error is one that the operator
+// can mend.
+func run(stop context.Context, args []string, stdout, stderr io.Writer) error {
+	f, err := parseFlags(args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	logger := f.logger(stderr)
+
+	if f.configCheck {
+		return f.check(stdout)
+	}
+	sources := &tenantSources{flags: f}
+	if f.demo {
+		closeDemo, err := sources.startDemo()
+		if err != nil {
+			return err
+		}
+		defer closeDemo()
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		versioncollector.NewCollector("mde_exporter"),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	world := exporter.New(exporter.Options{
+		Load:      sources.load,
+		Source:    sources.name(),
+		Registry:  registry,
+		Storage:   f.openStorage(logger),
+		UserAgent: "mde_exporter/" + version.Version,
+		Logger:    logger,
+	})
+	defer world.Close()
+	if f.once {
+		return printOnce(stop, world, stdout)
+	}
+	logger.Info("Starting mde_exporter", "version", version.Info(), "build_context", version.BuildContext())
+	if err := world.Reload(); err != nil {
+		return err
+	}
+	return serve(stop, f, world, registry, logger)
+}
+
+// printOnce refreshes everything once and prints the exposition, also of what
+// did not fail where something did.
+func printOnce(ctx context.Context, world *exporter.Exporter, stdout io.Writer) error {
+	failed := world.Once(ctx)
+	families, err := world.Gatherer().Gather()
+	encoder := expfmt.NewEncoder(stdout, expfmt.NewFormat(expfmt.TypeTextPlain))
+	for _, family := range families {
+		if err := encoder.Encode(family); err != nil {
+			return errors.Join(failed, fmt.Errorf("print the exposition: %w", err))
+		}
+	}
+	return errors.Join(failed, err)
+}
+
+// serve answers HTTP until the context says to stop, then lets requests under
+// way end.
+func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *prometheus.Registry, logger *slog.Logger) error {
+	o := web.Options{
+		Gatherer:      world.Gatherer(),
+		Registry:      registry,
+		TelemetryPath: f.telemetryPath,
+		Ready:         world.Ready,
+		Status:        world.Status,
+		Config:        world.Config,
+		Pprof:         f.pprof,
+		Dashboards:    dashboards.Files,
+		Alerts:        alerts.Files,
+		Logger:        logger,
+	}
+	reload := func() error {
+		err := world.Reload()
+		if err != nil {
+			logger.Error("The configuration is not loaded again", "err", err)
+		}
+		return err
+	}
+	if f.lifecycle {
+		o.Reload = reload
+	}
+	server, err := web.NewServer(o)
+	if err != nil {
+		return err
+	}
+
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	served := make(chan error, 1)
+	go func() { served <- toolkit.ListenAndServe(server, f.web, logger) }()
+	for {
+		select {
+		case err := <-served:
+			return fmt.Errorf("serve HTTP: %w", err)
+		case <-hangup:
+			_ = reload() // Logged there.
+		case <-stop.Done():
+			logger.Info("Asked to stop")
+			ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+			defer cancel()
+			if err := server.Shutdown(ctx); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				logger.Warn("Requests under way are cut off", "err", err)
+			}
+			return nil
+		}
+	}
+}
+
+// shutdownTimeout is how long requests under way may take once the program was
+// asked to stop.
+const shutdownTimeout = 1500 * time.Millisecond
+
+// logger makes the process's logger.
+func (f *flags) logger(stderr io.Writer) *slog.Logger {
+	f.log.Writer = stderr
+	return promslog.New(&f.log)
+}
+
+// openStorage opens the storage directory. The exporter does its work without
+// one, so a directory that cannot be used is told and left alone.
+func (f *flags) openStorage(logger *slog.Logger) *storage.Storage {
+	if f.storagePath == "" {
+		return nil
+	}
+	s, err := storage.Open(f.storagePath, logger)
+	if err != nil {
+		logger.Error("Nothing is kept across restarts: --storage.path cannot be used", "err", err)
+		return nil
+	}
+	return s
+}
+
+// check tells every mistake of the configuration and of the files it names.
+func (f *flags) check(stdout io.Writer) error {
+	if f.configFile == "" {
+		return errors.New("--config.check: --config.file names no file")
+	}
+	if err := config.Check(f.configFile, f.overrides()); err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, f.configFile, "is valid")
+	return nil
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/config"
+	"github.com/mde-exporter/mde_exporter/internal/shard"
+	"github.com/mde-exporter/mde_exporter/internal/simulation"
+)
+
+// tenantSources is where tenants come from: the file or else the environment,
+// and the demo.
+type tenantSources struct {
+	flags *flags
+	demo  *config.Tenant // Nil without --demo.
+}
+
+// load reads the configuration as it is now, and keeps the tenants of this shard.
+func (s *tenantSources) load() (*config.Config, error) {
+	c, err := s.read()
+	if err != nil {
+		return nil, err
+	}
+	if s.demo != nil {
+		for _, t := range c.Tenants {
+			if t.Name == s.demo.Name {
+				return nil, fmt.Errorf("--demo: the configuration has a tenant %q too", t.Name)
+			}
+		}
+		c.Tenants = append(c.Tenants, s.demo)
+	}
+	mine := &config.Config{}
+	for _, t := range c.Tenants {
+		if shard.Owns(t.Name, s.flags.shard, s.flags.totalShards) {
+			mine.Tenants = append(mine.Tenants, t)
+		}
+	}
+	return mine, nil
+}
+
+func (s *tenantSources) read() (*config.Config, error) {
+	if s.flags.configFile != "" {
+		return config.Load(s.flags.configFile, s.flags.overrides())
+	}
+	c, err := config.FromEnvironment(os.Getenv, s.flags.endpoints, s.flags.overrides())
+	switch {
+	case errors.Is(err, config.ErrNoEnvironment) && s.demo != nil:
+		return &config.Config{}, nil
+	case errors.Is(err, config.ErrNoEnvironment):
+		return nil, fmt.Errorf("nothing to do: --config.file names no file, there is %w; --demo needs neither", err)
+	}
+	return c, err
+}
+
+// name says where the tenants come from.
+func (s *tenantSources) name() string {
+	switch {
+	case s.flags.configFile != "":
+		return s.flags.configFile
+	case s.demo != nil:
+		return "the demo"
+	default:
+		return "the environment"
+	}
+}
+
+// The demo refreshes often, so that a minute has something to show, and well
+// within the call quota.
+const (
+	demoStatesInterval  = 15 * time.Second
+	demoDomainsInterval = 30 * time.Second
+)
+
+// startDemo serves a simulated tenant on a loopback address and makes it one of
+// the tenants. The exporter treats it as any other.
+func (s *tenantSources) startDemo() (stop func(), err error) {
+	o := simulation.Demo()
+	if s.flags.demoSource == config.SourceMachines {
+		o.PreviewStatus = 404
+	}
+	simulated := simulation.New(o)
+	server, err := simulated.Listen(simulation.ListenOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("--demo: %w", err)
+	}
+	s.demo, err = config.Demo{
+		Name:     "demo",
+		TenantID: simulated.TenantID(), ClientID: simulated.ClientID(), ClientSecret: simulated.ClientSecret(),
+		Endpoints:              config.Endpoints{LoginURL: server.LoginURL, GraphURL: server.GraphURL, APIURL: server.APIURL},
+		SecurityStatesInterval: demoStatesInterval,
+		WatchedDomainsInterval: demoDomainsInterval,
+		Domains:                simulation.DemoDomains(),
+		Statistics:             true,
+		MachineInfoLimit:       5,
+	}.Tenant(s.flags.overrides())
+	if err != nil {
+		server.Close()
+		return nil, fmt.Errorf("--demo: %w", err)
+	}
+	return server.Close, nil
+}
