@@ -13,23 +13,24 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/shard"
+	"github.com/mde-exporter/mde_exporter/internal/web"
 )
 
 // flags are the command line.
 type flags struct {
-	configFile         string
-	configCheck, once  bool
-	demo               bool
-	demoSource         string
-	watchedDomains     []string
-	endpoints          config.Endpoints
-	storagePath        string
-	shard, totalShards int
-	podName            string
-	telemetryPath      string
-	lifecycle, pprof   bool
-	web                *toolkit.FlagConfig
-	log                promslog.Config
+	configFile                  string
+	configCheck, once, diagnose bool
+	demo                        bool
+	demoSource                  string
+	watchedDomains              []string
+	endpoints                   config.Endpoints
+	storagePath                 string
+	shard, totalShards          int
+	podName                     string
+	telemetryPath               string
+	lifecycle, pprof            bool
+	web                         *toolkit.FlagConfig
+	log                         promslog.Config
 }
 
 // parseFlags reads the command line. Its error names the flag.
@@ -46,6 +47,8 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 		BoolVar(&f.configCheck)
 	app.Flag("once", "Refresh every collector once, print the exposition and exit.").
 		BoolVar(&f.once)
+	app.Flag("diagnose", "Try each tenant's tokens and APIs, print what works and what to mend, and exit.").
+		BoolVar(&f.diagnose)
 	app.Flag("demo", "Add a simulated tenant, built in: no account, no network.").
 		BoolVar(&f.demo)
 	app.Flag("demo.source", "The API from which the simulated tenant's security states come: machines or machinesecuritystates.").
@@ -67,7 +70,7 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 	app.Flag("pod-name", "Take --shard from the ordinal at the end of a StatefulSet pod's name.").
 		PlaceHolder("NAME").StringVar(&f.podName)
 	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
-		Default("/metrics").StringVar(&f.telemetryPath)
+		Default(web.DefaultTelemetryPath).StringVar(&f.telemetryPath)
 	app.Flag("web.enable-lifecycle", "Enable reloading by an HTTP POST to /-/reload.").
 		BoolVar(&f.lifecycle)
 	app.Flag("web.enable-pprof", "Serve profiles under /debug/pprof/.").

@@ -23,6 +23,7 @@ import (
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/mde-exporter/mde_exporter/alerts"
+	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/dashboards"
 	"github.com/mde-exporter/mde_exporter/internal/exporter"
@@ -76,6 +77,9 @@ func run(stop context.Context, args []string, stdout, stderr io.Writer) error {
 		Logger:    logger,
 	})
 	defer world.Close()
+	if f.diagnose {
+		return printDiagnosis(stop, world, stdout)
+	}
 	if f.once {
 		return printOnce(stop, world, stdout)
 	}
@@ -84,6 +88,23 @@ func run(stop context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	return serve(stop, f, world, registry, logger)
+}
+
+// printDiagnosis prints what works and what to mend.
+func printDiagnosis(ctx context.Context, world *exporter.Exporter, stdout io.Writer) error {
+	diagnoses, err := world.Diagnose(ctx)
+	if err != nil {
+		return err
+	}
+	if err := client.WriteDiagnoses(stdout, diagnoses); err != nil {
+		return fmt.Errorf("print the diagnosis: %w", err)
+	}
+	for _, d := range diagnoses {
+		if !d.Complete() {
+			return errors.New("--diagnose found something missing")
+		}
+	}
+	return nil
 }
 
 // printOnce refreshes everything once and prints the exposition, also of what
