@@ -38,7 +38,7 @@ func builds(v simulation.View) map[int]int {
 // moments looks at the demo at some moments of its story.
 func moments(t *testing.T, look func(tenant *simulation.Tenant, at func(time.Duration) simulation.View)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(*testing.T) {
 		start := time.Now()
 		tenant := simulation.New(simulation.Demo())
 		look(tenant, func(since time.Duration) simulation.View {

@@ -15,6 +15,9 @@ import (
 // maxTop is the largest page of /api/machines and /api/deviceavinfo.
 const maxTop = 10_000
 
+// maxRows is further than any list reaches.
+const maxRows = 1 << 31
+
 // chain is one walk through the pages of the preview. All its pages show the
 // fleet as it was at the first.
 type chain struct {
@@ -72,7 +75,7 @@ func (x *exchange) chainOf(token string) (c *chain, from int, ok bool) {
 		if _, err := fmt.Sscanf(token, "%x", &text); err != nil {
 			return nil, 0, false
 		}
-		if n, err := fmt.Sscanf(string(text), "%d-%d", &number, &from); n != 2 || err != nil || from < 0 {
+		if n, err := fmt.Sscanf(string(text), "%d-%d", &number, &from); n != 2 || err != nil || from < 0 || from > maxRows {
 			return nil, 0, false
 		}
 		for _, c := range x.chains {
@@ -273,7 +276,7 @@ func (x *exchange) paging(top int) (q paging, ok bool) {
 		switch {
 		case name != "$top" && name != "$skip":
 			message = fmt.Sprintf("The query option '%s' is not supported.", name)
-		case err != nil || n < 0 || n == 0 && name == "$top":
+		case err != nil || n < 0 || n > maxRows || n == 0 && name == "$top":
 			message = fmt.Sprintf("Invalid value '%s' for %s query option found.", values[0], name)
 		case name == "$skip":
 			q.skip = n

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -132,9 +133,7 @@ func (x *exchange) fail() bool {
 
 	x.answer.truncate, x.answer.hang = f.Truncate, f.Stall
 	header := x.answer.w.Header()
-	for name, values := range f.Header {
-		header[name] = values
-	}
+	maps.Copy(header, f.Header)
 	if f.RetryAfter != "" {
 		header.Set("Retry-After", f.RetryAfter)
 	}

@@ -11,8 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -66,7 +65,7 @@ func (t *Tenant) Listen(o ListenOptions) (*Server, error) {
 		s.CertificateAuthority = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
 	}
 	start := func(handler http.Handler) (string, error) {
-		listener, err := s.listen(o)
+		listener, err := s.listen(ctx, o)
 		if err != nil {
 			return "", err
 		}
@@ -74,7 +73,7 @@ func (t *Tenant) Listen(o ListenOptions) (*Server, error) {
 			Handler:           handler,
 			TLSConfig:         config,
 			ReadHeaderTimeout: time.Minute,
-			ErrorLog:          log.New(io.Discard, "", 0), // broken connections are the tenant's trade
+			ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // broken connections are the tenant's trade
 			BaseContext:       func(net.Listener) context.Context { return ctx },
 		}
 		s.servers = append(s.servers, server)
@@ -130,7 +129,7 @@ func (s *Server) Transport() *http.Transport {
 	return transport
 }
 
-func (s *Server) listen(o ListenOptions) (net.Listener, error) {
+func (s *Server) listen(ctx context.Context, o ListenOptions) (net.Listener, error) {
 	if o.InMemory {
 		l := &memoryListener{
 			address: fmt.Sprintf("127.0.0.1:%d", len(s.listeners)+1),
@@ -144,7 +143,8 @@ func (s *Server) listen(o ListenOptions) (net.Listener, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	return net.Listen("tcp", address)
+	var config net.ListenConfig
+	return config.Listen(ctx, "tcp", address)
 }
 
 func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, error) {

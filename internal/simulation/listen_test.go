@@ -45,7 +45,7 @@ func TestListening(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = response.Body.Close()
-			if response.StatusCode != 200 || response.Proto != c.proto {
+			if response.StatusCode != http.StatusOK || response.Proto != c.proto {
 				t.Errorf("%d %s", response.StatusCode, response.Proto)
 			}
 		})

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 )
@@ -136,7 +137,7 @@ func (m *Machine) Require(name string) bool {
 		m.reportActiveAntivirus()
 		m.Antivirus.Platform = "False"
 	default:
-		m.Extra = append(m.Extra[:len(m.Extra):len(m.Extra)], name)
+		m.Extra = append(slices.Clip(m.Extra), name)
 		return false
 	}
 	return true
