@@ -23,6 +23,14 @@ type Credential interface {
 	prove(s signIn) (proof, error)
 }
 
+// CheckCredential reads the files of a credential and returns what keeps them
+// from signing in. It calls nobody. An error about a file begins with the key of
+// the configuration that names the file, as in "certificate_path: ".
+func CheckCredential(c Credential) error {
+	_, err := c.prove(signIn{})
+	return err
+}
+
 // ClientSecret is a password of an app registration; exactly one of Secret and
 // SecretFile is set.
 type ClientSecret struct {

@@ -94,11 +94,17 @@ func parse(file, dir string, data []byte, o Overrides) (*Config, Problems) {
 		v.typesChecked(doc, node.Decode(&section))
 		at := top.key("tenants").index(i)
 		at.base = at.path
+		if isNull(&node) && at.broken() {
+			continue
+		}
 		c.Tenants = append(c.Tenants, v.tenant(at, section, inherited))
 	}
 	v.uniqueNames(top.key("tenants"), c.Tenants)
 	return c, append(doc.problems, v.problems...)
 }
+
+// isNull tells a node that holds nothing, or nothing that could be used.
+func isNull(n *yaml.Node) bool { return n.ShortTag() == "!!null" }
 
 // MarshalYAML is the configuration in force, in the shape of the file, with
 // every default filled in and every secret masked.

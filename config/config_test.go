@@ -256,6 +256,12 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:12: tenants[0].watched_domains.domains[2]: an empty name",
 			"mde.yml:13: tenants[0].watched_domains.files[0]: an empty name",
 		}},
+		{"tenants that are none", "tenants: [5, {azuread: {managed_identity: {}}}, ~]\n", []string{
+			"mde.yml:1: tenants[0]: must be a mapping of keys to values",
+			"mde.yml:1: tenants[1].name: missing: with a managed identity there is no tenant id to take its place",
+			"mde.yml:1: tenants[2].azuread: missing: one of oauth, certificate, workload_identity and managed_identity is needed",
+		}},
+		{"a list of tenants that is none", "tenants: {name: a}\n", []string{"mde.yml:1: tenants: must be a list"}},
 		{"what a merge brings", "tenants:\n- &a\n  name: a\n" + azuread + "  quota: {calls: 1}\n- <<: *a\n  name: b\n", []string{
 			"mde.yml:5: tenants[0].quota.calls: unknown key; known here: calls_per_minute, calls_per_hour",
 		}},

@@ -204,7 +204,7 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 	if n.Kind == yaml.AliasNode {
 		value = n.Alias
 	}
-	if value.ShortTag() == "!!null" {
+	if isNull(value) {
 		d.empty[at.path] = true
 		return
 	}
@@ -229,7 +229,7 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 		}
 		for i, item := range value.Content {
 			d.checkShape(item, t.Elem(), at.index(i))
-			if t.Elem().Kind() == reflect.String && item.ShortTag() == "!!null" {
+			if t.Elem().Kind() == reflect.String && isNull(item) {
 				// The library would leave it out and so move all that follow.
 				*item = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Line: item.Line}
 			}

@@ -90,6 +90,26 @@ type workloadIdentitySection struct {
 
 type managedIdentitySection struct {
 	ClientID string `yaml:"client_id,omitempty"`
+
+	// endpoint and header come from the platform's environment, not from the file.
+	endpoint string
+	header   secret
+}
+
+// method is the key of the method that is used, or nothing.
+func (a azureADSection) method() string {
+	switch {
+	case a.OAuth != nil:
+		return "oauth"
+	case a.Certificate != nil:
+		return "certificate"
+	case a.WorkloadIdentity != nil:
+		return "workload_identity"
+	case a.ManagedIdentity != nil:
+		return "managed_identity"
+	default:
+		return ""
+	}
 }
 
 // endpointsSection overrides what the cloud says; empty values are the cloud's.

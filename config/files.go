@@ -2,12 +2,13 @@ package config
 
 import (
 	"bytes"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"time"
+	"strings"
 
 	promconfig "github.com/prometheus/common/config"
+
+	"github.com/mde-exporter/mde_exporter/client"
 )
 
 // tls notes what is wrong with the certificates of a tls_config, in the file
@@ -69,48 +70,33 @@ func (p position) content(path string) []byte {
 func (c *Config) fileProblems() Problems {
 	var problems Problems
 	for _, t := range c.Tenants {
-		doc := &document{file: t.at.doc.file, lines: t.at.doc.lines}
-		at := t.at
-		at.doc = doc
-		t.azureAD.checkFiles(at.key("azuread"))
-		problems = append(problems, doc.problems...)
+		problems = append(problems, t.fileProblems()...)
 	}
 	return problems
 }
 
-// checkFiles notes what is wrong with the files of a credential.
-func (a azureADSection) checkFiles(at position) {
-	if a.OAuth != nil && a.OAuth.ClientSecretFile != "" {
-		at.key("oauth").key("client_secret_file").content(a.OAuth.ClientSecretFile)
+// fileProblems are those that the client would meet when it signs in.
+func (t *Tenant) fileProblems() Problems {
+	credential := t.credential()
+	if credential == nil {
+		return nil
 	}
-	if a.WorkloadIdentity != nil && a.WorkloadIdentity.TokenFilePath != "" {
-		at.key("workload_identity").key("token_file_path").content(a.WorkloadIdentity.TokenFilePath)
+	err := client.CheckCredential(credential)
+	if err == nil {
+		return nil
 	}
-	if a.Certificate != nil && a.Certificate.CertificatePath != "" {
-		a.Certificate.checkFiles(at.key("certificate"))
+	// A copy of the document, so that its problems are not changed by asking.
+	doc := *t.at.doc
+	known := len(doc.problems)
+	at, message := t.at, err.Error()
+	at.doc = &doc
+	at = at.key("azuread").key(t.azureAD.method())
+	for _, key := range []string{"client_secret_file", "certificate_path", "certificate_key_path", "token_file_path"} {
+		if text, ok := strings.CutPrefix(message, key+": "); ok {
+			at, message = at.key(key), text
+			break
+		}
 	}
-}
-
-// checkFiles notes what would keep the certificate from signing in.
-func (c *certificateSection) checkFiles(at position) {
-	certAt := at.key("certificate_path")
-	cert := certAt.content(c.CertificatePath)
-	key := cert
-	if c.CertificateKeyPath != "" {
-		key = at.key("certificate_key_path").content(c.CertificateKeyPath)
-	}
-	if cert == nil || key == nil {
-		return
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		certAt.problem("%s: not a certificate with its private key: %s", c.CertificatePath, err)
-		return
-	}
-	if _, ok := pair.PrivateKey.(*rsa.PrivateKey); !ok {
-		certAt.problem("%s: not an RSA key, and Entra accepts no other", c.CertificatePath)
-	}
-	if end := pair.Leaf.NotAfter; time.Now().After(end) {
-		certAt.problem("%s: expired on %s", c.CertificatePath, end.UTC().Format(time.DateOnly))
-	}
+	at.problem("%s", message)
+	return doc.problems[known:]
 }

@@ -140,7 +140,10 @@ func (t *Tenant) credential() client.Credential {
 			TokenFilePath: a.WorkloadIdentity.TokenFilePath,
 		}
 	case a.ManagedIdentity != nil:
-		return client.ManagedIdentity{ClientID: a.ManagedIdentity.ClientID}
+		return client.ManagedIdentity{
+			ClientID: a.ManagedIdentity.ClientID,
+			Endpoint: a.ManagedIdentity.endpoint, Header: string(a.ManagedIdentity.header),
+		}
 	default:
 		return nil
 	}

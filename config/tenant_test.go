@@ -46,8 +46,8 @@ func TestEachMethodOfSigningInReachesTheClient(t *testing.T) {
 			CertificatePath: "/c.pem", KeyPath: filepath.Join(filepath.Dir(dir), "c.key"),
 		},
 		client.WorkloadIdentity{TenantID: tenantID, ClientID: clientID, TokenFilePath: filepath.Join(dir, "token")},
-		client.ManagedIdentity{},
-		client.ManagedIdentity{ClientID: clientID},
+		client.ManagedIdentity{Endpoint: "http://127.0.0.1:42356/msi/token", Header: "hush"},
+		client.ManagedIdentity{ClientID: clientID, Endpoint: "http://127.0.0.1:42356/msi/token", Header: "hush"},
 	}
 	for i, tenant := range c.Tenants {
 		if got := options(t, tenant).Credential; got != want[i] {

@@ -269,6 +269,7 @@ func (v *validator) azureAD(at position, a azureADSection) azureADSection {
 	}
 	if m := a.ManagedIdentity; m != nil {
 		methods = append(methods, "managed_identity")
+		m.endpoint, m.header = v.getenv("IDENTITY_ENDPOINT"), secret(v.getenv("IDENTITY_HEADER"))
 		if m.ClientID != "" {
 			clientID(at.key("managed_identity").key("client_id"), m.ClientID)
 		}
