@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,7 +149,11 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("got %v, %v", c, err)
 		}
 		if err != nil {
-			for _, p := range err.(config.Problems) {
+			problems, _ := errors.AsType[config.Problems](err)
+			if len(problems) == 0 {
+				t.Errorf("got %v, want Problems", err)
+			}
+			for _, p := range problems {
 				if p.File == "" || p.Message == "" || p.Line < 0 || p.Line > strings.Count(string(data), "\n")+2 || strings.ContainsAny(p.String(), "\n\r") {
 					t.Errorf("a problem that helps nobody: %q", p)
 				}

@@ -12,7 +12,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -112,7 +112,7 @@ func (a *authority) startTLS(t *testing.T, clients tls.ClientAuthType) *httptest
 	pool.AddCert(a.cert)
 	server.TLS = &tls.Config{ClientAuth: clients, ClientCAs: pool}
 	a.certify(t, server.TLS)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	return server
