@@ -68,6 +68,7 @@ func (s *domainSchedule) cycle() time.Duration {
 func (s *domainSchedule) add(name string, asked time.Time) *domainVisits {
 	v := &domainVisits{name: name, asked: asked}
 	s.domains[name] = v
+	s.last = later(s.last, asked)
 	if asked.IsZero() {
 		s.put(&s.fresh, v)
 	} else {

@@ -82,7 +82,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		})
 		t.domains = &watchedDomains{collector: domains, config: w, digest: digest, logger: logger.With("tenant", c.Name)}
 		t.domains.refresher = collector.NewRefresher(collector.RefresherOptions{
-			Tenant: c.Name, Collector: domains, Interval: w.RefreshInterval, StartDelay: delay, Continuous: true,
+			Tenant: c.Name, Collector: domains, Interval: w.RefreshInterval, StartDelay: delay, Continuous: true, Resume: old == nil,
 			Metrics: t.metrics, Logger: logger,
 		})
 	}
