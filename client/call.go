@@ -41,10 +41,9 @@ const freshTokenPause = 5 * time.Minute
 type answer struct {
 	body     io.Reader
 	header   http.Header
-	timeout  time.Duration
-	caller   context.Context
-	err      error // Why the body could not be read to its end.
-	finished func(error)
+	err      error             // Why the body could not be read to its end.
+	explain  func(error) error // What that means to the caller.
+	finished func(error)       // Ends the call, of which the body may be broken.
 }
 
 // get makes one call and tries it again where that helps. The answer has status
@@ -126,7 +125,12 @@ func (c *Client) send(caller context.Context, api API, u *url.URL, token *oauth2
 	}
 	if resp.StatusCode == http.StatusOK {
 		c.gates[api].accepted()
-		return &answer{body: resp.Body, header: resp.Header, timeout: c.timeout, caller: caller, finished: finished}, nil
+		return &answer{
+			body:     resp.Body,
+			header:   resp.Header,
+			explain:  func(broken error) error { return transportError(caller, api, c.timeout, broken) },
+			finished: finished,
+		}, nil
 	}
 	err = c.statusError(api, resp)
 	finished(nil)
@@ -152,11 +156,11 @@ func (a *answer) close() {
 }
 
 // broken returns why the body could not be read, or nil where it could.
-func (a *answer) broken(api API) error {
+func (a *answer) broken() error {
 	if a.err == nil {
 		return nil
 	}
-	return transportError(a.caller, api, a.timeout, a.err)
+	return a.explain(a.err)
 }
 
 // transportError tells why no answer came, or only a part of it.

@@ -38,7 +38,7 @@ func TestAnAnswerOf429IsWaitedForExactly(t *testing.T) {
 					}
 					answer(200, oneState)(w, r)
 				})
-				got, err := builds(t, far.client(t), t.Context())
+				got, err := builds(t.Context(), t, far.client(t))
 				if err != nil || len(got) != 1 {
 					t.Fatalf("builds %v, error %v", got, err)
 				}
@@ -81,7 +81,7 @@ func TestAnAnswerOf429HoldsBackAllCallsToThatAPIAndNoOthers(t *testing.T) {
 			t.Errorf("the second domain was asked for after %v, want a minute", waited)
 		}
 		first.Wait()
-		if _, err := builds(t, c, t.Context()); err != nil {
+		if _, err := builds(t.Context(), t, c); err != nil {
 			t.Error(err)
 		}
 		if waited := time.Since(start); waited != time.Minute {
@@ -94,7 +94,7 @@ func TestAnAnswerOf429ThatDoesNotSayHowLongIsWaitedForLongerAndLonger(t *testing
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, answer(429, ""))
 		ctx := client.WithRetryDeadline(t.Context(), time.Now().Add(10*time.Minute))
-		_, err := builds(t, far.client(t), ctx)
+		_, err := builds(ctx, t, far.client(t))
 		failure(t, err, client.ReasonThrottled, "HTTP 429")
 		growing(t, far.to("states"), 10)
 	})
@@ -124,7 +124,7 @@ func TestAWaitPastTheRetryDeadlineFailsAtOnceAndStaysInForce(t *testing.T) {
 		start := time.Now()
 		ctx := client.WithRetryDeadline(t.Context(), start.Add(15*time.Minute))
 		for range 2 {
-			_, err := builds(t, c, ctx)
+			_, err := builds(ctx, t, c)
 			failure(t, err, client.ReasonThrottled)
 		}
 		if waited := time.Since(start); waited != 0 {
@@ -154,7 +154,7 @@ func TestPassingFaultsAreTriedAgainAfterGrowingPauses(t *testing.T) {
 				o := far.options(t)
 				o.RequestTimeout = 10 * time.Second
 				c := newClient(t, o)
-				_, err := builds(t, c, t.Context())
+				_, err := builds(t.Context(), t, c)
 				failure(t, err, test.reason, test.text)
 				growing(t, far.to("states"), 5)
 				if got, want := far.codes(client.MachineSecurityStates), strings.TrimSpace(strings.Repeat(test.code+" ", 5)); got != want {
@@ -162,7 +162,7 @@ func TestPassingFaultsAreTriedAgainAfterGrowingPauses(t *testing.T) {
 				}
 
 				start := time.Now()
-				_, err = builds(t, c, client.WithRetryDeadline(t.Context(), start.Add(time.Second/2)))
+				_, err = builds(client.WithRetryDeadline(t.Context(), start.Add(time.Second/2)), t, c)
 				failure(t, err, test.reason)
 				if calls := far.to("states"); len(calls) != 6 {
 					t.Errorf("%d calls, want one more and none past the retry deadline", len(calls)-5)
@@ -187,7 +187,7 @@ func TestAPassingFaultAmidTheChainIsOvercome(t *testing.T) {
 				answer(200, `{"value":[{"build":3}]}`)(w, r)
 			}
 		})
-		got, err := builds(t, far.client(t), t.Context())
+		got, err := builds(t.Context(), t, far.client(t))
 		if fmt.Sprint(got) != "[1 2 3]" || err != nil {
 			t.Errorf("builds %v, error %v", got, err)
 		}
@@ -225,7 +225,7 @@ func TestOtherRefusalsAreNeverTriedAgainAndSayWhatToMend(t *testing.T) {
 		{"404", machines, answer(404, ""), client.ReasonOther, []string{"HTTP 404"}},
 		{"410 with a body of HTML", states, answer(410, "<html>gone</html>"), client.ReasonOther, []string{"HTTP 410"}},
 		{"a body that is no error", states, answer(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
-		{"a body without end", states, answer(400, `{"error":{"message":"`+strings.Repeat("long ", 1000)+`"}}`), client.ReasonOther, []string{"long long", "…"}},
+		{"a body without end", states, answer(400, `{"error":{"message":"`+strings.Repeat("word,", 1000)+`"}}`), client.ReasonOther, []string{"word,word", "…"}},
 		{"a redirect", states, answer(302, "", "Location", "https://elsewhere.example/?secret=1"), client.ReasonOther, []string{"redirects are not followed", "elsewhere.example"}},
 		{"204", states, answer(204, ""), client.ReasonOther, []string{"HTTP 204"}},
 	} {
@@ -256,7 +256,7 @@ func TestA401CostsOneNewTokenAndOneMoreTry(t *testing.T) {
 			}
 			answer(200, oneState)(w, r)
 		})
-		got, err := builds(t, far.client(t), t.Context())
+		got, err := builds(t.Context(), t, far.client(t))
 		if err != nil || len(got) != 1 {
 			t.Errorf("builds %v, error %v", got, err)
 		}
@@ -271,7 +271,7 @@ func TestAServiceThatRefusesFreshTokensCostsNoTokenRequestForEachCall(t *testing
 		far := newFarEnd(t, answer(401, `{"error":{"code":"Unauthorized","message":"no"}}`))
 		c := far.client(t)
 		for range 10 {
-			_, err := builds(t, c, t.Context())
+			_, err := builds(t.Context(), t, c)
 			failure(t, err, client.ReasonAuth, "HTTP 401: Unauthorized: no", "scope")
 		}
 		if tokens, calls := far.to("token"), far.to("states"); len(tokens) > 3 || len(calls) != 11 {
@@ -279,7 +279,7 @@ func TestAServiceThatRefusesFreshTokensCostsNoTokenRequestForEachCall(t *testing
 		}
 		time.Sleep(time.Hour)
 		before := len(far.to("token"))
-		_, err := builds(t, c, t.Context())
+		_, err := builds(t.Context(), t, c)
 		failure(t, err, client.ReasonAuth)
 		if len(far.to("token")) == before {
 			t.Error("no new token was tried an hour later")
@@ -334,7 +334,7 @@ func TestAFailureAmidABodyFailsTheRefresh(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				far := newFarEnd(t, test.handler)
-				got, err := builds(t, far.client(t), t.Context())
+				got, err := builds(t.Context(), t, far.client(t))
 				failure(t, err, test.reason)
 				if fmt.Sprint(got) != "[1]" {
 					t.Errorf("builds %v before the error", got)
@@ -356,7 +356,7 @@ func TestTheObservedDurationIncludesTheBody(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			_, _ = w.Write([]byte(`]}`))
 		})
-		if _, err := builds(t, far.client(t), t.Context()); err != nil {
+		if _, err := builds(t.Context(), t, far.client(t)); err != nil {
 			t.Fatal(err)
 		}
 		for _, o := range far.observed {
@@ -383,7 +383,7 @@ func TestACallerThatIsCancelledGetsItsOwnError(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(500*time.Millisecond, cancel)
 				start := time.Now()
-				_, err := builds(t, c, ctx)
+				_, err := builds(ctx, t, c)
 				if !errors.Is(err, context.Canceled) {
 					t.Errorf("error %v, want that of the context", err)
 				}

@@ -190,7 +190,7 @@ func collect[Entity any, Kept any](t *testing.T, rows iter.Seq2[*Entity, error],
 }
 
 // builds collects the builds of security states.
-func builds(t *testing.T, c *client.Client, ctx context.Context) ([]string, error) {
+func builds(ctx context.Context, t *testing.T, c *client.Client) ([]string, error) {
 	t.Helper()
 	return collect(t, c.SecurityStates(ctx), func(s *client.SecurityState) string { return string(s.Build) })
 }

@@ -278,7 +278,7 @@ func (d *decoder) fail(message string) {
 // problem turns the error of the decoder into one that tells whose fault it is:
 // the connection's or the answer's.
 func (d *decoder) problem(api API) error {
-	if err := d.input.answer.broken(api); err != nil {
+	if err := d.input.answer.broken(); err != nil {
 		return err
 	}
 	err := d.err

@@ -62,7 +62,7 @@ func onePage[Entity any](tb testing.TB, page []byte, decode func(*decoder, *Enti
 	ch := chain{list: list{api: Machines}}
 	return func() {
 		ch.contents = make(map[content]bool)
-		p := &pageCall{cancel: func() {}, done: make(chan struct{}), answer: &answer{body: bytes.NewReader(page), caller: context.Background()}}
+		p := &pageCall{cancel: func() {}, done: make(chan struct{}), answer: &answer{body: bytes.NewReader(page), finished: func(error) {}}}
 		close(p.done)
 		if _, err := ch.readPage(context.Background(), p, func(d *decoder) bool {
 			decode(d, &entity)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -68,7 +69,7 @@ func decodeDomainStatistics(d *decoder, s *DomainStatistics) {
 		switch string(d.name) {
 		case "organizationPrevalence", "orgPrevalence":
 			known = true
-			s.Prevalence = d.integer()
+			s.Prevalence = d.count()
 		case "orgLastSeen":
 			s.LastSeen = d.time()
 		default:
@@ -80,19 +81,20 @@ func decodeDomainStatistics(d *decoder, s *DomainStatistics) {
 	}
 }
 
-// integer reads a number, which some versions of the service send as a string.
-// Null is zero; anything else is an error, since nobody could tell it from a
-// domain that was never seen.
-func (d *decoder) integer() int64 {
+// count reads a whole number, which some versions of the service send as a
+// string. Null is zero; anything else is an error, since nobody could tell it from
+// a domain that was never seen.
+func (d *decoder) count() int64 {
 	text := string(d.text())
 	if text == "" {
 		return 0
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || n < 0 || n > 1<<53 || n != math.Trunc(n) {
 		d.fail(fmt.Sprintf("%q is no count", cleanText(text)))
+		return 0
 	}
-	return n
+	return int64(n)
 }
 
 // domainURL is the address of what the service knows of a domain.

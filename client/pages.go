@@ -43,7 +43,7 @@ func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decod
 			decode(d, &entity)
 			return d.err != nil || yield(&entity, nil)
 		})
-		if err != nil && err != errStopped {
+		if err != nil && !errors.Is(err, errStopped) {
 			yield(nil, err)
 		}
 	}
@@ -212,6 +212,7 @@ func (ch *chain) follow(base *url.URL, link string) (*url.URL, error) {
 	if !sameOrigin(next, ch.service.url) {
 		return nil, ch.astray("it leaves %s for %s", origin(ch.service.url), cleanText(origin(next)))
 	}
+	next.Host = ch.service.url.Host // Which it is already, in whatever spelling.
 	if !ch.visit(next) {
 		return nil, ch.astray("a link leads back to a page that was read already")
 	}

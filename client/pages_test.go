@@ -43,7 +43,7 @@ func TestAnAnswerIsReadHoweverItIsWrapped(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				far := newFarEnd(t, answer(200, test.body, test.header...))
-				got, err := builds(t, far.client(t), t.Context())
+				got, err := builds(t.Context(), t, far.client(t))
 				if fmt.Sprint(got) != "[14393]" || err != nil {
 					t.Errorf("builds %v, error %v", got, err)
 				}
@@ -91,7 +91,7 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				far := newFarEnd(t, answer(200, test.body, test.header...))
-				_, err := builds(t, far.client(t), t.Context())
+				_, err := builds(t.Context(), t, far.client(t))
 				failure(t, err, client.ReasonDecode, test.text)
 				if len(err.Error()) > 600 {
 					t.Errorf("an error of %d bytes", len(err.Error()))
@@ -146,7 +146,7 @@ func TestALinkIsFollowedOnlyToNewPagesOfTheSameService(t *testing.T) {
 						}
 						answer(200, `{"value":[{"build":2}]}`)(w, r)
 					})
-					got, err := builds(t, far.client(t), t.Context())
+					got, err := builds(t.Context(), t, far.client(t))
 					if test.follow {
 						if fmt.Sprint(got) != "[1 2]" || err != nil {
 							t.Errorf("builds %v, error %v", got, err)
@@ -185,7 +185,7 @@ func TestAChainThatNeverEndsFails(t *testing.T) {
 				})
 				o := far.options(t)
 				o.Quota = client.Limits{CallsPerMinute: 1e6, CallsPerHour: 1e6}
-				_, err := builds(t, newClient(t, o), t.Context())
+				_, err := builds(t.Context(), t, newClient(t, o))
 				failure(t, err, client.ReasonPagination, test.text)
 			})
 		})

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http/httptrace"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -76,7 +77,7 @@ func newGate(api API, limits Limits, ledger Ledger, observer Observer) *gate {
 			// counts as made now, since nobody knows when it was.
 			g.sent = append(g.sent, min(at.Sub(g.start), 0))
 		}
-		sort.Slice(g.sent, func(i, j int) bool { return g.sent[i] < g.sent[j] })
+		slices.Sort(g.sent)
 		g.forget(0)
 	}
 	return g

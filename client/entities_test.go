@@ -1,0 +1,266 @@
+package client_test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+const hexID = "000050e1b4afeee3742489ede9ad7a3e16bbd9c4"
+
+func TestASecurityStateIsReadAsItIsSpelled(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		row  string
+		want string // build, revision, architecture and properties
+	}{
+		{"as documented", `{"id":"` + hexID + `","build":14393,"revision":2485,"architecture":"Amd64","osVersion":"10.0.14393.2485.amd64fre.rs1_release.180827-1809","propertiesRequireAttention":["AntivirusNotReporting","EdrImpairedCommunications"]}`, `"14393" "2485" "Amd64" ["AntivirusNotReporting" "EdrImpairedCommunications"]`},
+		{"nothing at all", `{}`, `"" "" "" []`},
+		{"null", `null`, `"" "" "" []`},
+		{"all null", `{"id":null,"build":null,"revision":null,"architecture":null,"propertiesRequireAttention":null}`, `"" "" "" []`},
+		{"numbers that are strings", `{"build":"14393","revision":"2485"}`, `"14393" "2485" "" []`},
+		{"numbers of any spelling", `{"build":14393.0,"revision":-2e3}`, `"14393.0" "-2e3" "" []`},
+		{"the wrong types", `{"build":{"a":[1]},"revision":[1],"architecture":true,"propertiesRequireAttention":"A"}`, `"" "" "" []`},
+		{"wrong types within the list", `{"propertiesRequireAttention":["A",null,{},["B"],"",true,"C"]}`, `"" "" "" ["A" "C"]`},
+		{"a list that is an object", `{"propertiesRequireAttention":{"A":true}}`, `"" "" "" []`},
+		{"a name twice", `{"propertiesRequireAttention":["A","A"]}`, `"" "" "" ["A" "A"]`},
+		{"a member twice", `{"build":1,"build":2}`, `"2" "" "" []`},
+		{"escapes", `{"architecture":"a\"\\\/\u0062\ud83d\ude00\n"}`, `"" "" "a\"\\/b😀\n" []`},
+		{"half a surrogate", `{"architecture":"a\ud83d"}`, `"" "" "a�" []`},
+		{"unknown members", `{"a":1,"b":{"build":2},"c":[{"build":3}],"build":4}`, `"4" "" "" []`},
+		{"another case", `{"Build":1,"BUILD":2}`, `"" "" "" []`},
+		{"a string of a megabyte", `{"build":"` + strings.Repeat("1", 1<<20) + `"}`, `"` + strings.Repeat("1", 1<<20) + `" "" "" []`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				// The rows before and after are full, so that nothing of theirs may stay.
+				full := `{"id":"x","build":99999,"revision":99999,"architecture":"Left over","propertiesRequireAttention":["Left","Over","Again"]}`
+				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
+				got, err := collect(t, far.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
+					return fmt.Sprintf("%q %q %q %q", s.Build, s.Revision, s.Architecture, s.Properties)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(got) != 3 || got[1] != test.want {
+					t.Errorf("got %.300q, want %.300q", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestTextThatIsNoUTF8IsHandedOnAsItCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(200, "{\"value\":[{\"build\":\"a\xff\x00\"}]}"))
+		_, err := builds(t.Context(), t, far.client(t))
+		failure(t, err, client.ReasonDecode, "invalid character") // A control character is no JSON.
+
+		far = newFarEnd(t, answer(200, "{\"value\":[{\"build\":\"a\xffb\"}]}"))
+		got, err := builds(t.Context(), t, far.client(t))
+		if len(got) != 1 || got[0] != "a\xffb" || err != nil {
+			t.Errorf("builds %q, error %v", got, err)
+		}
+	})
+}
+
+func TestAMachineIDIsTheSameHoweverItIsSpelled(t *testing.T) {
+	other := sha256.Sum256([]byte("some-other-id"))
+	short := sha256.Sum256([]byte(hexID[:38]))
+	noHex := sha256.Sum256([]byte(strings.Repeat("g", 40)))
+	for _, test := range []struct {
+		name string
+		id   string
+		want client.MachineID
+	}{
+		{"forty digits", `"` + hexID + `"`, client.MachineID{0, 0, 0x50, 0xe1, 0xb4, 0xaf, 0xee, 0xe3, 0x74, 0x24, 0x89, 0xed, 0xe9, 0xad, 0x7a, 0x3e, 0x16, 0xbb, 0xd9, 0xc4}},
+		{"forty digits in capitals", `"` + strings.ToUpper(hexID) + `"`, client.MachineID{0, 0, 0x50, 0xe1, 0xb4, 0xaf, 0xee, 0xe3, 0x74, 0x24, 0x89, 0xed, 0xe9, 0xad, 0x7a, 0x3e, 0x16, 0xbb, 0xd9, 0xc4}},
+		{"any other text", `"some-other-id"`, client.MachineID(other[:20])},
+		{"any other text in capitals", `"Some-OTHER-id"`, client.MachineID(other[:20])},
+		{"too few digits", `"` + hexID[:38] + `"`, client.MachineID(short[:20])},
+		{"forty characters that are no digits", `"` + strings.Repeat("g", 40) + `"`, client.MachineID(noHex[:20])},
+		{"empty", `""`, client.MachineID{}},
+		{"null", `null`, client.MachineID{}},
+		{"a number", `17`, client.MachineID{}},
+		{"an object", `{"id":"a"}`, client.MachineID{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				body := `{"value":[{"id":` + test.id + `,"machineId":` + test.id + `}]}`
+				c := newFarEnd(t, answer(200, body)).client(t)
+				states, _ := collect(t, c.SecurityStates(t.Context()), func(s *client.SecurityState) client.MachineID { return s.ID })
+				machines, _ := collect(t, c.Machines(t.Context(), 0), func(m *client.Machine) client.MachineID { return m.ID })
+				health, _ := collect(t, c.AntivirusHealth(t.Context(), 0), func(h *client.AntivirusHealth) client.MachineID { return h.MachineID })
+				for _, got := range [][]client.MachineID{states, machines, health} {
+					if len(got) != 1 || got[0] != test.want {
+						t.Errorf("got %x, want %x", got, test.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestAMachineIsReadAsItIsSpelled(t *testing.T) {
+	full := `{"id":"` + hexID + `","mergedIntoMachineId":null,"isPotentialDuplication":false,"isExcluded":false,
+		"exclusionReason":null,"computerDnsName":"c-lab-08","firstSeen":"2024-11-05T11:54:59.5717001Z","lastSeen":"2025-01-02T03:04:05.5Z","osPlatform":"Windows10",
+		"osVersion":null,"osProcessor":"x64","version":"22H2","lastIpAddress":"192.0.2.1","lastExternalIpAddress":"198.51.100.1","agentVersion":"10.8790.19045.5608",
+		"osBuild":19045,"healthStatus":"Active","deviceValue":"Normal","rbacGroupId":0,"rbacGroupName":null,"riskScore":"None","exposureLevel":"Low",
+		"isAadJoined":true,"aadDeviceId":"00000000-0000-0000-0000-000000000000","machineTags":[],"onboardingStatus":"Onboarded","osArchitecture":"64-bit","managedBy":"Intune",
+		"managedByStatus":"Unknown","ipAddresses":[{"ipAddress":"192.0.2.1","macAddress":"0","type":"Ethernet","operationalStatus":"Up"}],"vmMetadata":null}`
+	for _, test := range []struct {
+		name string
+		row  string
+		want client.Machine
+	}{
+		{"a real row", full, client.Machine{
+			RawID: []byte(hexID), ComputerDNSName: []byte("c-lab-08"), OSPlatform: []byte("Windows10"), OSBuild: []byte("19045"),
+			OSProcessor: []byte("x64"), OSArchitecture: []byte("64-bit"), HealthStatus: []byte("Active"), OnboardingStatus: []byte("Onboarded"),
+			RiskScore: []byte("None"), ExposureLevel: []byte("Low"), LastSeen: time.Date(2025, 1, 2, 3, 4, 5, 5e8, time.UTC),
+		}},
+		{"types that lie", `{"id":"A","rbacGroupId":"0","osVersion":10.0,"osBuild":null,"riskScore":null,"lastSeen":"0001-01-01T00:00:00Z","healthStatus":7}`, client.Machine{
+			RawID: []byte("A"), OSVersion: []byte("10.0"), HealthStatus: []byte("7"),
+		}},
+		{"a merged record", `{"mergedIntoMachineId":"` + hexID + `"}`, client.Machine{Merged: true}},
+		{"merged into nothing", `{"mergedIntoMachineId":""}`, client.Machine{}},
+		{"a time with a zone", `{"lastSeen":"2025-01-02T05:04:05+02:00"}`, client.Machine{LastSeen: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC)}},
+		{"times that are none", `{"lastSeen":"yesterday","lastSeen":17}`, client.Machine{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`]}`))
+				show := func(m *client.Machine) string {
+					return fmt.Sprintf("%q %q %q %q %q %q %q %q %q %q %q %v %v", m.RawID, m.ComputerDNSName, m.OSPlatform, m.OSBuild, m.OSVersion,
+						m.OSProcessor, m.OSArchitecture, m.HealthStatus, m.OnboardingStatus, m.RiskScore, m.ExposureLevel, m.LastSeen.UTC(), m.Merged)
+				}
+				got, err := collect(t, far.client(t).Machines(t.Context(), 0), show)
+				if want := show(&test.want); err != nil || len(got) != 2 || got[1] != want {
+					t.Errorf("got %v, error %v, want %v", got, err, want)
+				}
+			})
+		})
+	}
+}
+
+func TestAntivirusHealthIsReadAsItIsSpelled(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		row  string
+		want string
+	}{
+		{"as documented", `{"machineId":"a","id":"other","osKind":"windows","osVersion":"10.0.19044.1865","avMode":"0","avIsSignatureUpToDate":"True","avIsEngineUpToDate":"False","avIsPlatformUpToDate":"Unknown","dataRefreshTimestamp":"2025-01-02T03:04:05Z"}`,
+			`"windows" "10.0.19044.1865" "0" "True" "False" "Unknown" 2025-01-02 03:04:05 +0000 UTC`},
+		{"types that lie", `{"avMode":4,"avIsSignatureUpToDate":true,"avIsEngineUpToDate":false,"avIsPlatformUpToDate":null}`,
+			`"" "" "4" "True" "False" "" 0001-01-01 00:00:00 +0000 UTC`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, answer(200, `{"value":[`+test.row+`]}`))
+				got, err := collect(t, far.client(t).AntivirusHealth(t.Context(), 0), func(h *client.AntivirusHealth) string {
+					return fmt.Sprintf("%q %q %q %q %q %q %v", h.OSKind, h.OSVersion, h.Mode, h.SignatureUpToDate, h.EngineUpToDate, h.PlatformUpToDate, h.DataRefreshedAt)
+				})
+				if err != nil || len(got) != 1 || got[0] != test.want {
+					t.Errorf("got %v, error %v, want %v", got, err, test.want)
+				}
+				if query := far.to("deviceavinfo")[0].query; query != "$top=10000" {
+					t.Errorf("query %q: 20 rows come unless more are asked for", query)
+				}
+			})
+		})
+	}
+}
+
+func TestADomainTheServiceDoesNotKnowHasNoMachines(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    string
+	}{
+		{"404", answer(404, `{"error":{"code":"ResourceNotFound"}}`), "[]"},
+		{"200 with nothing", answer(200, `{"value":[]}`), "[]"},
+		{"200 with machines", answer(200, `{"value":[{"id":"a"},{"id":"b"}]}`), "[a b]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, test.handler)
+				got, err := collect(t, far.client(t).DomainMachines(t.Context(), "evil.example"), func(m *client.Machine) string { return string(m.RawID) })
+				if fmt.Sprint(got) != test.want || err != nil {
+					t.Errorf("machines %v, error %v, want %v", got, err, test.want)
+				}
+				if path := far.to("domains")[0].path; path != "/api/domains/evil.example/machines" {
+					t.Errorf("path %q", path)
+				}
+			})
+		})
+	}
+}
+
+func TestADomainStaysWithinItsPlaceInTheAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(200, `{"value":[]}`))
+		c := far.client(t)
+		for _, domain := range []string{"", ".", ".."} {
+			_, err := collect(t, c.DomainMachines(t.Context(), domain), func(*client.Machine) int { return 0 })
+			failure(t, err, client.ReasonOther, "no domain")
+			_, err = c.DomainStatistics(t.Context(), domain)
+			failure(t, err, client.ReasonOther, "no domain")
+		}
+		if calls := far.to(""); len(calls) != 0 {
+			t.Errorf("%d requests for what is no domain", len(calls))
+		}
+		for range c.DomainMachines(t.Context(), "../../a?b#c") {
+			t.Error("a machine")
+		}
+		if got, want := far.to("domains")[0], "/api/domains/../../a?b#c/machines"; got.path != want || got.query != "" {
+			t.Errorf("path %q and query %q, want the path %q, its slashes escaped", got.path, got.query, want)
+		}
+	})
+}
+
+func TestDomainStatisticsAreReadInEitherSpelling(t *testing.T) {
+	seen := time.Date(2017, 8, 29, 13, 9, 5, 0, time.UTC)
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    client.DomainStatistics
+		text    string
+	}{
+		{"as documented", answer(200, `{"host":"example.com","organizationPrevalence":4070,"orgFirstSeen":"2017-07-30T13:23:48Z","orgLastSeen":"2017-08-29T13:09:05Z"}`), client.DomainStatistics{4070, seen}, ""},
+		{"of an older service", answer(200, `{"host":"example.com","orgPrevalence":"4070","orgLastSeen":"2017-08-29T13:09:05Z"}`), client.DomainStatistics{4070, seen}, ""},
+		{"of an unknown domain", answer(200, `{"host":"example.com","organizationPrevalence":0,"orgFirstSeen":null,"orgLastSeen":null}`), client.DomainStatistics{}, ""},
+		{"null", answer(200, `{"organizationPrevalence":null}`), client.DomainStatistics{}, ""},
+		{"404", answer(404, ""), client.DomainStatistics{}, ""},
+		{"a whole number with a point", answer(200, `{"organizationPrevalence":12.0}`), client.DomainStatistics{Prevalence: 12}, ""},
+		{"a text", answer(200, `{"organizationPrevalence":"many"}`), client.DomainStatistics{}, `"many" is no count`},
+		{"a negative number", answer(200, `{"organizationPrevalence":-1}`), client.DomainStatistics{}, `"-1" is no count`},
+		{"half a machine", answer(200, `{"organizationPrevalence":1.5}`), client.DomainStatistics{}, `"1.5" is no count`},
+		{"beyond reason", answer(200, `{"organizationPrevalence":1e300}`), client.DomainStatistics{}, `"1e300" is no count`},
+		{"without the number", answer(200, `{"host":"example.com"}`), client.DomainStatistics{}, "no organizationPrevalence"},
+		{"a list", answer(200, `[]`), client.DomainStatistics{}, "where an object should be"},
+		{"a page", answer(200, `<html>`), client.DomainStatistics{}, "HTML page"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, test.handler)
+				got, err := far.client(t).DomainStatistics(t.Context(), "example.com")
+				if got != test.want {
+					t.Errorf("statistics %+v, want %+v", got, test.want)
+				}
+				if test.text != "" {
+					failure(t, err, client.ReasonDecode, test.text)
+				} else if err != nil {
+					t.Error(err)
+				}
+				if r := far.to("domains")[0]; r.path+"?"+r.query != "/api/domains/example.com/stats?lookBackHours=720" {
+					t.Errorf("asked for %s?%s", r.path, r.query)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,162 @@
+package client
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+)
+
+// The seeds of these targets stand in testdata/fuzz. Whatever an API sends,
+// nothing panics or hangs; what is read without an error is JSON to encoding/json
+// too, with as many rows.
+
+// fixedAnswer is a far end that answers every call alike.
+type fixedAnswer []byte
+
+func (body fixedAnswer) RoundTrip(r *http.Request) (*http.Response, error) {
+	header, content := http.Header{}, []byte(body)
+	if r.Method == http.MethodPost {
+		header.Set("Content-Type", "application/json")
+		content = []byte(`{"access_token":"t","token_type":"Bearer","expires_in":3600}`)
+		_ = r.Body.Close()
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(bytes.NewReader(content)), Request: r}, nil
+}
+
+func fuzzClient(t *testing.T, body []byte) *Client {
+	host := &url.URL{Scheme: "https", Host: "far.example"}
+	c, err := New(Options{
+		LoginURL: host, GraphURL: host, APIURL: host, GraphScope: "graph", APIScope: "api",
+		Credential: ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "s"},
+		Transport:  fixedAnswer(body),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// checkRows compares what was read of a list with what encoding/json reads.
+func checkRows[Entity any](t *testing.T, body []byte, rows iter.Seq2[*Entity, error]) {
+	n := 0
+	for entity, err := range rows {
+		if err != nil {
+			if ReasonOf(err) != ReasonDecode && ReasonOf(err) != ReasonPagination {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		if entity == nil {
+			t.Fatal("neither an entity nor an error")
+		}
+		n++
+	}
+	var page struct {
+		Value []json.RawMessage `json:"value"`
+		Link  any               `json:"@odata.nextLink"`
+	}
+	if err := json.Unmarshal(bytes.TrimPrefix(body, byteOrderMark), &page); err != nil {
+		t.Fatalf("read %q without an error, encoding/json says %v", body, err)
+	}
+	if n != len(page.Value) {
+		t.Fatalf("read %d rows of %q, encoding/json %d", n, body, len(page.Value))
+	}
+}
+
+func FuzzSecurityStates(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		checkRows(t, body, fuzzClient(t, body).SecurityStates(t.Context()))
+	})
+}
+
+func FuzzMachines(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		checkRows(t, body, fuzzClient(t, body).Machines(t.Context(), 0))
+	})
+}
+
+func FuzzAntivirusHealth(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		checkRows(t, body, fuzzClient(t, body).AntivirusHealth(t.Context(), 0))
+	})
+}
+
+func FuzzDomainStatistics(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		s, err := fuzzClient(t, body).DomainStatistics(t.Context(), "evil.example")
+		if err != nil && s != (DomainStatistics{}) || s.Prevalence < 0 {
+			t.Errorf("statistics %+v, error %v", s, err)
+		}
+		if err == nil && !json.Valid(bytes.TrimPrefix(body, byteOrderMark)) {
+			t.Errorf("read %q, which is no JSON", body)
+		}
+	})
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	f.Fuzz(func(t *testing.T, retry, date string) {
+		header := http.Header{"Retry-After": {retry}, "Date": {date}}
+		if wait := retryAfter(header); wait < 0 || wait > maxRetryAfter {
+			t.Errorf("a wait of %v for %q", wait, retry)
+		}
+	})
+}
+
+func TestRetryAfterIsReadInBothForms(t *testing.T) {
+	const date = "Wed, 21 Oct 2015 07:28:00 GMT"
+	for _, test := range []struct {
+		name       string
+		retryAfter string
+		date       string
+		want       time.Duration
+	}{
+		{"seconds", "120", "", 2 * time.Minute},
+		{"seconds with space around", " 120 ", "", 2 * time.Minute},
+		{"no wait", "0", "", 0},
+		{"a date", "Wed, 21 Oct 2015 07:30:00 GMT", date, 2 * time.Minute},
+		{"a date in the old form", "Wednesday, 21-Oct-15 07:30:00 GMT", date, 2 * time.Minute},
+		{"a date that is past", "Wed, 21 Oct 2015 07:00:00 GMT", date, 0},
+		{"a date that is past by this machine's clock", "Wed, 21 Oct 2015 07:30:00 GMT", "", 0},
+		{"nothing", "", date, 0},
+		{"a negative number", "-5", "", 0},
+		{"a fraction", "1.5", "", 0},
+		{"a word", "soon", "", 0},
+		{"longer than a day", "1000000", "", maxRetryAfter},
+		{"longer than time", "99999999999999999999999999", "", maxRetryAfter},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			header := http.Header{"Retry-After": {test.retryAfter}, "Date": {test.date}}
+			if got := retryAfter(header); got != test.want {
+				t.Errorf("a wait of %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func FuzzNextLink(f *testing.F) {
+	f.Fuzz(func(t *testing.T, link string) {
+		host := &url.URL{Scheme: "https", Host: "graph.example"}
+		first := host.JoinPath("list")
+		ch := chain{list: list{api: MachineSecurityStates, service: &service{url: host}}, seen: make(map[[sha256.Size]byte]bool)}
+		next, err := ch.follow(first, link)
+		if err != nil {
+			if ReasonOf(err) != ReasonPagination {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, next.String(), nil)
+		if err != nil {
+			t.Fatalf("%q was followed: %v", link, err)
+		}
+		if u := request.URL; u.Scheme != "https" || u.User != nil || u.Hostname() != "graph.example" || u.Port() != "" && u.Port() != "443" {
+			t.Errorf("%q was followed to %s", link, u)
+		}
+	})
+}
