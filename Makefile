@@ -11,6 +11,7 @@ VERSION  := $(shell cat VERSION)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)
 BRANCH   := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
 STAMP    := github.com/prometheus/common/version
+LDFLAGS  := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION) -X $(STAMP).Branch=$(BRANCH)
 
 # The modules beside the main one that have tests of their own.
 NESTED := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path './tools/*' -not -path './.build/*' -not -path '*/node_modules/*'))
@@ -20,8 +21,7 @@ all: lint build test
 
 .PHONY: build
 build: ## the program, ./mde_exporter
-	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo,osusergo -ldflags '-s -w \
-	  -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION) -X $(STAMP).Branch=$(BRANCH)' -o mde_exporter .
+	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS)' -o mde_exporter .
 
 .PHONY: test
 test: lint rules gotest ## everything
