@@ -36,8 +36,17 @@ type flags struct {
 // parseFlags reads the command line. Its error names the flag.
 func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 	f := &flags{}
-	app := kingpin.New("mde_exporter", "Prometheus exporter for Microsoft Defender for Endpoint.")
+	app := f.application()
 	app.UsageWriter(stdout).ErrorWriter(stderr)
+	if _, err := app.Parse(args); err != nil {
+		return nil, fmt.Errorf("%w, try --help", err)
+	}
+	return f, f.checkShard()
+}
+
+// application declares the flags.
+func (f *flags) application() *kingpin.Application {
+	app := kingpin.New("mde_exporter", "Prometheus exporter for Microsoft Defender for Endpoint.")
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("mde_exporter")).VersionFlag.Short('V')
 
@@ -77,11 +86,7 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 		BoolVar(&f.pprof)
 	f.web = kingpinflag.AddFlags(app, ":10058")
 	promslogflag.AddFlags(app, &f.log)
-
-	if _, err := app.Parse(args); err != nil {
-		return nil, fmt.Errorf("%w, try --help", err)
-	}
-	return f, f.checkShard()
+	return app
 }
 
 // checkShard finds the shard's number and sees that it is one of them.
