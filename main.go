@@ -35,10 +35,15 @@ func main() {
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	err := run(stop, os.Args[1:], os.Stdout, os.Stderr)
 	cancel()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "mde_exporter:", err)
-		os.Exit(1)
+	if err == nil {
+		return
 	}
+	if problems, ok := errors.AsType[config.Problems](err); ok {
+		fmt.Fprintln(os.Stderr, problems) // Each line names its file or variable.
+	} else {
+		fmt.Fprintln(os.Stderr, "mde_exporter:", err)
+	}
+	os.Exit(1)
 }
 
 // run is the program. It ends without an error when it has done what the flags
