@@ -34,8 +34,8 @@ func (r *refusal) recall(fingerprint [sha256.Size]byte, now time.Time) error {
 	return nil
 }
 
-// note remembers a permanent refusal, err, and forgets the last one where
-// there is none. A passing fault says nothing about the credential.
+// note remembers a refusal, err, and forgets the last one where there is none.
+// It is not for passing faults, which say nothing about the credential.
 func (r *refusal) note(fingerprint [sha256.Size]byte, err error, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

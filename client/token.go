@@ -183,7 +183,7 @@ func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 	asked := time.Now()
 	token, err := proof.exchange(ctx)
 	if err != nil {
-		if e, ok := errors.AsType[*Error](err); ok && e.permanent() {
+		if e, ok := errors.AsType[*Error](err); ok && e.Reason == ReasonAuth {
 			t.refused.note(proof.fingerprint, err, time.Now())
 		}
 		return nil, err

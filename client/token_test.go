@@ -233,14 +233,39 @@ func TestNothingRunsOnceNobodyWaits(t *testing.T) {
 func TestWaiterWhoGivesUpIsToldWhyTheLastAttemptFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(http.StatusTooManyRequests)
+		})
+		patient, end := context.WithTimeout(t.Context(), time.Hour)
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = tokens.token(patient) })
+		synctest.Wait()
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := tokens.token(impatient)
+		if ReasonOf(err) != ReasonThrottled || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error is %v, want the throttling and the deadline", err)
+		}
+		end()
+		wg.Wait()
+	})
+}
+
+func TestPauseBeyondTheDeadlineIsNotBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(http.StatusTooManyRequests)
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
+		start := time.Now()
 		_, err := tokens.token(ctx)
 		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != ReasonThrottled || e.RetryAfter != time.Hour {
 			t.Errorf("error is %v, want the throttling", err)
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("waited %s for nothing", waited)
 		}
 	})
 }
@@ -375,6 +400,28 @@ func TestChangedCredentialIsTriedAtOnce(t *testing.T) {
 	if got := mustToken(t, tokens); got != "good" {
 		t.Errorf("token is %q", got)
 	}
+}
+
+func TestChangedCredentialThatIsRefusedTooBeginsWithAShortPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := writeFile(t, filepath.Join(t.TempDir(), "secret"), "old")
+		start := time.Now()
+		var asked []time.Duration
+		tokens, _ := testTokens(ClientSecret{TenantID: "tenant", ClientID: "app", SecretFile: file}, func(w http.ResponseWriter, r *http.Request) {
+			asked = append(asked, time.Since(start))
+			wrongSecret(w, r)
+		})
+		for second := range 150 {
+			if second == 70 {
+				writeFile(t, file, "new, and wrong too")
+			}
+			_, _ = tokens.token(t.Context())
+			time.Sleep(time.Second)
+		}
+		if want := []time.Duration{0, 60 * time.Second, 70 * time.Second, 130 * time.Second}; !slices.Equal(asked, want) {
+			t.Errorf("the token endpoint was asked at %v, want %v", asked, want)
+		}
+	})
 }
 
 func TestRefusalEndsWithSuccess(t *testing.T) {

@@ -67,11 +67,6 @@ func answerError(response *http.Response, body []byte, scope, secret string) *Er
 	return e
 }
 
-// permanent reports whether asking again with the same credential is useless.
-func (e *Error) permanent() bool {
-	return e.Reason == ReasonAuth && e.Status != 0
-}
-
 // advices say what to mend, by Entra's own numbers:
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 var advices = map[int]string{
