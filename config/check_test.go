@@ -82,30 +82,13 @@ func TestACheckReadsEveryFileTheConfigurationNames(t *testing.T) {
 
 func TestACredentialMayComeLater(t *testing.T) {
 	path := write(t, map[string]string{"mde.yml": "tenants:\n- azuread: {oauth: {tenant_id: " + tenantID + ", client_id: " + clientID + ", client_secret_file: later}}\n"})
-	c := mustLoad(t, path)
-	for range 2 {
-		if err := c.CheckFiles(); err == nil || !strings.HasPrefix(err.Error(), path+":2: tenants[0].azuread.oauth.client_secret_file: ") {
-			t.Errorf("got %v, want a mistake in line 2", err)
-		}
+	mustLoad(t, path)
+	if err := config.Check(path, config.Overrides{}); err == nil || !strings.HasPrefix(err.Error(), path+":2: tenants[0].azuread.oauth.client_secret_file: ") {
+		t.Errorf("got %v, want a mistake in line 2", err)
 	}
 	replace(t, filepath.Join(filepath.Dir(path), "later"), "hush\n")
-	if err := c.CheckFiles(); err != nil {
-		t.Errorf("got %v when it came", err)
-	}
 	if err := config.Check(path, config.Overrides{}); err != nil {
 		t.Errorf("got %v when it came", err)
-	}
-}
-
-func TestFilesOfTheEnvironmentAreCheckedByTheNamesOfVariables(t *testing.T) {
-	c, err := fromEnvironment(map[string]string{
-		"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_FEDERATED_TOKEN_FILE": filepath.Join(t.TempDir(), "none"),
-	}, config.Endpoints{}, config.Overrides{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.CheckFiles(); err == nil || !strings.HasPrefix(err.Error(), "AZURE_FEDERATED_TOKEN_FILE: ") {
-		t.Errorf("got %v, want a mistake of AZURE_FEDERATED_TOKEN_FILE", err)
 	}
 }
 
@@ -169,4 +152,20 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestMistakesOfFilesDisplaceNoOthers(t *testing.T) {
+	for n := range 9 {
+		unknown := ""
+		for i := range n {
+			unknown += "x" + string(rune('0'+i)) + ": 1\n"
+		}
+		path := write(t, map[string]string{
+			"mde.yml": unknown + "tenants:\n- azuread: {oauth: {tenant_id: " + tenantID + ", client_id: " + clientID + ", client_secret_file: none}}\n  watched_domains: {files: [bad.txt]}\n",
+			"bad.txt": "*\n",
+		})
+		if got := lines(config.Check(path, config.Overrides{}), "-"); len(got) != n+2 || !strings.Contains(got[n+1], "bad.txt:1: ") {
+			t.Errorf("got %d mistakes, want %d, the last in bad.txt:\n%s", len(got), n+2, strings.Join(got, "\n"))
+		}
+	}
 }

@@ -5,6 +5,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -32,7 +33,7 @@ type Overrides struct {
 func Load(path string, o Overrides) (*Config, error) {
 	c, problems := load(path, o)
 	if len(problems) > 0 {
-		return nil, problems.sorted()
+		return nil, problems.sorted(path)
 	}
 	return c, nil
 }
@@ -41,13 +42,7 @@ func Load(path string, o Overrides) (*Config, error) {
 // names. The error is Problems, all of the mistakes at once.
 func Check(path string, o Overrides) error {
 	c, problems := load(path, o)
-	return append(problems, c.fileProblems()...).sorted().err()
-}
-
-// CheckFiles checks the credential files that a loaded configuration names. The
-// error is Problems.
-func (c *Config) CheckFiles() error {
-	return c.fileProblems().err()
+	return slices.Concat(problems, c.fileProblems()).sorted(path).err()
 }
 
 // load returns what can be understood of the file, and every mistake in it. The
@@ -100,7 +95,7 @@ func parse(file, dir string, data []byte, o Overrides) (*Config, Problems) {
 		c.Tenants = append(c.Tenants, v.tenant(at, section, inherited))
 	}
 	v.uniqueNames(top.key("tenants"), c.Tenants)
-	return c, append(doc.problems, v.problems...)
+	return c, slices.Concat(doc.problems, v.problems)
 }
 
 // isNull tells a node that holds nothing, or nothing that could be used.

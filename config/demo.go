@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -51,7 +52,7 @@ func (d Demo) Tenant(o Overrides) (*Tenant, error) {
 	doc := &document{}
 	v := newValidator("", o)
 	t := v.tenant(position{doc: doc}, s, watchList{})
-	if problems := append(doc.problems, v.problems...); len(problems) > 0 {
+	if problems := slices.Concat(doc.problems, v.problems); len(problems) > 0 {
 		return nil, problems
 	}
 	return t, nil

@@ -1,6 +1,9 @@
 package config
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // The variables of the environment's tenant, named as in Azure's own libraries.
 const (
@@ -77,7 +80,7 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 
 	v := newValidator("", o)
 	t := v.tenant(at, s, watchList{})
-	if problems := append(doc.problems, v.problems...); len(problems) > 0 {
+	if problems := slices.Concat(doc.problems, v.problems); len(problems) > 0 {
 		return nil, problems
 	}
 	return &Config{Tenants: []*Tenant{t}}, nil

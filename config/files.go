@@ -85,12 +85,8 @@ func (t *Tenant) fileProblems() Problems {
 	if err == nil {
 		return nil
 	}
-	// A copy of the document, so that its problems are not changed by asking.
-	doc := *t.at.doc
-	known := len(doc.problems)
-	at, message := t.at, err.Error()
-	at.doc = &doc
-	at = at.key("azuread").key(t.azureAD.method())
+	known := len(t.at.doc.problems)
+	at, message := t.at.key("azuread").key(t.azureAD.method()), err.Error()
 	for _, key := range []string{"client_secret_file", "certificate_path", "certificate_key_path", "token_file_path"} {
 		if text, ok := strings.CutPrefix(message, key+": "); ok {
 			at, message = at.key(key), text
@@ -98,5 +94,5 @@ func (t *Tenant) fileProblems() Problems {
 		}
 	}
 	at.problem("%s", message)
-	return doc.problems[known:]
+	return t.at.doc.problems[known:]
 }

@@ -59,10 +59,10 @@ func (ps Problems) err() error {
 	return ps
 }
 
-// sorted brings the problems of each file into the order of its lines; files
-// keep the order in which they were first named.
-func (ps Problems) sorted() Problems {
-	order := map[string]int{}
+// sorted brings the problems of each file into the order of its lines, those of
+// the configuration file first; other files keep the order in which they came.
+func (ps Problems) sorted(file string) Problems {
+	order := map[string]int{file: 0}
 	for _, p := range ps {
 		if _, known := order[p.File]; !known {
 			order[p.File] = len(order)
