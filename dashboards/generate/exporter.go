@@ -19,8 +19,8 @@ func exporter() dashboard {
 				stat("Failing collectors",
 					"Collectors whose last refresh failed. Their values are the last good ones until max_age.",
 					`count(mde_refresh_success{$where} == 0) or vector(0)`).thresholds(calm, step{1, warn}, step{5, alarm}),
-				stat("Overdue by",
-					"Age of the oldest good refresh in refresh intervals: below 2 is normal, at 3 values are withdrawn by default.",
+				stat("Oldest refresh, in intervals",
+					"Age of the oldest good refresh, counted in refresh intervals: below 2 is normal, at 3 values are withdrawn by default.",
 					`max(`+age+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).none("never"),
 				stat("Failed API calls",
 					"Share of the API calls within the last hour that were not answered with success.",
@@ -37,39 +37,38 @@ func exporter() dashboard {
 			}},
 			{title: "What is late or failing, and why?", panels: []*panel{
 				table("Collectors",
-					"Each tenant's collectors, the most overdue first. Age is counted in refresh intervals.", 50,
+					"Each tenant's collectors, the most overdue first. Failures are those within the chosen time range; at 3 intervals without success values are withdrawn by default.", 50,
 					column{title: "Tenant", label: "tenant", link: open + "&var-tenant=${__value.raw}"},
 					column{title: "Collector", label: "collector"},
 					column{title: "Last refresh", query: `min by (` + keys + `) (mde_refresh_success{$where})`, width: 105, mapping: words([3]string{"1", "good", calm}, [3]string{"0", "failed", alarm}), shade: true},
 					column{title: "Age", query: `max by (` + keys + `) (time() - mde_refresh_last_success_timestamp_seconds{$where})`, unit: "s", width: 90},
 					column{title: "Intervals", query: `max by (` + keys + `) (` + age + `)`, sorted: true, width: 85, digits: digits(1), steps: []step{{2, warn}, {3, alarm}}},
-					column{title: "Interval", query: `max by (` + keys + `) (mde_refresh_interval_seconds{$where})`, unit: "s", width: 85},
 					column{title: "Took", query: `max by (` + keys + `) (mde_refresh_duration_seconds{$where})`, unit: "s", width: 85},
-					column{title: "Failures in range", query: `sum by (` + keys + `) (increase(mde_refresh_failures_total{$where}[$__range]))`, width: 130, digits: digits(0), steps: []step{{1, warn}}},
+					column{title: "Failures", query: `sum by (` + keys + `) (increase(mde_refresh_failures_total{$where}[$__range]))`, width: 85, digits: digits(0), steps: []step{{1, warn}}},
 				).size(13, 9),
 				lines("Failed refreshes, by reason",
 					"auth and forbidden need a person: a secret, a role, a consent. throttled, timeout, network and server usually pass. decode and pagination mean an answer that could not be trusted.").
-					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval])) > 0`, "{{reason}}").counted().decimals(0).none("no failures").size(11, 9).
+					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval])) > 0`, "{{reason}}").sparse().counted().decimals(0).none("no failures").size(11, 9).
 					paint([2]string{"auth", alarm}, [2]string{"forbidden", "dark-red"}, [2]string{"throttled", warn}, [2]string{"timeout", notice}, [2]string{"network", "blue"}, [2]string{"server", "purple"}),
 			}},
 			{title: "How do the APIs answer?", panels: []*panel{
 				lines("API calls, by API and code",
 					"Calls a second with their answers: 429 is throttling, 401 and 403 a token or role, error a call without an answer.").
-					query(`sum by (api, code) (rate(mde_api_requests_total{$where}[$__rate_interval]))`, "{{api}} {{code}}").unit("reqps").size(8, 9),
+					query(`sum by (api, code) (rate(mde_api_requests_total{$where}[$__rate_interval]))`, "{{api}} {{code}}").unit("reqps").sparse().size(8, 9),
 				lines("Latency of API calls",
 					"Time until the answer of a call is complete: half, nine of ten and 99 of 100 calls are faster than the lines.").
-					query(quantile("0.5"), "median").query(quantile("0.9"), "90 %").query(quantile("0.99"), "99 %").unit("s").size(8, 9),
+					query(quantile("0.5"), "median").query(quantile("0.9"), "90 %").query(quantile("0.99"), "99 %").unit("s").sparse().size(8, 9),
 				lines("Median latency, by API",
 					"Which of the APIs is the slow one.").
-					query(`histogram_quantile(0.5, sum by (api, le) (rate(mde_api_request_duration_seconds_bucket{$where}[$__rate_interval])))`, "{{api}}").unit("s").size(8, 9),
+					query(`histogram_quantile(0.5, sum by (api, le) (rate(mde_api_request_duration_seconds_bucket{$where}[$__rate_interval])))`, "{{api}}").unit("s").sparse().size(8, 9),
 			}},
 			{title: "Does the quota carry it?", panels: []*panel{
 				lines("Quota spent",
 					"Share of the calls that the exporter may spend inside the last minute and the last hour, at the tenant that spends most.").
 					query(`max by (api, window) (mde_api_quota_calls{$where} / on (job, instance, tenant, api, window) mde_api_quota_limit_calls{$where})`, "{{api}}, {{window}}").unit("percentunit").within(0, 1).limit(calm, step{0.98, warn}).size(8, 9),
-				lines("Waiting for quota",
-					"Seconds that calls waited for the quota, each second. Waiting is how a long watch list is paced, not a fault.").
-					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").size(8, 9),
+				lines("Calls waiting for quota",
+					"How many calls wait at a time, on average. Waiting is how a long watch list is paced, not a fault.").
+					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").sparse().size(8, 9),
 				lines("Interval of the watch lists",
 					"What the quota really allows, for the ten longest. Above the configured interval, shorten the list or raise the quota.").
 					query(top(10, "tenant", `max by (tenant) (mde_watched_domains_interval_seconds{$where})`), "{{tenant}}").

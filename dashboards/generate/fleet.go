@@ -55,14 +55,14 @@ func fleet() dashboard {
 			{title: "What is wrong?", panels: []*panel{
 				lines("Which properties, as share of the fleet",
 					"Machines with each property divided by all machines: the ten largest. A machine with two properties is in both lines.").
-					query(top(10, "property", propertyShare), "{{property}}").unit("percentunit").stepped().size(14, 9),
+					query(top(10, "property", propertyShare), "{{property}}").unit("percentunit").stepped().size(14, 11),
 				table("What got worse since yesterday",
 					"Machines with each property now, and how many more than at the same time yesterday; a minus is an improvement. Without a day of history the last column is empty.", 15,
 					column{title: "Property", label: "property"},
 					column{title: "Machines", query: `sum by (property) (mde_machines_attention{$where})`, unit: "locale", width: 95},
 					column{title: "Share", query: propertyShare, unit: "percentunit", width: 80, digits: digits(1)},
 					column{title: "Since yesterday", query: propertyGrowing, sorted: true, unit: "locale", width: 130, steps: []step{{1, warn}, {50, alarm}}},
-				).size(10, 9),
+				).size(10, 11),
 			}},
 			{title: "Where?", panels: []*panel{
 				table("Builds and architectures with the most machines that require attention",

@@ -12,6 +12,7 @@ import (
 type panel struct {
 	kind, title, about string
 	width, height      int
+	interval           string // shortest step of the queries
 
 	options         map[string]any
 	defaults        map[string]any // of the fields' appearance
@@ -171,6 +172,9 @@ func (c column) override() any {
 		set("max", c.bar)
 		set("custom.cellOptions", map[string]any{"type": "gauge", "mode": "basic", "valueDisplayMode": "text"})
 	}
+	if c.mapping != nil && !c.shade {
+		set("custom.cellOptions", map[string]any{"type": "color-text"})
+	}
 	if c.mapping != nil {
 		set("mappings", c.mapping)
 	}
@@ -262,6 +266,18 @@ func (p *panel) counted() *panel {
 // stepped draws values that change only with a refresh.
 func (p *panel) stepped() *panel { return p.custom("lineInterpolation", "stepAfter") }
 
+// sparse is for what happens every few minutes only: the step is long enough
+// to hold some of it, and a line goes on over steps that hold none.
+func (p *panel) sparse() *panel {
+	p.interval = "5m"
+	return p.custom("spanNulls", true).custom("showPoints", "auto")
+}
+
+// logarithmic shows counts of one and of hundreds in one picture.
+func (p *panel) logarithmic() *panel {
+	return p.custom("scaleDistribution", map[string]any{"type": "log", "log": 10}).custom("axisSoftMin", 1)
+}
+
 // beside puts the legend to the right, where names are long and many.
 func (p *panel) beside() *panel {
 	p.options["legend"].(map[string]any)["placement"] = "right"
@@ -281,7 +297,7 @@ func (p *panel) matrix(columnLabel, rowLabel, expr, corner string, steps ...step
 		transformation("organize", map[string]any{"renameByName": map[string]any{name: corner}, "excludeByName": map[string]any{}, "indexByName": map[string]any{}, "includeByName": map[string]any{}}),
 		transformation("sortBy", map[string]any{"fields": map[string]any{}, "sort": []any{map[string]any{"field": corner, "desc": true}}}),
 	}
-	p.custom("cellOptions", map[string]any{"type": "color-background", "mode": "basic"})
+	p.custom("cellOptions", map[string]any{"type": "color-background", "mode": "basic"}).custom("minWidth", 60)
 	p.overrides = append(p.overrides, map[string]any{
 		"matcher": map[string]any{"id": "byName", "options": corner},
 		"properties": []any{
@@ -333,6 +349,9 @@ func (p *panel) model(id, x, y int) map[string]any {
 		"gridPos":     map[string]any{"x": x, "y": y, "w": p.width, "h": p.height},
 		"fieldConfig": map[string]any{"defaults": p.defaults, "overrides": append([]any{}, p.overrides...)},
 		"options":     p.options, "targets": p.queries,
+	}
+	if p.interval != "" {
+		model["interval"] = p.interval
 	}
 	if p.transformations != nil {
 		model["transformations"] = p.transformations

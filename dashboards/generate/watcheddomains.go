@@ -33,7 +33,7 @@ func watchedDomains() dashboard {
 				stat("By unprotected machines",
 					"Domains contacted by machines that require attention themselves: their sensor or antivirus may not tell what happened.",
 					`count(max by (`+keys+`) (mde_watched_domain_machines_attention`+chosen+`) > 0) or vector(0)`).thresholds(calm, step{1, alarm}),
-				stat("Most machines on one domain",
+				stat("Largest count",
 					"The largest count of one domain. 500 is the most the API lists, so read it as 500 or more.",
 					`max(mde_watched_domain_machines`+chosen+`)`).thresholds(calm, step{1, warn}).none("no data"),
 				stat("Watched domains",
@@ -62,10 +62,10 @@ func watchedDomains() dashboard {
 			{title: "How does it spread?", panels: []*panel{
 				lines("Machines by domain",
 					"Machines that communicated with each domain: the ten with the most. 500 means 500 or more.").
-					query(top(10, keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped(),
+					query(top(10, keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().logarithmic().size(12, 10),
 				lines("Contacted domains",
 					"Domains with at least one contact, by tenant: the ten tenants with the most.").
-					query(top(10, "tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped(),
+					query(top(10, "tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped().size(12, 10),
 			}},
 			{title: "How dangerous is it?", panels: []*panel{
 				lines("Of these, machines that require attention, by domain and property",
