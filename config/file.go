@@ -96,22 +96,6 @@ type managedIdentitySection struct {
 	header   secret
 }
 
-// method is the key of the method that is used, or nothing.
-func (a azureADSection) method() string {
-	switch {
-	case a.OAuth != nil:
-		return "oauth"
-	case a.Certificate != nil:
-		return "certificate"
-	case a.WorkloadIdentity != nil:
-		return "workload_identity"
-	case a.ManagedIdentity != nil:
-		return "managed_identity"
-	default:
-		return ""
-	}
-}
-
 // endpointsSection overrides what the cloud says; empty values are the cloud's.
 type endpointsSection struct {
 	LoginURL string `yaml:"login_url"`

@@ -120,52 +120,6 @@ func (t *Tenant) ClientOptions() (client.Options, error) {
 	return o, nil
 }
 
-// credential is the tenant's way to sign in; validation made sure that there is one.
-func (t *Tenant) credential() client.Credential {
-	a := t.azureAD
-	switch {
-	case a.OAuth != nil:
-		return client.ClientSecret{
-			TenantID: a.OAuth.TenantID, ClientID: a.OAuth.ClientID,
-			Secret: string(a.OAuth.ClientSecret), SecretFile: a.OAuth.ClientSecretFile,
-		}
-	case a.Certificate != nil:
-		return client.Certificate{
-			TenantID: a.Certificate.TenantID, ClientID: a.Certificate.ClientID,
-			CertificatePath: a.Certificate.CertificatePath, KeyPath: a.Certificate.CertificateKeyPath,
-		}
-	case a.WorkloadIdentity != nil:
-		return client.WorkloadIdentity{
-			TenantID: a.WorkloadIdentity.TenantID, ClientID: a.WorkloadIdentity.ClientID,
-			TokenFilePath: a.WorkloadIdentity.TokenFilePath,
-		}
-	case a.ManagedIdentity != nil:
-		return client.ManagedIdentity{
-			ClientID: a.ManagedIdentity.ClientID,
-			Endpoint: a.ManagedIdentity.endpoint, Header: string(a.ManagedIdentity.header),
-		}
-	default:
-		return nil
-	}
-}
-
-// clientConfig is the section as Prometheus's own type. Redirects are the
-// client's business, which follows none.
-func (h httpSection) clientConfig() promconfig.HTTPClientConfig {
-	c := promconfig.HTTPClientConfig{
-		TLSConfig:   promconfig.TLSConfig(h.TLSConfig),
-		EnableHTTP2: h.EnableHTTP2,
-	}
-	c.NoProxy = h.NoProxy
-	c.ProxyFromEnvironment = h.ProxyFromEnvironment
-	if h.ProxyURL != "" {
-		if u, err := url.Parse(string(h.ProxyURL)); err == nil {
-			c.ProxyURL = promconfig.URL{URL: u}
-		}
-	}
-	return c
-}
-
 // section is the tenant in the shape of the file.
 func (t *Tenant) section() tenantSection {
 	return tenantSection{
@@ -195,9 +149,6 @@ func (t *Tenant) section() tenantSection {
 		},
 	}
 }
-
-// MarshalYAML is the tenant in the shape of the file, with its secrets masked.
-func (t Tenant) MarshalYAML() (any, error) { return t.section(), nil }
 
 // String is the tenant as YAML, with its secrets masked.
 func (t Tenant) String() string { return yamlText(t.section()) }

@@ -1,12 +1,8 @@
 package config
 
 import (
-	"errors"
-	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -240,108 +236,6 @@ func maxAge(at position, age, interval model.Duration) time.Duration {
 	return time.Duration(age)
 }
 
-// azureAD validates how a tenant is signed in to.
-func (v *validator) azureAD(at position, a azureADSection) azureADSection {
-	if _, ok := cloudNamed(a.Cloud); !ok {
-		var names []string
-		for _, c := range clouds {
-			names = append(names, c.name)
-		}
-		at.key("cloud").problem("%s is not one of %s", excerpt(a.Cloud), strings.Join(names, ", "))
-	}
-	var methods []string
-	if m := a.OAuth; m != nil {
-		methods = append(methods, "oauth")
-		v.oauth(at.key("oauth"), m)
-	}
-	if m := a.Certificate; m != nil {
-		methods = append(methods, "certificate")
-		at := at.key("certificate")
-		v.app(at, m.TenantID, m.ClientID)
-		m.CertificatePath = v.required(at.key("certificate_path"), m.CertificatePath)
-		m.CertificateKeyPath = v.path(m.CertificateKeyPath)
-	}
-	if m := a.WorkloadIdentity; m != nil {
-		methods = append(methods, "workload_identity")
-		at := at.key("workload_identity")
-		v.app(at, m.TenantID, m.ClientID)
-		m.TokenFilePath = v.required(at.key("token_file_path"), m.TokenFilePath)
-	}
-	if m := a.ManagedIdentity; m != nil {
-		methods = append(methods, "managed_identity")
-		m.endpoint, m.header = v.getenv("IDENTITY_ENDPOINT"), secret(v.getenv("IDENTITY_HEADER"))
-		if m.ClientID != "" {
-			clientID(at.key("managed_identity").key("client_id"), m.ClientID)
-		}
-	}
-	switch len(methods) {
-	case 0:
-		if at.broken() {
-			break
-		}
-		at.problem("missing: one of oauth, certificate, workload_identity and managed_identity is needed")
-	case 1:
-	default:
-		at.problem("only one of %s can be used", strings.Join(methods, ", "))
-	}
-	return a
-}
-
-func (v *validator) oauth(at position, m *oauthSection) {
-	v.app(at, m.TenantID, m.ClientID)
-	switch {
-	case m.ClientSecret == "" && m.ClientSecretFile == "":
-		at.key("client_secret").problem("missing: it or client_secret_file is needed")
-	case m.ClientSecret != "" && m.ClientSecretFile != "":
-		at.key("client_secret_file").problem("only one of client_secret and client_secret_file can be used")
-	}
-	m.ClientSecretFile = v.path(m.ClientSecretFile)
-}
-
-// app validates the two ids of an app registration.
-func (v *validator) app(at position, tenant, app string) {
-	tenantID(at.key("tenant_id"), tenant)
-	if app == "" {
-		at.key("client_id").problem("missing")
-		return
-	}
-	clientID(at.key("client_id"), app)
-}
-
-var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-
-// tenantID is a GUID or one of the tenant's domains. It becomes a part of the
-// path of the token URL.
-func tenantID(at position, id string) {
-	if id == "" {
-		at.problem("missing")
-		return
-	}
-	if _, err := ParseDomain(id); err != nil && !guid.MatchString(id) {
-		at.problem("%s is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com", excerpt(id))
-	}
-}
-
-func clientID(at position, id string) {
-	if !guid.MatchString(id) {
-		at.problem("%s is not an application (client) id such as 00000000-0000-0000-0000-000000000000", excerpt(id))
-	}
-}
-
-// tenantID is the id in whichever method is used, or nothing.
-func (a azureADSection) tenantID() string {
-	switch {
-	case a.OAuth != nil:
-		return a.OAuth.TenantID
-	case a.Certificate != nil:
-		return a.Certificate.TenantID
-	case a.WorkloadIdentity != nil:
-		return a.WorkloadIdentity.TenantID
-	default:
-		return ""
-	}
-}
-
 // required is a path that must be there.
 func (v *validator) required(at position, path string) string {
 	if path == "" {
@@ -356,85 +250,4 @@ func (v *validator) path(path string) string {
 		return path
 	}
 	return filepath.Join(v.dir, path)
-}
-
-// endpoints fills in what the cloud says where nothing overrides it.
-func (v *validator) endpoints(at position, e endpointsSection, cloudName string) (endpointsSection, string) {
-	of, ok := cloudNamed(cloudName)
-	if !ok {
-		of = clouds[0]
-	}
-	for _, endpoint := range []struct {
-		key   string
-		value *string
-		cloud string
-	}{
-		{"login_url", &e.LoginURL, of.LoginURL},
-		{"graph_url", &e.GraphURL, of.GraphURL},
-		{"api_url", &e.APIURL, of.APIURL},
-	} {
-		if *endpoint.value == "" {
-			*endpoint.value = endpoint.cloud
-			continue
-		}
-		origin, err := parseOrigin(*endpoint.value)
-		if err != nil {
-			at.key(endpoint.key).problem("%s", err)
-		}
-		*endpoint.value = origin
-	}
-	if e.APIScope == "" {
-		e.APIScope = of.APIScope
-	} else if u, err := url.Parse(e.APIScope); err != nil || u.Scheme == "" || !strings.HasSuffix(e.APIScope, "/.default") {
-		at.key("api_scope").problem("%s is not a scope such as %s", excerpt(e.APIScope), of.APIScope)
-	}
-	return e, of.graphScopeOf(e.GraphURL)
-}
-
-// parseOrigin accepts the URL of a host: https, or plain http to this very
-// machine, and nothing behind the host. The errors do not repeat the URL, which
-// may hold a password.
-func parseOrigin(text string) (string, error) {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Host == "" || u.Hostname() == "":
-		return "", errors.New("not the URL of a host, such as https://api.example.com")
-	case u.User != nil:
-		return "", errors.New("must not hold a user name or password")
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return "", errors.New("must end after the host: no path, query or fragment")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return "", errors.New("plain http is allowed to a loopback address only: use https")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "", errors.New("must begin with https://")
-	}
-	return u.Scheme + "://" + strings.ToLower(u.Host), nil
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
-}
-
-// http validates how the hosts are reached.
-func (v *validator) http(at position, h httpSection) httpSection {
-	if h.ProxyURL != "" {
-		u, err := url.Parse(string(h.ProxyURL))
-		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
-			at.key("proxy_url").problem("not the URL of a proxy, such as http://proxy.example.com:3128")
-			h.ProxyURL = ""
-		}
-	}
-	c := h.clientConfig()
-	if err := c.ProxyConfig.Validate(); err != nil {
-		at.problem("%s", err)
-	}
-	h.TLSConfig.CAFile = v.path(h.TLSConfig.CAFile)
-	h.TLSConfig.CertFile = v.path(h.TLSConfig.CertFile)
-	h.TLSConfig.KeyFile = v.path(h.TLSConfig.KeyFile)
-	v.tls(at.key("tls_config"), h.TLSConfig)
-	return h
 }

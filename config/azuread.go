@@ -1,0 +1,155 @@
+package config
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// azureAD validates how a tenant is signed in to.
+func (v *validator) azureAD(at position, a azureADSection) azureADSection {
+	if _, ok := cloudNamed(a.Cloud); !ok {
+		var names []string
+		for _, c := range clouds {
+			names = append(names, c.name)
+		}
+		at.key("cloud").problem("%s is not one of %s", excerpt(a.Cloud), strings.Join(names, ", "))
+	}
+	var methods []string
+	if m := a.OAuth; m != nil {
+		methods = append(methods, "oauth")
+		v.oauth(at.key("oauth"), m)
+	}
+	if m := a.Certificate; m != nil {
+		methods = append(methods, "certificate")
+		at := at.key("certificate")
+		v.app(at, m.TenantID, m.ClientID)
+		m.CertificatePath = v.required(at.key("certificate_path"), m.CertificatePath)
+		m.CertificateKeyPath = v.path(m.CertificateKeyPath)
+	}
+	if m := a.WorkloadIdentity; m != nil {
+		methods = append(methods, "workload_identity")
+		at := at.key("workload_identity")
+		v.app(at, m.TenantID, m.ClientID)
+		m.TokenFilePath = v.required(at.key("token_file_path"), m.TokenFilePath)
+	}
+	if m := a.ManagedIdentity; m != nil {
+		methods = append(methods, "managed_identity")
+		m.endpoint, m.header = v.getenv("IDENTITY_ENDPOINT"), secret(v.getenv("IDENTITY_HEADER"))
+		if m.ClientID != "" {
+			clientID(at.key("managed_identity").key("client_id"), m.ClientID)
+		}
+	}
+	switch len(methods) {
+	case 0:
+		if at.broken() {
+			break
+		}
+		at.problem("missing: one of oauth, certificate, workload_identity and managed_identity is needed")
+	case 1:
+	default:
+		at.problem("only one of %s can be used", strings.Join(methods, ", "))
+	}
+	return a
+}
+
+func (v *validator) oauth(at position, m *oauthSection) {
+	v.app(at, m.TenantID, m.ClientID)
+	switch {
+	case m.ClientSecret == "" && m.ClientSecretFile == "":
+		at.key("client_secret").problem("missing: it or client_secret_file is needed")
+	case m.ClientSecret != "" && m.ClientSecretFile != "":
+		at.key("client_secret_file").problem("only one of client_secret and client_secret_file can be used")
+	}
+	m.ClientSecretFile = v.path(m.ClientSecretFile)
+}
+
+// app validates the two ids of an app registration.
+func (v *validator) app(at position, tenant, app string) {
+	tenantID(at.key("tenant_id"), tenant)
+	if app == "" {
+		at.key("client_id").problem("missing")
+		return
+	}
+	clientID(at.key("client_id"), app)
+}
+
+var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// tenantID is a GUID or one of the tenant's domains. It becomes a part of the
+// path of the token URL.
+func tenantID(at position, id string) {
+	if id == "" {
+		at.problem("missing")
+		return
+	}
+	if _, err := ParseDomain(id); err != nil && !guid.MatchString(id) {
+		at.problem("%s is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com", excerpt(id))
+	}
+}
+
+func clientID(at position, id string) {
+	if !guid.MatchString(id) {
+		at.problem("%s is not an application (client) id such as 00000000-0000-0000-0000-000000000000", excerpt(id))
+	}
+}
+
+// tenantID is the id in whichever method is used, or nothing.
+func (a azureADSection) tenantID() string {
+	switch {
+	case a.OAuth != nil:
+		return a.OAuth.TenantID
+	case a.Certificate != nil:
+		return a.Certificate.TenantID
+	case a.WorkloadIdentity != nil:
+		return a.WorkloadIdentity.TenantID
+	default:
+		return ""
+	}
+}
+
+// method is the key of the method that is used, or nothing.
+func (a azureADSection) method() string {
+	switch {
+	case a.OAuth != nil:
+		return "oauth"
+	case a.Certificate != nil:
+		return "certificate"
+	case a.WorkloadIdentity != nil:
+		return "workload_identity"
+	case a.ManagedIdentity != nil:
+		return "managed_identity"
+	default:
+		return ""
+	}
+}
+
+// credential is the tenant's way to sign in; validation made sure that there is one.
+func (t *Tenant) credential() client.Credential {
+	a := t.azureAD
+	switch {
+	case a.OAuth != nil:
+		return client.ClientSecret{
+			TenantID: a.OAuth.TenantID, ClientID: a.OAuth.ClientID,
+			Secret: string(a.OAuth.ClientSecret), SecretFile: a.OAuth.ClientSecretFile,
+		}
+	case a.Certificate != nil:
+		return client.Certificate{
+			TenantID: a.Certificate.TenantID, ClientID: a.Certificate.ClientID,
+			CertificatePath: a.Certificate.CertificatePath, KeyPath: a.Certificate.CertificateKeyPath,
+		}
+	case a.WorkloadIdentity != nil:
+		return client.WorkloadIdentity{
+			TenantID: a.WorkloadIdentity.TenantID, ClientID: a.WorkloadIdentity.ClientID,
+			TokenFilePath: a.WorkloadIdentity.TokenFilePath,
+		}
+	case a.ManagedIdentity != nil:
+		return client.ManagedIdentity{
+			ClientID: a.ManagedIdentity.ClientID,
+			Endpoint: a.ManagedIdentity.endpoint, Header: string(a.ManagedIdentity.header),
+		}
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,109 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	promconfig "github.com/prometheus/common/config"
+)
+
+// endpoints fills in what the cloud says where nothing overrides it.
+func (v *validator) endpoints(at position, e endpointsSection, cloudName string) (endpointsSection, string) {
+	of, ok := cloudNamed(cloudName)
+	if !ok {
+		of = clouds[0]
+	}
+	for _, endpoint := range []struct {
+		key   string
+		value *string
+		cloud string
+	}{
+		{"login_url", &e.LoginURL, of.LoginURL},
+		{"graph_url", &e.GraphURL, of.GraphURL},
+		{"api_url", &e.APIURL, of.APIURL},
+	} {
+		if *endpoint.value == "" {
+			*endpoint.value = endpoint.cloud
+			continue
+		}
+		origin, err := parseOrigin(*endpoint.value)
+		if err != nil {
+			at.key(endpoint.key).problem("%s", err)
+		}
+		*endpoint.value = origin
+	}
+	if e.APIScope == "" {
+		e.APIScope = of.APIScope
+	} else if u, err := url.Parse(e.APIScope); err != nil || u.Scheme == "" || !strings.HasSuffix(e.APIScope, "/.default") {
+		at.key("api_scope").problem("%s is not a scope such as %s", excerpt(e.APIScope), of.APIScope)
+	}
+	return e, of.graphScopeOf(e.GraphURL)
+}
+
+// parseOrigin accepts the URL of a host: https, or plain http to this very
+// machine, and nothing behind the host. The errors do not repeat the URL, which
+// may hold a password.
+func parseOrigin(text string) (string, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		return "", errors.New("not the URL of a host, such as https://api.example.com")
+	case u.User != nil:
+		return "", errors.New("must not hold a user name or password")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return "", errors.New("must end after the host: no path, query or fragment")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return "", errors.New("plain http is allowed to a loopback address only: use https")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "", errors.New("must begin with https://")
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Host), nil
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// http validates how the hosts are reached.
+func (v *validator) http(at position, h httpSection) httpSection {
+	if h.ProxyURL != "" {
+		u, err := url.Parse(string(h.ProxyURL))
+		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
+			at.key("proxy_url").problem("not the URL of a proxy, such as http://proxy.example.com:3128")
+			h.ProxyURL = ""
+		}
+	}
+	c := h.clientConfig()
+	if err := c.ProxyConfig.Validate(); err != nil {
+		at.problem("%s", err)
+	}
+	h.TLSConfig.CAFile = v.path(h.TLSConfig.CAFile)
+	h.TLSConfig.CertFile = v.path(h.TLSConfig.CertFile)
+	h.TLSConfig.KeyFile = v.path(h.TLSConfig.KeyFile)
+	v.tls(at.key("tls_config"), h.TLSConfig)
+	return h
+}
+
+// clientConfig is the section as Prometheus's own type. Redirects are the
+// client's business, which follows none.
+func (h httpSection) clientConfig() promconfig.HTTPClientConfig {
+	c := promconfig.HTTPClientConfig{
+		TLSConfig:   promconfig.TLSConfig(h.TLSConfig),
+		EnableHTTP2: h.EnableHTTP2,
+	}
+	c.NoProxy = h.NoProxy
+	c.ProxyFromEnvironment = h.ProxyFromEnvironment
+	if h.ProxyURL != "" {
+		if u, err := url.Parse(string(h.ProxyURL)); err == nil {
+			c.ProxyURL = promconfig.URL{URL: u}
+		}
+	}
+	return c
+}
