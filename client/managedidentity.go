@@ -99,7 +99,11 @@ func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Toke
 		// The service answers so while it starts or is updated.
 		return nil, &Error{API: Token, Reason: ReasonServer, Status: response.StatusCode, Message: "the identity endpoint is not ready"}
 	default:
-		return nil, answerError(response, body, s.scope, c.Header)
+		e := answerError(response, body, s.scope, c.Header)
+		if e.Reason == ReasonAuth && e.advice == "" {
+			e.explain("the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id")
+		}
+		return nil, e
 	}
 	token, err := parseIdentityToken(body, time.Now())
 	if err != nil {

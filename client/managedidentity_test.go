@@ -103,18 +103,35 @@ func TestManagedIdentityWaitsForAnEndpointThatIsNotReady(t *testing.T) {
 }
 
 func TestManagedIdentityThatDoesNotExistIsARefusal(t *testing.T) {
-	tokens, f := testTokens(ManagedIdentity{ClientID: "nobody"}, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusBadRequest)
-		fmt.Fprint(w, `{"error":"invalid_request","error_description":"Identity not found"}`)
-	})
-	for range 3 {
-		_, err := tokens.token(t.Context())
-		if ReasonOf(err) != ReasonAuth || !strings.Contains(fmt.Sprint(err), "Identity not found") {
-			t.Fatalf("error is %v", err)
-		}
-	}
-	if got := f.requests(); got > 1 {
-		t.Errorf("%d requests, want 1", got)
+	for name, test := range map[string]struct {
+		status     int
+		body, want string
+	}{
+		"told by Azure":        {http.StatusBadRequest, `{"error":"invalid_request","error_description":"Identity not found"}`, "Identity not found"},
+		"told by nothing more": {http.StatusForbidden, ``, "HTTP 403"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tokens, f := testTokens(ManagedIdentity{ClientID: "nobody"}, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(test.status)
+				fmt.Fprint(w, test.body)
+			})
+			asked := 0
+			tokens.transport.base = roundTrip(func(r *http.Request) (*http.Response, error) {
+				asked++
+				return f.RoundTrip(r)
+			})
+			for range 3 {
+				_, err := tokens.token(t.Context())
+				for _, want := range []string{test.want, "check that an identity is assigned to this machine"} {
+					if ReasonOf(err) != ReasonAuth || !strings.Contains(fmt.Sprint(err), want) {
+						t.Fatalf("error is %v, want %q", err, want)
+					}
+				}
+			}
+			if asked != 1 {
+				t.Errorf("%d requests, want 1", asked)
+			}
+		})
 	}
 }
 

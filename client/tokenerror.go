@@ -21,7 +21,11 @@ func tokenError(err error, scope, secret string) *Error {
 		return e
 	}
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		return answerError(refused.Response, refused.Body, scope, secret)
+		e := answerError(refused.Response, refused.Body, scope, secret)
+		if e.Reason == ReasonAuth && e.Code == "" && e.advice == "" {
+			e.explain("the answer is not that of a token endpoint: check login_url, tenant_id and the proxy")
+		}
+		return e
 	}
 	// Errors below HTTP are *Error already, by tokenTransport: this one is
 	// about an answer that x/oauth2 could not read.
@@ -55,13 +59,12 @@ func answerError(response *http.Response, body []byte, scope, secret string) *Er
 		e.RetryAfter = retryAfter(response.Header)
 	case status >= 300 && status < 400:
 		e.Reason = ReasonAuth
-		e.Message = "the sign-in host answers with a redirect, which is never followed: check login_url and the proxy"
+		e.Message = ""
+		e.explain("the sign-in host answers with a redirect, which is never followed: check login_url and the proxy")
 	default:
 		e.Reason = ReasonAuth
 		if mend := advice(answer.Error, answer.Codes, scope); mend != "" {
 			e.explain(mend)
-		} else if e.Code == "" {
-			e.explain("the answer is not that of a token endpoint: check login_url, tenant_id and the proxy")
 		}
 	}
 	return e
