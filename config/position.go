@@ -1,0 +1,99 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// position is the place of a value in a document, such as "tenants[0].name".
+type position struct {
+	doc  *document
+	path string
+	// base is the path of the tenant around the value, if there is one: what
+	// does not stand there may stand under "global".
+	base string
+	// names, where it is set, says what an operator calls a value that does
+	// not come from a file: a variable or a flag.
+	names map[string]string
+}
+
+// global is the path of the section whose keys every tenant inherits.
+const global = "global"
+
+func (p position) key(name string) position {
+	if p.path != "" {
+		name = p.path + "." + name
+	}
+	p.path = name
+	return p
+}
+
+func (p position) index(i int) position {
+	p.path = fmt.Sprintf("%s[%d]", p.path, i)
+	return p
+}
+
+// set tells whether the file holds a value for exactly this position.
+func (p position) set() bool {
+	_, ok := p.doc.lines[p.path]
+	return ok && !p.doc.empty[p.path]
+}
+
+// origin is where the position's value comes from: itself, or the global
+// section if the value stands only there.
+func (p position) origin() position {
+	if p.base != "" && !p.set() {
+		inherited := p
+		inherited.path = global + strings.TrimPrefix(p.path, p.base)
+		if inherited.set() {
+			return inherited
+		}
+	}
+	return p
+}
+
+// problem notes a mistake at the position, or at the nearest one around it that
+// has a line. Of several mistakes in one value only the first is kept: the
+// others follow from it.
+func (p position) problem(format string, args ...any) {
+	p = p.origin()
+	if !slices.ContainsFunc(p.doc.problems, func(q Problem) bool { return q.Key == p.name() }) {
+		p.problemAt(p.line(), format, args...)
+	}
+}
+
+func (p position) problemAt(line int, format string, args ...any) {
+	p.doc.problems = append(p.doc.problems, Problem{
+		File: p.doc.file, Line: line, Key: p.name(), Message: fmt.Sprintf(format, args...),
+	})
+}
+
+// broken tells whether a mistake was noted at the position or below it.
+func (p position) broken() bool {
+	return slices.ContainsFunc(p.doc.problems, func(q Problem) bool {
+		return q.Key == p.path || strings.HasPrefix(q.Key, p.path+".") || strings.HasPrefix(q.Key, p.path+"[")
+	})
+}
+
+// name is what an operator calls the position.
+func (p position) name() string {
+	if name, ok := p.names[p.path]; ok {
+		return name
+	}
+	return p.path
+}
+
+// line is the line of the position's key, or of the nearest one around it.
+func (p position) line() int {
+	for path := p.path; ; {
+		if line, ok := p.doc.lines[path]; ok {
+			return line
+		}
+		cut := strings.LastIndexAny(path, ".[")
+		if cut < 0 {
+			return p.doc.lines[""]
+		}
+		path = path[:cut]
+	}
+}
