@@ -41,6 +41,9 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 	if _, err := app.Parse(args); err != nil {
 		return nil, fmt.Errorf("%w, try --help", err)
 	}
+	if err := web.CheckTelemetryPath(f.telemetryPath); err != nil {
+		return nil, fmt.Errorf("--web.telemetry-path: %w", err)
+	}
 	return f, f.checkShard()
 }
 

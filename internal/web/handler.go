@@ -29,7 +29,7 @@ func NewHandler(o Options) (http.Handler, error) {
 		o.TelemetryPath = DefaultTelemetryPath
 	}
 	if err := CheckTelemetryPath(o.TelemetryPath); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("telemetry path: %w", err)
 	}
 	dashboards, err := newBundle(o.Dashboards, ".json", "application/json")
 	if err != nil {
@@ -77,22 +77,22 @@ func NewHandler(o Options) (http.Handler, error) {
 // not an absolute, clean path of plain characters, or it is taken.
 func CheckTelemetryPath(p string) error {
 	if !strings.HasPrefix(p, "/") {
-		return fmt.Errorf("telemetry path %q does not begin with a slash", p)
+		return fmt.Errorf("%q does not begin with a slash", p)
 	}
 	if strings.ContainsFunc(p, func(r rune) bool {
 		return r <= ' ' || r > '~' || strings.ContainsRune(`"#%?<>[\]^{|}`+"`", r)
 	}) {
-		return fmt.Errorf("telemetry path %q has characters that a URL's path cannot hold as they are", p)
+		return fmt.Errorf("%q has characters that a URL's path cannot hold as they are", p)
 	}
 	if clean := path.Clean(p); clean != p {
-		return fmt.Errorf("telemetry path %q is not in its shortest form, which is %q", p, clean)
+		return fmt.Errorf("%q is not in its shortest form, which is %q", p, clean)
 	}
 	if p == "/" {
-		return fmt.Errorf("telemetry path %q is taken by the front page", p)
+		return fmt.Errorf("%q is taken by the front page", p)
 	}
 	for _, own := range []string{"/-", "/config", "/dashboards", "/alerts", "/debug/pprof"} {
 		if p == own || strings.HasPrefix(p, own+"/") {
-			return fmt.Errorf("telemetry path %q is taken by the exporter's own %s", p, own)
+			return fmt.Errorf("%q is taken by the exporter's own %s", p, own)
 		}
 	}
 	return nil
