@@ -66,4 +66,4 @@ dashboards: ## write the dashboards' JSON anew
 
 .PHONY: docker
 docker: ## the container image, mde_exporter:VERSION
-	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t mde_exporter:$(VERSION) .
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg BRANCH=$(BRANCH) -t mde_exporter:$(VERSION) .
