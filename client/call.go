@@ -2,7 +2,6 @@ package client
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +17,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/klauspost/compress/gzip"
 	"golang.org/x/oauth2"
 )
 

@@ -1,8 +1,8 @@
 package client
 
 import (
+	"bufio"
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/klauspost/compress/gzip"
 )
 
 // Bounds of an answer. They are far beyond what the APIs send, and keep an API
@@ -311,6 +312,7 @@ type input struct {
 	answer *answer
 	json   *jsontext.Decoder
 	from   io.Reader
+	packed *bufio.Reader
 	gzip   *gzip.Reader
 	read   int64
 	html   bool
@@ -325,8 +327,10 @@ func (in *input) open(a *answer, json *jsontext.Decoder) error {
 	case "gzip":
 		if in.gzip == nil {
 			in.gzip = new(gzip.Reader)
+			in.packed = bufio.NewReaderSize(nil, 32<<10)
 		}
-		if in.err = in.gzip.Reset(a); in.err != nil {
+		in.packed.Reset(a)
+		if in.err = in.gzip.Reset(in.packed); in.err != nil {
 			return in.err
 		}
 		in.from = in.gzip

@@ -17,18 +17,21 @@ import (
 
 const benchmarkRows = 10_000
 
-func statesPage() []byte {
-	random := rand.New(rand.NewPCG(1, 2))
+func benchmarkID(random *rand.Rand) string {
+	return fmt.Sprintf("%016x%016x%08x", random.Uint64(), random.Uint64(), random.Uint32())
+}
+
+func statesPage(random *rand.Rand, link string) []byte {
 	var b bytes.Buffer
-	b.WriteString(`{"@odata.context":"https://graph.example/testwdatppreview/$metadata#MachineSecurityStates","@odata.count":10000,"@odata.nextLink":"","value":[`)
+	fmt.Fprintf(&b, `{"@odata.context":"https://graph.example/testwdatppreview/$metadata#MachineSecurityStates","@odata.count":10000,"@odata.nextLink":"%s","value":[`, link)
 	for i := range benchmarkRows {
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		properties := []string{``, ``, ``, `"AntivirusNotReporting"`, `"AntivirusNotReporting","EdrImpairedCommunications"`}[random.IntN(5)]
 		build := []int{14393, 17763, 19045, 22631, 26100}[random.IntN(5)]
-		fmt.Fprintf(&b, `{"id":"%040x","build":%d,"revision":%d,"architecture":"Amd64","osVersion":"10.0.%d.2485.amd64fre.rs1_release.180827-1809","propertiesRequireAttention":[%s]}`,
-			random.Uint64(), build, random.IntN(5000), build, properties)
+		fmt.Fprintf(&b, `{"id":"%s","build":%d,"revision":%d,"architecture":"Amd64","osVersion":"10.0.%d.2485.amd64fre.rs1_release.180827-1809","propertiesRequireAttention":[%s]}`,
+			benchmarkID(random), build, random.IntN(5000), build, properties)
 	}
 	b.WriteString(`]}`)
 	return b.Bytes()
@@ -42,13 +45,13 @@ func machinesPage() []byte {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, `{"id":"%040x","mergedIntoMachineId":null,"isPotentialDuplication":false,"isExcluded":false,"exclusionReason":null,`+
+		fmt.Fprintf(&b, `{"id":"%s","mergedIntoMachineId":null,"isPotentialDuplication":false,"isExcluded":false,"exclusionReason":null,`+
 			`"computerDnsName":"c-lab-%d","firstSeen":"2024-11-05T11:54:59.5717001Z","lastSeen":"2025-01-05T11:54:59.5717001Z","osPlatform":"Windows10",`+
 			`"osVersion":null,"osProcessor":"x64","version":"22H2","lastIpAddress":"192.0.2.17","lastExternalIpAddress":"198.51.100.1","agentVersion":"10.8790.19045.5608",`+
 			`"osBuild":%d,"healthStatus":"%s","deviceValue":"Normal","rbacGroupId":0,"rbacGroupName":null,"riskScore":"%s","exposureLevel":"Low",`+
 			`"isAadJoined":true,"aadDeviceId":"00000000-0000-0000-0000-%012d","machineTags":["site-%d","office"],"onboardingStatus":"Onboarded","osArchitecture":"64-bit","managedBy":"Intune",`+
 			`"managedByStatus":"Unknown","ipAddresses":[%s],"vmMetadata":null}`,
-			random.Uint64(), i, []int{17763, 19045, 22631}[random.IntN(3)], []string{"Active", "Inactive"}[random.IntN(2)],
+			benchmarkID(random), i, []int{17763, 19045, 22631}[random.IntN(3)], []string{"Active", "Inactive"}[random.IntN(2)],
 			[]string{"None", "Low", "High"}[random.IntN(3)], i, i%7,
 			strings.TrimSuffix(strings.Repeat(`{"ipAddress":"192.0.2.17","macAddress":"005056ABCDEF","type":"Ethernet","operationalStatus":"Up"},`, 6), ","))
 	}
@@ -75,7 +78,7 @@ func onePage[Entity any](tb testing.TB, page []byte, decode func(*decoder, *Enti
 }
 
 func BenchmarkSecurityStates(b *testing.B) {
-	page := statesPage()
+	page := statesPage(rand.New(rand.NewPCG(1, 2)), "")
 	b.Run("decoder", func(b *testing.B) {
 		b.SetBytes(int64(len(page)))
 		b.ReportAllocs()
@@ -93,28 +96,13 @@ func BenchmarkSecurityStates(b *testing.B) {
 	b.Run("encoding_json", func(b *testing.B) {
 		b.SetBytes(int64(len(page)))
 		b.ReportAllocs()
-		type state struct {
-			ID                         string   `json:"id"`
-			Build                      int      `json:"build"`
-			Revision                   int      `json:"revision"`
-			Architecture               string   `json:"architecture"`
-			PropertiesRequireAttention []string `json:"propertiesRequireAttention"`
-		}
 		builds, properties := map[int]int{}, map[string]int{}
 		for b.Loop() {
-			var decoded struct {
-				NextLink string  `json:"@odata.nextLink"`
-				Value    []state `json:"value"`
-			}
+			var decoded plainStates
 			if err := json.Unmarshal(page, &decoded); err != nil {
 				b.Fatal(err)
 			}
-			for _, s := range decoded.Value {
-				builds[s.Build]++
-				for _, p := range s.PropertiesRequireAttention {
-					properties[p]++
-				}
-			}
+			decoded.count(builds, properties)
 		}
 	})
 	b.Run("bytes", func(b *testing.B) { readOnce(b, page) })
@@ -162,6 +150,27 @@ func BenchmarkMachines(b *testing.B) {
 		}
 	})
 	b.Run("bytes", func(b *testing.B) { readOnce(b, page) })
+}
+
+// plainStates is a page of security states as a plain program would read it.
+type plainStates struct {
+	NextLink string `json:"@odata.nextLink"`
+	Value    []struct {
+		ID                         string   `json:"id"`
+		Build                      int      `json:"build"`
+		Revision                   int      `json:"revision"`
+		Architecture               string   `json:"architecture"`
+		PropertiesRequireAttention []string `json:"propertiesRequireAttention"`
+	} `json:"value"`
+}
+
+func (p *plainStates) count(builds map[int]int, properties map[string]int) {
+	for _, s := range p.Value {
+		builds[s.Build]++
+		for _, name := range s.PropertiesRequireAttention {
+			properties[name]++
+		}
+	}
 }
 
 // count adds one to the count of a name without allocating for names it knows.
