@@ -44,7 +44,26 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 	if err := web.CheckTelemetryPath(f.telemetryPath); err != nil {
 		return nil, fmt.Errorf("--web.telemetry-path: %w", err)
 	}
+	if err := f.checkEndpoints(); err != nil {
+		return nil, err
+	}
 	return f, f.checkShard()
+}
+
+// checkEndpoints refuses flags that would be ignored: a file has endpoints of
+// its own.
+func (f *flags) checkEndpoints() error {
+	if f.configFile == "" {
+		return nil
+	}
+	for _, flag := range []struct{ name, value string }{
+		{"--login-url", f.endpoints.LoginURL}, {"--graph-url", f.endpoints.GraphURL}, {"--api-url", f.endpoints.APIURL},
+	} {
+		if flag.value != "" {
+			return fmt.Errorf("%s is for the environment's tenant: with --config.file use the tenant's key endpoints", flag.name)
+		}
+	}
+	return nil
 }
 
 // application declares the flags.

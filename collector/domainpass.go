@@ -273,7 +273,7 @@ func isTenantWide(reason client.Reason) bool {
 // warnOfInterval tells, once for a list, that the quota cannot carry it.
 func (w *WatchedDomains) warnOfInterval() {
 	w.mu.Lock()
-	n, cycle, pace := len(w.domains), w.schedule.cycle(), w.schedule.pace
+	n, cycle, pace, maxAge := len(w.domains), w.schedule.cycle(), w.schedule.pace, w.maxAge()
 	w.mu.Unlock()
 	interval := w.options.Interval
 	if cycle <= interval {
@@ -287,8 +287,8 @@ func (w *WatchedDomains) warnOfInterval() {
 	w.warnedSize = n
 	text := fmt.Sprintf("The call quota cannot carry the watch list in its interval: %d domains, one call each %s, take %s instead of %s.",
 		n, pace.Round(time.Millisecond), cycle.Round(time.Second), interval)
-	if cycle >= w.options.MaxAge {
-		text += fmt.Sprintf(" Values are withdrawn after max_age, %s, which is before they are asked again: raise it or shorten the list.", w.options.MaxAge)
+	if cycle >= maxAge {
+		text += fmt.Sprintf(" Values are withdrawn after max_age, %s, which is before they are asked again: raise it or shorten the list.", maxAge)
 	}
 	w.logger.Warn(text)
 	w.note("interval", text)

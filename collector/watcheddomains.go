@@ -23,7 +23,7 @@ type DomainsClient interface {
 
 // WatchedDomainsOptions configure a WatchedDomains.
 type WatchedDomainsOptions struct {
-	// Tenant, Client, Interval, MaxAge, Logger, Metrics and Exposition are required.
+	// Tenant, Client, Interval, Logger, Metrics and Exposition are required.
 	Tenant string
 	Client DomainsClient
 	// Domains is the list to begin with; see SetDomains.
@@ -35,7 +35,8 @@ type WatchedDomainsOptions struct {
 	MachineInfoLimit int
 	// Interval is the time in which each domain is asked once, if the quota allows.
 	Interval time.Duration
-	// MaxAge is the age at which a domain's values are withdrawn.
+	// MaxAge is the age at which a domain's values are withdrawn. Zero means
+	// three times the interval that the quota allows.
 	MaxAge time.Duration
 	// Fleet joins the machines with their properties. Nil means no join.
 	Fleet      *Fleet
@@ -266,7 +267,7 @@ func (w *WatchedDomains) Start(ctx context.Context) time.Time {
 // values are too old to serve; then it is as if it was never asked.
 func (w *WatchedDomains) restore(name string) {
 	w.mu.Lock()
-	d := w.domains[name]
+	d, maxAge := w.domains[name], w.maxAge()
 	w.mu.Unlock()
 	if d == nil {
 		w.memory.remove(domainKey(name))
@@ -280,10 +281,10 @@ func (w *WatchedDomains) restore(name string) {
 		w.logger.Warn("A stored result is set aside", "domain", name, "err", err)
 		return
 	}
-	if !isFresh(r.At, w.options.MaxAge) {
+	if !isFresh(r.At, maxAge) {
 		return
 	}
-	blocks, err := r.blocks(w.options.Tenant, name, w.options.MaxAge)
+	blocks, err := r.blocks(w.options.Tenant, name, maxAge)
 	if err != nil {
 		w.logger.Warn("A stored result is set aside", "domain", name, "err", err)
 		return
@@ -298,6 +299,21 @@ func (w *WatchedDomains) restore(name string) {
 	d.visits = w.schedule.add(name, r.At)
 	d.visits.pass = pass
 	d.result, d.blocks = &r, blocks
+}
+
+// maxAge is the age at which values are withdrawn. The lock is held.
+func (w *WatchedDomains) maxAge() time.Duration {
+	if w.options.MaxAge > 0 {
+		return w.options.MaxAge
+	}
+	return 3 * w.schedule.cycle()
+}
+
+// MaxAge is the age at which values are withdrawn.
+func (w *WatchedDomains) MaxAge() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.maxAge()
 }
 
 func (w *WatchedDomains) saveList() {
@@ -336,7 +352,7 @@ func (w *WatchedDomains) rejoin() {
 func (w *WatchedDomains) show(d *watchedDomain, r *domainResult, fleet *attentionIndex) error {
 	joined := *r
 	joined.Attention = r.join(fleet)
-	blocks, err := joined.blocks(w.options.Tenant, d.name, w.options.MaxAge)
+	blocks, err := joined.blocks(w.options.Tenant, d.name, w.maxAge())
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -75,22 +76,26 @@ func (v *validator) app(at position, tenant, app string) {
 	clientID(at.key("client_id"), app)
 }
 
-var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+// appID is what an id may look like. Entra knows which ids there are; one of
+// this form can be a part of a URL's path and is no slip of another key.
+var appID = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._-]*$`)
 
-// tenantID is a GUID or one of the tenant's domains. It becomes a part of the
-// path of the token URL.
+// sharedTenants are words of Entra for any tenant, which has no machines.
+var sharedTenants = []string{"common", "organizations", "consumers"}
+
 func tenantID(at position, id string) {
-	if id == "" {
+	switch {
+	case id == "":
 		at.problem("missing")
-		return
-	}
-	if _, err := ParseDomain(id); err != nil && !guid.MatchString(id) {
+	case !appID.MatchString(id):
 		at.problem("%s is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com", excerpt(id))
+	case slices.Contains(sharedTenants, strings.ToLower(id)):
+		at.problem("%s names no tenant of its own: use the tenant's id", excerpt(id))
 	}
 }
 
 func clientID(at position, id string) {
-	if !guid.MatchString(id) {
+	if !appID.MatchString(id) {
 		at.problem("%s is not an application (client) id such as 00000000-0000-0000-0000-000000000000", excerpt(id))
 	}
 }

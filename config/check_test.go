@@ -33,7 +33,7 @@ func TestACheckReadsEveryFileTheConfigurationNames(t *testing.T) {
   azuread:
     oauth:
       tenant_id: ` + tenantID + `
-      client_id: wrong
+      client_id: wrong id
       client_secret_file: none
 - name: a secret that is empty
   azuread: {oauth: {` + ids + `, client_secret_file: empty}}

@@ -150,10 +150,10 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:7: global.watched_domains.domains: must be a list",
 			"mde.yml:9: tenants[0].name: must be text",
 		}},
-		{"a global value out of range is told once", "global:\n  request_timeout: 0s\n  quota:\n    calls_per_minute: 101\n    calls_per_hour: 0\n  security_states: {source: graph}\n  watched_domains: {machine_info_limit: 501}\ntenants:\n- name: a\n" + azuread + "- name: b\n" + azuread, []string{
+		{"a global value out of range is told once", "global:\n  request_timeout: 0s\n  quota:\n    calls_per_minute: 100001\n    calls_per_hour: 0\n  security_states: {source: graph}\n  watched_domains: {machine_info_limit: 501}\ntenants:\n- name: a\n" + azuread + "- name: b\n" + azuread, []string{
 			"mde.yml:2: global.request_timeout: must be longer than 0s",
-			"mde.yml:4: global.quota.calls_per_minute: 101 is not between 1 and the documented limit of 100",
-			"mde.yml:5: global.quota.calls_per_hour: 0 is not between 1 and the documented limit of 1500",
+			"mde.yml:4: global.quota.calls_per_minute: 100001 is not between 1 and 100000",
+			"mde.yml:5: global.quota.calls_per_hour: 0 is not between 1 and 100000",
 			`mde.yml:6: global.security_states.source: "graph" is not one of auto, machinesecuritystates, machines`,
 			"mde.yml:7: global.watched_domains.machine_info_limit: 501 is not between 0 and 500",
 		}},
@@ -173,7 +173,7 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 		{"sign-in", `tenants:
 - name: a
 - name: b
-  azuread: {cloud: AzureChina, oauth: {tenant_id: common, client_id: my-app}}
+  azuread: {cloud: AzureChina, oauth: {tenant_id: common, client_id: my app}}
 - name: c
   azuread:
     oauth: {tenant_id: contoso.onmicrosoft.com, client_id: ` + clientID + `, client_secret: hush, client_secret_file: f}
@@ -186,15 +186,15 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
       client_id: ` + clientID + `
 - name: f
   azuread:
-    managed_identity: {client_id: me}
+    managed_identity: {client_id: "{me}"}
     oauth: ` + oauth + `
 - name: g
   azuread: {oauth: hush}
 `, []string{
 			"mde.yml:2: tenants[0].azuread: missing: one of oauth, certificate, workload_identity and managed_identity is needed",
 			`mde.yml:4: tenants[1].azuread.cloud: "AzureChina" is not one of AzurePublic, AzureGCC, AzureGovernment`,
-			`mde.yml:4: tenants[1].azuread.oauth.tenant_id: "common" is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com`,
-			`mde.yml:4: tenants[1].azuread.oauth.client_id: "my-app" is not an application (client) id such as 00000000-0000-0000-0000-000000000000`,
+			`mde.yml:4: tenants[1].azuread.oauth.tenant_id: "common" names no tenant of its own: use the tenant's id`,
+			`mde.yml:4: tenants[1].azuread.oauth.client_id: "my app" is not an application (client) id such as 00000000-0000-0000-0000-000000000000`,
 			"mde.yml:4: tenants[1].azuread.oauth.client_secret: missing: it or client_secret_file is needed",
 			"mde.yml:7: tenants[2].azuread.oauth.client_secret_file: only one of client_secret and client_secret_file can be used",
 			"mde.yml:10: tenants[3].azuread.certificate.client_id: missing",
@@ -202,7 +202,7 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:13: tenants[4].azuread.workload_identity.tenant_id: missing",
 			"mde.yml:13: tenants[4].azuread.workload_identity.token_file_path: missing",
 			"mde.yml:16: tenants[5].azuread: only one of oauth, managed_identity can be used",
-			`mde.yml:17: tenants[5].azuread.managed_identity.client_id: "me" is not an application (client) id such as 00000000-0000-0000-0000-000000000000`,
+			`mde.yml:17: tenants[5].azuread.managed_identity.client_id: "{me}" is not an application (client) id such as 00000000-0000-0000-0000-000000000000`,
 			"mde.yml:20: tenants[6].azuread.oauth: must be a mapping of keys to values",
 		}},
 		{"endpoints", "tenants:\n- name: a\n" + azuread + `  endpoints:

@@ -131,7 +131,7 @@ func defaultSettings() settingsSection {
 			Enabled:         true,
 			RefreshInterval: model.Duration(time.Hour),
 		},
-		Quota: quotaSection{CallsPerMinute: maxCallsPerMinute, CallsPerHour: maxCallsPerHour},
+		Quota: quotaSection{CallsPerMinute: defaultCallsPerMinute, CallsPerHour: defaultCallsPerHour},
 	}
 }
 

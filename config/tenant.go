@@ -58,7 +58,8 @@ type SecurityStates struct {
 type WatchedDomains struct {
 	Enabled         bool
 	RefreshInterval time.Duration
-	// MaxAge is the age past which values are withdrawn.
+	// MaxAge is the age past which values are withdrawn. Zero means three times
+	// the interval that the quota allows for the list.
 	MaxAge time.Duration
 	// Domains are those of the configuration and of flags: as ParseDomain
 	// returns them, sorted, each of them once. Read adds those of Files.

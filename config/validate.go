@@ -15,9 +15,11 @@ import (
 )
 
 const (
-	// The documented limits of each API. Asking for more would only be refused.
-	maxCallsPerMinute = 100
-	maxCallsPerHour   = 1500
+	// The documented limits of each API. A tenant whose limits were raised may
+	// have more, up to mostCalls, which bounds the memory of the quota.
+	defaultCallsPerMinute = 100
+	defaultCallsPerHour   = 1500
+	mostCalls             = 100_000
 	// maxNameBytes bounds the tenant label as all labels are bounded.
 	maxNameBytes = 128
 	// maxAgeIntervals is the default of max_age in refresh intervals.
@@ -136,7 +138,7 @@ func (v *validator) securityStates(at position, s securityStatesSection) Securit
 		Enabled:         s.Enabled,
 		Source:          s.Source,
 		RefreshInterval: positive(at.key("refresh_interval"), s.RefreshInterval),
-		MaxAge:          maxAge(at, s.MaxAge, s.RefreshInterval),
+		MaxAge:          maxAge(at, s.MaxAge, s.RefreshInterval, maxAgeIntervals*time.Duration(s.RefreshInterval)),
 		RevisionLabel:   s.RevisionLabel,
 	}
 }
@@ -153,7 +155,7 @@ func (v *validator) watchedDomains(at position, s watchedDomainsSection, inherit
 	return WatchedDomains{
 		Enabled:          s.Enabled,
 		RefreshInterval:  positive(at.key("refresh_interval"), s.RefreshInterval),
-		MaxAge:           maxAge(at, s.MaxAge, s.RefreshInterval),
+		MaxAge:           maxAge(at, s.MaxAge, s.RefreshInterval, 0),
 		Domains:          slices.Compact(domains),
 		Files:            slices.Compact(files),
 		Statistics:       s.Statistics,
@@ -203,11 +205,11 @@ func (v *validator) files(at position, paths []string) []string {
 
 func (v *validator) quota(at position, s quotaSection) client.Limits {
 	for _, limit := range []struct {
-		key         string
-		value, most int
-	}{{"calls_per_minute", s.CallsPerMinute, maxCallsPerMinute}, {"calls_per_hour", s.CallsPerHour, maxCallsPerHour}} {
-		if limit.value < 1 || limit.value > limit.most {
-			at.key(limit.key).problem("%d is not between 1 and the documented limit of %d", limit.value, limit.most)
+		key   string
+		value int
+	}{{"calls_per_minute", s.CallsPerMinute}, {"calls_per_hour", s.CallsPerHour}} {
+		if limit.value < 1 || limit.value > mostCalls {
+			at.key(limit.key).problem("%d is not between 1 and %d", limit.value, mostCalls)
 		}
 	}
 	return client.Limits{CallsPerMinute: s.CallsPerMinute, CallsPerHour: s.CallsPerHour}
@@ -221,10 +223,11 @@ func positive(at position, d model.Duration) time.Duration {
 	return time.Duration(d)
 }
 
-// maxAge is the key max_age beside the key refresh_interval.
-func maxAge(at position, age, interval model.Duration) time.Duration {
+// maxAge is the key max_age beside the key refresh_interval, or what stands for
+// it where it is not set.
+func maxAge(at position, age, interval model.Duration, unset time.Duration) time.Duration {
 	if age == 0 && !at.key("max_age").origin().set() {
-		return maxAgeIntervals * time.Duration(interval)
+		return unset
 	}
 	if age < interval {
 		culprit := at.key("max_age")

@@ -46,7 +46,7 @@ func (t *tenant) status() web.Tenant {
 	domains := web.Collector{Name: "watched_domains"}
 	if t.domains != nil {
 		domains = collectorStatus(t.domains.refresher.Status())
-		domains.MaxAge = t.config.WatchedDomains.MaxAge
+		domains.MaxAge = t.domains.collector.MaxAge()
 		domains.Notes = t.domains.notes(domains.Notes)
 		out.Domains = t.domains.status()
 		domains.Summary = domainsSummary(out.Domains)
