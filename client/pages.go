@@ -249,8 +249,12 @@ func (ch *chain) visit(u *url.URL) bool {
 	return true
 }
 
-// notice tells whether the chain leads in circles under ever new addresses.
+// notice tells whether the chain leads in circles under ever new addresses. Rows
+// without ids cannot be told apart: they are bounded by maxPages alone.
 func (ch *chain) notice(held content) error {
+	if held.rows > 0 && held.ids == 0 {
+		return nil
+	}
 	if ch.contents[held] {
 		if ch.repeated++; ch.repeated > maxRepeatedPages {
 			return ch.astray("it repeats the same pages without end")
