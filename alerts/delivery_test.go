@@ -1,0 +1,171 @@
+package alerts_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/mde-exporter/mde_exporter/alerts"
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
+	"github.com/mde-exporter/mde_exporter/internal/simulation"
+)
+
+func TestMain(m *testing.M) { servertest.Main(m) }
+
+// hurry is by how much the bundled rules are sped up for a test of seconds: an
+// hour becomes six seconds.
+const hurry = 600
+
+// shortest is the least that a range may become: a few scrapes.
+const shortest = 5 * time.Second
+
+var durations = regexp.MustCompile(`(\[|offset |for: )(\d+[smhdw])`)
+
+// hurried are the rules with each `for:`, range and offset divided by hurry,
+// ranges no shorter than shortest. Nothing else of them is changed.
+func hurried(t *testing.T) string {
+	t.Helper()
+	rules, err := fs.ReadFile(alerts.Files, "mde.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return durations.ReplaceAllStringFunc(string(rules), func(match string) string {
+		parts := durations.FindStringSubmatch(match)
+		d, err := model.ParseDuration(parts[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		short := time.Duration(d) / hurry
+		if parts[1] == "[" {
+			short = max(short, shortest)
+		}
+		return fmt.Sprintf("%s%dms", parts[1], short.Milliseconds())
+	})
+}
+
+// TestAnEventInATenantReachesTheOneWhoIsOnCall follows events the whole way: a
+// tenant, the exporter's program, Prometheus with the bundled rules,
+// Alertmanager, a webhook; and back again.
+func TestAnEventInATenantReachesTheOneWhoIsOnCall(t *testing.T) {
+	servertest.Find(t, "prometheus")
+	dir := t.TempDir()
+
+	tenant := simulation.New(simulation.Options{Machines: 1000})
+	far, err := tenant.Listen(simulation.ListenOptions{Separate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	secret := write("secret", tenant.ClientSecret())
+	exporter := servertest.Exporter(t, "--config.file="+write("mde.yml", fmt.Sprintf(`
+tenants:
+- name: contoso
+  azuread:
+    oauth: {tenant_id: %s, client_id: %s, client_secret_file: secret}
+  endpoints: {login_url: %s, graph_url: %s, api_url: %s}
+  security_states: {refresh_interval: 2s, max_age: 8s}
+  watched_domains: {refresh_interval: 5s, max_age: 15s, domains: [evil.example]}
+`, tenant.TenantID(), tenant.ClientID(), far.LoginURL, far.GraphURL, far.APIURL)))
+
+	webhook := servertest.StartWebhook(t)
+	alertmanager := servertest.StartAlertmanager(t, dir, webhook)
+	write("rules.yml", hurried(t))
+	prometheus := servertest.StartPrometheus(t, dir, fmt.Sprintf(`
+global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [rules.yml]
+alerting:
+  alertmanagers:
+  - static_configs: [{targets: [%q]}]
+scrape_configs:
+- job_name: defender
+  static_configs: [{targets: [%q]}]
+`, alertmanager.Address, exporter.Address))
+
+	last := func(status, alert string, labels map[string]string) servertest.Notification {
+		t.Helper()
+		var n servertest.Notification
+		servertest.Eventually(t, fmt.Sprintf("the webhook hears that %s%v is %s", alert, labels, status), func() error {
+			var ok bool
+			if n, ok = webhook.Last(alert, labels); !ok || n.Status != status {
+				return fmt.Errorf("the last it heard is %v", n)
+			}
+			return nil
+		})
+		return n
+	}
+	contacted := map[string]string{"tenant": "contoso", "domain": "evil.example"}
+	outage := map[string]string{"tenant": "contoso", "property": "AntivirusNotReporting", "os_build": "19045"}
+	refused := map[string]string{"tenant": "contoso", "collector": "security_states", "reason": "auth"}
+
+	// What is new or rising is so in comparison with before.
+	servertest.Eventually(t, "the domain is known as never contacted, and an hour of calm passes", func() error {
+		calm, err := prometheus.Query(fmt.Sprintf(
+			"tenant_domain:mde_watched_domain_machines:last == 0 and on (tenant) tenant:mde_machines:sum offset %dms == 1000",
+			(time.Hour / hurry).Milliseconds()))
+		if err != nil || len(calm) == 0 {
+			return fmt.Errorf("%v, %v", calm, err)
+		}
+		return nil
+	})
+	if early, ok := webhook.Last("MDEWatchedDomainContacted", nil); ok {
+		t.Errorf("before anything happened, the webhook heard %v", early)
+	}
+
+	tenant.Contact("evil.example", 12)
+	if n := last("firing", "MDEWatchedDomainContacted", contacted); !strings.HasSuffix(n.Annotations["description"], "evil.example: 12.") {
+		t.Errorf("the description does not tell of 12 machines: %s", n.Annotations["description"])
+	}
+	if n := last("firing", "MDEWatchedDomainNewlyContacted", contacted); n.Labels["severity"] != "critical" {
+		t.Errorf("a new contact is %s, want critical", n.Labels["severity"])
+	}
+
+	tenant.Outage(simulation.AntivirusNotReporting, 19045, 0.9)
+	last("firing", "MDEProtectionOutageOnBuild", outage)
+	last("firing", "MDEMachinesAttentionRisingFast", map[string]string{"property": "AntivirusNotReporting"})
+
+	tenant.ExpireSecret(tenant.ClientSecret())
+	tenant.RevokeTokens()
+	if n := last("firing", "MDERefreshRefused", refused); n.Annotations["runbook_url"] == "" {
+		t.Error("the one who is on call is not told what to do")
+	}
+	servertest.Eventually(t, "the values are withdrawn", func() error {
+		left, err := prometheus.Query("mde_machines or mde_watched_domain_machines")
+		if err != nil || len(left) > 0 {
+			return fmt.Errorf("%d series, %v", len(left), err)
+		}
+		return nil
+	})
+	for _, alert := range []string{"MDEWatchedDomainContacted", "MDEProtectionOutageOnBuild"} {
+		if firing, err := prometheus.Firing(alert, "tenant"); err != nil || !slices.Equal(firing, []string{"contoso"}) {
+			t.Errorf("with the values withdrawn, %s fires for %v, %v; want contoso", alert, firing, err)
+		}
+	}
+
+	tenant.SetSecrets("another")
+	if err := os.WriteFile(secret, []byte("another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tenant.Restore()
+	tenant.Contact("evil.example", 0)
+	last("resolved", "MDERefreshRefused", refused)
+	last("resolved", "MDEProtectionOutageOnBuild", outage)
+	last("resolved", "MDEWatchedDomainContacted", contacted)
+
+	exporter.Kill()
+	last("firing", "MDEExporterDown", map[string]string{"instance": exporter.Address})
+}

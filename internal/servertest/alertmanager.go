@@ -1,0 +1,98 @@
+package servertest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// StartAlertmanager starts an Alertmanager that tells the webhook of every
+// alert by itself, at once, and again when it resolves.
+func StartAlertmanager(t testing.TB, dir string, to *Webhook) *Process {
+	t.Helper()
+	program := Find(t, "alertmanager", "prometheus-alertmanager")
+	file := filepath.Join(dir, "alertmanager.yml")
+	config := fmt.Sprintf(`
+route:
+  receiver: webhook
+  group_by: ['...']
+  group_wait: 0s
+  group_interval: 1s
+  repeat_interval: 1h
+receivers:
+- name: webhook
+  webhook_configs:
+  - url: %s
+    send_resolved: true
+`, to.URL)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := FreeAddress(t)
+	return Start(t, address, "/-/ready", program,
+		"--config.file="+file, "--storage.path="+filepath.Join(dir, "alertmanager"),
+		"--web.listen-address="+address, "--cluster.listen-address=")
+}
+
+// Webhook receives what an Alertmanager sends.
+type Webhook struct {
+	URL string
+
+	mu       sync.Mutex
+	received []Notification
+}
+
+// Notification is one alert in one message to the webhook.
+type Notification struct {
+	Status      string            `json:"status"` // firing or resolved
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+// StartWebhook starts a webhook that accepts everything.
+func StartWebhook(t testing.TB) *Webhook {
+	t.Helper()
+	hook := &Webhook{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var message struct {
+			Alerts []Notification `json:"alerts"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&message); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		hook.mu.Lock()
+		defer hook.mu.Unlock()
+		hook.received = append(hook.received, message.Alerts...)
+	}))
+	t.Cleanup(server.Close)
+	hook.URL = server.URL
+	return hook
+}
+
+// Last returns the latest notification about an alert with these labels, among
+// others that it may have; ok is false where there was none.
+func (h *Webhook) Last(alert string, labels map[string]string) (last Notification, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, n := range h.received {
+		if n.Labels["alertname"] == alert && contains(n.Labels, labels) {
+			last, ok = n, true
+		}
+	}
+	return last, ok
+}
+
+func contains(all, some map[string]string) bool {
+	for name, value := range some {
+		if all[name] != value {
+			return false
+		}
+	}
+	return true
+}

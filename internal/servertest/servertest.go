@@ -1,0 +1,185 @@
+// Package servertest starts the servers of end-to-end tests: the built
+// exporter, a real Prometheus, a real Alertmanager and a webhook to which that
+// delivers. Each is a process of its own on a loopback port, with its files in
+// the test's directory, and ends with the test.
+//
+// A test that needs a server which is not on PATH is skipped and says so; where
+// the environment variable MDE_TEST_SERVERS is "required", as in make test, it
+// fails instead.
+package servertest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a server may take to start or to stop. It is long, for
+// machines that do much else; nobody waits longer than it takes.
+const patience = time.Minute
+
+// Find returns the path of the first of the programs that is on PATH, or skips
+// the test.
+func Find(t testing.TB, programs ...string) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skipf("starts %s, which is left out with -short", programs[0])
+	}
+	for _, program := range programs {
+		if path, err := exec.LookPath(program); err == nil {
+			return path
+		}
+	}
+	missing := fmt.Sprintf("needs %s on PATH; make test installs it", strings.Join(programs, " or "))
+	if os.Getenv("MDE_TEST_SERVERS") == "required" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+	return ""
+}
+
+// FreeAddress returns a loopback address on which nothing listens.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+// Process is a server that was started.
+type Process struct {
+	// Address is where it listens, host and port.
+	Address string
+
+	cmd    *exec.Cmd
+	output *lockedBuffer
+	exited chan struct{}
+}
+
+// Start runs the program and waits until the path answers 200 at the address.
+// The test's end stops it; what it printed is in the log of a test that failed.
+func Start(t testing.TB, address, ready, program string, args ...string) *Process {
+	t.Helper()
+	p := &Process{Address: address, cmd: exec.Command(program, args...), output: &lockedBuffer{}, exited: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // Whether it ended well is the business of those who ended it.
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.Stop()
+		if t.Failed() {
+			t.Logf("%s printed:\n%s", program, p.output)
+		}
+	})
+	Eventually(t, program+" answers", func() error {
+		select {
+		case <-p.exited:
+			t.Fatalf("%s ended:\n%s", program, p.output)
+		default:
+		}
+		_, err := get(p.URL() + ready)
+		return err
+	})
+	return p
+}
+
+// URL is the root of what the server serves, without a slash at its end.
+func (p *Process) URL() string { return "http://" + p.Address }
+
+// Stop asks the server to end and waits for it.
+func (p *Process) Stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		p.Kill()
+	}
+}
+
+// Kill ends the server at once, as a crash would.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// Signal sends a signal, such as SIGHUP.
+func (p *Process) Signal(t testing.TB, signal os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Output is what the server printed so far.
+func (p *Process) Output() string { return p.output.String() }
+
+// Eventually waits until the condition is nil, and fails the test with its last
+// error after two minutes.
+func Eventually(t testing.TB, what string, condition func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(2 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if err = condition(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: not within %v: %v", what, 2*patience, err)
+}
+
+// get returns the body of an answer with status 200.
+func get(url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: %s: %s", url, response.Status, body)
+	}
+	return body, nil
+}
+
+// lockedBuffer is written by a process and read by a test.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
