@@ -78,8 +78,8 @@ tenants:
   azuread:
     oauth: {tenant_id: %s, client_id: %s, client_secret_file: secret}
   endpoints: {login_url: %s, graph_url: %s, api_url: %s}
-  security_states: {refresh_interval: 2s, max_age: 8s}
-  watched_domains: {refresh_interval: 5s, max_age: 15s, domains: [evil.example]}
+  security_states: {refresh_interval: 2s, max_age: 6s}
+  watched_domains: {refresh_interval: 3s, max_age: 9s, domains: [evil.example]}
 `, tenant.TenantID(), tenant.ClientID(), far.LoginURL, far.GraphURL, far.APIURL)))
 
 	webhook := servertest.StartWebhook(t)
@@ -99,7 +99,7 @@ scrape_configs:
 	last := func(status, alert string, labels map[string]string) servertest.Notification {
 		t.Helper()
 		var n servertest.Notification
-		servertest.Eventually(t, fmt.Sprintf("the webhook hears that %s%v is %s", alert, labels, status), func() error {
+		servertest.Eventually(t, fmt.Sprintf("the webhook hears that %s %v is %s", alert, labels, status), func() error {
 			var ok bool
 			if n, ok = webhook.Last(alert, labels); !ok || n.Status != status {
 				return fmt.Errorf("the last it heard is %v", n)
@@ -118,7 +118,7 @@ scrape_configs:
 			"tenant_domain:mde_watched_domain_machines:last == 0 and on (tenant) tenant:mde_machines:sum offset %dms == 1000",
 			(time.Hour / hurry).Milliseconds()))
 		if err != nil || len(calm) == 0 {
-			return fmt.Errorf("%v, %v", calm, err)
+			return fmt.Errorf("%v, %w", calm, err)
 		}
 		return nil
 	})
@@ -146,7 +146,7 @@ scrape_configs:
 	servertest.Eventually(t, "the values are withdrawn", func() error {
 		left, err := prometheus.Query("mde_machines or mde_watched_domain_machines")
 		if err != nil || len(left) > 0 {
-			return fmt.Errorf("%d series, %v", len(left), err)
+			return fmt.Errorf("%d series, %w", len(left), err)
 		}
 		return nil
 	})

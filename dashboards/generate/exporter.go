@@ -42,9 +42,9 @@ func exporter() dashboard {
 					column{title: "Collector", label: "collector"},
 					column{title: "Last refresh", query: `min by (` + keys + `) (mde_refresh_success{$where})`, width: 105, mapping: words([3]string{"1", "good", calm}, [3]string{"0", "failed", alarm}), shade: true},
 					column{title: "Age", query: `max by (` + keys + `) (time() - mde_refresh_last_success_timestamp_seconds{$where})`, unit: "s", width: 90},
-					column{title: "Intervals", query: `max by (` + keys + `) (` + age + `)`, sorted: true, width: 85, digits: digits(1), steps: []step{{2, warn}, {3, alarm}}},
+					column{title: "Intervals", query: `max by (` + keys + `) (` + age + `)`, sorted: true, width: 85, digits: new(1), steps: []step{{2, warn}, {3, alarm}}},
 					column{title: "Took", query: `max by (` + keys + `) (mde_refresh_duration_seconds{$where})`, unit: "s", width: 85},
-					column{title: "Failures", query: `sum by (` + keys + `) (increase(mde_refresh_failures_total{$where}[$__range]))`, width: 85, digits: digits(0), steps: []step{{1, warn}}},
+					column{title: "Failures", query: `sum by (` + keys + `) (increase(mde_refresh_failures_total{$where}[$__range]))`, width: 85, digits: new(0), steps: []step{{1, warn}}},
 				).size(13, 9),
 				lines("Failed refreshes, by reason",
 					"auth and forbidden need a person: a secret, a role, a consent. throttled, timeout, network and server usually pass. decode and pagination mean an answer that could not be trusted.").
@@ -71,7 +71,7 @@ func exporter() dashboard {
 					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").sparse().size(8, 9),
 				lines("Interval of the watch lists",
 					"What the quota really allows, for the ten longest. Above the configured interval, shorten the list or raise the quota.").
-					query(top(10, "tenant", `max by (tenant) (mde_watched_domains_interval_seconds{$where})`), "{{tenant}}").
+					query(top("tenant", `max by (tenant) (mde_watched_domains_interval_seconds{$where})`), "{{tenant}}").
 					query(`max(mde_refresh_interval_seconds{$where, collector="watched_domains"})`, "configured").unit("s").size(8, 9),
 			}},
 			{title: "What does the exporter itself cost?", folded: true, panels: []*panel{

@@ -55,12 +55,12 @@ func fleet() dashboard {
 			{title: "What is wrong?", panels: []*panel{
 				lines("Which properties, as share of the fleet",
 					"Machines with each property divided by all machines: the ten largest. A machine with two properties is in both lines.").
-					query(top(10, "property", propertyShare), "{{property}}").unit("percentunit").stepped().size(14, 11),
+					query(top("property", propertyShare), "{{property}}").unit("percentunit").stepped().size(14, 11),
 				table("What got worse since yesterday",
 					"Machines with each property now, and how many more than at the same time yesterday; a minus is an improvement. Without a day of history the last column is empty.", 15,
 					column{title: "Property", label: "property"},
 					column{title: "Machines", query: `sum by (property) (mde_machines_attention{$where})`, unit: "locale", width: 95},
-					column{title: "Share", query: propertyShare, unit: "percentunit", width: 80, digits: digits(1)},
+					column{title: "Share", query: propertyShare, unit: "percentunit", width: 80, digits: new(1)},
 					column{title: "Since yesterday", query: propertyGrowing, sorted: true, unit: "locale", width: 130, steps: []step{{1, warn}, {50, alarm}}},
 				).size(10, 11),
 			}},
@@ -71,7 +71,7 @@ func fleet() dashboard {
 					column{title: "Architecture", label: "architecture", width: 105},
 					column{title: "Machines", query: `sum by (os_build, architecture) (mde_machines{$where})`, unit: "locale", width: 90},
 					column{title: "Require attention", query: perBuild, sorted: true, unit: "locale", width: 130},
-					column{title: "Share", query: perBuild + ` / sum by (os_build, architecture) (mde_machines{$where})`, unit: "percentunit", bar: 0.5, digits: digits(1), steps: []step{{worrying, warn}, {0.2, alarm}}},
+					column{title: "Share", query: perBuild + ` / sum by (os_build, architecture) (mde_machines{$where})`, unit: "percentunit", bar: 0.5, digits: new(1), steps: []step{{worrying, warn}, {0.2, alarm}}},
 					column{title: "Since yesterday", query: perBuild + ` - sum by (os_build, architecture) (mde_machines_requiring_attention{$where} offset 1d)`, unit: "locale", width: 125, steps: []step{{1, warn}, {20, alarm}}},
 				).size(12, 10),
 				table("Which problem on which build",
@@ -87,7 +87,7 @@ func fleet() dashboard {
 					column{title: "Tenant", label: "tenant", link: open + "&var-tenant=${__value.raw}"},
 					column{title: "Machines", query: `sum by (tenant) (mde_machines{$where})`, unit: "locale", width: 110},
 					column{title: "Require attention", query: perTenant, unit: "locale", width: 150},
-					column{title: "Share", query: perTenant + ` / sum by (tenant) (mde_machines{$where})`, sorted: true, unit: "percentunit", bar: 0.5, digits: digits(1), steps: []step{{worrying, warn}, {dangerous, alarm}}},
+					column{title: "Share", query: perTenant + ` / sum by (tenant) (mde_machines{$where})`, sorted: true, unit: "percentunit", bar: 0.5, digits: new(1), steps: []step{{worrying, warn}, {dangerous, alarm}}},
 					column{title: "Since yesterday", query: perTenant + ` - sum by (tenant) (mde_machines_requiring_attention{$where} offset 1d)`, unit: "locale", width: 140, steps: []step{{1, warn}, {50, alarm}}},
 					column{title: "Counted", query: `max by (tenant) (time() - mde_refresh_last_success_timestamp_seconds{$where, collector="security_states"})`, unit: "s", width: 110, steps: []step{{1800, warn}, {2700, alarm}}},
 				).size(24, 7),
@@ -95,10 +95,10 @@ func fleet() dashboard {
 			{title: "How did it come about?", panels: []*panel{
 				lines("Machines that require attention, by OS build",
 					"The ten builds with the most machines that require attention.").
-					query(top(10, "os_build", `sum by (os_build) (mde_machines_requiring_attention{$where})`), "{{os_build}}").unit("locale").stepped().beside(),
+					query(top("os_build", `sum by (os_build) (mde_machines_requiring_attention{$where})`), "{{os_build}}").unit("locale").stepped().beside(),
 				lines("Machines by OS build",
 					"The ten largest builds: a feature update moving through the fleet shows as one growing while another shrinks.").
-					query(top(10, "os_build", `sum by (os_build) (mde_machines{$where})`), "{{os_build}}").unit("locale").stepped().stacked().beside(),
+					query(top("os_build", `sum by (os_build) (mde_machines{$where})`), "{{os_build}}").unit("locale").stepped().stacked().beside(),
 			}},
 			{title: "Risk, exposure, sensor health, platforms (where the states come from the machines API)", folded: true, panels: []*panel{
 				ranking("Risk", "Machines by Defender's risk score. Only where the security states come from the machines API.", "mde_machines_risk", "risk_score").

@@ -143,7 +143,7 @@ type column struct {
 	shade   bool    // colour the cell instead of the figure
 	mapping []any
 	link    string // where a click on the cell leads to
-	digits  *int
+	digits  *int   // decimal places
 }
 
 func (c column) override() any {
@@ -309,9 +309,6 @@ func (p *panel) matrix(columnLabel, rowLabel, expr, corner string, steps ...step
 	return p.thresholds("transparent", steps...)
 }
 
-// digits is a number of decimal places.
-func digits(n int) *int { return &n }
-
 func thresholds(base string, steps ...step) any {
 	all := []any{map[string]any{"color": base, "value": nil}}
 	for _, s := range steps {
@@ -329,15 +326,15 @@ func words(pairs ...[3]string) []any {
 	return []any{map[string]any{"type": "value", "options": options}}
 }
 
-// top keeps the n series of expr that are largest at the end of the time
+// top keeps the ten series of expr that are largest at the end of the time
 // range, so that no line appears and vanishes along the way. labels tell the
 // series apart.
 //
 // A series counts with its last value of the range: what went silent, as in an
 // outage, stays in the picture.
-func top(n int, labels, expr string) string {
+func top(labels, expr string) string {
 	last := selector.ReplaceAllString(expr, "last_over_time($0[$$__range] @ end())")
-	return fmt.Sprintf("%s\n  and on (%s)\ntopk(%d, %s)", expr, labels, n, last)
+	return fmt.Sprintf("%s\n  and on (%s)\ntopk(10, %s)", expr, labels, last)
 }
 
 // selector finds the metrics in a query: all of them are limited by $where.

@@ -62,15 +62,15 @@ func watchedDomains() dashboard {
 			{title: "How does it spread?", panels: []*panel{
 				lines("Machines by domain",
 					"Machines that communicated with each domain: the ten with the most. 500 means 500 or more.").
-					query(top(10, keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().logarithmic().size(12, 10),
+					query(top(keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().logarithmic().size(12, 10),
 				lines("Contacted domains",
 					"Domains with at least one contact, by tenant: the ten tenants with the most.").
-					query(top(10, "tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped().size(12, 10),
+					query(top("tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped().size(12, 10),
 			}},
 			{title: "How dangerous is it?", panels: []*panel{
 				lines("Of these, machines that require attention, by domain and property",
 					"Machines that contacted the domain and have the property: the ten largest.").
-					query(top(10, "tenant, domain, property", `max by (tenant, domain, property) (mde_watched_domain_machines_attention`+chosen+` > 0)`), "{{domain}} · {{property}}").stepped(),
+					query(top("tenant, domain, property", `max by (tenant, domain, property) (mde_watched_domain_machines_attention`+chosen+` > 0)`), "{{domain}} · {{property}}").stepped(),
 				lines("Risk of the machines that contacted watched domains",
 					"Machines by Defender's risk score, added up over the domains: a machine that contacted two domains counts twice.").
 					query(`sum by (risk_score) (mde_watched_domain_machines_risk`+chosen+`)`, "{{risk_score}}").stepped().stacked().

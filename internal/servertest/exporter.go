@@ -30,7 +30,7 @@ func Main(m *testing.M) {
 func Build(t testing.TB) string {
 	t.Helper()
 	build.once.Do(func() {
-		if build.dir, build.err = os.MkdirTemp("", "mde_exporter-test-"); build.err != nil {
+		if build.dir, build.err = os.MkdirTemp("", "mde_exporter-test-"); build.err != nil { //nolint:usetesting // It outlives the test that is first.
 			return
 		}
 		build.program = filepath.Join(build.dir, "mde_exporter")
@@ -38,7 +38,8 @@ func Build(t testing.TB) string {
 		if raceEnabled {
 			args = append(args, "-race")
 		}
-		build.output, build.err = exec.Command("go", append(args, "github.com/mde-exporter/mde_exporter")...).CombinedOutput()
+		//nolint:gosec // A constant command.
+		build.output, build.err = exec.CommandContext(t.Context(), "go", append(args, "github.com/mde-exporter/mde_exporter")...).CombinedOutput()
 	})
 	if build.err != nil {
 		t.Fatalf("build the exporter: %v\n%s", build.err, build.output)

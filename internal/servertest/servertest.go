@@ -51,7 +51,8 @@ func Find(t testing.TB, programs ...string) string {
 // FreeAddress returns a loopback address on which nothing listens.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	var config net.ListenConfig
+	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,9 @@ type Process struct {
 // The test's end stops it; what it printed is in the log of a test that failed.
 func Start(t testing.TB, address, ready, program string, args ...string) *Process {
 	t.Helper()
-	p := &Process{Address: address, cmd: exec.Command(program, args...), output: &lockedBuffer{}, exited: make(chan struct{})}
+	// The test's own context ends before its cleanup, which stops the server gently.
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...) //nolint:gosec // Which programs are run is what tests are about.
+	p := &Process{Address: address, cmd: cmd, output: &lockedBuffer{}, exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -135,8 +138,9 @@ func (p *Process) Output() string { return p.output.String() }
 func Eventually(t testing.TB, what string, condition func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(2 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for start := time.Now(); time.Since(start) < 2*patience; time.Sleep(100 * time.Millisecond) {
 		if err = condition(); err == nil {
+			t.Logf("%s: after %v", what, time.Since(start).Round(time.Millisecond))
 			return
 		}
 	}
