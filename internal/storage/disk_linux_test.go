@@ -255,6 +255,7 @@ func TestFilesOfSomeoneElseAreSetAside(t *testing.T) {
 // writeUntilKilled is the other process of the test below. It tells what it has
 // done when it is done.
 func writeUntilKilled(t *testing.T, dir string) {
+	t.Helper()
 	s, err := storage.Open(dir, slog.New(slog.NewTextHandler(os.Stdout, nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -197,11 +197,11 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 	path, content, times := spentFile(t, dir)
 	used := 64 + 16*len(times)
 	for i := 0; i < len(content); i++ {
-		if i > used+16 {
-			i += 1021
+		if i%3 != 0 && i < used || i > used+16 && i%4099 != 0 {
+			continue
 		}
 		damaged := bytes.Clone(content)
-		damaged[min(i, len(content)-1)] ^= 1 << (i % 8)
+		damaged[i] ^= 1 << (i % 8)
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 func TestTruncatedSpentCallsKeepWhatIsLeft(t *testing.T) {
 	dir := t.TempDir()
 	path, content, times := spentFile(t, dir)
-	for length := range 64 + 16*len(times) + 1 {
+	for length := 0; length <= 64+16*len(times); length += 4 {
 		if err := os.WriteFile(path, content[:length], 0o600); err != nil {
 			t.Fatal(err)
 		}

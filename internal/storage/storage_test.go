@@ -322,7 +322,7 @@ func TestManyGoroutinesMayUseOneTenant(t *testing.T) {
 func TestHundredsOfTenantsHoldNoFileOpen(t *testing.T) {
 	before := openFiles(t)
 	s, _ := open(t, t.TempDir())
-	for i := range 500 {
+	for i := range 300 {
 		tenant := s.Tenant(fmt.Sprintf("tenant-%d", i))
 		save(t, tenant, "states", snapshotOf(i))
 		tenant.Spend(client.Machines, time.Now())
@@ -653,7 +653,7 @@ func TestADamagedRecordFoundWhileCompactingIsLeftOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content = bytes.Replace(content, []byte("harmed\"\n"), []byte("HARMED\"\n"), -1)
+	content = bytes.ReplaceAll(content, []byte("harmed\"\n"), []byte("HARMED\"\n"))
 	content = bytes.Replace(content, []byte("unHARMED"), []byte("unharmed"), 1)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
