@@ -1,0 +1,33 @@
+# The image holds one static program, the certificates of public authorities and
+# an empty directory for --storage.path. `docker build .` makes it.
+
+FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG TARGETOS TARGETARCH
+ARG VERSION REVISION BRANCH
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags netgo,osusergo -ldflags "-s -w \
+      -X github.com/prometheus/common/version.Version=${VERSION:-$(cat VERSION)} \
+      -X github.com/prometheus/common/version.Revision=$REVISION \
+      -X github.com/prometheus/common/version.Branch=$BRANCH" \
+      -o /out/mde_exporter . \
+    && mkdir /out/storage
+
+FROM scratch
+ARG VERSION REVISION
+LABEL org.opencontainers.image.title="mde_exporter" \
+      org.opencontainers.image.description="Prometheus exporter for Microsoft Defender for Endpoint" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/mde-exporter/mde_exporter" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/mde_exporter /bin/mde_exporter
+# A volume mounted here for --storage.path belongs to the user below.
+COPY --from=build --chown=65534:65534 /out/storage /var/lib/mde_exporter
+# Nobody, as a number, so that Kubernetes can see that it is not root.
+USER 65534:65534
+EXPOSE 10058
+ENTRYPOINT ["/bin/mde_exporter"]
