@@ -196,7 +196,7 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 	dir := t.TempDir()
 	path, content, times := spentFile(t, dir)
 	used := 64 + 16*len(times)
-	for i := 0; i < len(content); i++ {
+	for i := range content {
 		if i%3 != 0 && i < used || i > used+16 && i%4099 != 0 {
 			continue
 		}
