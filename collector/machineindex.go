@@ -7,8 +7,8 @@ import (
 )
 
 // machineIndex maps the ids of a fleet's machines to a few bits each, at about
-// 35 bytes a machine. Entries lie in chunks that never move; only the slots that
-// find them, four bytes each, are copied when a table grows, and the 256 tables
+// 40 bytes a machine. Entries lie in chunks that never move; only the slots that
+// find them, eight bytes each, are copied when a table grows, and the 256 tables
 // grow one after the other: growing leaves little behind for the garbage
 // collector. Neither holds pointers, so it scans nothing.
 //
@@ -16,10 +16,14 @@ import (
 // them collide.
 type machineIndex struct {
 	seed   maphash.Seed
-	tables [256][]uint32 // Open addressing: the number of an entry plus one, or 0.
-	counts [256]int32    // Entries in each table.
+	tables [256][]indexSlot // Open addressing.
+	counts [256]int         // Entries in each table.
 	chunks [][]indexEntry
 }
+
+// indexSlot is the lower half of an id's hash above the number of its entry plus
+// one; 0 is a free slot.
+type indexSlot uint64
 
 type indexEntry struct {
 	id client.MachineID
@@ -47,8 +51,8 @@ func (x *machineIndex) len() int {
 // find returns the entry of a machine, or nil. The pointer is good until the
 // next add.
 func (x *machineIndex) find(id client.MachineID) *indexEntry {
-	hash := maphash.Bytes(x.seed, id[:])
-	table := x.tables[hash>>56]
+	part, hash := x.hash(id)
+	table := x.tables[part]
 	if len(table) == 0 {
 		return nil
 	}
@@ -59,43 +63,50 @@ func (x *machineIndex) find(id client.MachineID) *indexEntry {
 // add returns the entry of a machine and whether it is new. The pointer is good
 // until the next add.
 func (x *machineIndex) add(id client.MachineID) (e *indexEntry, added bool) {
-	hash := maphash.Bytes(x.seed, id[:])
-	part := hash >> 56
-	if int(x.counts[part])*4 >= len(x.tables[part])*3 {
-		x.grow(part)
+	part, hash := x.hash(id)
+	if x.counts[part]*8 >= len(x.tables[part])*7 {
+		x.grow(part, max(8, 2*len(x.tables[part])))
 	}
 	table := x.tables[part]
-	e, slot := x.probe(table, hash, id)
+	e, at := x.probe(table, hash, id)
 	if e != nil {
 		return e, false
 	}
-	table[slot] = x.append(indexEntry{id: id})
+	n := x.append(indexEntry{id: id})
+	table[at] = indexSlot(hash)<<32 | indexSlot(n+1)
 	x.counts[part]++
-	return x.entry(table[slot]), true
+	return x.entry(n), true
+}
+
+// hash returns the table of an id and its hash within the table.
+func (x *machineIndex) hash(id client.MachineID) (part, hash uint32) {
+	h := maphash.Bytes(x.seed, id[:])
+	return uint32(h >> 56), uint32(h)
 }
 
 // probe looks for a machine from the slot of its hash on. It returns the entry,
 // or nil and the free slot where it belongs.
-func (x *machineIndex) probe(table []uint32, hash uint64, id client.MachineID) (*indexEntry, uint32) {
+func (x *machineIndex) probe(table []indexSlot, hash uint32, id client.MachineID) (*indexEntry, uint32) {
 	mask := uint32(len(table) - 1)
-	for slot := uint32(hash) & mask; ; slot = (slot + 1) & mask {
-		if table[slot] == 0 {
-			return nil, slot
+	for at := hash & mask; ; at = (at + 1) & mask {
+		slot := table[at]
+		if slot == 0 {
+			return nil, at
 		}
-		if e := x.entry(table[slot]); e.id == id {
-			return e, slot
+		if uint32(slot>>32) == hash {
+			if e := x.entry(int(uint32(slot)) - 1); e.id == id {
+				return e, at
+			}
 		}
 	}
 }
 
-// entry returns the entry of a slot that is not free.
-func (x *machineIndex) entry(slot uint32) *indexEntry {
-	n := slot - 1
+func (x *machineIndex) entry(n int) *indexEntry {
 	return &x.chunks[n/chunkEntries][n%chunkEntries]
 }
 
-// append stores an entry and returns what its slot holds.
-func (x *machineIndex) append(e indexEntry) uint32 {
+// append stores an entry and returns its number.
+func (x *machineIndex) append(e indexEntry) int {
 	last := len(x.chunks) - 1
 	switch {
 	case last < 0:
@@ -106,67 +117,55 @@ func (x *machineIndex) append(e indexEntry) uint32 {
 		last++
 	}
 	x.chunks[last] = append(x.chunks[last], e)
-	return uint32(x.len())
+	return x.len() - 1
 }
 
-// grow doubles one table.
-func (x *machineIndex) grow(part uint64) {
-	old := x.tables[part]
-	table := make([]uint32, max(8, 2*len(old)))
-	mask := uint32(len(table) - 1)
-	for _, n := range old {
-		if n == 0 {
-			continue
+// grow gives one table another size, a power of two.
+func (x *machineIndex) grow(part uint32, size int) {
+	table := make([]indexSlot, size)
+	for _, slot := range x.tables[part] {
+		if slot != 0 {
+			place(table, slot)
 		}
-		slot := uint32(maphash.Bytes(x.seed, x.entry(n).id[:])) & mask
-		for table[slot] != 0 {
-			slot = (slot + 1) & mask
-		}
-		table[slot] = n
 	}
 	x.tables[part] = table
+}
+
+// place puts the slot of an entry that the table does not hold where it belongs.
+func place(table []indexSlot, slot indexSlot) {
+	mask := uint32(len(table) - 1)
+	at := uint32(slot>>32) & mask
+	for table[at] != 0 {
+		at = (at + 1) & mask
+	}
+	table[at] = slot
 }
 
 // keep drops every entry for which keep is false. It needs no memory beside
 // what it keeps: entries move to the front, and the rest is let go.
 func (x *machineIndex) keep(keep func(*indexEntry) bool) {
-	kept := machineIndex{seed: x.seed}
+	x.tables, x.counts = [256][]indexSlot{}, [256]int{}
 	n := 0
 	for _, chunk := range x.chunks {
 		for i := range chunk {
 			if keep(&chunk[i]) {
-				x.chunks[n/chunkEntries][n%chunkEntries] = chunk[i]
+				*x.entry(n) = chunk[i]
 				n++
 			}
 		}
 	}
-	for i := 0; i*chunkEntries < n; i++ {
-		size := min(chunkEntries, n-i*chunkEntries)
-		chunk := x.chunks[i][:size]
-		if size < chunkEntries {
-			chunk = append(make([]indexEntry, 0, size), chunk...)
-		}
-		kept.chunks = append(kept.chunks, chunk)
+	whole, rest := n/chunkEntries, n%chunkEntries
+	chunks := append(make([][]indexEntry, 0, whole+1), x.chunks[:whole]...)
+	if rest > 0 {
+		chunks = append(chunks, append(make([]indexEntry, 0, rest), x.chunks[whole][:rest]...))
 	}
-	*x = kept
+	x.chunks = chunks
 	for i := range n {
-		part := maphash.Bytes(x.seed, x.entry(uint32(i + 1)).id[:]) >> 56
+		part, hash := x.hash(x.entry(i).id)
+		if x.counts[part]*8 >= len(x.tables[part])*7 {
+			x.grow(part, max(8, 2*len(x.tables[part])))
+		}
+		place(x.tables[part], indexSlot(hash)<<32|indexSlot(i+1))
 		x.counts[part]++
-	}
-	for part, count := range x.counts {
-		if count > 0 {
-			size := 8
-			for size*3 <= int(count)*4 {
-				size *= 2
-			}
-			x.tables[part] = make([]uint32, size)
-		}
-	}
-	for i := range n {
-		e := x.entry(uint32(i + 1))
-		hash := maphash.Bytes(x.seed, e.id[:])
-		table := x.tables[hash>>56]
-		_, slot := x.probe(table, hash, e.id)
-		table[slot] = uint32(i + 1)
 	}
 }

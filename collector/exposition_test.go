@@ -1,0 +1,162 @@
+package collector
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var testFamily = newFamily("mde_test", "A gauge of this test.", "zone")
+
+func testBlock(t testing.TB, tenant string, expires time.Time, zones ...string) *Block {
+	t.Helper()
+	b := newBlock(tenant, expires)
+	for i, zone := range zones {
+		b.add(testFamily, float64(i), zone)
+	}
+	block, err := b.build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block
+}
+
+func TestExpositionMergesTenantsInOrder(t *testing.T) {
+	var e Exposition
+	e.Publish("fabrikam", "one", []*Block{testBlock(t, "fabrikam", time.Time{}, "a")})
+	e.Publish("contoso", "two", []*Block{testBlock(t, "contoso", time.Time{}, "c")})
+	e.Publish("contoso", "one", []*Block{testBlock(t, "contoso", time.Time{}, "a", "b")})
+	families, _ := e.Gather()
+	want := `# HELP mde_test A gauge of this test.
+# TYPE mde_test gauge
+mde_test{tenant="contoso",zone="a"} 0
+mde_test{tenant="contoso",zone="b"} 1
+mde_test{tenant="contoso",zone="c"} 0
+mde_test{tenant="fabrikam",zone="a"} 0
+`
+	if got := text(t, families); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	e.Remove("contoso", "one")
+	e.Remove("contoso", "two")
+	families, _ = e.Gather()
+	if got := text(t, families); strings.Contains(got, "contoso") || !strings.Contains(got, "fabrikam") {
+		t.Errorf("after the removal:\n%s", got)
+	}
+}
+
+func TestExpositionWithdrawsValuesWhenTheirTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e Exposition
+		start := time.Now()
+		e.Publish("contoso", "one", []*Block{
+			testBlock(t, "contoso", start.Add(time.Minute), "a"),
+			testBlock(t, "contoso", start.Add(2*time.Minute), "b"),
+			testBlock(t, "contoso", time.Time{}, "c"),
+		})
+		count := func() int {
+			families, _ := e.Gather()
+			return len(families[0].Metric)
+		}
+		for _, step := range []struct {
+			wait time.Duration
+			want int
+		}{{0, 3}, {59 * time.Second, 3}, {time.Second, 2}, {59 * time.Second, 2}, {time.Second, 1}, {time.Hour, 1}} {
+			time.Sleep(step.wait)
+			if got := count(); got != step.want {
+				t.Errorf("%s after the start %d series, want %d", time.Since(start), got, step.want)
+			}
+		}
+	})
+}
+
+func TestAnUnchangedExpositionIsGatheredWithoutWork(t *testing.T) {
+	var e Exposition
+	e.Publish("contoso", "one", []*Block{testBlock(t, "contoso", time.Now().Add(time.Hour), "a", "b")})
+	if allocs := testing.AllocsPerRun(100, func() { _, _ = e.Gather() }); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
+func TestEveryScrapeDuringPublishesIsComplete(t *testing.T) {
+	var e Exposition
+	full := []*Block{testBlock(t, "contoso", time.Time{}, "a", "b"), testBlock(t, "contoso", time.Now().Add(time.Hour), "c")}
+	e.Publish("contoso", "one", full)
+	var publisher, scrapers sync.WaitGroup
+	stop := make(chan struct{})
+	publisher.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				e.Publish("contoso", "one", full)
+			}
+		}
+	})
+	for range 4 {
+		scrapers.Go(func() {
+			for range 1000 {
+				families, _ := e.Gather()
+				if len(families) != 1 || len(families[0].Metric) != 3 {
+					t.Error("incomplete")
+					return
+				}
+			}
+		})
+	}
+	scrapers.Wait()
+	close(stop)
+	publisher.Wait()
+}
+
+func TestBlocksRefuseWhatWouldBreakAScrape(t *testing.T) {
+	for name, tc := range map[string]struct {
+		tenant string
+		values [][]string
+		want   string
+	}{
+		"a value that is not UTF-8":    {"contoso", [][]string{{"\xff"}}, "not valid UTF-8"},
+		"a tenant that is not UTF-8":   {"\xff", [][]string{{"a"}}, "not valid UTF-8"},
+		"a series that occurs twice":   {"contoso", [][]string{{"a"}, {"a"}}, "occur twice"},
+		"a value without its label":    {"contoso", [][]string{{"a", "b"}}, "2 label values for 1 labels"},
+		"a label without its value":    {"contoso", [][]string{{}}, "0 label values for 1 labels"},
+		"two mistakes are both named.": {"contoso", [][]string{{"\xff"}, {}}, "0 label values"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBlock(tc.tenant, time.Time{})
+			for _, v := range tc.values {
+				b.add(testFamily, 1, v...)
+			}
+			if _, err := b.build(); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want one with %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestCombineSortsTheRegistryAmongTheExposition(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	for _, name := range []string{"aaa", "zzz"} {
+		registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: "A gauge."}))
+	}
+	var e Exposition
+	e.Publish("contoso", "one", []*Block{testBlock(t, "contoso", time.Time{}, "a")})
+	g := Combine(registry, &e)
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range families {
+		names = append(names, f.GetName())
+	}
+	if got := strings.Join(names, " "); got != "aaa mde_test zzz" {
+		t.Errorf("families %s", got)
+	}
+	lint(t, g)
+}

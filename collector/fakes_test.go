@@ -1,0 +1,251 @@
+package collector
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// world is an exposition with everything a collector needs.
+type world struct {
+	registry   *prometheus.Registry
+	metrics    *Metrics
+	tenant     *TenantMetrics
+	exposition *Exposition
+	log        *syncBuffer
+	logger     *slog.Logger
+}
+
+func newWorld() *world {
+	w := &world{registry: prometheus.NewRegistry(), exposition: &Exposition{}, log: &syncBuffer{}}
+	w.metrics = NewMetrics(w.registry)
+	w.tenant = w.metrics.Tenant("contoso")
+	w.logger = slog.New(slog.NewTextHandler(w.log, nil))
+	return w
+}
+
+func (w *world) states(c StatesClient, change ...func(*SecurityStatesOptions)) *SecurityStates {
+	o := SecurityStatesOptions{
+		Tenant: "contoso", Client: c, MaxAge: 45 * time.Minute,
+		Logger: w.logger, Metrics: w.tenant, Exposition: w.exposition,
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	return NewSecurityStates(o)
+}
+
+func (w *world) domains(c DomainsClient, domains []string, change ...func(*WatchedDomainsOptions)) *WatchedDomains {
+	o := WatchedDomainsOptions{
+		Tenant: "contoso", Client: c, Domains: domains, Interval: time.Hour, MaxAge: 3 * time.Hour,
+		Logger: w.logger, Metrics: w.tenant, Exposition: w.exposition,
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	return NewWatchedDomains(o)
+}
+
+func (w *world) refresher(c Collector, interval time.Duration) *Refresher {
+	return NewRefresher(RefresherOptions{
+		Tenant: "contoso", Collector: c, Interval: interval, Continuous: c.Name() == watchedDomainsName,
+		Metrics: w.tenant, Logger: w.logger,
+	})
+}
+
+// exposed is the text of the exposition: the collectors' values only.
+func (w *world) exposed(t testing.TB) string {
+	t.Helper()
+	families, err := w.exposition.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text(t, families)
+}
+
+func text(t testing.TB, families []*dto.MetricFamily) string {
+	t.Helper()
+	var b bytes.Buffer
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&b, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+// value returns the value of a series as its text begins, or "" where it is absent.
+func value(exposition, series string) string {
+	for line := range strings.Lines(exposition) {
+		if rest, ok := strings.CutPrefix(line, series+" "); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	return ""
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got; accept it with -update):\n%s", path, diff)
+	}
+}
+
+func lint(t *testing.T, g prometheus.Gatherer) {
+	t.Helper()
+	problems, err := testutil.GatherAndLint(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("lint: %s: %s", p.Metric, p.Text)
+	}
+}
+
+// fakeStates is a StatesClient whose answers are functions of the test.
+type fakeStates struct {
+	states    func(yield func(*client.SecurityState, error) bool)
+	machines  func(yield func(*client.Machine, error) bool)
+	antivirus func(yield func(*client.AntivirusHealth, error) bool)
+	calls     []client.API
+}
+
+func (f *fakeStates) SecurityStates(context.Context) iter.Seq2[*client.SecurityState, error] {
+	f.calls = append(f.calls, client.MachineSecurityStates)
+	return f.states
+}
+
+func (f *fakeStates) Machines(context.Context, int) iter.Seq2[*client.Machine, error] {
+	f.calls = append(f.calls, client.Machines)
+	return f.machines
+}
+
+func (f *fakeStates) AntivirusHealth(context.Context, int) iter.Seq2[*client.AntivirusHealth, error] {
+	f.calls = append(f.calls, client.DeviceAVInfo)
+	return f.antivirus
+}
+
+// rowsOf yields the rows and then, if there is one, the error.
+func rowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
+	return func(yield func(*T, error) bool) {
+		for i := range rows {
+			row := rows[i]
+			if !yield(&row, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+func apiError(api client.API, status int) error {
+	e := &client.Error{API: api, Status: status, Reason: client.ReasonOther, Message: "as scripted"}
+	switch {
+	case status >= 500:
+		e.Reason = client.ReasonServer
+	case status == 401:
+		e.Reason = client.ReasonAuth
+	case status == 403:
+		e.Reason = client.ReasonForbidden
+	}
+	return e
+}
+
+// id makes a machine id; no two numbers make the same.
+func id(n int) client.MachineID {
+	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
+}
+
+func state(n int, build, architecture string, properties ...string) client.SecurityState {
+	s := client.SecurityState{ID: id(n), Build: []byte(build), Architecture: []byte(architecture)}
+	for _, p := range properties {
+		s.Properties = append(s.Properties, []byte(p))
+	}
+	return s
+}
+
+// memoryStore is a Store of JSON texts.
+type memoryStore struct {
+	mu     sync.Mutex
+	values map[string]string
+	fail   error
+}
+
+func (s *memoryStore) Load(key string, v any) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text, ok := s.values[key]
+	if !ok || s.fail != nil {
+		return false, s.fail
+	}
+	return true, json.Unmarshal([]byte(text), v)
+}
+
+func (s *memoryStore) Save(key string, v any) error {
+	text, err := json.Marshal(v)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil || s.fail != nil {
+		return s.fail
+	}
+	if s.values == nil {
+		s.values = make(map[string]string)
+	}
+	s.values[key] = string(text)
+	return nil
+}
+
+func (s *memoryStore) Delete(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.values, key)
+	return s.fail
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
