@@ -123,9 +123,10 @@ func (r *domainResult) name(m *client.Machine, limit int) {
 
 // check tells whether a result that was stored makes sense.
 func (r *domainResult) check() error {
+	if err := checkTime(r.At); err != nil {
+		return err
+	}
 	switch {
-	case r.At.IsZero():
-		return errors.New("no time")
 	case r.Machines < 0 || len(r.IDs)%len(client.MachineID{}) != 0:
 		return errors.New("no whole number of machines")
 	case r.Attention != nil && len(r.Attention.Machines) != len(r.Attention.Properties):

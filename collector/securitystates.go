@@ -149,11 +149,20 @@ func (s *SecurityStates) Start(context.Context) time.Time {
 	return r.At
 }
 
-// isFresh tells whether values of that time may be served. A time to come is
-// one of a clock that was wrong.
-func isFresh(at time.Time, maxAge time.Duration) bool {
-	age := time.Since(at)
-	return age < maxAge && age > -time.Minute
+// isFresh tells whether values of that time may still be served.
+func isFresh(at time.Time, maxAge time.Duration) bool { return time.Since(at) < maxAge }
+
+// checkTime refuses the time of a stored result that is to come, as of a clock
+// that was wrong, and one that is missing.
+func checkTime(at time.Time) error {
+	switch {
+	case at.IsZero():
+		return errors.New("no time")
+	case time.Until(at) > time.Minute:
+		return fmt.Errorf("its time, %s, is still to come", at.UTC().Format(time.RFC3339))
+	default:
+		return nil
+	}
 }
 
 // Refresh counts the whole fleet and publishes the counts, or changes nothing.

@@ -109,8 +109,8 @@ func (r *statesResult) summary() StatesSummary {
 
 // check tells whether a result that was stored makes sense.
 func (r *statesResult) check() error {
-	if r.At.IsZero() {
-		return errors.New("no time")
+	if err := checkTime(r.At); err != nil {
+		return err
 	}
 	if len(r.Properties) > maxProperties+1 || len(r.Groups) > maxGroups+1 {
 		return errors.New("more properties or groups than there may be")

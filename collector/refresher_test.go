@@ -1,0 +1,389 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// scripted is a Collector whose refreshes are a function of the test.
+type scripted struct {
+	name    string
+	last    time.Time
+	refresh func(ctx context.Context, n int) error
+	starts  []time.Time
+	running bool
+	overlap bool
+}
+
+func (s *scripted) Name() string                    { return s.name }
+func (s *scripted) Start(context.Context) time.Time { return s.last }
+func (s *scripted) Notes() []string                 { return []string{"a note"} }
+func (s *scripted) Refresh(ctx context.Context) error {
+	s.overlap = s.overlap || s.running
+	s.running = true
+	defer func() { s.running = false }()
+	s.starts = append(s.starts, time.Now())
+	return s.refresh(ctx, len(s.starts))
+}
+
+// pauses are the times between the starts of refreshes.
+func (s *scripted) pauses() []time.Duration {
+	var pauses []time.Duration
+	for i := 1; i < len(s.starts); i++ {
+		pauses = append(pauses, s.starts[i].Sub(s.starts[i-1]))
+	}
+	return pauses
+}
+
+// runFor runs a refresher for a while in fake time.
+func runFor(t *testing.T, r *Refresher, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	time.Sleep(d)
+	cancel()
+	<-done
+}
+
+func TestRefreshesFollowOneAnotherByTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
+			time.Sleep(time.Minute)
+			return nil
+		}}
+		runFor(t, w.refresher(c, 10*time.Minute), 3*time.Hour)
+		if len(c.starts) < 16 || len(c.starts) > 17 || c.overlap {
+			t.Errorf("%d refreshes, overlap %v", len(c.starts), c.overlap)
+		}
+		for _, pause := range c.pauses() {
+			if pause < 10*time.Minute+30*time.Second || pause > 11*time.Minute+30*time.Second {
+				t.Errorf("started again after %s: want the minute it takes and 10 minutes give or take a twentieth", pause)
+			}
+		}
+		if n := strings.Count(w.log.String(), "\n"); n != 1 {
+			t.Errorf("%d lines in the log for nothing but successes:\n%s", n, w.log)
+		}
+	})
+}
+
+func TestARefreshLongerThanTheIntervalOverlapsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
+			time.Sleep(time.Hour)
+			return nil
+		}}
+		runFor(t, w.refresher(c, time.Minute), 5*time.Hour)
+		if len(c.starts) != 5 || c.overlap {
+			t.Errorf("%d refreshes, overlap %v", len(c.starts), c.overlap)
+		}
+	})
+}
+
+func TestPausesAfterFailuresGrowUpToTheInterval(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err      error
+		min, max []time.Duration // Of the first pauses; the last goes on.
+	}{
+		"a passing fault": {
+			&client.Error{API: client.Machines, Reason: client.ReasonServer, Status: 500},
+			[]time.Duration{11 * time.Second, 22 * time.Second, 45 * time.Second, 90 * time.Second, 180 * time.Second, 7 * time.Minute},
+			[]time.Duration{19 * time.Second, 38 * time.Second, 75 * time.Second, 150 * time.Second, 5 * time.Minute, 10 * time.Minute},
+		},
+		"a wrong secret": {
+			&client.Error{API: client.Token, Reason: client.ReasonAuth, Status: 401},
+			[]time.Duration{time.Minute, time.Minute, time.Minute, 90 * time.Second, 180 * time.Second, 7 * time.Minute},
+			[]time.Duration{time.Minute, time.Minute, 75 * time.Second, 150 * time.Second, 5 * time.Minute, 10 * time.Minute},
+		},
+		"a service that asks to wait": {
+			&client.Error{API: client.Machines, Reason: client.ReasonThrottled, Status: 429, RetryAfter: 5 * time.Minute},
+			[]time.Duration{5 * time.Minute},
+			[]time.Duration{10 * time.Minute},
+		},
+		"a service that asks to wait beyond the interval": {
+			&client.Error{API: client.Machines, Reason: client.ReasonThrottled, Status: 429, RetryAfter: time.Hour},
+			[]time.Duration{10 * time.Minute},
+			[]time.Duration{10 * time.Minute},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return tc.err }}
+				runFor(t, w.refresher(c, 10*time.Minute), 2*time.Hour)
+				for i, pause := range c.pauses() {
+					low, high := tc.min[min(i, len(tc.min)-1)], tc.max[min(i, len(tc.max)-1)]
+					if pause < low || pause > high {
+						t.Errorf("pause %d is %s, want %s to %s", i+1, pause, low, high)
+					}
+				}
+				if n := strings.Count(w.log.String(), "Refresh failed"); n != len(c.starts) {
+					t.Errorf("%d failures are logged %d times", len(c.starts), n)
+				}
+				if !strings.Contains(w.log.String(), "tenant=contoso collector=security_states reason="+string(client.ReasonOf(tc.err))) {
+					t.Errorf("log:\n%s", w.log)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAuthPauseDoesNotExceedAShortInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
+			return &client.Error{API: client.Token, Reason: client.ReasonAuth}
+		}}
+		runFor(t, w.refresher(c, 20*time.Second), time.Minute+time.Second)
+		if len(c.starts) != 4 {
+			t.Errorf("%d refreshes in a minute at an interval of 20 seconds", len(c.starts))
+		}
+	})
+}
+
+func TestRefreshMetricsTellHowItWent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &scripted{name: "security_states", refresh: func(_ context.Context, n int) error {
+			time.Sleep(2 * time.Second)
+			if n == 2 {
+				return &client.Error{API: client.Machines, Reason: client.ReasonDecode}
+			}
+			return nil
+		}}
+		r := w.refresher(c, 10*time.Minute)
+		metric := func(name string) string {
+			families, err := w.registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return value(text(t, families), name)
+		}
+		const labels = `{collector="security_states",tenant="contoso"}`
+		check := func(when string, want map[string]string) {
+			t.Helper()
+			for name, value := range want {
+				if got := metric(name); got != value {
+					t.Errorf("%s %s is %q, want %q", when, name, got, value)
+				}
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); r.Run(ctx) }()
+		start := time.Now()
+		synctest.Wait()
+		check("before the first refresh has finished", map[string]string{
+			"mde_refresh_success" + labels:                                                              "",
+			"mde_refresh_last_success_timestamp_seconds" + labels:                                       "",
+			"mde_refreshes_total" + labels:                                                              "0",
+			`mde_refresh_failures_total{collector="security_states",reason="auth",tenant="contoso"}`:    "0",
+			`mde_refresh_failures_total{collector="security_states",reason="network",tenant="contoso"}`: "0",
+			"mde_refresh_interval_seconds" + labels:                                                     "600",
+		})
+		if r.Ready() || !r.Status().Running {
+			t.Errorf("ready %v, status %+v", r.Ready(), r.Status())
+		}
+		time.Sleep(3 * time.Second)
+		success := text(t, must(w.registry.Gather()))
+		check("after the first", map[string]string{
+			"mde_refresh_success" + labels:          "1",
+			"mde_refresh_duration_seconds" + labels: "2",
+			"mde_refreshes_total" + labels:          "1",
+		})
+		s := r.Status()
+		if !r.Ready() || s.Running || s.LastSuccess != start.Add(2*time.Second) || s.Error != "" || s.Next.Before(start.Add(9*time.Minute)) || len(s.Notes) != 1 {
+			t.Errorf("ready %v, status %+v", r.Ready(), s)
+		}
+		for r.Status().Refreshes < 2 {
+			time.Sleep(time.Second)
+		}
+		check("after the second, a failure,", map[string]string{
+			"mde_refresh_success" + labels:                                                             "0",
+			"mde_refresh_last_success_timestamp_seconds" + labels:                                      value(success, "mde_refresh_last_success_timestamp_seconds"+labels),
+			"mde_refreshes_total" + labels:                                                             "2",
+			`mde_refresh_failures_total{collector="security_states",reason="decode",tenant="contoso"}`: "1",
+		})
+		cancel()
+		<-done
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestARefreshCutOffByShutdownIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &scripted{name: "security_states", refresh: func(ctx context.Context, _ int) error {
+			<-ctx.Done()
+			return &client.Error{API: client.Machines, Reason: client.ReasonNetwork, Err: ctx.Err()}
+		}}
+		r := w.refresher(c, 10*time.Minute)
+		runFor(t, r, time.Minute)
+		if s := r.Status(); s.Failures != 0 || s.Refreshes != 0 || s.Running || w.log.String() != "" {
+			t.Errorf("status %+v, log %q", s, w.log)
+		}
+	})
+}
+
+func TestRunEndsAtOnceWhereverItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, after := range []time.Duration{0, time.Second, 31 * time.Second, 10 * time.Minute} {
+			w := newWorld()
+			c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return errors.New("no") }}
+			r := w.refresher(c, time.Hour)
+			r.options.StartDelay = 30 * time.Second
+			start := time.Now()
+			runFor(t, r, after)
+			if took := time.Since(start); took != after {
+				t.Errorf("stopped after %s it took %s", after, took)
+			}
+		}
+	})
+}
+
+func TestTriggerEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
+			time.Sleep(10 * time.Second)
+			return nil
+		}}
+		r := w.refresher(c, time.Hour)
+		go func() {
+			time.Sleep(time.Minute)
+			r.Trigger()
+			time.Sleep(5 * time.Second)
+			r.Trigger() // Twice during a refresh: one more.
+			r.Trigger()
+		}()
+		runFor(t, r, 10*time.Minute)
+		if p := c.pauses(); len(p) != 2 || p[0] != time.Minute || p[1] != 10*time.Second {
+			t.Errorf("pauses %v", p)
+		}
+	})
+}
+
+func TestStartDelayComesAfterStoredValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		last := time.Now().Add(-time.Hour)
+		c := &scripted{name: "security_states", last: last, refresh: func(context.Context, int) error { return nil }}
+		r := w.refresher(c, time.Hour)
+		r.options.StartDelay = 40 * time.Second
+		start := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go r.Run(ctx)
+		time.Sleep(time.Second)
+		if s := r.Status(); !s.LastSuccess.Equal(last) || !s.Next.Equal(start.Add(40*time.Second)) {
+			t.Errorf("status %+v", s)
+		}
+		if got := value(text(t, must(w.registry.Gather())), `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`); got == "" {
+			t.Error("the time of the stored values is not exposed")
+		}
+		time.Sleep(time.Minute)
+		if len(c.starts) != 1 || c.starts[0].Sub(start) != 40*time.Second {
+			t.Errorf("starts %v", c.starts)
+		}
+	})
+}
+
+func TestOnceReturnsWhatTheRefreshDid(t *testing.T) {
+	want := errors.New("as scripted")
+	w := newWorld()
+	c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return want }}
+	r := w.refresher(c, time.Hour)
+	if err := r.Once(t.Context()); !errors.Is(err, want) || !r.Ready() {
+		t.Errorf("error %v, ready %v", err, r.Ready())
+	}
+}
+
+func TestADeletedTenantLeavesNoSeries(t *testing.T) {
+	w := newWorld()
+	w.tenant.SetClient(fixedState{})
+	c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return nil }}
+	if err := w.refresher(c, time.Hour).Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.tenant.Call(client.Machines, "200", time.Second)
+	w.tenant.QuotaWait(client.Machines, time.Second)
+	w.tenant.valueDropped("property", 1)
+
+	newer := w.metrics.Tenant("contoso") // As a reload makes it.
+	newer.SetClient(fixedState{})
+	w.tenant.Delete()
+	w.tenant.Delete()
+	if got := text(t, must(w.registry.Gather())); !strings.Contains(got, `mde_refreshes_total{collector="security_states",tenant="contoso"} 1`) {
+		t.Errorf("the series of a tenant that goes on are gone:\n%s", got)
+	}
+	newer.DeleteCollector("security_states")
+	if got := text(t, must(w.registry.Gather())); strings.Contains(got, "security_states") || !strings.Contains(got, "mde_api_requests_total") {
+		t.Errorf("after the collector was deleted:\n%s", got)
+	}
+	newer.Delete()
+	newer.Call(client.Machines, "200", time.Second)
+	newer.SetClient(fixedState{})
+	if got := text(t, must(w.registry.Gather())); got != "" {
+		t.Errorf("left behind:\n%s", got)
+	}
+}
+
+// fixedState is a ClientState that never changes.
+type fixedState struct{}
+
+func (fixedState) Quota(client.API) client.QuotaUse {
+	return client.QuotaUse{MinuteCalls: 2, HourCalls: 30, Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
+}
+
+func (fixedState) CredentialExpiry() (time.Time, bool) { return time.Unix(1_900_000_000, 0), true }
+
+func TestQuotaAndCredentialAreReadAtTheScrape(t *testing.T) {
+	w := newWorld()
+	w.tenant.SetClient(fixedState{})
+	w.tenant.Call(client.DomainMachines, "200", 300*time.Millisecond)
+	w.tenant.Call(client.Token, "error", time.Second)
+	got := text(t, must(w.registry.Gather()))
+	for series, want := range map[string]string{
+		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="minute"}`:     "2",
+		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`:       "30",
+		`mde_api_quota_limit_calls{api="domain_machines",tenant="contoso",window="hour"}`: "1500",
+		`mde_credential_expiry_timestamp_seconds{tenant="contoso"}`:                       "1.9e+09",
+		`mde_api_requests_total{api="domain_machines",code="200",tenant="contoso"}`:       "1",
+		`mde_api_requests_total{api="token",code="error",tenant="contoso"}`:               "1",
+		`mde_api_quota_wait_seconds_total{api="domain_machines",tenant="contoso"}`:        "0",
+		`mde_api_request_duration_seconds_count{api="token",tenant="contoso"}`:            "1",
+	} {
+		if v := value(got, series); v != want {
+			t.Errorf("%s is %q, want %q", series, v, want)
+		}
+	}
+	for _, f := range must(w.registry.Gather()) {
+		if f.GetName() == "mde_api_request_duration_seconds" {
+			if h := f.Metric[0].Histogram; h.GetSchema() == 0 && len(h.PositiveSpan) == 0 || len(h.Bucket) == 0 {
+				t.Errorf("histogram %v is not both classic and native", h)
+			}
+		}
+	}
+	lint(t, w.registry)
+}
+
+var _ prometheus.Collector = clientState{}

@@ -1,0 +1,476 @@
+package collector
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// previewFleet is a small fleet with everything that is ordinary in odd ways.
+func previewFleet() []client.SecurityState {
+	nameless := client.SecurityState{Build: []byte("19045"), Architecture: []byte("Amd64"), Properties: [][]byte{[]byte("AntivirusNotReporting")}}
+	return []client.SecurityState{
+		state(1, "19045", "Amd64", "AntivirusNotReporting", "EdrImpairedCommunications"),
+		state(2, "19045", "Amd64", "AntivirusNotReporting", "AntivirusNotReporting"),
+		state(3, "19045", "Amd64"),
+		state(1, "22631", "Arm64", "EdrImpairedCommunications"), // The first machine again.
+		state(4, "14393", "X86"),
+		state(5, "", ""),
+		state(6, "", "Amd64", "Weird\nName\x00"),
+		nameless, nameless, // Two machines without an id are two machines.
+	}
+}
+
+func TestSecurityStatesCountEachMachineOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		s := w.states(&fakeStates{states: rowsOf(nil, previewFleet()...)})
+		if err := s.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "preview.prom", w.exposed(t))
+		lint(t, Combine(w.registry, w.exposition))
+	})
+}
+
+func TestRevisionLabelSplitsTheFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fleet := previewFleet()
+		for i := range fleet {
+			fleet[i].Revision = fmt.Append(nil, 1000+i%2)
+		}
+		w := newWorld()
+		s := w.states(&fakeStates{states: rowsOf(nil, fleet...)}, func(o *SecurityStatesOptions) { o.RevisionLabel = true })
+		if err := s.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "preview_revision.prom", w.exposed(t))
+	})
+}
+
+func machine(n int, change func(*client.Machine)) client.Machine {
+	m := client.Machine{
+		ID: id(n), RawID: fmt.Appendf(nil, "%x", id(n)), OSPlatform: []byte("Windows10"), OSBuild: []byte("19045"), OSProcessor: []byte("x64"),
+		HealthStatus: []byte("Active"), OnboardingStatus: []byte("Onboarded"), RiskScore: []byte("None"), ExposureLevel: []byte("Low"),
+	}
+	if change != nil {
+		change(&m)
+	}
+	return m
+}
+
+func antivirus(n int, change func(*client.AntivirusHealth)) client.AntivirusHealth {
+	row := client.AntivirusHealth{
+		MachineID: id(n), OSKind: []byte("windows"), OSVersion: []byte("10.0.19045.4046"), Mode: []byte("0"),
+		SignatureUpToDate: []byte("True"), EngineUpToDate: []byte("True"), PlatformUpToDate: []byte("True"), DataRefreshedAt: time.Now().Add(-time.Hour),
+	}
+	if change != nil {
+		change(&row)
+	}
+	return row
+}
+
+func machineFleet() *fakeStates {
+	set := func(field func(*client.Machine) *[]byte, value string) func(*client.Machine) {
+		return func(m *client.Machine) { *field(m) = []byte(value) }
+	}
+	health := func(m *client.Machine) *[]byte { return &m.HealthStatus }
+	return &fakeStates{
+		states: rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 404)),
+		machines: rowsOf(nil,
+			machine(1, nil),
+			machine(2, set(health, "Inactive")),
+			machine(3, set(health, "NoSensorDataImpairedCommunication")),
+			machine(1, set(health, "Inactive")), // The first machine again.
+			machine(4, func(m *client.Machine) { m.Merged = true }),
+			machine(5, set(func(m *client.Machine) *[]byte { return &m.OnboardingStatus }, "CanBeOnboarded")),
+			machine(6, func(m *client.Machine) {
+				m.OSPlatform, m.OSBuild, m.OSProcessor = []byte("Linux"), nil, []byte("arm64")
+				m.RiskScore, m.ExposureLevel, m.HealthStatus = nil, nil, nil
+			}),
+			machine(7, set(func(m *client.Machine) *[]byte { return &m.RiskScore }, "High")),
+			machine(8, set(func(m *client.Machine) *[]byte { return &m.RiskScore }, "Catastrophic")),
+		),
+		antivirus: rowsOf(nil,
+			antivirus(1, nil),
+			antivirus(2, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }),
+			antivirus(7, func(a *client.AntivirusHealth) { a.SignatureUpToDate = []byte("False") }),
+			antivirus(7, func(a *client.AntivirusHealth) { a.DataRefreshedAt = time.Now().Add(-2 * time.Hour) }), // Older: it says nothing.
+			antivirus(99, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }),                              // Of no machine.
+		),
+	}
+}
+
+func TestMachinesGiveTheSameGaugesAndMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		s := w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Source = SourceMachines; o.RevisionLabel = true })
+		if err := s.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "machines.prom", w.exposed(t))
+		lint(t, Combine(w.registry, w.exposition))
+	})
+}
+
+func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, status := range []int{401, 403, 404} {
+			w := newWorld()
+			f := machineFleet()
+			// Rows before a refusal are not half believed.
+			f.antivirus = rowsOf(apiError(client.DeviceAVInfo, status), antivirus(1, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }))
+			s := w.states(f, func(o *SecurityStatesOptions) { o.Source = SourceMachines })
+			for range 2 {
+				if err := s.Refresh(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := w.exposed(t)
+			if value(got, `mde_security_states_incomplete{part="antivirus",tenant="contoso"}`) != "1" ||
+				value(got, `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`) != "5" ||
+				value(got, `mde_machines_attention{architecture="Amd64",os_build="19045",property="EdrInactive",tenant="contoso"}`) != "1" ||
+				strings.Contains(got, "AntivirusOff") {
+				t.Errorf("with a %d:\n%s", status, got)
+			}
+			if n := strings.Count(w.log.String(), "Antivirus states are missing"); n != 1 {
+				t.Errorf("with a %d the log says so %d times", status, n)
+			}
+			if notes := s.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "Machine.Read.All") {
+				t.Errorf("notes %q", notes)
+			}
+			f.antivirus = machineFleet().antivirus
+			if err := s.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.exposed(t); !strings.Contains(got, "AntivirusOff") || len(s.Notes()) != 0 {
+				t.Errorf("after the role was granted:\n%s\nnotes %q", got, s.Notes())
+			}
+		}
+	})
+}
+
+func TestAFailedRefreshChangesNothing(t *testing.T) {
+	for name, breakIt := range map[string]func(f *fakeStates){
+		"the preview breaks after some machines": func(f *fakeStates) {
+			f.states = rowsOf(apiError(client.MachineSecurityStates, 502), previewFleet()[:2]...)
+		},
+		"the preview is refused after some machines": func(f *fakeStates) {
+			f.states = rowsOf(apiError(client.MachineSecurityStates, 403), previewFleet()[:2]...)
+		},
+		"the preview times out": func(f *fakeStates) {
+			f.states = rowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Reason: client.ReasonTimeout})
+		},
+		"the preview is throttled": func(f *fakeStates) {
+			f.states = rowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Status: 429, Reason: client.ReasonThrottled})
+		},
+		"the sign-in host cannot be reached": func(f *fakeStates) {
+			f.states = rowsOf[client.SecurityState](&client.Error{API: client.Token, Reason: client.ReasonNetwork})
+		},
+		"the preview is gone and the machines break": func(f *fakeStates) {
+			f.states = rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
+			f.machines = rowsOf(apiError(client.Machines, 500), machine(1, nil))
+		},
+		"the preview is gone and the antivirus rows break": func(f *fakeStates) {
+			f.states = rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
+			f.antivirus = rowsOf(apiError(client.DeviceAVInfo, 500), antivirus(1, nil))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				f := machineFleet()
+				f.states = rowsOf(nil, previewFleet()...)
+				s := w.states(f)
+				if err := s.Refresh(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				before := w.exposed(t)
+				breakIt(f)
+				if err := s.Refresh(t.Context()); err == nil {
+					t.Fatal("no error")
+				}
+				if after := w.exposed(t); after != before {
+					t.Errorf("before:\n%s\nafter:\n%s", before, after)
+				}
+			})
+		})
+	}
+}
+
+func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
+	for name, refusal := range map[string]error{
+		"404": apiError(client.MachineSecurityStates, 404),
+		"410": apiError(client.MachineSecurityStates, 410),
+		"400": apiError(client.MachineSecurityStates, 400),
+		"401": apiError(client.MachineSecurityStates, 401),
+		"403": apiError(client.MachineSecurityStates, 403),
+		"no Graph token for the app": &client.Error{
+			API: client.Token, Status: 400, Reason: client.ReasonAuth, Code: "invalid_resource"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				f := machineFleet()
+				f.states = rowsOf[client.SecurityState](refusal)
+				s := w.states(f)
+				for range 3 {
+					if err := s.Refresh(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(15 * time.Minute)
+				}
+				asked := func() int {
+					n := 0
+					for _, api := range f.calls {
+						if api == client.MachineSecurityStates {
+							n++
+						}
+					}
+					return n
+				}
+				if asked() != 1 {
+					t.Errorf("the preview was asked %d times in three refreshes", asked())
+				}
+				if n := strings.Count(w.log.String(), "not to be had"); n != 1 {
+					t.Errorf("the log says so %d times", n)
+				}
+				if got := w.exposed(t); value(got, `mde_security_states_source_info{source="machines",tenant="contoso"}`) != "1" {
+					t.Errorf("exposed:\n%s", got)
+				}
+				s.LookAgain()
+				refresh := func(want int, when string) {
+					t.Helper()
+					if err := s.Refresh(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if asked() != want {
+						t.Errorf("%s the preview was asked %d times in all, want %d", when, asked(), want)
+					}
+				}
+				refresh(2, "after a reload")
+				refresh(2, "right after that")
+				time.Sleep(24 * time.Hour)
+				f.states = rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 503))
+				refresh(3, "a day later, amid a passing fault,")
+				time.Sleep(24 * time.Hour)
+				f.states = rowsOf(nil, previewFleet()...)
+				refresh(4, "another day later")
+				refresh(5, "once it is back")
+				if got := w.exposed(t); value(got, `mde_security_states_source_info{source="machinesecuritystates",tenant="contoso"}`) != "1" ||
+					strings.Contains(got, `source="machines"`) || strings.Contains(got, "mde_machines_health") {
+					t.Errorf("exposed:\n%s", got)
+				}
+			})
+		})
+	}
+}
+
+func TestARefusalOfBothSourcesIsToldWithBothReasons(t *testing.T) {
+	w := newWorld()
+	f := &fakeStates{
+		states:    rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 403)),
+		machines:  rowsOf[client.Machine](apiError(client.Machines, 403)),
+		antivirus: rowsOf[client.AntivirusHealth](nil),
+	}
+	err := w.states(f).Refresh(t.Context())
+	if client.ReasonOf(err) != client.ReasonForbidden || !strings.Contains(fmt.Sprint(err), "machinesecuritystates: HTTP 403") || !strings.Contains(fmt.Sprint(err), "machines: HTTP 403") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestAnEmptyAnswerIsAskedOnceMore(t *testing.T) {
+	const fleet = `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`
+	for name, tc := range map[string]struct {
+		answers []func(func(*client.Machine, error) bool) // After the first, which is a whole fleet.
+		calls   int
+		want    string
+		fails   bool
+	}{
+		"a passing empty page":        {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](nil), rowsOf(nil, machine(1, nil))}, 2, "1", false},
+		"an empty page that stays":    {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](nil), rowsOf[client.Machine](nil)}, 2, "", false},
+		"a passing 404":               {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](apiError(client.Machines, 404)), rowsOf(nil, machine(1, nil))}, 2, "1", false},
+		"a 404 that stays":            {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](apiError(client.Machines, 404)), rowsOf[client.Machine](apiError(client.Machines, 404))}, 2, "", false},
+		"an empty page and a fault":   {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](nil), rowsOf[client.Machine](apiError(client.Machines, 500))}, 2, "2", true},
+		"a 404 after some machines":   {[]func(func(*client.Machine, error) bool){rowsOf(apiError(client.Machines, 404), machine(1, nil))}, 1, "2", true},
+		"a smaller fleet is no doubt": {[]func(func(*client.Machine, error) bool){rowsOf(nil, machine(1, nil))}, 1, "1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			f := &fakeStates{antivirus: rowsOf[client.AntivirusHealth](nil), machines: rowsOf(nil, machine(1, nil), machine(2, nil))}
+			s := w.states(f, func(o *SecurityStatesOptions) { o.Source = SourceMachines })
+			if err := s.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			calls := 0
+			f.machines = func(yield func(*client.Machine, error) bool) {
+				answer := tc.answers[calls]
+				calls++
+				answer(yield)
+			}
+			if err := s.Refresh(t.Context()); (err != nil) != tc.fails {
+				t.Errorf("error %v", err)
+			}
+			if got := value(w.exposed(t), fleet); got != tc.want || calls != tc.calls {
+				t.Errorf("%q machines after %d calls, want %q after %d", got, calls, tc.want, tc.calls)
+			}
+		})
+	}
+}
+
+func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
+	const machines = 20_000
+	w := newWorld()
+	s := w.states(&fakeStates{states: func(yield func(*client.SecurityState, error) bool) {
+		for i := range machines {
+			row := state(i+1, fmt.Sprint("build ", i%3000), fmt.Sprint("architecture ", i%70), fmt.Sprint("property ", i), "\xff\x00", strings.Repeat("x", 1<<12)+fmt.Sprint(i))
+			if !yield(&row, nil) {
+				return
+			}
+		}
+	}})
+	if err := s.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	families, err := Combine(w.registry, w.exposition).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, values, series := map[string]float64{}, map[string]map[string]bool{}, 0
+	for _, f := range families {
+		series += len(f.Metric)
+		for _, m := range f.Metric {
+			sums[f.GetName()] += m.GetGauge().GetValue()
+			for _, l := range m.Label {
+				if len(l.GetValue()) > maxLabelBytes {
+					t.Fatalf("a label value of %d bytes", len(l.GetValue()))
+				}
+				if values[l.GetName()] == nil {
+					values[l.GetName()] = map[string]bool{}
+				}
+				values[l.GetName()][l.GetValue()] = true
+			}
+		}
+	}
+	if sums["mde_machines"] != machines || sums["mde_machines_requiring_attention"] != machines {
+		t.Errorf("%v machines and %v requiring attention, want %d", sums["mde_machines"], sums["mde_machines_requiring_attention"], machines)
+	}
+	for label, limit := range map[string]int{"os_build": maxBuilds + 1, "architecture": maxArchitectures + 1, "property": maxProperties + 1} {
+		if n := len(values[label]); n != limit {
+			t.Errorf("%d values of %s, want %d", n, label, limit)
+		}
+	}
+	if series > 250_000 {
+		t.Errorf("%d series", series)
+	}
+	if n := s.Fleet().current().index.len(); n != machines {
+		t.Errorf("%d machines in the index", n)
+	}
+	got := text(t, families)
+	for label, want := range map[string]string{"os_build": "2000", "architecture": "20"} {
+		if v := value(got, `mde_label_values_dropped_total{label="`+label+`",tenant="contoso"}`); v != want {
+			t.Errorf("%s values of %s dropped, want %s", v, label, want)
+		}
+	}
+}
+
+func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memoryStore{}
+		keep := func(o *SecurityStatesOptions) { o.Store = store }
+		w := newWorld()
+		f := machineFleet()
+		if err := w.states(f, keep).Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		before, at := w.exposed(t), time.Now()
+		time.Sleep(30 * time.Minute)
+
+		w = newWorld() // The restart.
+		s := w.states(&fakeStates{
+			states:    rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500)),
+			machines:  rowsOf[client.Machine](apiError(client.Machines, 500)),
+			antivirus: rowsOf[client.AntivirusHealth](nil),
+		}, keep)
+		if got := s.Start(t.Context()); !got.Equal(at) {
+			t.Errorf("the values are of %s, want %s", got, at)
+		}
+		if after := w.exposed(t); after != before {
+			t.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+		if err := s.Refresh(t.Context()); err == nil || strings.Contains(err.Error(), "preview") {
+			t.Errorf("error %v; the refused preview is remembered", err)
+		}
+		time.Sleep(15 * time.Minute)
+		if got := w.exposed(t); strings.Contains(got, "mde_machines{") || !strings.Contains(got, "mde_security_states_source_info") {
+			t.Errorf("45 minutes after the refresh:\n%s", got)
+		}
+	})
+}
+
+func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
+	at := time.Now().Format(time.RFC3339)
+	for name, tc := range map[string]struct {
+		text, logged string
+	}{
+		"no object":               {`[]`, "could not be read"},
+		"no time":                 {`{}`, "no time"},
+		"too few numbers":         {`{"at":"` + at + `","properties":["a","b"],"groups":[{"build":"1","machines":1,"attention":[1]}]}`, "a number for each property"},
+		"a series twice":          {`{"at":"` + at + `","groups":[{"build":"1"},{"build":"1"}]}`, "occur twice"},
+		"a time that is to come":  {`{"at":"2999-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, "still to come"},
+		"another set of labels":   {`{"at":"` + at + `","revision_label":true,"groups":[{"build":"1","machines":1}]}`, ""},
+		"a value that is too old": {`{"at":"2020-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			s := w.states(nil, func(o *SecurityStatesOptions) {
+				o.Store = &memoryStore{values: map[string]string{"security_states": tc.text}}
+			})
+			s.Start(t.Context())
+			if got := w.exposed(t); got != "" {
+				t.Errorf("exposed:\n%s", got)
+			}
+			if !strings.Contains(w.log.String(), tc.logged) {
+				t.Errorf("log %q without %q", w.log.String(), tc.logged)
+			}
+		})
+	}
+}
+
+func TestAStoreThatFailsFailsNoRefresh(t *testing.T) {
+	w := newWorld()
+	s := w.states(&fakeStates{states: rowsOf(nil, previewFleet()...)}, func(o *SecurityStatesOptions) {
+		o.Store = &memoryStore{fail: errors.New("disk full")}
+	})
+	s.Start(t.Context())
+	if err := s.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(w.exposed(t), "mde_machines{") || !strings.Contains(w.log.String(), "disk full") {
+		t.Errorf("exposed:\n%s\nlog:\n%s", w.exposed(t), w.log)
+	}
+}
+
+func BenchmarkCountSecurityStates(b *testing.B) {
+	const machines = 100_000
+	fleet := make([]client.SecurityState, machines)
+	builds := []string{"19045", "22631", "26100", "14393", "17763"}
+	properties := []string{"AntivirusNotReporting", "EdrImpairedCommunications", "AntivirusOff"}
+	for i := range fleet {
+		fleet[i] = state(0, builds[i%len(builds)], "Amd64", properties[:i%10/7]...)
+		fleet[i].ID = hashedID(uint64(i))
+	}
+	dropped := newDroppedLabels(newWorld().tenant)
+	for b.Loop() {
+		c := newFleetCount(nil, false, dropped)
+		for i := range fleet {
+			c.securityState(&fleet[i])
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*machines), "ns/machine")
+}
