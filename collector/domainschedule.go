@@ -27,6 +27,7 @@ type domainSchedule struct {
 	waiting []*domainVisits // Sorted by the time they were asked.
 	failed  []*domainVisits // Sorted by the time to try again.
 	last    time.Time       // When the last call left.
+	full    time.Time       // When the quota was last seen to be spent.
 }
 
 // domainVisits is what the schedule knows of one domain.
@@ -39,10 +40,10 @@ type domainVisits struct {
 	pass     int              // Belongs to the user of the schedule.
 }
 
-// windowGuard is added to a quota's window to get the pace: the client keeps its
-// windows a little longer than the service's, and calls that keep the pace never
-// wait for it.
-const windowGuard = 5 * time.Second
+// windowGuard is added to a quota's window to get the pace. The client's own
+// windows are a little shorter, so that calls which keep the pace never wait
+// there, where those that wait would leave in a bunch.
+const windowGuard = 8 * time.Second
 
 // firstRetry is the pause before a domain that failed is tried again.
 const firstRetry = time.Minute
@@ -93,6 +94,14 @@ func (s *domainSchedule) next(now time.Time, quota client.QuotaUse) (*domainVisi
 		return s.fresh[0], s.fill(now, quota)
 	}
 	paced := s.last.Add(s.pace)
+	if !hasRoom(quota) {
+		s.full = now
+	}
+	if !s.full.IsZero() {
+		// Calls that wait for quota leave all at once when it is there again, and
+		// would do so each time after: these keep the pace instead.
+		paced = later(paced, s.full.Add(windowGuard))
+	}
 	var next *domainVisits
 	var at time.Time
 	if len(s.waiting) > 0 {
@@ -126,11 +135,15 @@ func (s *domainSchedule) fill(now time.Time, quota client.QuotaUse) time.Time {
 		return now
 	case !quota.Known:
 		return paced
-	case quota.MinuteCalls < quota.Limits.CallsPerMinute && quota.HourCalls < quota.Limits.CallsPerHour:
+	case hasRoom(quota):
 		return now
 	default:
 		return later(paced, now.Add(s.pace))
 	}
+}
+
+func hasRoom(quota client.QuotaUse) bool {
+	return quota.MinuteCalls < quota.Limits.CallsPerMinute && quota.HourCalls < quota.Limits.CallsPerHour
 }
 
 // start notes that a domain is asked now.
