@@ -7,6 +7,7 @@ import (
 	"flag"
 	"iter"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -233,6 +234,12 @@ func (s *memoryStore) Delete(key string) error {
 	return s.fail
 }
 
+func (s *memoryStore) value(key string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.values[key]
+}
+
 type syncBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder
@@ -248,4 +255,45 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// refusedDomains is a DomainsClient that gets no token.
+type refusedDomains struct {
+	mu    sync.Mutex
+	calls int
+}
+
+func (f *refusedDomains) DomainMachines(context.Context, string) iter.Seq2[*client.Machine, error] {
+	f.mu.Lock()
+	f.calls++
+	f.mu.Unlock()
+	return rowsOf[client.Machine](&client.Error{API: client.Token, Status: 401, Reason: client.ReasonAuth, Code: "invalid_client"})
+}
+
+func (f *refusedDomains) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls
+}
+
+func (f *refusedDomains) DomainStatistics(context.Context, string) (client.DomainStatistics, error) {
+	return client.DomainStatistics{}, nil
+}
+
+func (f *refusedDomains) Quota(client.API) client.QuotaUse {
+	return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
+}
+
+// hangingDomain is a far end that never answers for one domain.
+type hangingDomain struct {
+	*farEnd
+	domain string
+}
+
+func (h *hangingDomain) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.Contains(r.URL.Path, h.domain) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	return h.farEnd.RoundTrip(r)
 }

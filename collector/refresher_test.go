@@ -100,12 +100,12 @@ func TestPausesAfterFailuresGrowUpToTheInterval(t *testing.T) {
 	}{
 		"a passing fault": {
 			&client.Error{API: client.Machines, Reason: client.ReasonServer, Status: 500},
-			[]time.Duration{11 * time.Second, 22 * time.Second, 45 * time.Second, 90 * time.Second, 180 * time.Second, 7 * time.Minute},
+			[]time.Duration{11 * time.Second, 22 * time.Second, 45 * time.Second, 90 * time.Second, 180 * time.Second, 6 * time.Minute},
 			[]time.Duration{19 * time.Second, 38 * time.Second, 75 * time.Second, 150 * time.Second, 5 * time.Minute, 10 * time.Minute},
 		},
 		"a wrong secret": {
 			&client.Error{API: client.Token, Reason: client.ReasonAuth, Status: 401},
-			[]time.Duration{time.Minute, time.Minute, time.Minute, 90 * time.Second, 180 * time.Second, 7 * time.Minute},
+			[]time.Duration{time.Minute, time.Minute, time.Minute, 90 * time.Second, 180 * time.Second, 6 * time.Minute},
 			[]time.Duration{time.Minute, time.Minute, 75 * time.Second, 150 * time.Second, 5 * time.Minute, 10 * time.Minute},
 		},
 		"a service that asks to wait": {
@@ -123,7 +123,7 @@ func TestPausesAfterFailuresGrowUpToTheInterval(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return tc.err }}
-				runFor(t, w.refresher(c, 10*time.Minute), 2*time.Hour)
+				runFor(t, w.refresher(c, 10*time.Minute), 119*time.Minute)
 				for i, pause := range c.pauses() {
 					low, high := tc.min[min(i, len(tc.min)-1)], tc.max[min(i, len(tc.max)-1)]
 					if pause < low || pause > high {
@@ -301,6 +301,7 @@ func TestStartDelayComesAfterStoredValues(t *testing.T) {
 			t.Error("the time of the stored values is not exposed")
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(c.starts) != 1 || c.starts[0].Sub(start) != 40*time.Second {
 			t.Errorf("starts %v", c.starts)
 		}

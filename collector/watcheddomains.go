@@ -364,7 +364,7 @@ func (w *WatchedDomains) show(d *watchedDomain, r *domainResult, fleet *attentio
 func (w *WatchedDomains) publish() {
 	list := newBlock(w.options.Tenant, time.Time{})
 	list.add(domainsFamily, float64(len(w.sorted)))
-	list.add(domainsIntervalFamily, w.schedule.cycle().Seconds())
+	list.add(domainsIntervalFamily, w.schedule.cycle().Round(time.Millisecond).Seconds())
 	block, err := list.build()
 	if err != nil {
 		w.logger.Error("The watch list cannot be exposed", "err", err)
