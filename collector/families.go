@@ -47,11 +47,6 @@ type series struct {
 	metrics []*dto.Metric
 }
 
-// until returns a Block of the same series that is withdrawn at another time.
-func (b *Block) until(expires time.Time) *Block {
-	return &Block{expires: expires, series: b.series}
-}
-
 // blockBuilder collects the series of one Block. It checks what it is given,
 // since label values come from outside: the errors are in the result of build.
 type blockBuilder struct {

@@ -104,7 +104,7 @@ func TestOneFailingDomainTouchesNoOther(t *testing.T) {
 		w := newWorld()
 		far := newFarEnd()
 		broken := false
-		far.answer = func(domain, what string) (int, string) {
+		far.answer = func(domain, _ string) (int, string) {
 			if domain == "b.example" && broken {
 				return 400, `{"error":{"code":"InvalidDomainName","message":"as scripted"}}`
 			}
