@@ -289,14 +289,15 @@ func (s *SecurityStates) countPreview(ctx context.Context) (*fleetCount, error) 
 	return c, nil
 }
 
-// isRefusal tells a source that is not to be had from one with a passing fault.
+// isRefusal tells a source that is not to be had from one with a passing fault,
+// and from a credential that no API will take.
 func isRefusal(err error) bool {
 	e, ok := errors.AsType[*client.Error](err)
 	if !ok {
 		return false
 	}
 	if e.API == client.Token {
-		return e.Reason == client.ReasonAuth
+		return e.Reason == client.ReasonAuth && e.Status != 0 && e.Code != "invalid_client"
 	}
 	switch e.Status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
