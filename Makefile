@@ -57,8 +57,9 @@ rules: ## the alert rules and their unit tests
 	promtool test rules alerts/tests/*.yaml
 
 .PHONY: bench
-bench: ## the benchmarks, once; docs/performance.md has the results
+bench: ## the benchmarks, some minutes; docs/performance.md has the results
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./internal/benchmark/run
 
 .PHONY: dashboards
 dashboards: ## write the dashboards' JSON anew
