@@ -1,0 +1,96 @@
+package collector
+
+import (
+	"context"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// TestDocumentedMetricsAreTheExposedOnes compares the tables of docs/metrics.md
+// with what a tenant exposes that has everything.
+func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
+	documented := documentedMetrics(t)
+	for name := range documented {
+		if strings.HasPrefix(name, "mde_exporter_") {
+			delete(documented, name) // Of the process, not of the collectors.
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		states := w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Source = SourceMachines })
+		far := newFarEnd()
+		far.answer = answers(map[string]string{"evil.example": page(row(2, ""))})
+		d := w.domains(far.client(t, emptyLedger{}, w.tenant), []string{"evil.example"}, func(o *WatchedDomainsOptions) {
+			o.Fleet, o.Statistics, o.MachineInfoLimit = states.Fleet(), true, 1
+		})
+		w.tenant.SetClient(fixedState{})
+		for _, c := range []Collector{states, d} {
+			if err := w.refresher(c, time.Hour).Once(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.refresher(&scripted{name: statesName, refresh: func(_ context.Context, _ int) error {
+			return &client.Error{API: client.Machines, Reason: client.ReasonServer}
+		}}, time.Hour).Once(t.Context()); err == nil {
+			t.Fatal("no failure")
+		}
+		exposed := make(map[string]map[string]bool)
+		for _, f := range must(Combine(w.registry, w.exposition).Gather()) {
+			exposed[f.GetName()] = make(map[string]bool)
+			for _, m := range f.Metric {
+				for _, l := range m.Label {
+					exposed[f.GetName()][l.GetName()] = true
+				}
+			}
+			if !exposed[f.GetName()]["tenant"] {
+				t.Errorf("%s has no tenant", f.GetName())
+			}
+			delete(exposed[f.GetName()], "tenant")
+		}
+		for _, name := range slices.Sorted(maps.Keys(exposed)) {
+			if want := slices.Sorted(maps.Keys(exposed[name])); !slices.Equal(documented[name], want) {
+				t.Errorf("%s is documented with the labels %v and exposed with %v", name, documented[name], want)
+			}
+			delete(documented, name)
+		}
+		for name := range documented {
+			t.Errorf("%s is documented and not exposed", name)
+		}
+	})
+}
+
+// documentedMetrics reads the labels of each metric from the tables, sorted.
+func documentedMetrics(t *testing.T) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := regexp.MustCompile("`([a-z_]+)`")
+	metrics := make(map[string][]string)
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 || !strings.HasPrefix(strings.TrimSpace(cells[1]), "`mde_") {
+			continue
+		}
+		name := code.FindStringSubmatch(cells[1])[1]
+		labels := []string{}
+		for _, match := range code.FindAllStringSubmatch(cells[2], -1) {
+			labels = append(labels, match[1])
+		}
+		slices.Sort(labels)
+		if _, twice := metrics[name]; twice {
+			t.Errorf("%s is documented twice", name)
+		}
+		metrics[name] = labels
+	}
+	return metrics
+}
