@@ -1,0 +1,164 @@
+package alerts_test
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mde-exporter/mde_exporter/alerts"
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
+)
+
+type alert struct {
+	Alert, Expr, For    string
+	Labels, Annotations map[string]string
+}
+
+// bundled are the alerting rules of the bundled files.
+func bundled(t *testing.T) []alert {
+	t.Helper()
+	var all []alert
+	files, err := fs.Glob(alerts.Files, "*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the bundled files are %v, %v", files, err)
+	}
+	for _, name := range files {
+		content, err := fs.ReadFile(alerts.Files, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file struct {
+			Groups []struct{ Rules []alert }
+		}
+		if err := yaml.Unmarshal(content, &file); err != nil {
+			t.Fatal(err)
+		}
+		for _, group := range file.Groups {
+			all = append(all, slices.DeleteFunc(group.Rules, func(a alert) bool { return a.Alert == "" })...)
+		}
+	}
+	return all
+}
+
+func TestEachAlertTellsWhoMustActAndWhatToDo(t *testing.T) {
+	runbooks, err := os.ReadFile("../docs/runbooks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := map[string]string{}
+	for section := range strings.SplitSeq(string(runbooks), "\n### ") {
+		title, body, _ := strings.Cut(section, "\n")
+		body, _, _ = strings.Cut(body, "\n## ")
+		sections[title] = body
+	}
+	names := map[string]bool{}
+	for _, a := range bundled(t) {
+		t.Run(a.Alert, func(t *testing.T) {
+			if names[a.Alert] {
+				t.Error("there are two alerts of this name, for one runbook")
+			}
+			names[a.Alert] = true
+			if !slices.Contains([]string{"critical", "warning", "info"}, a.Labels["severity"]) {
+				t.Errorf("severity is %q, want critical, warning or info", a.Labels["severity"])
+			}
+			for _, key := range []string{"summary", "description"} {
+				if a.Annotations[key] == "" {
+					t.Errorf("it has no %s", key)
+				}
+			}
+			want := "https://github.com/mde-exporter/mde_exporter/blob/main/docs/runbooks.md#" + strings.ToLower(a.Alert)
+			if a.Annotations["runbook_url"] != want {
+				t.Errorf("runbook_url is %q, want %q", a.Annotations["runbook_url"], want)
+			}
+			for _, heading := range []string{"**Meaning.**", "**Impact.**", "**Diagnosis.**", "**What to do.**", "```promql"} {
+				if !strings.Contains(sections[a.Alert], heading) {
+					t.Errorf("its section in docs/runbooks.md has no %s", heading)
+				}
+			}
+		})
+	}
+	for title := range sections {
+		if strings.HasPrefix(title, "MDE") && !names[title] {
+			t.Errorf("docs/runbooks.md tells of %s, which is no alert", title)
+		}
+	}
+}
+
+func TestRunbooksLinkToSectionsThatExist(t *testing.T) {
+	runbooks, err := os.ReadFile("../docs/runbooks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	headings := map[string]bool{}
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(runbooks), -1) {
+		headings[strings.ReplaceAll(strings.ToLower(heading[1]), " ", "-")] = true
+	}
+	for _, link := range regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`).FindAllStringSubmatch(string(runbooks), -1) {
+		if link[1] != "" {
+			if _, err := os.Stat(filepath.Join("../docs", link[1])); err != nil {
+				t.Errorf("link to %s: %v", link[1], err)
+			}
+		} else if !headings[strings.TrimPrefix(link[2], "#")] {
+			t.Errorf("link to %s, which is no heading", link[2])
+		}
+	}
+}
+
+func TestEachAlertHasUnitTestsInWhichItFiresAndInWhichItDoesNot(t *testing.T) {
+	files, err := filepath.Glob("tests/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the unit tests are %v, %v", files, err)
+	}
+	firing, calm := map[string]bool{}, map[string]bool{}
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file struct {
+			Tests []struct {
+				Cases []struct {
+					Name   string `yaml:"alertname"`
+					Alerts []any  `yaml:"exp_alerts"`
+				} `yaml:"alert_rule_test"`
+			}
+		}
+		if err := yaml.Unmarshal(content, &file); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, test := range file.Tests {
+			for _, c := range test.Cases {
+				firing[c.Name] = firing[c.Name] || len(c.Alerts) > 0
+				calm[c.Name] = calm[c.Name] || len(c.Alerts) == 0
+			}
+		}
+	}
+	for _, a := range bundled(t) {
+		if !firing[a.Alert] {
+			t.Errorf("no unit test sees %s fire", a.Alert)
+		}
+		if !calm[a.Alert] {
+			t.Errorf("no unit test sees %s not fire", a.Alert)
+		}
+	}
+}
+
+func TestRulesPassTheirUnitTests(t *testing.T) {
+	promtool := servertest.Find(t, "promtool")
+	tests, err := filepath.Glob("tests/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"check", "rules", "mde.yaml"}, append([]string{"test", "rules"}, tests...)} {
+		if output, err := exec.Command(promtool, args...).CombinedOutput(); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, output)
+		}
+	}
+}
