@@ -15,12 +15,19 @@ import (
 //   - Of the others the one that was asked longest ago comes next; calls are
 //     spread evenly over the interval, or over the time that the quota needs for
 //     the whole list, whichever is longer.
+//   - A start may spend one minute's limit ahead of that pace, so that a short
+//     list on a short interval does not begin slower than it is meant to go. The
+//     hour's quota bears it: what was spent ahead is made up for within an hour.
 //   - A domain that failed is tried again after growing pauses where there is
 //     room between the others, and in its turn at the latest.
 type domainSchedule struct {
 	interval time.Duration // The configured one.
 	pace     time.Duration // Between two calls, so that the hour's quota lasts the hour.
-	burst    int           // Calls that may leave unpaced while nobody knows what the last hour has spent.
+	perHour  int           // Calls the quota allows in an hour.
+	burst    int           // Calls that may still leave ahead of the pace.
+
+	ahead   int       // Calls that left ahead of the pace and are not made up for.
+	aheadAt time.Time // When the last of them left.
 
 	domains map[string]*domainVisits
 	fresh   []*domainVisits // Never asked, in the order of the list.
@@ -123,6 +130,15 @@ func (s *domainSchedule) next(now time.Time, quota client.QuotaUse) (*domainVisi
 	return next, at
 }
 
+// paceAt is the pace at a time: slower while calls that left ahead of it are to
+// be made up for, as far as they leave a part of the hour's quota to spread.
+func (s *domainSchedule) paceAt(now time.Time) time.Duration {
+	if s.ahead == 0 || s.ahead > s.perHour/2 || now.Sub(s.aheadAt) > time.Hour {
+		return s.pace
+	}
+	return max(s.pace, (time.Hour+windowGuard)/time.Duration(s.perHour-s.ahead))
+}
+
 // fill tells when a domain that was never asked may be. Where the last hour's
 // calls are known, the quota itself sets the pace; where it is full, it is looked
 // at again a call later. Where they are not known, a start bursts once and then
@@ -149,7 +165,12 @@ func hasRoom(quota client.QuotaUse) bool {
 // start notes that a domain is asked now.
 func (s *domainSchedule) start(v *domainVisits, now time.Time) {
 	if now.Before(s.last.Add(s.pace)) {
+		if now.Sub(s.aheadAt) > time.Hour {
+			s.ahead = 0
+		}
 		s.burst--
+		s.ahead++
+		s.aheadAt = now
 	}
 	s.take(v)
 	v.asked = now

@@ -268,3 +268,46 @@ func simulateFullLoad(t *testing.T, n int, name string, ledger client.Ledger, ta
 	fmt.Fprintf(table, "| %d | %s | %s | %s | %s | %.2f %% | %d | %d | %d |\n", n, name,
 		coverage, ideal, oldest.Round(time.Second), 100*share, worst(calls, time.Minute), worst(calls, time.Hour), far.refused)
 }
+
+func TestAShortListOnAShortIntervalStartsAtItsOwnPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd()
+		metrics := NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
+		w := NewWatchedDomains(WatchedDomainsOptions{
+			Tenant: "contoso", Client: far.client(t, nil, metrics), Domains: domainNames(3), Interval: 2 * time.Second,
+			Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Exposition: &Exposition{},
+		})
+		r := NewRefresher(RefresherOptions{
+			Tenant: "contoso", Collector: w, Interval: 2 * time.Second, Continuous: true, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { r.Run(ctx) })
+		oldest := func() time.Duration {
+			var oldest time.Duration
+			for _, d := range w.Domains() {
+				oldest = max(oldest, time.Since(d.LastSuccess))
+			}
+			return oldest
+		}
+		for range 20 {
+			time.Sleep(time.Second)
+			if age := oldest(); age > 3*time.Second {
+				t.Errorf("a value is %s old while there is quota to spare", age)
+			}
+		}
+		var after time.Duration
+		for range 2 * 60 * 60 {
+			time.Sleep(time.Second)
+			after = max(after, oldest())
+		}
+		if limit := w.MaxAge(); after > limit {
+			t.Errorf("a value was %s old, and withdrawn after %s", after, limit)
+		}
+		if calls := far.callsOf("machines"); worst(calls, time.Hour) > 1500 || worst(calls, time.Minute) > 100 || far.refused > 0 {
+			t.Errorf("%d calls in the worst minute, %d in the worst hour, %d refused", worst(calls, time.Minute), worst(calls, time.Hour), far.refused)
+		}
+		cancel()
+		running.Wait()
+	})
+}
