@@ -51,7 +51,6 @@ func (w *WatchedDomains) beginPass() {
 	w.mu.Lock()
 	w.pass++
 	w.left = len(w.domains)
-	w.failed = nil
 	w.mu.Unlock()
 	w.warnOfInterval()
 }
@@ -64,7 +63,8 @@ func (w *WatchedDomains) passIsOver() bool {
 	return w.left == 0 && (len(w.domains) > 0 || !w.passed)
 }
 
-// endPass tells how the pass went.
+// endPass tells how the pass went. A domain that failed before and was not tried
+// again since still counts as failed.
 func (w *WatchedDomains) endPass() error {
 	w.passed = true
 	w.mu.Lock()

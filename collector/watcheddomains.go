@@ -70,8 +70,8 @@ type WatchedDomains struct {
 	sorted   []*watchedDomain // By name.
 	started  bool
 	pass     int
-	left     int // Domains of the pass that have not finished.
-	failed   []failedDomain
+	left     int               // Domains of the pass that have not finished.
+	failed   []failedDomain    // Domains whose last lookup failed.
 	notes    map[string]string // By subject.
 	success  time.Time         // Of the last pass without a failure.
 
