@@ -62,6 +62,7 @@ func newDomainSchedule(interval time.Duration, limits client.Limits) *domainSche
 		interval: interval,
 		pace: max((time.Hour+windowGuard)/time.Duration(perHour),
 			(time.Minute+windowGuard)/time.Duration(perMinute)),
+		perHour: perHour,
 		burst:   perMinute - 1, // After the first call, which needs no leave.
 		domains: make(map[string]*domainVisits),
 	}
@@ -100,7 +101,10 @@ func (s *domainSchedule) next(now time.Time, quota client.QuotaUse) (*domainVisi
 	if len(s.fresh) > 0 {
 		return s.fresh[0], s.fill(now, quota)
 	}
-	paced := s.last.Add(s.pace)
+	cycle, paced := s.cycle(), s.last.Add(s.paceAt(now))
+	if s.burst > 0 {
+		cycle, paced = s.interval, s.last
+	}
 	if !hasRoom(quota) {
 		s.full = now
 	}
@@ -112,7 +116,6 @@ func (s *domainSchedule) next(now time.Time, quota client.QuotaUse) (*domainVisi
 	var next *domainVisits
 	var at time.Time
 	if len(s.waiting) > 0 {
-		cycle := s.cycle()
 		next = s.waiting[0]
 		at = s.last.Add(cycle / time.Duration(len(s.domains)))
 		if due := next.asked.Add(cycle); due.Before(at) {
