@@ -53,7 +53,7 @@ func watchedDomains() dashboard {
 					column{title: "Require attention", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_attention` + chosen + `)`), width: 130, steps: []step{{1, alarm}}},
 					column{title: "High risk", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_risk{$where, domain=~"$domain", risk_score="High"})`), width: 85, steps: []step{{1, alarm}}},
 					column{title: "Since yesterday", query: ofContacted(machines + ` - max by (` + keys + `) (mde_watched_domain_machines` + chosen + ` offset 1d)`), width: 120, steps: []step{{1, warn}, {10, alarm}}},
-					column{title: "First seen", query: ofContacted(`1000 * min by (` + keys + `) (min_over_time(timestamp(` + contacted + `)[$__range:5m]))`), unit: "dateTimeFromNow", width: 120},
+					column{title: "First seen", query: ofContacted(`1000 * min by (` + keys + `) (min_over_time(timestamp(` + contacted + `)[$__range:5m]) or timestamp(` + contacted + `))`), unit: "dateTimeFromNow", width: 120},
 					column{title: "Last contact", query: ofContacted(`1000 * max by (` + keys + `) (mde_watched_domain_last_seen_timestamp_seconds` + chosen + `)`), unit: "dateTimeFromNow", width: 115},
 					column{title: "Prevalence", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_prevalence` + chosen + `)`), unit: "locale", width: 95},
 					column{title: "Counted", query: ofContacted(`max by (` + keys + `) (time() - mde_watched_domain_last_success_timestamp_seconds` + chosen + `)`), unit: "s", width: 90, steps: []step{{7200, warn}, {10800, alarm}}},
