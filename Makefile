@@ -27,6 +27,7 @@ build: ## the program, ./mde_exporter
 test: lint rules gotest ## everything
 
 .PHONY: gotest
+gotest: export MDE_TEST_SERVERS = required
 gotest: ## the tests of every module, end-to-end tests among them
 	@tools/install test
 	@tools/install servers
