@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/common/version"
 
@@ -20,7 +21,7 @@ func (e *Exporter) Config() []byte {
 func (e *Exporter) Status() web.Status {
 	loadedAt, mistake := e.reloads.last()
 	s := web.Status{
-		Version: version.Info(),
+		Version: programVersion(),
 		Config:  web.ConfigStatus{Source: e.options.Source, LoadedAt: loadedAt, Error: mistake},
 	}
 	e.mu.RLock()
@@ -29,6 +30,16 @@ func (e *Exporter) Status() web.Status {
 		s.Tenants = append(s.Tenants, e.tenants[tc.Name].status())
 	}
 	return s
+}
+
+// programVersion is the version and the beginning of the revision.
+func programVersion() string {
+	if version.Version == "" {
+		return "development build"
+	}
+	const short = 12
+	revision := version.GetRevision()
+	return strings.TrimSpace(version.Version + " " + revision[:min(short, len(revision))])
 }
 
 func (t *tenant) status() web.Tenant {
