@@ -330,6 +330,25 @@ func TestClosingDoesNotWaitForAHangingAPI(t *testing.T) {
 	}
 }
 
+func TestAReloadReadsTheWatchListFilesOfATenantThatStays(t *testing.T) {
+	far := newFarEnd(t, simulation.Options{Machines: 10})
+	list := filepath.Join(t.TempDir(), "watched.txt")
+	write := func(content string) {
+		if err := os.WriteFile(list, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("evil.example\n")
+	section := far.section("contoso", fmt.Sprintf("  watched_domains: {files: [%q], refresh_interval: 1h}\n", list))
+	w := newWorld(t, nil, section)
+	w.awaitReady()
+	write("evil.example\nbad.example\n")
+	w.reload(section)
+	if n, _ := w.value(`mde_watched_domains{tenant="contoso"}`); n != 2 {
+		t.Errorf("after the reload %v domains are watched, want 2", n)
+	}
+}
+
 func TestARestartServesTheStoredValuesAndCallsNobody(t *testing.T) {
 	far := newFarEnd(t, simulation.Options{Machines: 30})
 	far.Contact("evil.example", 3)

@@ -136,10 +136,13 @@ func (t *tenant) once(ctx context.Context) error {
 }
 
 // lookAgain tells a tenant that a reload left as it is to ask again for what was
-// refused before.
+// refused before, and to read its watch-list files now and not in a while.
 func (t *tenant) lookAgain() {
 	if t.states != nil {
 		t.states.collector.LookAgain()
+	}
+	if t.domains != nil {
+		t.domains.readAgain()
 	}
 }
 

@@ -20,7 +20,9 @@ type watchedDomains struct {
 	collector *collector.WatchedDomains
 	config    config.WatchedDomains
 	logger    *slog.Logger
-	digest    string // Of the files that were read last.
+
+	reading sync.Mutex // Held while the files are read.
+	digest  string     // Of the files that were read last.
 
 	mu      sync.Mutex
 	mistake string // In the files as they are now; the list is then the last good one.
@@ -55,6 +57,8 @@ func (w *watchedDomains) follow(ctx context.Context) {
 // readAgain reads the files if they changed. A mistake in them changes nothing
 // but what the log and the page say.
 func (w *watchedDomains) readAgain() {
+	w.reading.Lock()
+	defer w.reading.Unlock()
 	digest := w.config.Digest()
 	if digest == w.digest {
 		return
