@@ -1,0 +1,171 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// program is the exporter, built and run as an operator does.
+type program struct {
+	*testing.T
+	binary string
+	args   []string
+	client *http.Client
+
+	cmd *exec.Cmd
+	url string // Empty while it does not run.
+	// ended is closed when the process and its log have ended.
+	ended chan struct{}
+	code  int // -1 where a signal ended it.
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+// buildProgram builds the program into a directory of the test.
+func buildProgram(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := &program{T: t, binary: filepath.Join(t.TempDir(), "mde_exporter"), client: &http.Client{Timeout: time.Minute}}
+	p.args = append([]string{"--web.listen-address=127.0.0.1:0"}, args...)
+	build := []string{"build", "-o", p.binary}
+	if raceDetector {
+		build = append(build, "-race")
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(build, "github.com/mde-exporter/mde_exporter")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the program: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		p.client.CloseIdleConnections()
+		if p.cmd != nil {
+			_ = p.cmd.Process.Kill() // It may have ended.
+			<-p.ended
+		}
+	})
+	return p
+}
+
+var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
+
+// launch starts the process. The channel gets its address once it listens.
+func (p *program) launch() <-chan string {
+	p.Helper()
+	cmd := exec.CommandContext(context.WithoutCancel(p.Context()), p.binary, p.args...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		p.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		p.Fatal(err)
+	}
+	address, ended := make(chan string, 1), make(chan struct{})
+	p.cmd, p.ended, p.url = cmd, ended, ""
+	go func() {
+		defer close(ended)
+		lines := bufio.NewReader(stderr)
+		for {
+			line, err := lines.ReadString('\n')
+			p.mu.Lock()
+			p.log.WriteString(line)
+			p.mu.Unlock()
+			if m := listening.FindStringSubmatch(line); m != nil {
+				address <- m[1]
+			}
+			if err != nil {
+				break
+			}
+		}
+		_ = cmd.Wait() // The state tells how it ended.
+		p.code = cmd.ProcessState.ExitCode()
+	}()
+	return address
+}
+
+// start starts the process and waits until it listens.
+func (p *program) start() {
+	p.Helper()
+	address := p.launch()
+	select {
+	case a := <-address:
+		p.url = "http://" + a
+	case <-p.ended:
+		p.Fatalf("the program ended with %d\n%s", p.code, p.logged())
+	case <-time.After(time.Minute):
+		p.Fatalf("the program does not listen\n%s", p.logged())
+	}
+}
+
+// signal sends a signal and returns the exit code once the process has ended.
+func (p *program) signal(s syscall.Signal) int {
+	p.Helper()
+	p.client.CloseIdleConnections()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.Fatal(err)
+	}
+	select {
+	case <-p.ended:
+	case <-time.After(time.Minute):
+		p.Fatalf("the program does not end after %s\n%s", s, p.logged())
+	}
+	p.url = ""
+	return p.code
+}
+
+func (p *program) logged() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+// request returns the status and the body of an answer.
+func (p *program) request(method, path, accept string) (int, string) {
+	p.Helper()
+	r, err := http.NewRequestWithContext(p.Context(), method, p.url+path, nil)
+	if err != nil {
+		p.Fatal(err)
+	}
+	r.Header.Set("Accept", accept)
+	response, err := p.client.Do(r)
+	if err != nil {
+		p.Fatalf("%s %s: %v", method, path, err)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		p.Fatalf("%s %s: %v", method, path, err)
+	}
+	return response.StatusCode, string(body)
+}
+
+// scrape reads the exposition, which must be whole and well-formed.
+func (p *program) scrape() exposition {
+	p.Helper()
+	status, body := p.request(http.MethodGet, "/metrics", "text/plain;version=0.0.4")
+	if status != http.StatusOK {
+		p.Fatalf("a scrape is answered with %d: %.500s", status, body)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	parsed, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	if err != nil {
+		p.Fatalf("a scrape cannot be parsed: %v", err)
+	}
+	families := make([]*dto.MetricFamily, 0, len(parsed))
+	for _, f := range parsed {
+		families = append(families, f)
+	}
+	return newExposition(families)
+}
