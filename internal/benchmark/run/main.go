@@ -35,6 +35,8 @@ var parts = []struct {
 	{"refresh", "processor time and memory of a refresh, beside reading the answers to nowhere and a plain program", refresh},
 	{"pace", "wall time of a refresh where the far end needs 200 ms a page", pace},
 	{"steady", "memory over many refreshes", steady},
+	{"start", "size of the program, its first scrape, and its memory when idle with a small fleet", start},
+	{"once", "memory of the whole program over one refresh, with the real quota", once},
 }
 
 func main() {
@@ -141,5 +143,66 @@ func steady(ctx context.Context, o options, out io.Writer) error {
 			}
 		}
 		return nil
+	})
+}
+
+// smallFleet is the one of the part start.
+const smallFleet = 1000
+
+func start(ctx context.Context, o options, out io.Writer) error {
+	o.machines = smallFleet
+	return withProgram(ctx, o, benchmark.Machines, func(ctx context.Context, p *benchmark.Program, configuration string) error {
+		fmt.Fprintf(out, "the stripped program: %.2f MB, %d modules\n", float64(p.Bytes)/1e6, p.Modules)
+		var first []time.Duration
+		var idle []int64
+		for range o.rounds {
+			s, err := p.Serve(ctx, configuration, 2*time.Second)
+			if err != nil {
+				return err
+			}
+			first, idle = append(first, s.FirstScrape), append(idle, s.Idle)
+		}
+		slices.Sort(first)
+		slices.Sort(idle)
+		fmt.Fprintf(out, "from exec to the first scrape: %v (the slowest %v)\n", first[len(first)/2].Round(time.Millisecond), first[len(first)-1].Round(time.Millisecond))
+		fmt.Fprintf(out, "resident with %d machines: %.1f MiB (at most %.1f)\n", o.machines, benchmark.MiB(idle[len(idle)/2]), benchmark.MiB(idle[len(idle)-1]))
+		return nil
+	})
+}
+
+func once(ctx context.Context, o options, out io.Writer) error {
+	for _, source := range o.sources {
+		err := withProgram(ctx, o, source, func(ctx context.Context, p *benchmark.Program, configuration string) error {
+			peak, err := p.Once(ctx, configuration)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s, %d machines: peak %.0f MiB\n", source, o.machines, benchmark.MiB(peak))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withProgram builds the program and configures it for a far end.
+func withProgram(ctx context.Context, o options, source string, f func(context.Context, *benchmark.Program, string) error) error {
+	directory, err := os.MkdirTemp("", "mde_benchmark")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(directory) }()
+	program, err := benchmark.Build(ctx, directory)
+	if err != nil {
+		return err
+	}
+	return withFar(ctx, o, 0, source, func(ctx context.Context, far benchmark.Far) error {
+		configuration, err := far.Configure(directory, source)
+		if err != nil {
+			return err
+		}
+		return f(ctx, program, configuration)
 	})
 }

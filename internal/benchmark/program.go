@@ -1,0 +1,148 @@
+package benchmark
+
+import (
+	"context"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Program is the exporter as it is released: stripped, and run with a
+// configuration file.
+type Program struct {
+	Path    string
+	Bytes   int64
+	Modules int // Linked in, the main one not counted.
+}
+
+// Build builds the program of the module that the working directory is in.
+func Build(ctx context.Context, directory string) (*Program, error) {
+	p := &Program{Path: filepath.Join(directory, "mde_exporter")}
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "netgo,osusergo", "-ldflags", "-s -w", "-o", p.Path, "github.com/mde-exporter/mde_exporter") //nolint:gosec // All of it is ours.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	file, err := os.Stat(p.Path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := buildinfo.ReadFile(p.Path)
+	if err != nil {
+		return nil, err
+	}
+	p.Bytes, p.Modules = file.Size(), len(info.Deps)
+	return p, nil
+}
+
+// Configure writes a configuration file for the far end's tenant.
+func (f Far) Configure(directory, source string) (path string, err error) {
+	authority := filepath.Join(directory, "authority.pem")
+	if err := os.WriteFile(authority, f.Authority, 0o600); err != nil {
+		return "", err
+	}
+	path = filepath.Join(directory, source+".yml")
+	text := fmt.Sprintf(`global:
+  security_states: {source: %s}
+  watched_domains: {enabled: false}
+tenants:
+- name: benchmark
+  azuread:
+    oauth: {tenant_id: %s, client_id: %s, client_secret: %s}
+  endpoints: {login_url: %q, graph_url: %q, api_url: %q}
+  http_config: {tls_config: {ca_file: %q}}
+`, source, f.TenantID, f.ClientID, f.ClientSecret, f.URL, f.URL, f.URL, authority)
+	return path, os.WriteFile(path, []byte(text), 0o600)
+}
+
+// Once refreshes once, as --once does, and returns the largest resident set. The
+// quota holds: a fleet of a million takes minutes.
+func (p *Program) Once(ctx context.Context, configuration string) (peak int64, err error) {
+	cmd := exec.CommandContext(ctx, p.Path, "--config.file="+configuration, "--once") //nolint:gosec // It was built for this.
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			return peak, err
+		case <-time.After(5 * time.Millisecond):
+			peak = max(peak, PeakResident(strconv.Itoa(cmd.Process.Pid)))
+		}
+	}
+}
+
+// Start is what a start of the program showed.
+type Start struct {
+	// FirstScrape is the time from exec to the end of the first scrape that was
+	// answered.
+	FirstScrape time.Duration
+	// Idle and Peak are the resident set once the fleet was counted, and its
+	// largest until then.
+	Idle, Peak int64
+}
+
+// Serve starts the program, scrapes it as soon as it can be scraped, waits until
+// it is idle, and stops it.
+func (p *Program) Serve(ctx context.Context, configuration string, settle time.Duration) (s Start, err error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return s, err
+	}
+	cmd := exec.CommandContext(ctx, p.Path, "--config.file="+configuration, "--web.listen-address="+address, "--log.level=error") //nolint:gosec // It was built for this.
+	cmd.Stderr = os.Stderr
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return s, err
+	}
+	defer func() {
+		err = errors.Join(err, cmd.Process.Signal(os.Interrupt), cmd.Wait())
+	}()
+	if err := await(ctx, "http://"+address+"/metrics", time.Millisecond); err != nil {
+		return s, err
+	}
+	s.FirstScrape = time.Since(began)
+	if err := await(ctx, "http://"+address+"/-/ready", 50*time.Millisecond); err != nil {
+		return s, err
+	}
+	time.Sleep(settle)
+	process := strconv.Itoa(cmd.Process.Pid)
+	s.Idle, s.Peak = Resident(process), PeakResident(process)
+	return s, nil
+}
+
+// await asks again and again until the answer is 200.
+func await(ctx context.Context, address string, pause time.Duration) error {
+	deadline := time.Now().Add(time.Minute)
+	for {
+		response, err := get(ctx, http.DefaultClient, address)
+		if err == nil {
+			_, err = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+		}
+		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	var c net.ListenConfig
+	l, err := c.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
