@@ -6,7 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
+	"sort"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -166,7 +166,8 @@ func (r *domainResult) blocks(tenant, domain string, maxAge time.Duration) ([]*B
 	for _, score := range slices.Sorted(maps.Keys(r.Risk)) {
 		values.add(domainRiskFamily, float64(r.Risk[score]), domain, score)
 	}
-	named := slices.SortedFunc(slices.Values(r.Named), func(a, b namedMachine) int { return strings.Compare(a.ID, b.ID) })
+	named := slices.Clone(r.Named)
+	sort.Slice(named, func(i, j int) bool { return named[i].ID < named[j].ID })
 	for _, m := range named {
 		values.add(domainInfoFamily, 1, domain, m.ID, m.Name)
 	}

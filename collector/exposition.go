@@ -3,6 +3,7 @@ package collector
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -81,8 +82,9 @@ func (e *Exposition) merge(now time.Time) *merged {
 	for key := range e.snapshots {
 		keys = append(keys, key)
 	}
-	slices.SortFunc(keys, func(a, b snapshotKey) int {
-		return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(a.collector, b.collector))
+	sort.Slice(keys, func(i, j int) bool {
+		a, b := keys[i], keys[j]
+		return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(a.collector, b.collector)) < 0
 	})
 	m := &merged{generation: e.generation.Load()}
 	families := make(map[string]*dto.MetricFamily)

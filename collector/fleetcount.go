@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -364,7 +365,7 @@ func (c *fleetCount) result(at time.Time) *statesResult {
 		}
 		r.Groups = append(r.Groups, out)
 	}
-	slices.SortFunc(r.Groups, stateGroup.compare)
+	sort.Slice(r.Groups, func(i, j int) bool { return r.Groups[i].compare(r.Groups[j]) < 0 })
 	if c.health != nil {
 		r.Health, r.Risk, r.Exposure, r.Platforms = c.health.result(), c.risk.result(), c.exposure.result(), c.platforms.result()
 	}

@@ -64,7 +64,7 @@ func (d dashboard) json() []byte {
 			"keepTime": true, "includeVars": true, "targetBlank": false, "icon": "external link", "tooltip": "", "url": "",
 		}},
 		"panels": d.layout(),
-	}, "", "  ")
+	}, "", "\t")
 	if err != nil {
 		panic(fmt.Sprintf("dashboard %s: %v", d.uid, err)) // A description that is no JSON is a mistake in this program.
 	}

@@ -46,3 +46,15 @@ func TestEachWayCountsTheWholeFleet(t *testing.T) {
 		}
 	})
 }
+
+// TestTheProgramIsSmall holds the released program to the bound that
+// docs/performance.md gives.
+func TestTheProgramIsSmall(t *testing.T) {
+	p, err := benchmark.Build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Bytes > 16_000_000 {
+		t.Errorf("the stripped program has %d bytes", p.Bytes)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/pprof" // Registers on http.DefaultServeMux too, which nothing here serves.
 	"path"
 	"strings"
 
@@ -55,13 +54,7 @@ func NewHandler(o Options) (http.Handler, error) {
 		{reading, "/alerts/{name}", alerts.serve},
 	}
 	if o.Pprof {
-		endpoints = append(endpoints,
-			endpoint{reading, "/debug/pprof/", pprof.Index},
-			endpoint{reading, "/debug/pprof/cmdline", pprof.Cmdline},
-			endpoint{reading, "/debug/pprof/profile", pprof.Profile},
-			endpoint{reading, "/debug/pprof/symbol", pprof.Symbol},
-			endpoint{reading, "/debug/pprof/trace", pprof.Trace},
-		)
+		endpoints = append(endpoints, profiles()...)
 	}
 
 	mux := http.NewServeMux()

@@ -63,7 +63,7 @@ func TestEndpoints(t *testing.T) {
 		mistaken  = func(o *Options) {
 			o.Reload = func() error { return errors.New("mde.yml:3: unknown key \"tenant\"\nmde.yml:9: no name") }
 		}
-		profiles  = func(o *Options) { o.Pprof = true }
+		profiled  = func(o *Options) { o.Pprof = true }
 		elsewhere = func(o *Options) { o.TelemetryPath = "/telemetry/mde" }
 		bare      = func(o *Options) { o.Dashboards, o.Alerts = nil, nil }
 	)
@@ -103,9 +103,14 @@ func TestEndpoints(t *testing.T) {
 		{name: "no dashboard where none is bundled", options: bare, path: "/dashboards/fleet.json", code: 404},
 		{name: "no profile without its flag", path: "/debug/pprof/", code: 404},
 		{name: "no named profile without its flag", path: "/debug/pprof/heap", code: 404},
-		{name: "profiles with their flag", options: profiles, path: "/debug/pprof/", code: 200, body: "goroutine"},
-		{name: "a named profile with its flag", options: profiles, path: "/debug/pprof/goroutine?debug=1", code: 200, body: "goroutine profile"},
-		{name: "the command line with the profiles' flag", options: profiles, path: "/debug/pprof/cmdline", code: 200},
+		{name: "profiles with their flag", options: profiled, path: "/debug/pprof/", code: 200, body: "goroutine"},
+		{name: "a named profile with its flag", options: profiled, path: "/debug/pprof/goroutine?debug=1", code: 200, body: "goroutine profile"},
+		{name: "a profile for the tools", options: profiled, path: "/debug/pprof/heap?gc=1", code: 200, body: "\x1f\x8b"},
+		{name: "no profile that the runtime does not have", options: profiled, path: "/debug/pprof/nothing", code: 404, body: "no such profile"},
+		{name: "no recording of no time", options: profiled, path: "/debug/pprof/profile?seconds=0", code: 400, body: "from 1 to 600"},
+		{name: "a recording of the processor", options: profiled, path: "/debug/pprof/profile?seconds=1", code: 200, body: "\x1f\x8b"},
+		{name: "a trace", options: profiled, path: "/debug/pprof/trace", code: 200, body: "go 1."},
+		{name: "the command line with the profiles' flag", options: profiled, path: "/debug/pprof/cmdline", code: 200},
 		{name: "nothing at an unknown path", path: "/metrics/", code: 404},
 		{name: "nothing at a tenant that is not there", path: "/?tenant=nobody", code: 404},
 	}

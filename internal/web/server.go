@@ -34,7 +34,7 @@ type Options struct {
 	// Reload loads the configuration again; its error is the answer's body.
 	// Nil means that the lifecycle endpoints are off, which is answered with 403.
 	Reload func() error
-	// Pprof serves the profiles of net/http/pprof under /debug/pprof/.
+	// Pprof serves the runtime's profiles under /debug/pprof/.
 	Pprof bool
 	// Dashboards and Alerts hold the bundled files, at their root. Nil means none.
 	Dashboards, Alerts fs.FS

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 )
@@ -143,11 +144,14 @@ func byInterest(domains []Domain) []Domain {
 		}
 		return 1
 	}
-	return slices.SortedFunc(slices.Values(domains), func(a, b Domain) int {
+	sorted := slices.Clone(domains)
+	sort.Slice(sorted, func(i, j int) bool {
+		a, b := sorted[i], sorted[j]
 		return cmp.Or(
 			cmp.Compare(b.Machines, a.Machines),
 			cmp.Compare(failed(a), failed(b)),
 			strings.Compare(a.Name, b.Name),
-		)
+		) < 0
 	})
+	return sorted
 }

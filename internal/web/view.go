@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -96,14 +97,15 @@ func overview(s Status, now time.Time) view {
 	for _, t := range s.Tenants {
 		blocks = append(blocks, newTenantBlock(t, now))
 	}
-	slices.SortFunc(blocks, func(a, b tenantBlock) int {
-		trouble := func(t tenantBlock) int {
-			if t.State.bad() {
-				return int(-t.State)
-			}
-			return 0
+	trouble := func(t tenantBlock) int {
+		if t.State.bad() {
+			return int(-t.State)
 		}
-		return cmp.Or(cmp.Compare(trouble(a), trouble(b)), strings.Compare(a.Name, b.Name))
+		return 0
+	}
+	sort.Slice(blocks, func(i, j int) bool {
+		a, b := blocks[i], blocks[j]
+		return cmp.Or(cmp.Compare(trouble(a), trouble(b)), strings.Compare(a.Name, b.Name)) < 0
 	})
 	if len(blocks) > wholeTenants {
 		v.Rows = blocks
