@@ -38,12 +38,14 @@ type Far struct {
 	Pages                            int // Of the preview.
 }
 
-// The scopes of the two audiences, and how many rows a full page has.
+// The scopes of the two audiences.
 const (
-	graphScope = "https://graph.microsoft.com/.default"
-	apiScope   = "https://api.securitycenter.microsoft.com/.default"
-	fullPage   = 10_000
+	GraphScope = "https://graph.microsoft.com/.default"
+	APIScope   = "https://api.securitycenter.microsoft.com/.default"
 )
+
+// fullPage is how many rows a full page has.
+const fullPage = 10_000
 
 // Listen starts the far end. It stops when the context ends.
 func Listen(ctx context.Context, o FarOptions) (Far, error) {
@@ -131,10 +133,13 @@ func (f Far) Transport() *http.Transport {
 func (f Far) Client(ctx context.Context, scope string) *http.Client {
 	credentials := clientcredentials.Config{
 		ClientID: f.ClientID, ClientSecret: f.ClientSecret, Scopes: []string{scope},
-		TokenURL: f.URL + "/" + f.TenantID + "/oauth2/v2.0/token", AuthStyle: oauth2.AuthStyleInParams,
+		TokenURL: f.TokenURL(), AuthStyle: oauth2.AuthStyleInParams,
 	}
 	return credentials.Client(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: f.Transport()}))
 }
+
+// TokenURL is where tokens are asked for.
+func (f Far) TokenURL() string { return f.URL + "/" + f.TenantID + "/oauth2/v2.0/token" }
 
 // StatesURL is the first page of machine security states.
 func (f Far) StatesURL() string { return f.URL + "/testwdatppreview/machinesecuritystates" }

@@ -35,9 +35,9 @@ var (
 // larger: rows repeat.
 func readToNowhere(ctx context.Context, far Far, source string) (int, error) {
 	if source == Preview {
-		return far.Machines, discardLinked(ctx, far.Client(ctx, graphScope), far.StatesURL())
+		return far.Machines, discardLinked(ctx, far.Client(ctx, GraphScope), far.StatesURL())
 	}
-	c := far.Client(ctx, apiScope)
+	c := far.Client(ctx, APIScope)
 	if err := discardNumbered(ctx, c, far, "deviceavinfo"); err != nil {
 		return 0, err
 	}
@@ -111,7 +111,7 @@ func readPlain(ctx context.Context, far Far, source string) (int, error) {
 }
 
 func plainStates(ctx context.Context, far Far, gauges, attention *prometheus.GaugeVec) (int, error) {
-	c := far.Client(ctx, graphScope)
+	c := far.Client(ctx, GraphScope)
 	seen := make(map[string]bool)
 	for address := far.StatesURL(); address != ""; {
 		var page struct {
@@ -144,7 +144,7 @@ func plainStates(ctx context.Context, far Far, gauges, attention *prometheus.Gau
 }
 
 func plainMachines(ctx context.Context, far Far, gauges, attention *prometheus.GaugeVec) (int, error) {
-	c := far.Client(ctx, apiScope)
+	c := far.Client(ctx, APIScope)
 	outdated := make(map[string]bool)
 	for skip, rows := 0, fullPage; rows == fullPage; skip += rows {
 		var page struct {
@@ -227,7 +227,7 @@ func newExporter(far Far, source string) (*exporterUnderTest, error) {
 	}
 	metrics := collector.NewMetrics(prometheus.NewRegistry()).Tenant("benchmark")
 	c, err := client.New(client.Options{
-		LoginURL: address, GraphURL: address, APIURL: address, GraphScope: graphScope, APIScope: apiScope,
+		LoginURL: address, GraphURL: address, APIURL: address, GraphScope: GraphScope, APIScope: APIScope,
 		Credential: client.ClientSecret{TenantID: far.TenantID, ClientID: far.ClientID, Secret: far.ClientSecret},
 		Transport:  far.Transport(),
 		Quota:      client.Limits{CallsPerMinute: 10_000, CallsPerHour: 100_000},

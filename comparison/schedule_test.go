@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+)
+
+var long = flag.Bool("long", false, "simulate 1,000 and 10,000 domains, too")
+
+// TestSchedule asks for the domains of a watch list as fast as the quota lets it,
+// in fake time: with two token buckets of golang.org/x/time/rate, as limiters
+// usually are, and with this exporter. The far end counts and refuses nothing.
+func TestSchedule(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("\n| domains | limiter | worst minute | worst hour | first covered after | oldest value |\n|---|---|---|---|---|---|\n")
+	for _, n := range []int{10, 100, 1000, 10_000} {
+		if n > 100 && !*long {
+			continue
+		}
+		for _, watcher := range []struct {
+			name  string
+			watch func(context.Context, *testing.T, *farEnd, int)
+			exact bool
+		}{
+			{"two token buckets", watchByBuckets, false},
+			{"mde_exporter", watchByExporter, true},
+		} {
+			t.Run(fmt.Sprint(n, " domains by ", watcher.name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					far := &farEnd{random: rand.New(rand.NewPCG(uint64(n), 1)), asked: make(map[string][]time.Time)}
+					start := time.Now()
+					ctx, cancel := context.WithCancel(t.Context())
+					var running sync.WaitGroup
+					running.Go(func() { watcher.watch(ctx, t, far, n) })
+					ideal := time.Duration(n) * time.Hour / callsPerHour
+					time.Sleep(2*ideal + 3*time.Hour)
+					cancel()
+					running.Wait()
+					minute, hour := far.worst(time.Minute), far.worst(time.Hour)
+					if watcher.exact && (minute > callsPerMinute || hour > callsPerHour) {
+						t.Errorf("%d calls in a minute, %d in an hour", minute, hour)
+					}
+					covered, oldest := far.ages(start)
+					if len(far.asked) != n {
+						t.Errorf("%d of %d domains were asked for", len(far.asked), n)
+					}
+					fmt.Fprintf(&table, "| %d | %s | %d | %d | %v | %v |\n", n, watcher.name, minute, hour, covered.Round(time.Second), oldest.Round(time.Second))
+				})
+			})
+		}
+	}
+	t.Log(table.String())
+}
+
+// The documented limits.
+const (
+	callsPerMinute = 100
+	callsPerHour   = 1500
+)
+
+func domainNames(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("d%05d.example", i)
+	}
+	return names
+}
+
+// watchByBuckets asks for one domain after the other, round and round, and waits
+// for both buckets before each call.
+func watchByBuckets(ctx context.Context, _ *testing.T, far *farEnd, n int) {
+	minute := rate.NewLimiter(rate.Limit(callsPerMinute)/60, callsPerMinute)
+	hour := rate.NewLimiter(rate.Limit(callsPerHour)/3600, callsPerHour)
+	for {
+		for _, domain := range domainNames(n) {
+			if minute.Wait(ctx) != nil || hour.Wait(ctx) != nil {
+				return
+			}
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example/api/domains/"+domain+"/machines", nil)
+			if err != nil {
+				return
+			}
+			if response, err := far.RoundTrip(r); err == nil {
+				_ = response.Body.Close()
+			}
+		}
+	}
+}
+
+// watchByExporter is the exporter's own collector, client and quota.
+func watchByExporter(ctx context.Context, t *testing.T, far *farEnd, n int) {
+	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
+	metrics := collector.NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
+	c, err := client.New(client.Options{
+		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
+		GraphScope: "graph", APIScope: "api", Transport: far, Observer: metrics,
+		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
+	})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	interval := time.Duration(n) * time.Hour / callsPerHour
+	logger := slog.New(slog.DiscardHandler)
+	domains := collector.NewWatchedDomains(collector.WatchedDomainsOptions{
+		Tenant: "contoso", Client: c, Domains: domainNames(n), Interval: interval, MaxAge: 10 * interval,
+		Logger: logger, Metrics: metrics, Exposition: &collector.Exposition{},
+	})
+	collector.NewRefresher(collector.RefresherOptions{
+		Tenant: "contoso", Collector: domains, Interval: interval, Continuous: true, Metrics: metrics, Logger: logger,
+	}).Run(ctx)
+}
+
+// farEnd is the service without a network: a call arrives 10 to 200 ms after it
+// left, and is answered as long after that.
+type farEnd struct {
+	mu     sync.Mutex
+	random *rand.Rand
+	calls  []time.Time
+	asked  map[string][]time.Time // By domain.
+}
+
+func (f *farEnd) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_ = r.Body.Close()
+	}
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil {
+		trace.GotConn(httptrace.GotConnInfo{})
+		trace.WroteRequest(httptrace.WroteRequestInfo{})
+	}
+	f.travel()
+	body := `{"value":[]}`
+	if r.Method == http.MethodPost {
+		body = `{"access_token":"of-no-worth","token_type":"Bearer","expires_in":86400}`
+	} else {
+		f.note(strings.Split(r.URL.Path, "/")[3])
+	}
+	f.travel()
+	return &http.Response{
+		StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r, ContentLength: int64(len(body)),
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)),
+	}, nil
+}
+
+func (f *farEnd) travel() {
+	f.mu.Lock()
+	wait := 10*time.Millisecond + time.Duration(f.random.Int64N(int64(190*time.Millisecond)))
+	f.mu.Unlock()
+	time.Sleep(wait)
+}
+
+func (f *farEnd) note(domain string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	f.calls = append(f.calls, now)
+	f.asked[domain] = append(f.asked[domain], now)
+}
+
+// worst is the largest number of calls in any span.
+func (f *farEnd) worst(span time.Duration) int {
+	most, first := 0, 0
+	for i, call := range f.calls {
+		for call.Sub(f.calls[first]) >= span {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
+}
+
+// ages tells when the last domain was asked for the first time, and how old a
+// value became at most after that.
+func (f *farEnd) ages(start time.Time) (covered, oldest time.Duration) {
+	for _, times := range f.asked {
+		covered = max(covered, times[0].Sub(start))
+		for i := range len(times) - 1 {
+			oldest = max(oldest, times[i+1].Sub(times[i]))
+		}
+	}
+	return covered, oldest
+}
