@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +28,67 @@ func manySeries(n int) *statesResult {
 		r.Groups = append(r.Groups, g)
 	}
 	return r
+}
+
+// TestScrapersAtOnceGetWholeExpositions scrapes through the handler while one
+// refresh after the other is published: each scrape shows one of them, whole.
+func TestScrapersAtOnceGetWholeExpositions(t *testing.T) {
+	const series = 1000
+	for _, scrapers := range []int{1, 2, 16} {
+		t.Run(fmt.Sprint(scrapers, " scrapers"), func(t *testing.T) {
+			var refreshes [2][]*Block
+			for i := range refreshes {
+				r := manySeries(series)
+				for g := range r.Groups {
+					r.Groups[g].Machines = i
+				}
+				block, err := r.counts("contoso", time.Now().Add(time.Hour))
+				if err != nil {
+					t.Fatal(err)
+				}
+				refreshes[i] = []*Block{block}
+			}
+			w := newWorld()
+			w.exposition.Publish("contoso", statesName, refreshes[0])
+			handler := promhttp.HandlerFor(Combine(w.registry, w.exposition), promhttp.HandlerOpts{})
+			var scraping, refreshing sync.WaitGroup
+			stop := make(chan struct{})
+			refreshing.Go(func() {
+				for i := 1; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+						w.exposition.Publish("contoso", statesName, refreshes[i%2])
+					}
+				}
+			})
+			for range scrapers {
+				scraping.Go(func() {
+					for range 32 / scrapers {
+						answer := httptest.NewRecorder()
+						handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+						lines, values := 0, make(map[string]int)
+						for line := range strings.Lines(answer.Body.String()) {
+							if strings.HasPrefix(line, "mde_machines") {
+								lines++
+							}
+							if strings.HasPrefix(line, "mde_machines{") {
+								values[line[strings.LastIndexByte(line, ' '):]]++
+							}
+						}
+						if answer.Code != http.StatusOK || lines != series || len(values) != 1 {
+							t.Errorf("%d with %d series of %d, from refreshes %v", answer.Code, lines, series, values)
+							return
+						}
+					}
+				})
+			}
+			scraping.Wait()
+			close(stop)
+			refreshing.Wait()
+		})
+	}
 }
 
 // BenchmarkScrape compares the whole way of a scrape with the handler's own cost:
