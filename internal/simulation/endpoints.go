@@ -16,7 +16,7 @@ import (
 const maxTop = 10_000
 
 // maxRows is further than any list reaches.
-const maxRows = 1 << 31
+const maxRows = 1<<31 - 1
 
 // chain is one walk through the pages of the preview. All its pages show the
 // fleet as it was at the first.
