@@ -88,8 +88,8 @@ func (t *Tenant) Clear(apis ...API) {
 	}
 }
 
-// takeFault returns the fault that a call meets, nil if none.
-func (t *Tenant) takeFault(api API, r *http.Request) *Fault {
+// takeFault returns a copy of the fault that a call meets, if there is one.
+func (t *Tenant) takeFault(api API, r *http.Request) (Fault, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
@@ -107,10 +107,10 @@ func (t *Tenant) takeFault(api API, r *http.Request) *Fault {
 			} else if f.Times > 1 {
 				f.Times--
 			}
-			return f
+			return *f, true
 		}
 	}
-	return nil
+	return Fault{}, false
 }
 
 // fail does what the call's fault says and tells whether it answered.

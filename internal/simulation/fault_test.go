@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,5 +207,23 @@ func TestHangingCallsEndWithTheClient(t *testing.T) {
 				t.Errorf("%d %v", a.status, a.err)
 			}
 		})
+	}
+}
+
+func TestAFaultSpoilsAsManyCallsAsItSaysOfThoseThatComeAtOnce(t *testing.T) {
+	f := serve(t, simulation.Options{Machines: 1}, simulation.ListenOptions{})
+	f.Fail(simulation.Machines, simulation.Fault{Status: http.StatusServiceUnavailable, Skip: 4, Times: 20})
+	token := f.token(t, apiScope)
+	var calls sync.WaitGroup
+	for range 8 {
+		calls.Go(func() {
+			for range 5 {
+				f.get(t, f.APIURL+"/api/machines?$top=1", token)
+			}
+		})
+	}
+	calls.Wait()
+	if n := f.Count(simulation.Machines, http.StatusServiceUnavailable); n != 20 {
+		t.Errorf("%d calls were spoiled, want 20", n)
 	}
 }

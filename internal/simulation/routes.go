@@ -81,8 +81,8 @@ func (x *exchange) serve(answer func(*exchange)) {
 		x.throttle(wait)
 		return
 	}
-	if fault := x.takeFault(x.api, x.r); fault != nil {
-		x.fault = *fault
+	if fault, ok := x.takeFault(x.api, x.r); ok {
+		x.fault = fault
 		if x.fail() {
 			return
 		}
