@@ -26,7 +26,7 @@ func (d dice) duration(from, to time.Duration) time.Duration {
 func mischief(d dice, far *simulation.Tenant, domains []string, decoy string, longest time.Duration) string {
 	switch d.IntN(10) {
 	case 0:
-		n := one(d, 0, 1, 40, 300, 700, 1100, 1500)
+		n := one(d, 0, 1, 40, 300, 700, 1100)
 		far.SetMachines(n)
 		return fmt.Sprintf("has %d machines", n)
 	case 1:
@@ -43,7 +43,7 @@ func mischief(d dice, far *simulation.Tenant, domains []string, decoy string, lo
 		far.Restore()
 		return "is well again"
 	case 3, 4:
-		domain, n := one(d, domains...), one(d, 0, 1, 7, 80, 499, 500, 501, 900)
+		domain, n := one(d, domains...), one(d, 0, 0, 1, 7, 80, 499, 500, 900)
 		far.Contact(domain, n)
 		return fmt.Sprintf("%d machines contact %s", n, domain)
 	case 5:
