@@ -22,8 +22,7 @@ func TestMain(m *testing.M) { servertest.Main(m) }
 
 // silent are the panels that show nothing in the demo, and why.
 var silent = map[string]string{
-	"Credential expires in":       "the demo signs in with a secret",
-	"Failed refreshes, by reason": "the demo does not fail",
+	"Credential expires in": "the demo signs in with a secret",
 }
 
 type file struct {
@@ -133,7 +132,7 @@ var labelValues = regexp.MustCompile(`^label_values\((.*), (\w+)\)$`)
 // replaces them with everything chosen, and with the first value of each.
 func variables(t *testing.T, prometheus *servertest.Prometheus, d file) (all, chosen *strings.Replacer) {
 	t.Helper()
-	grafana := []string{"$__rate_interval", "15s", "$__range", "60s"}
+	grafana := []string{"$__rate_interval", "15s", "$__range_s", "60", "$__range", "60s", "$__interval", "1s"}
 	alls, firsts := grafana, grafana
 	for _, v := range d.Templating.List {
 		if v.Type != "query" {

@@ -19,7 +19,7 @@ func exporter() dashboard {
 				stat("Failing collectors",
 					"Collectors whose last refresh failed. Their values are the last good ones until max_age.",
 					`count(mde_refresh_success{$where} == 0) or vector(0)`).thresholds(calm, step{1, warn}, step{5, alarm}),
-				stat("Oldest refresh, in intervals",
+				stat("Oldest, in intervals",
 					"Age of the oldest good refresh, counted in refresh intervals: below 2 is normal, at 3 values are withdrawn by default.",
 					`max(`+age+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).none("never"),
 				stat("Failed API calls",
@@ -48,7 +48,7 @@ func exporter() dashboard {
 				).size(13, 9),
 				lines("Failed refreshes, by reason",
 					"auth and forbidden need a person: a secret, a role, a consent. throttled, timeout, network and server usually pass. decode and pagination mean an answer that could not be trusted.").
-					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval])) > 0`, "{{reason}}").sparse().counted().decimals(0).none("no failures").size(11, 9).
+					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval]))`, "{{reason}}").sparse().counted().decimals(0).size(11, 9).
 					paint([2]string{"auth", alarm}, [2]string{"forbidden", "dark-red"}, [2]string{"throttled", warn}, [2]string{"timeout", notice}, [2]string{"network", "blue"}, [2]string{"server", "purple"}),
 			}},
 			{title: "How do the APIs answer?", panels: []*panel{

@@ -75,12 +75,12 @@ func fleet() dashboard {
 					column{title: "Since yesterday", query: perBuild + ` - sum by (os_build, architecture) (mde_machines_requiring_attention{$where} offset 1d)`, unit: "locale", width: 125, steps: []step{{1, warn}, {20, alarm}}},
 				).size(12, 10),
 				table("Which problem on which build",
-					"Share of each build's machines that have the property: the eight largest builds, the twelve most frequent properties. A red cell is an outage on one build, a red line one everywhere.", 12,
+					"Share of each build's machines that have the property: the seven largest builds, the twelve most frequent properties. A red cell is an outage on one build, a red line one everywhere.", 12,
 				).matrix("os_build", "property",
 					`sum by (os_build, property) (mde_machines_attention{$where})
   / on (os_build) group_left () sum by (os_build) (mde_machines{$where})
   and on (property) topk(12, sum by (property) (mde_machines_attention{$where}))
-  and on (os_build) topk(8, sum by (os_build) (mde_machines{$where}))`,
+  and on (os_build) topk(7, sum by (os_build) (mde_machines{$where}))`,
 					"Property", step{0.02, notice}, step{worrying, warn}, step{0.2, alarm}).unit("percentunit").decimals(1).size(12, 10),
 				table("Tenants",
 					"Tenants by the share of machines that require attention. A click shows the tenant alone.", 50,
@@ -90,7 +90,7 @@ func fleet() dashboard {
 					column{title: "Share", query: perTenant + ` / sum by (tenant) (mde_machines{$where})`, sorted: true, unit: "percentunit", bar: 0.5, digits: new(1), steps: []step{{worrying, warn}, {dangerous, alarm}}},
 					column{title: "Since yesterday", query: perTenant + ` - sum by (tenant) (mde_machines_requiring_attention{$where} offset 1d)`, unit: "locale", width: 140, steps: []step{{1, warn}, {50, alarm}}},
 					column{title: "Counted", query: `max by (tenant) (time() - mde_refresh_last_success_timestamp_seconds{$where, collector="security_states"})`, unit: "s", width: 110, steps: []step{{1800, warn}, {2700, alarm}}},
-				).size(24, 7),
+				).size(24, 6),
 			}},
 			{title: "How did it come about?", panels: []*panel{
 				lines("Machines that require attention, by OS build",

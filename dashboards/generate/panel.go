@@ -105,7 +105,7 @@ func table(title, about string, limit int, columns ...column) *panel {
 		return p // a matrix
 	}
 	single := len(slices.DeleteFunc(slices.Clone(columns), func(c column) bool { return c.query == "" })) == 1
-	order, names, sortBy := map[string]any{}, map[string]any{}, ""
+	order, names, without, sortBy := map[string]any{}, map[string]any{}, map[string]any{"Time": true}, ""
 	for i, c := range columns {
 		field := c.label
 		if c.query != "" {
@@ -114,9 +114,13 @@ func table(title, about string, limit int, columns ...column) *panel {
 			if single {
 				field = "Value" // as Grafana names the values of an only query
 			}
-			if c.sorted {
-				sortBy = field
-			}
+		}
+		if c.sorted {
+			sortBy = field
+		}
+		if c.hidden {
+			without[field] = true
+			continue
 		}
 		order[field], names[field] = i, c.title
 		p.overrides = append(p.overrides, c.override())
@@ -125,7 +129,7 @@ func table(title, about string, limit int, columns ...column) *panel {
 		transformation("merge", map[string]any{}),
 		transformation("sortBy", map[string]any{"fields": map[string]any{}, "sort": []any{map[string]any{"field": sortBy, "desc": true}}}),
 		transformation("limit", map[string]any{"limitField": limit}),
-		transformation("organize", map[string]any{"excludeByName": map[string]any{"Time": true}, "indexByName": order, "renameByName": names, "includeByName": map[string]any{}}),
+		transformation("organize", map[string]any{"excludeByName": without, "indexByName": order, "renameByName": names, "includeByName": map[string]any{}}),
 	}
 	return p
 }
@@ -136,6 +140,7 @@ type column struct {
 	label   string // the label shown, or
 	query   string // the query whose value is shown
 	sorted  bool   // the table is sorted by this column, largest first
+	hidden  bool   // the query only says which rows there are
 	unit    string
 	width   int
 	steps   []step
@@ -231,8 +236,17 @@ func (p *panel) within(low, high float64) *panel {
 	return p
 }
 
-// none is what stands where there is no value.
-func (p *panel) none(text string) *panel { p.defaults["noValue"] = text; return p }
+// none is what stands where there is no value. It has no colour, for there is
+// nothing to judge: the thresholds, which come before, begin with the least number.
+func (p *panel) none(text string) *panel {
+	p.defaults["noValue"] = text
+	if limits, ok := p.defaults["thresholds"].(scale); ok && p.kind == "stat" && p.options["colorMode"] == "background" {
+		steps := slices.Clone(limits.Steps)
+		steps[0].Value = new(-1e12)
+		p.defaults["thresholds"] = scale{Mode: limits.Mode, Steps: append([]scaleStep{{Color: "transparent"}}, steps...)}
+	}
+	return p
+}
 
 func (p *panel) thresholds(base string, steps ...step) *panel {
 	p.defaults["thresholds"] = thresholds(base, steps...)
@@ -297,24 +311,35 @@ func (p *panel) matrix(columnLabel, rowLabel, expr, corner string, steps ...step
 		transformation("organize", map[string]any{"renameByName": map[string]any{name: corner}, "excludeByName": map[string]any{}, "indexByName": map[string]any{}, "includeByName": map[string]any{}}),
 		transformation("sortBy", map[string]any{"fields": map[string]any{}, "sort": []any{map[string]any{"field": corner, "desc": true}}}),
 	}
-	p.custom("cellOptions", map[string]any{"type": "color-background", "mode": "basic"}).custom("minWidth", 60)
+	p.custom("cellOptions", map[string]any{"type": "color-background", "mode": "basic"}).custom("minWidth", 66)
 	p.overrides = append(p.overrides, map[string]any{
 		"matcher": map[string]any{"id": "byName", "options": corner},
 		"properties": []any{
 			map[string]any{"id": "unit", "value": "string"},
-			map[string]any{"id": "custom.width", "value": 230},
+			map[string]any{"id": "custom.width", "value": 212},
 			map[string]any{"id": "custom.cellOptions", "value": map[string]any{"type": "auto"}},
 		},
 	})
 	return p.thresholds("transparent", steps...)
 }
 
-func thresholds(base string, steps ...step) any {
-	all := []any{map[string]any{"color": base, "value": nil}}
+// scale is Grafana's form of thresholds. The first step has no value.
+type scale struct {
+	Mode  string      `json:"mode"`
+	Steps []scaleStep `json:"steps"`
+}
+
+type scaleStep struct {
+	Color string   `json:"color"`
+	Value *float64 `json:"value"`
+}
+
+func thresholds(base string, steps ...step) scale {
+	all := scale{Mode: "absolute", Steps: []scaleStep{{Color: base}}}
 	for _, s := range steps {
-		all = append(all, map[string]any{"color": s.colour, "value": s.from})
+		all.Steps = append(all.Steps, scaleStep{Color: s.colour, Value: &s.from})
 	}
-	return map[string]any{"mode": "absolute", "steps": all}
+	return all
 }
 
 // words maps values to words.

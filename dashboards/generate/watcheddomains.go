@@ -45,7 +45,7 @@ func watchedDomains() dashboard {
 			}},
 			{title: "Which, by how many, since when?", panels: []*panel{
 				table("Contacted domains",
-					"One line for each contacted domain. First seen is the earliest contact within the chosen time range: widen the range when it equals its start. Prevalence and last contact come with the statistics option.", 100,
+					"One line for each contacted domain. Contacted since is when the domain was last seen without a contact; where that is not within the chosen time range it is the start of the range, so choose a wider one. Prevalence and last contact come with the statistics option.", 100,
 					column{title: "Domain", label: "domain", link: open + "&var-domain=${__value.raw}"},
 					column{title: "Tenant", label: "tenant"},
 					column{title: "Machines", query: ofContacted(machines), sorted: true, width: 90},
@@ -53,8 +53,12 @@ func watchedDomains() dashboard {
 					column{title: "Require attention", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_attention` + chosen + `)`), width: 130, steps: []step{{1, alarm}}},
 					column{title: "High risk", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_risk{$where, domain=~"$domain", risk_score="High"})`), width: 85, steps: []step{{1, alarm}}},
 					column{title: "Since yesterday", query: ofContacted(machines + ` - max by (` + keys + `) (mde_watched_domain_machines` + chosen + ` offset 1d)`), width: 120, steps: []step{{1, warn}, {10, alarm}}},
-					column{title: "First seen", query: ofContacted(`1000 * min by (` + keys + `) (min_over_time(timestamp(` + contacted + `)[$__range:5m]) or timestamp(` + contacted + `))`), unit: "dateTimeFromNow", width: 120},
-					column{title: "Last contact", query: ofContacted(`1000 * max by (` + keys + `) (mde_watched_domain_last_seen_timestamp_seconds` + chosen + `)`), unit: "dateTimeFromNow", width: 115},
+					column{title: "Contacted since", query: ofContacted(`1000 * (
+  max by (` + keys + `) (max_over_time(timestamp(mde_watched_domain_machines` + chosen + ` == 0)[$__range:$__interval]))
+  or
+  max by (` + keys + `) (timestamp(` + contacted + `)) - $__range_s
+)`), unit: "dateTimeFromNow", width: 130},
+					column{title: "Last contact", query: ofContacted(`1000 * max by (` + keys + `) (mde_watched_domain_last_seen_timestamp_seconds` + chosen + `)`), unit: "dateTimeFromNow", width: 145},
 					column{title: "Prevalence", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_prevalence` + chosen + `)`), unit: "locale", width: 95},
 					column{title: "Counted", query: ofContacted(`max by (` + keys + `) (time() - mde_watched_domain_last_success_timestamp_seconds` + chosen + `)`), unit: "s", width: 90, steps: []step{{7200, warn}, {10800, alarm}}},
 				).size(24, 9),
@@ -71,19 +75,19 @@ func watchedDomains() dashboard {
 				lines("Of these, machines that require attention, by domain and property",
 					"Machines that contacted the domain and have the property: the ten largest.").
 					query(top("tenant, domain, property", `max by (tenant, domain, property) (mde_watched_domain_machines_attention`+chosen+` > 0)`), "{{domain}} · {{property}}").stepped(),
-				lines("Risk of the machines that contacted watched domains",
-					"Machines by Defender's risk score, added up over the domains: a machine that contacted two domains counts twice.").
-					query(`sum by (risk_score) (mde_watched_domain_machines_risk`+chosen+`)`, "{{risk_score}}").stepped().stacked().
-					paint([2]string{"High", alarm}, [2]string{"Medium", warn}, [2]string{"Low", notice}, [2]string{"Informational", "blue"}, [2]string{"None", calm}),
+				lines("Of these, machines at risk",
+					"Machines with a risk score of Defender, added up over the domains: a machine that contacted two domains counts twice.").
+					query(`sum by (risk_score) (mde_watched_domain_machines_risk{$where, domain=~"$domain", risk_score!="None"})`, "{{risk_score}}").stepped().stacked().
+					paint([2]string{"High", alarm}, [2]string{"Medium", warn}, [2]string{"Low", notice}, [2]string{"Informational", "blue"}),
 			}},
 			{title: "Which machines? (only with machine_info_limit, which names machines)", folded: true, panels: []*panel{
 				table("Machines",
 					"The machines that communicated with the chosen domains, as many as machine_info_limit allows. Off unless asked for.", 200,
 					column{title: "Machine", label: "computer_dns_name"},
 					column{title: "Machine id", label: "machine_id"},
-					column{title: "Domain", label: "domain"},
+					column{title: "Domain", label: "domain", sorted: true},
 					column{title: "Tenant", label: "tenant"},
-					column{title: "Named", query: `max by (tenant, domain, machine_id, computer_dns_name) (mde_watched_domain_machine_info` + chosen + `)`, sorted: true, width: 80, mapping: words([3]string{"1", "yes", "text"})},
+					column{hidden: true, query: `max by (tenant, domain, machine_id, computer_dns_name) (mde_watched_domain_machine_info` + chosen + `)`},
 				).size(24, 9),
 			}},
 		},

@@ -161,7 +161,7 @@ func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]
 
 // variables are Grafana's, with values as they might have.
 var variables = strings.NewReplacer(
-	"$__rate_interval", "4m", "$__range", "6h", "$job", "mde", "$tenant", "contoso|fabrikam", "$domain", ".*")
+	"$__rate_interval", "4m", "$__range_s", "21600", "$__range", "6h", "$__interval", "1m", "$job", "mde", "$tenant", "contoso|fabrikam", "$domain", ".*")
 
 var labelValues = regexp.MustCompile(`^label_values\((.*), (\w+)\)$`)
 
