@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,10 @@ type Options struct {
 	UserAgent string
 	// Logger is required.
 	Logger *slog.Logger
+
+	// transport carries a tenant's calls, for tests without a network. Nil means
+	// that each tenant has the one of its configuration.
+	transport func(tenant string) http.RoundTripper
 }
 
 // Exporter runs the tenants of the configuration last applied. Its methods may

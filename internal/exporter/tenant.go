@@ -100,6 +100,9 @@ func (e *Exporter) connect(t, old *tenant) error {
 	if err != nil {
 		return err
 	}
+	if e.options.transport != nil {
+		o.Transport = e.options.transport(t.config.Name)
+	}
 	o.UserAgent, o.Observer = e.options.UserAgent, t.metrics
 	if old != nil {
 		o.Predecessor = old.client
