@@ -32,7 +32,8 @@ type service struct {
 }
 
 // freshTokenPause is how long after the refusal of a fresh token no other is
-// asked for: a service that refuses them all must not cost a token request for
+// asked for, and how old a token is at least before a 403 makes another one worth
+// asking for: a service that refuses them all must not cost a token request for
 // every call.
 const freshTokenPause = 5 * time.Minute
 
@@ -54,6 +55,9 @@ func (c *Client) get(ctx context.Context, api API, svc *service, u *url.URL) (*a
 	err := retry(ctx, func(ctx context.Context) (err error) {
 		var token *oauth2.Token
 		a, token, err = c.attempt(ctx, api, svc, u)
+		if isStatus(err, http.StatusForbidden) {
+			svc.tokens.doubt(token, freshTokenPause)
+		}
 		if !isStatus(err, http.StatusUnauthorized) || renewed || !svc.mayRenew() {
 			return err
 		}
@@ -109,7 +113,7 @@ func (c *Client) send(caller context.Context, api API, u *url.URL, token *oauth2
 	resp, err := c.http.Do(req)
 	slot.end(err == nil)
 	if err != nil {
-		err = transportError(caller, api, c.timeout, err)
+		err = transportError(caller, api, c.timeout, "no answer", err)
 		cancel()
 		c.observer.Call(api, "error", time.Since(start))
 		return nil, err
@@ -126,9 +130,11 @@ func (c *Client) send(caller context.Context, api API, u *url.URL, token *oauth2
 	if resp.StatusCode == http.StatusOK {
 		c.gates[api].accepted()
 		return &answer{
-			body:     resp.Body,
-			header:   resp.Header,
-			explain:  func(broken error) error { return transportError(caller, api, c.timeout, broken) },
+			body:   resp.Body,
+			header: resp.Header,
+			explain: func(broken error) error {
+				return transportError(caller, api, c.timeout, "the answer breaks off", broken)
+			},
 			finished: finished,
 		}, nil
 	}
@@ -163,8 +169,9 @@ func (a *answer) broken() error {
 	return a.explain(a.err)
 }
 
-// transportError tells why no answer came, or only a part of it.
-func transportError(caller context.Context, api API, timeout time.Duration, err error) error {
+// transportError tells why no answer came, or only a part of it; what says which,
+// of a connection that broke.
+func transportError(caller context.Context, api API, timeout time.Duration, what string, err error) error {
 	if caller.Err() != nil {
 		return interrupted(caller, api, "amid a call")
 	}
@@ -175,7 +182,7 @@ func transportError(caller context.Context, api API, timeout time.Duration, err 
 	if e, ok := errors.AsType[net.Error](err); errors.Is(err, context.DeadlineExceeded) || ok && e.Timeout() {
 		return &Error{API: api, Reason: ReasonTimeout, Message: "no complete answer within " + timeout.String(), Err: err}
 	}
-	return &Error{API: api, Reason: ReasonNetwork, Err: err}
+	return &Error{API: api, Reason: ReasonNetwork, Message: what, Err: err}
 }
 
 // statusError turns an answer other than 200 into an error that says what to mend.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -287,6 +288,62 @@ func TestAServiceThatRefusesFreshTokensCostsNoTokenRequestForEachCall(t *testing
 	})
 }
 
+// Roles are in the token: one that was granted since shows in a new token only.
+func TestARoleThatIsGrantedCountsOnceATokenIsAFewMinutesOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var old []string // Tokens from before the grant.
+		granted, signInFails, attempts := false, false, 0
+		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			token := r.Header.Get("Authorization")
+			if !granted {
+				old = append(old, token)
+			}
+			if slices.Contains(old, token) {
+				answer(403, "")(w, r)
+				return
+			}
+			answer(200, oneState)(w, r)
+		})
+		o := far.options(t)
+		base := o.Transport
+		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/token") {
+				if attempts++; signInFails {
+					return nil, errors.New("the sign-in host is away")
+				}
+			}
+			return base.RoundTrip(r)
+		})
+		c := newClient(t, o)
+		refused := func() {
+			t.Helper()
+			_, err := builds(t.Context(), t, c)
+			failure(t, err, client.ReasonForbidden)
+		}
+		for range 10 {
+			refused()
+			time.Sleep(time.Second)
+		}
+		if n := len(far.to("token")); n != 1 {
+			t.Errorf("%d token requests for refusals of one young token, want 1", n)
+		}
+		time.Sleep(5 * time.Minute)
+		signInFails = true
+		refused() // The token is in doubt now,
+		for range 5 {
+			refused() // but the only one to be had.
+		}
+		if attempts != 2 {
+			t.Errorf("%d token requests while the sign-in host was away, want 1", attempts-1)
+		}
+		granted, signInFails = true, false
+		time.Sleep(time.Minute)
+		if got, err := builds(t.Context(), t, c); err != nil || len(got) != 1 {
+			t.Errorf("after the grant: builds %v, error %v", got, err)
+		}
+	})
+}
+
 func TestEachTokenGoesToItsOwnHostOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, answer(200, `{"value":[],"organizationPrevalence":1}`))
@@ -322,20 +379,21 @@ func TestAFailureAmidABodyFailsTheRefresh(t *testing.T) {
 		handler http.HandlerFunc
 		reason  client.Reason
 		code    string
+		text    string
 	}{
-		{"the connection breaks", func(w http.ResponseWriter, _ *http.Request) { begin(w); panic(http.ErrAbortHandler) }, client.ReasonNetwork, "error"},
-		{"the body hangs", func(w http.ResponseWriter, r *http.Request) { begin(w); <-r.Context().Done() }, client.ReasonTimeout, "error"},
+		{"the connection breaks", func(w http.ResponseWriter, _ *http.Request) { begin(w); panic(http.ErrAbortHandler) }, client.ReasonNetwork, "error", "the answer breaks off"},
+		{"the body hangs", func(w http.ResponseWriter, r *http.Request) { begin(w); <-r.Context().Done() }, client.ReasonTimeout, "error", "no complete answer"},
 		{"the body is shorter than announced", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			begin(w)
-		}, client.ReasonNetwork, "error"},
-		{"the JSON ends too early", func(w http.ResponseWriter, _ *http.Request) { begin(w) }, client.ReasonDecode, "200"},
+		}, client.ReasonNetwork, "error", "the answer breaks off"},
+		{"the JSON ends too early", func(w http.ResponseWriter, _ *http.Request) { begin(w) }, client.ReasonDecode, "200", "not what the API documents"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				far := newFarEnd(t, test.handler)
 				got, err := builds(t.Context(), t, far.client(t))
-				failure(t, err, test.reason)
+				failure(t, err, test.reason, test.text)
 				if fmt.Sprint(got) != "[1]" {
 					t.Errorf("builds %v before the error", got)
 				}

@@ -251,3 +251,8 @@ func TestNewNamesTheOptionThatIsWrong(t *testing.T) {
 		})
 	}
 }
+
+// roundTripper is a transport made of a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -287,7 +287,10 @@ func (d *decoder) problem(api API) error {
 		err = d.input.err
 	}
 	message := "the answer is not what the API documents"
-	if d.input.html {
+	switch {
+	case d.input.read == 0 && d.input.err == nil:
+		message = "the answer is empty"
+	case d.input.html:
 		message = "the answer is an HTML page, perhaps of a sign-in or of a proxy"
 	}
 	return &Error{API: api, Reason: ReasonDecode, Status: 200, Message: message, Err: errors.New(cleanText(err.Error()))}

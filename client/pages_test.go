@@ -62,7 +62,7 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 		header []string
 		text   string
 	}{
-		{"nothing", "", nil, "EOF"},
+		{"nothing", "", nil, "the answer is empty"},
 		{"a sign-in page", "<!DOCTYPE html><title>Sign in</title>", nil, "HTML page"},
 		{"an HTML page by its type", "Sign in", []string{"Content-Type", "text/html; charset=utf-8"}, "HTML page"},
 		{"an array", `[]`, nil, "[ is where an object should be"},

@@ -3,7 +3,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -152,11 +151,7 @@ func (t *tokenTransport) roundTrip(request *http.Request) (*http.Response, error
 
 // unreached is the error of a call that the host did not answer, or not to the end.
 func unreached(caller context.Context, host string, timeout time.Duration, err error) error {
-	err = transportError(caller, Token, timeout, err)
-	if e, ok := errors.AsType[*Error](err); ok && e.Message == "" {
-		e.Message = "reach " + host
-	}
-	return err
+	return transportError(caller, Token, timeout, "reach "+host, err)
 }
 
 // noteClock compares the answer's Date with our clock. The answer was made at

@@ -34,6 +34,7 @@ type tokens struct {
 	mu      sync.Mutex
 	current *oauth2.Token
 	renewAt time.Time
+	asked   time.Time // When a token was last asked for, in vain or not.
 	pending *pendingToken
 }
 
@@ -89,6 +90,17 @@ func (t *tokens) reject(token *oauth2.Token) {
 	defer t.mu.Unlock()
 	if t.current != nil && t.current.AccessToken == token.AccessToken {
 		t.current = nil
+	}
+}
+
+// doubt makes the next one to ask renew a token that may lack what was granted
+// since, unless a token was asked for within the pause: roles are in the token.
+// The current token stays good for those that get no other.
+func (t *tokens) doubt(token *oauth2.Token, pause time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now := time.Now(); t.current != nil && t.current.AccessToken == token.AccessToken && now.Sub(t.asked) >= pause {
+		t.renewAt = now
 	}
 }
 
@@ -181,6 +193,7 @@ func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 		return nil, err
 	}
 	asked := time.Now()
+	t.noteAsked(asked)
 	token, err := proof.exchange(ctx)
 	if err != nil {
 		if e, ok := errors.AsType[*Error](err); ok && e.Reason == ReasonAuth {
@@ -191,6 +204,12 @@ func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 	t.refused.note(proof.fingerprint, nil, time.Now())
 	t.keep(token, asked)
 	return token, nil
+}
+
+func (t *tokens) noteAsked(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asked = at
 }
 
 // keep makes a new token the current one.
