@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -88,6 +89,9 @@ func run(stop context.Context, args []string, stdout, stderr io.Writer) error {
 	if f.once {
 		return printOnce(stop, world, stdout)
 	}
+	if err := toolkit.Validate(*f.web.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %w", err)
+	}
 	logger.Info("Starting mde_exporter", "version", version.Info(), "build_context", version.BuildContext())
 	if err := world.Reload(); err != nil {
 		return err
@@ -164,7 +168,7 @@ func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *p
 	for {
 		select {
 		case err := <-served:
-			return fmt.Errorf("serve HTTP: %w", err)
+			return serveError(err)
 		case <-hangup:
 			_ = reload() // Logged there.
 		case <-stop.Done():
@@ -177,6 +181,14 @@ func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *p
 			return nil
 		}
 	}
+}
+
+// serveError names the flag that is to be mended, where it is one.
+func serveError(err error) error {
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" {
+		return fmt.Errorf("--web.listen-address: %w", err)
+	}
+	return fmt.Errorf("serve HTTP: %w", err)
 }
 
 // shutdownTimeout is how long requests under way may take once the program was
