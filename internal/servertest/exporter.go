@@ -1,9 +1,13 @@
 package servertest
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -53,4 +57,32 @@ func Exporter(t testing.TB, args ...string) *Process {
 	t.Helper()
 	address := FreeAddress(t)
 	return Start(t, address, "/-/healthy", Build(t), append(args, "--web.listen-address="+address)...)
+}
+
+// Result is how a run of the exporter ended and what it printed.
+type Result struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// Run builds the exporter and runs it to its end. Of the environment's tenant it
+// sees the given variables alone, NAME=value.
+func Run(t testing.TB, environment []string, args ...string) Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, Build(t), args...) //nolint:gosec // Which arguments it takes is what tests are about.
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "AZURE_") {
+			cmd.Env = append(cmd.Env, variable)
+		}
+	}
+	cmd.Env = append(cmd.Env, environment...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended || ctx.Err() != nil {
+		t.Fatalf("mde_exporter %q: %v\n%s", args, err, &stderr)
+	}
+	return Result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,6 +75,17 @@ type Process struct {
 // The test's end stops it; what it printed is in the log of a test that failed.
 func Start(t testing.TB, address, ready, program string, args ...string) *Process {
 	t.Helper()
+	p := Launch(t, address, program, args...)
+	p.Await(t, "it answers", func() error {
+		_, err := get(p.URL() + ready)
+		return err
+	})
+	return p
+}
+
+// Launch runs the program as Start does, and does not wait for it.
+func Launch(t testing.TB, address, program string, args ...string) *Process {
+	t.Helper()
 	// The test's own context ends before its cleanup, which stops the server gently.
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...) //nolint:gosec // Which programs are run is what tests are about.
 	p := &Process{Address: address, cmd: cmd, output: &lockedBuffer{}, exited: make(chan struct{})}
@@ -91,16 +103,34 @@ func Start(t testing.TB, address, ready, program string, args ...string) *Proces
 			t.Logf("%s printed:\n%s", program, p.output)
 		}
 	})
-	Eventually(t, program+" answers", func() error {
+	return p
+}
+
+// Await waits until the condition of a server that runs is nil; it fails the
+// test as Eventually does, and at once where the server has ended.
+func (p *Process) Await(t testing.TB, what string, condition func() error) {
+	t.Helper()
+	Eventually(t, fmt.Sprintf("%s: %s", filepath.Base(p.cmd.Path), what), func() error {
 		select {
 		case <-p.exited:
-			t.Fatalf("%s ended:\n%s", program, p.output)
+			t.Fatalf("%s ended:\n%s", p.cmd.Path, p.output)
 		default:
 		}
-		_, err := get(p.URL() + ready)
-		return err
+		return condition()
 	})
-	return p
+}
+
+// ExitCode waits until the server has ended and returns its exit code, -1 where
+// a signal ended it. One that does not end is killed.
+func (p *Process) ExitCode(t testing.TB) int {
+	t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		p.Kill()
+		t.Fatalf("%s did not end within %v", p.cmd.Path, patience)
+	}
+	return p.cmd.ProcessState.ExitCode()
 }
 
 // URL is the root of what the server serves, without a slash at its end.

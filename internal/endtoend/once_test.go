@@ -1,0 +1,190 @@
+package endtoend
+
+import (
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
+	"github.com/mde-exporter/mde_exporter/internal/simulation"
+)
+
+func TestOncePrintsTheNumbersOfTheEnvironmentsTenantAndLogsBesideThem(t *testing.T) {
+	t.Parallel()
+	far := newFarEnd(t, simulation.Options{Machines: 300, Domains: map[string]simulation.Domain{"evil.example": {Machines: 12}}})
+	result := servertest.Run(t, []string{
+		"AZURE_TENANT_ID=" + far.TenantID(), "AZURE_CLIENT_ID=" + far.ClientID(), "AZURE_CLIENT_SECRET=" + far.ClientSecret(),
+		"AZURE_AUTHORITY_HOST=" + far.LoginURL,
+	}, "--once", "--watched-domain=Evil.Example.", "--graph-url="+far.GraphURL, "--api-url="+far.APIURL)
+	if result.Code != 0 {
+		t.Errorf("exit code %d, want 0", result.Code)
+	}
+	got := parse(t, result.Stdout)
+	tenant := far.TenantID()
+	got.has(t, series{
+		`mde_watched_domain_machines{domain="evil.example",tenant="` + tenant + `"}`:       12,
+		`mde_refresh_success{collector="security_states",tenant="` + tenant + `"}`:         1,
+		`mde_refresh_success{collector="watched_domains",tenant="` + tenant + `"}`:         1,
+		`mde_refreshes_total{collector="security_states",tenant="` + tenant + `"}`:         1,
+		`mde_api_requests_total{api="domain_machines",code="200",tenant="` + tenant + `"}`: 1,
+	})
+	if n, want := got.machines(), far.Now().Tally().Total; n != float64(want) {
+		t.Errorf("%v machines, want %d", n, want)
+	}
+	if !strings.Contains(result.Stderr, "First refresh succeeded") {
+		t.Errorf("the log says nothing of the refreshes:\n%s", result.Stderr)
+	}
+	if strings.Contains(result.Stdout+result.Stderr, far.ClientSecret()) {
+		t.Error("the secret is printed")
+	}
+}
+
+func TestOncePrintsWhatDidNotFailAndExitsWith1(t *testing.T) {
+	t.Parallel()
+	far := newFarEnd(t, simulation.Options{Machines: 300, Domains: map[string]simulation.Domain{"evil.example": {Machines: 12}}})
+	far.Fail(simulation.MachineSecurityStates, simulation.Fault{Body: `{"value": [{"id": `})
+	result := servertest.Run(t, nil, "--once", "--config.file="+configuration(t,
+		far.section("contoso", "  watched_domains: {domains: [evil.example]}")))
+	if result.Code != 1 {
+		t.Errorf("exit code %d, want 1", result.Code)
+	}
+	got := parse(t, result.Stdout)
+	got.has(t, series{
+		`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`:                      12,
+		`mde_refresh_success{collector="security_states",tenant="contoso"}`:                        0,
+		`mde_refresh_success{collector="watched_domains",tenant="contoso"}`:                        1,
+		`mde_refresh_failures_total{collector="security_states",reason="decode",tenant="contoso"}`: 1,
+	})
+	if n := got.machines(); n != 0 {
+		t.Errorf("%v machines of a broken page are exposed", n)
+	}
+	if !strings.Contains(result.Stderr, "mde_exporter: tenant contoso: security_states: ") {
+		t.Errorf("the last words do not tell what failed:\n%s", result.Stderr)
+	}
+}
+
+func TestPromtoolFindsNothingInTheExpositionOfTheDemo(t *testing.T) {
+	t.Parallel()
+	promtool := servertest.Find(t, "promtool")
+	for _, source := range []string{"machines", "machinesecuritystates"} {
+		t.Run("from "+source, func(t *testing.T) {
+			t.Parallel()
+			result := servertest.Run(t, nil, "--demo", "--demo.source="+source, "--once")
+			if result.Code != 0 {
+				t.Fatalf("exit code %d, want 0:\n%s", result.Code, result.Stderr)
+			}
+			got := parse(t, result.Stdout)
+			if want := `mde_security_states_source_info{source="` + source + `",tenant="demo"}`; got[want] != 1 {
+				t.Errorf("no %s among %d series", want, len(got))
+			}
+			check := exec.CommandContext(t.Context(), promtool, "check", "metrics")
+			check.Stdin = strings.NewReader(result.Stdout)
+			if output, err := check.CombinedOutput(); err != nil || len(output) > 0 {
+				t.Errorf("promtool check metrics: %v\n%s", err, output)
+			}
+		})
+	}
+}
+
+func TestConfigCheckTellsEachMistakeWithFileAndLine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	list := write(t, filepath.Join(dir, "list.txt"), "good.example\nhttps://bad.example/path\n# a comment\n10.0.0.1\n")
+	file := write(t, filepath.Join(dir, "mde.yml"), `global:
+  watched_domains:
+    files: [list.txt]
+    refresh_interval: 0s
+tenants:
+- name: contoso
+  azuread:
+    oauth: {tenant_id: contoso.example, client_id: app, client_secret: not-to-be-shown}
+    managed_identity: {}
+  endpoints: {api_url: http://api.example}
+  colour: blue
+`)
+	result := servertest.Run(t, nil, "--config.check", "--config.file="+file)
+	if result.Code != 1 || result.Stdout != "" {
+		t.Errorf("exit code %d and %q on standard output, want 1 and nothing", result.Code, result.Stdout)
+	}
+	lines := strings.Split(strings.TrimSuffix(result.Stderr, "\n"), "\n")
+	for _, begin := range []string{
+		file + ":4: global.watched_domains.refresh_interval: ",
+		file + ":7: tenants[0].azuread: ",
+		file + ":10: tenants[0].endpoints.api_url: ",
+		file + ":11: tenants[0].colour: ",
+		list + ":2: ",
+		list + ":4: ",
+	} {
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, begin) }) {
+			t.Errorf("no line begins with %q", begin)
+		}
+	}
+	if len(lines) != 6 || strings.Contains(result.Stderr, "not-to-be-shown") {
+		t.Errorf("%d lines for 6 mistakes:\n%s", len(lines), result.Stderr)
+	}
+
+	write(t, list, "good.example\n")
+	write(t, file, "tenants:\n- azuread: {managed_identity: {client_id: app}}\n  name: contoso\n  watched_domains: {files: [list.txt]}\n")
+	if result := servertest.Run(t, nil, "--config.check", "--config.file="+file); result.Code != 0 || result.Stdout != file+" is valid\n" || result.Stderr != "" {
+		t.Errorf("a file without mistakes: %+v", result)
+	}
+}
+
+func TestTheProgramEndsWithWhatAnOperatorNeedsToKnow(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	far := newFarEnd(t, simulation.Options{Machines: 10})
+	valid := configuration(t, far.section("contoso", ""))
+	webConfig := write(t, filepath.Join(dir, "web.yml"), "tls_server_config: {cert_file: absent.pem, key_file: absent.key}\n")
+	taken := servertest.FreeAddress(t)
+	holder := servertest.Launch(t, taken, servertest.Build(t), "--demo", "--web.listen-address="+taken)
+	holder.Await(t, "it holds the address", func() error {
+		_, err := ask(t.Context(), nil, "GET", holder.URL()+"/-/healthy", nil)
+		return err
+	})
+
+	type ends struct {
+		args           []string
+		environment    []string
+		code           int
+		stdout, stderr string // Parts of what is printed; nothing is printed where empty and the code is 0.
+	}
+	cases := map[string]ends{
+		"asked for its version":               {args: []string{"--version"}, stdout: "mde_exporter, version"},
+		"asked for help":                      {args: []string{"--help"}, stdout: "--config.file=PATH"},
+		"with an unknown flag":                {args: []string{"--colour=blue"}, code: 1, stderr: "unknown long flag '--colour'"},
+		"with a word that is no flag":         {args: []string{"start"}, code: 1, stderr: "unexpected start"},
+		"with nothing to do":                  {code: 1, stderr: "set AZURE_TENANT_ID, AZURE_CLIENT_ID and one of AZURE_CLIENT_SECRET"},
+		"with half an environment":            {environment: []string{"AZURE_TENANT_ID=contoso.example"}, code: 1, stderr: "AZURE_CLIENT_ID"},
+		"with a file that is not there":       {args: []string{"--config.file=" + dir + "/absent.yml"}, code: 1, stderr: dir + "/absent.yml: "},
+		"with a file that is empty":           {args: []string{"--config.file=" + write(t, dir+"/empty.yml", "")}, code: 1, stderr: dir + "/empty.yml"},
+		"with a watched domain that is none":  {args: []string{"--demo", "--watched-domain=https://evil.example/"}, code: 1, stderr: "--watched-domain"},
+		"with endpoints that a file has":      {args: []string{"--config.file=" + valid, "--api-url=https://api.example"}, code: 1, stderr: "--api-url"},
+		"with a telemetry path that is taken": {args: []string{"--demo", "--web.telemetry-path=/config"}, code: 1, stderr: "--web.telemetry-path: "},
+		"with a shard that is none":           {args: []string{"--demo", "--shard=2", "--total-shards=2"}, code: 1, stderr: "--shard: "},
+		"with a log level that is none":       {args: []string{"--demo", "--log.level=loud"}, code: 1, stderr: "log level loud"},
+		"with an address that is taken":       {args: []string{"--config.file=" + valid, "--web.listen-address=" + taken}, code: 1, stderr: "--web.listen-address: listen tcp " + taken + ": bind: address already in use"},
+		"with a web configuration that is not there": {
+			args: []string{"--config.file=" + valid, "--web.listen-address=127.0.0.1:0", "--web.config.file=" + dir + "/absent.yml"},
+			code: 1, stderr: "--web.config.file: open " + dir + "/absent.yml",
+		},
+		"with a certificate that is not there": {
+			args: []string{"--config.file=" + valid, "--web.listen-address=127.0.0.1:0", "--web.config.file=" + webConfig},
+			code: 1, stderr: "--web.config.file: ",
+		},
+	}
+	for _, name := range slices.Sorted(maps.Keys(cases)) {
+		c := cases[name]
+		t.Run(name, func(t *testing.T) {
+			result := servertest.Run(t, c.environment, c.args...)
+			if result.Code != c.code || !strings.Contains(result.Stdout, c.stdout) || !strings.Contains(result.Stderr, c.stderr) ||
+				c.code == 0 && result.Stderr != "" || c.code != 0 && result.Stdout != "" {
+				t.Errorf("exit code %d, want %d with %q on standard output and %q on standard error; printed:\n%s\n---\n%s",
+					result.Code, c.code, c.stdout, c.stderr, result.Stdout, result.Stderr)
+			}
+		})
+	}
+}
