@@ -48,7 +48,7 @@ func exporter() dashboard {
 				).size(13, 9),
 				lines("Failed refreshes, by reason",
 					"auth and forbidden need a person: a secret, a role, a consent. throttled, timeout, network and server usually pass. decode and pagination mean an answer that could not be trusted.").
-					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval]))`, "{{reason}}").sparse().counted().decimals(0).size(11, 9).
+					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval]))`, "{{reason}}").sparse().counted().decimals(0).custom("axisSoftMax", 1).size(11, 9).
 					paint([2]string{"auth", alarm}, [2]string{"forbidden", "dark-red"}, [2]string{"throttled", warn}, [2]string{"timeout", notice}, [2]string{"network", "blue"}, [2]string{"server", "purple"}),
 			}},
 			{title: "How do the APIs answer?", panels: []*panel{
@@ -68,7 +68,7 @@ func exporter() dashboard {
 					query(`max by (api, window) (mde_api_quota_calls{$where} / on (job, instance, tenant, api, window) mde_api_quota_limit_calls{$where})`, "{{api}}, {{window}}").unit("percentunit").within(0, 1).limit(calm, step{0.98, warn}).size(8, 9),
 				lines("Calls waiting for quota",
 					"How many calls wait at a time, on average. Waiting is how a long watch list is paced, not a fault.").
-					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").sparse().size(8, 9),
+					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").sparse().custom("axisSoftMax", 1).size(8, 9),
 				lines("Interval of the watch lists",
 					"What the quota really allows, for the ten longest. Above the configured interval, shorten the list or raise the quota.").
 					query(top("tenant", `max by (tenant) (mde_watched_domains_interval_seconds{$where})`), "{{tenant}}").
