@@ -20,9 +20,9 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// program is the exporter, built and run as an operator does.
+// program is the exporter, run as an operator does.
 type program struct {
-	*testing.T
+	testing.TB
 	binary string
 	args   []string
 	client *http.Client
@@ -37,19 +37,26 @@ type program struct {
 	log strings.Builder
 }
 
-// buildProgram builds the program into a directory of the test.
-func buildProgram(t *testing.T, args ...string) *program {
+// build builds the program into a directory of the test and returns its path.
+func build(t testing.TB) string {
 	t.Helper()
-	p := &program{T: t, binary: filepath.Join(t.TempDir(), "mde_exporter"), client: &http.Client{Timeout: time.Minute}}
-	p.args = append([]string{"--web.listen-address=127.0.0.1:0"}, args...)
-	build := []string{"build", "-o", p.binary}
+	binary := filepath.Join(t.TempDir(), "mde_exporter")
+	args := []string{"build", "-o", binary}
 	if raceDetector {
-		build = append(build, "-race")
+		args = append(args, "-race")
 	}
-	cmd := exec.CommandContext(t.Context(), "go", append(build, "github.com/mde-exporter/mde_exporter")...)
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "github.com/mde-exporter/mde_exporter")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the program: %v\n%s", err, out)
 	}
+	return binary
+}
+
+// newProgram returns a program that is not started, and is killed with the test.
+func newProgram(t testing.TB, binary string, args ...string) *program {
+	t.Helper()
+	p := &program{TB: t, binary: binary, client: &http.Client{Timeout: time.Minute}}
+	p.args = append([]string{"--web.listen-address=127.0.0.1:0"}, args...)
 	t.Cleanup(func() {
 		p.client.CloseIdleConnections()
 		if p.cmd != nil {

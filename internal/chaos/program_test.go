@@ -107,7 +107,7 @@ func newStage(t *testing.T, d dice) *stage {
 	t.Helper()
 	s := &stage{dice: d, dir: t.TempDir(), began: time.Now()}
 	s.storage = filepath.Join(s.dir, "storage")
-	s.program = buildProgram(t, "--config.file="+s.file("mde.yml"), "--storage.path="+s.storage, "--web.enable-lifecycle")
+	s.program = newProgram(t, build(t), "--config.file="+s.file("mde.yml"), "--storage.path="+s.storage, "--web.enable-lifecycle")
 	s.tenant("preview", 2*time.Second, 100, simulation.Options{Seed: 1, Machines: 1300, PageSize: 700})
 	s.tenant("machines", 3*time.Second, 100, simulation.Options{Seed: 2, Machines: 600, PreviewStatus: 404, UnknownDomain404: true, StatsAsStrings: true})
 	s.tenant("thrifty", time.Second, 12, simulation.Options{Seed: 3, Machines: 200, NextLinkLast: true})
