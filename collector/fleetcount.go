@@ -43,7 +43,8 @@ type fleetCount struct {
 	builds, architectures, revisions, properties *labelTable
 	health, risk, exposure, platforms            *tally // Nil where the source does not tell.
 
-	index        *machineIndex // Of every machine during the refresh.
+	log          *stateLog     // Of the rows of the preview.
+	index        *machineIndex // Of every machine of /api/machines during the refresh.
 	combinations []propertySet // Of properties, by the value of an index entry.
 	combinationN map[propertySet]uint32
 	lastSet      propertySet
@@ -104,6 +105,7 @@ func newFleetCount(last *statesResult, withRevision bool, dropped *droppedLabels
 		architectures: newLabelTable(maxArchitectures, unknownValue, architectures, dropped.architecture),
 		revisions:     newLabelTable(maxRevisions, unknownValue, nil, dropped.revision),
 		properties:    newLabelTable(maxProperties, otherValue, last.Properties, dropped.property),
+		log:           newStateLog(),
 		index:         newMachineIndex(),
 		combinations:  []propertySet{{}},
 		combinationN:  make(map[propertySet]uint32),
@@ -202,26 +204,34 @@ func (c *fleetCount) combination(set propertySet) uint32 {
 // onlyOther is the set that holds nothing but other.
 var onlyOther = propertySet{1 << otherID}
 
-// securityState counts a row of machinesecuritystates, unless its machine is
-// counted already.
+// securityState takes a row of machinesecuritystates. Its machine is counted by
+// securityStates, unless it has no id by which it could come again.
 func (c *fleetCount) securityState(s *client.SecurityState) {
-	var entry *indexEntry
-	if s.ID != (client.MachineID{}) {
-		var added bool
-		if entry, added = c.index.add(s.ID); !added {
-			return
-		}
-	}
 	var set propertySet
 	for _, name := range s.Properties {
 		if len(name) > 0 {
 			set.put(c.properties.id(name))
 		}
 	}
-	if entry != nil {
-		entry.value = c.combination(set)
+	group := c.groupOf(s.Build, s.Architecture, s.Revision)
+	if s.ID == (client.MachineID{}) {
+		c.add(group, set)
+		return
 	}
-	c.add(c.groupOf(s.Build, s.Architecture, s.Revision), set)
+	c.log.note(loggedState{id: s.ID, group: uint32(group), combination: c.combination(set)})
+}
+
+// securityStates counts each machine whose rows were taken, once. The index then
+// holds those that require attention.
+func (c *fleetCount) securityStates() {
+	for s := range c.log.machines() {
+		c.add(int(s.group), c.combinations[s.combination])
+		if s.combination != 0 {
+			e, _ := c.index.add(s.id)
+			e.value = s.combination
+		}
+	}
+	c.log = nil
 }
 
 // A fleet from /api/machines uses an index entry's value for what is known of

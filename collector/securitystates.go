@@ -295,6 +295,7 @@ func (s *SecurityStates) countPreview(ctx context.Context) (*fleetCount, error) 
 		rows++
 		c.securityState(state)
 	}
+	c.securityStates()
 	s.noteAntivirus(nil)
 	return c, nil
 }
