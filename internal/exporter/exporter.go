@@ -212,10 +212,11 @@ func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*t
 	}
 
 	for _, tc := range c.Tenants {
-		t := next[tc.Name]
-		if t == last[tc.Name] {
+		t, old := next[tc.Name], last[tc.Name]
+		if old != nil {
 			t.lookAgain()
-		} else {
+		}
+		if t != old {
 			start(t)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -253,6 +254,25 @@ func TestAnotherCredentialKeepsValuesAndQuota(t *testing.T) {
 	}
 	if after, _ := w.value(`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`); spent == 0 || after < spent {
 		t.Errorf("%v calls were spent before the reload, %v after it", spent, after)
+	}
+}
+
+func TestAReloadLooksAgainForAPreviewThatWasRefused(t *testing.T) {
+	far := newFarEnd(t, simulation.Options{Machines: 10, PreviewStatus: http.StatusForbidden})
+	section := far.section("contoso", "  watched_domains: {enabled: false}\n")
+	w := newWorld(t, nil, section)
+	w.awaitReady()
+	for name, next := range map[string]string{
+		"of the same configuration": section,
+		"with another quota":        section + "  quota: {calls_per_hour: 700}\n",
+		"with another interval":     section + "  security_states: {refresh_interval: 10m}\n",
+	} {
+		before := far.Count(simulation.MachineSecurityStates)
+		w.reload(next)
+		w.tenants["contoso"].states.refresher.Trigger()
+		eventually(t, "after a reload "+name+" the preview is asked", func() bool {
+			return far.Count(simulation.MachineSecurityStates) > before
+		})
 	}
 }
 

@@ -138,7 +138,7 @@ func (t *tenant) once(ctx context.Context) error {
 	return failed
 }
 
-// lookAgain tells a tenant that a reload left as it is to ask again for what was
+// lookAgain tells the tenant of a reload to ask again for what was
 // refused before, and to read its watch-list files now and not in a while.
 func (t *tenant) lookAgain() {
 	if t.states != nil {
