@@ -33,7 +33,7 @@ func decodeAntivirusHealth(d *decoder, h *AntivirusHealth) {
 		case "avIsPlatformUpToDate":
 			h.PlatformUpToDate = d.flag()
 		case "dataRefreshTimestamp":
-			h.DataRefreshedAt = d.time()
+			h.DataRefreshedAt, h.NeverRefreshed = d.timeOrNever()
 		default:
 			d.skip()
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,15 +173,27 @@ func (d *decoder) flag() []byte {
 	}
 }
 
-// time reads a time of RFC 3339. Anything else, and the year 0001 in which the
-// APIs date what never happened, is the zero time.
+// time reads a time of RFC 3339, which is UTC where it has no zone. Anything
+// else, and the year 0001 in which the APIs date what never happened, is the
+// zero time.
 func (d *decoder) time() time.Time {
-	text := d.text()
-	var t time.Time
-	if len(text) == 0 || t.UnmarshalText(text) != nil || t.Year() <= 1 {
-		return time.Time{}
-	}
+	t, _ := d.timeOrNever()
 	return t
+}
+
+// timeOrNever reads a time as d.time does, and tells the year 0001 from no time.
+func (d *decoder) timeOrNever() (t time.Time, never bool) {
+	text := d.text()
+	if len(text) == 0 {
+		return time.Time{}, false
+	}
+	if t.UnmarshalText(text) != nil && t.UnmarshalText(append(slices.Clone(text), 'Z')) != nil {
+		return time.Time{}, false
+	}
+	if t.Year() <= 1 {
+		return time.Time{}, true
+	}
+	return t, false
 }
 
 // id reads a machine's id, and returns it with its spelling.

@@ -58,7 +58,10 @@ type AntivirusHealth struct {
 	SignatureUpToDate []byte
 	EngineUpToDate    []byte
 	PlatformUpToDate  []byte
-	DataRefreshedAt   time.Time
+	// DataRefreshedAt is the zero time where the API names none, or the year
+	// 0001, by which it says never; then NeverRefreshed is true.
+	DataRefreshedAt time.Time
+	NeverRefreshed  bool
 }
 
 // DomainStatistics is how an organization communicated with a domain, from

@@ -130,6 +130,7 @@ func TestAMachineIsReadAsItIsSpelled(t *testing.T) {
 		{"a merged record", `{"mergedIntoMachineId":"` + hexID + `"}`, client.Machine{Merged: true}},
 		{"merged into nothing", `{"mergedIntoMachineId":""}`, client.Machine{}},
 		{"a time with a zone", `{"lastSeen":"2025-01-02T05:04:05+02:00"}`, client.Machine{LastSeen: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC)}},
+		{"a time without a zone", `{"lastSeen":"2025-01-02T03:04:05.5"}`, client.Machine{LastSeen: time.Date(2025, 1, 2, 3, 4, 5, 5e8, time.UTC)}},
 		{"times that are none", `{"lastSeen":"yesterday","lastSeen":17}`, client.Machine{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -156,6 +157,7 @@ func TestAntivirusHealthIsReadAsItIsSpelled(t *testing.T) {
 	}{
 		{"as documented", `{"machineId":"a","id":"other","osKind":"windows","osVersion":"10.0.19044.1865","avMode":"0","avIsSignatureUpToDate":"True","avIsEngineUpToDate":"False","avIsPlatformUpToDate":"Unknown","dataRefreshTimestamp":"2025-01-02T03:04:05Z"}`,
 			`"windows" "10.0.19044.1865" "0" "True" "False" "Unknown" 2025-01-02 03:04:05 +0000 UTC`},
+		{"never refreshed", `{"dataRefreshTimestamp":"0001-01-01T00:00:00Z"}`, `"" "" "" "" "" "" 0001-01-01 00:00:00 +0000 UTC, never`},
 		{"types that lie", `{"avMode":4,"avIsSignatureUpToDate":true,"avIsEngineUpToDate":false,"avIsPlatformUpToDate":null}`,
 			`"" "" "4" "True" "False" "" 0001-01-01 00:00:00 +0000 UTC`},
 	} {
@@ -163,7 +165,11 @@ func TestAntivirusHealthIsReadAsItIsSpelled(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				far := newFarEnd(t, answer(200, `{"value":[`+test.row+`]}`))
 				got, err := collect(t, far.client(t).AntivirusHealth(t.Context(), 0), func(h *client.AntivirusHealth) string {
-					return fmt.Sprintf("%q %q %q %q %q %q %v", h.OSKind, h.OSVersion, h.Mode, h.SignatureUpToDate, h.EngineUpToDate, h.PlatformUpToDate, h.DataRefreshedAt)
+					row := fmt.Sprintf("%q %q %q %q %q %q %v", h.OSKind, h.OSVersion, h.Mode, h.SignatureUpToDate, h.EngineUpToDate, h.PlatformUpToDate, h.DataRefreshedAt)
+					if h.NeverRefreshed {
+						row += ", never"
+					}
+					return row
 				})
 				if err != nil || len(got) != 1 || got[0] != test.want {
 					t.Errorf("got %v, error %v, want %v", got, err, test.want)

@@ -62,7 +62,7 @@ func antivirusProperties(row *client.AntivirusHealth, now time.Time) derivedSet 
 	var set derivedSet
 	if bytes.EqualFold(row.OSKind, []byte("windows")) {
 		silent := isUnknown(row.SignatureUpToDate) && isUnknown(row.EngineUpToDate) && isUnknown(row.PlatformUpToDate)
-		old := !row.DataRefreshedAt.IsZero() && now.Sub(row.DataRefreshedAt) > reportAge
+		old := row.NeverRefreshed || !row.DataRefreshedAt.IsZero() && now.Sub(row.DataRefreshedAt) > reportAge
 		if silent || old {
 			set |= antivirusNotReporting
 		}

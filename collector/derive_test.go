@@ -53,6 +53,8 @@ func TestAntivirusPropertiesFollowTheRow(t *testing.T) {
 		"windows silent for exactly seven days":     {row("windows", "0", "True", "True", "True", 7*24*time.Hour), nil},
 		"windows silent for longer":                 {row("Windows", "0", "True", "True", "True", 7*24*time.Hour+time.Second), []string{"AntivirusNotReporting"}},
 		"linux silent for longer":                   {row("linux", "0", "True", "True", "True", 8*24*time.Hour), nil},
+		"windows that never reported":               {client.AntivirusHealth{OSKind: []byte("windows"), NeverRefreshed: true}, []string{"AntivirusNotReporting"}},
+		"a mac that never reported":                 {client.AntivirusHealth{OSKind: []byte("mac"), NeverRefreshed: true}, nil},
 		"windows without a time":                    {client.AntivirusHealth{OSKind: []byte("windows")}, nil},
 		"disabled":                                  {row("windows", "2", "True", "True", "True", time.Hour), []string{"AntivirusOff"}},
 		"disabled and behind":                       {row("windows", "2", "False", "True", "True", time.Hour), []string{"AntivirusOff", "AntivirusDefinitionsOutOfDate"}},

@@ -245,7 +245,8 @@ const (
 )
 
 // antivirusRow takes the antivirus health of a machine that is still to come.
-// Of several rows for one machine the newest holds.
+// Of several rows for one machine the newest holds; equally new ones all do, as
+// they come in any order.
 func (c *fleetCount) antivirusRow(row *client.AntivirusHealth, now time.Time) {
 	if row.MachineID == (client.MachineID{}) {
 		return
@@ -255,13 +256,16 @@ func (c *fleetCount) antivirusRow(row *client.AntivirusHealth, now time.Time) {
 		stamp = uint32(max(0, row.DataRefreshedAt.Unix()))
 	}
 	entry, added := c.index.add(row.MachineID)
-	if !added && stamp <= entry.stamp {
+	switch {
+	case added || stamp > entry.stamp:
+		entry.value = 0
+	case stamp < entry.stamp:
 		return
 	}
 	entry.stamp = stamp
-	entry.value = uint32(antivirusProperties(row, now))
-	if c.withRevision {
-		entry.value |= uint32(c.revisions.id(revisionOf(row.OSVersion))) << revisionShift
+	entry.value |= uint32(antivirusProperties(row, now))
+	if revision := int(entry.value >> revisionShift); c.withRevision && (revision == 0 || revision == c.revisions.missing) {
+		entry.value = entry.value&derivedMask | uint32(c.revisions.id(revisionOf(row.OSVersion))) << revisionShift
 	}
 }
 

@@ -118,6 +118,38 @@ func TestMachinesGiveTheSameGaugesAndMore(t *testing.T) {
 	})
 }
 
+func TestOfSeveralAntivirusRowsTheNewestHold(t *testing.T) {
+	set := func(mode, signature string, age time.Duration) func(*client.AntivirusHealth) {
+		return func(a *client.AntivirusHealth) {
+			a.Mode, a.SignatureUpToDate, a.DataRefreshedAt = []byte(mode), []byte(signature), time.Now().Add(-age)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		rows := []client.AntivirusHealth{
+			antivirus(1, set("2", "True", time.Hour)),
+			antivirus(1, set("0", "False", time.Hour)),
+			antivirus(1, set("0", "True", time.Hour)),
+			antivirus(1, func(a *client.AntivirusHealth) {
+				a.PlatformUpToDate, a.DataRefreshedAt = []byte("False"), time.Now().Add(-2*time.Hour)
+			}),
+		}
+		for range rows {
+			rows = append(rows[1:], rows[0])
+			w := newWorld()
+			f := &fakeStates{machines: rowsOf(nil, machine(1, nil)), antivirus: rowsOf(nil, rows...)}
+			if err := w.states(f, func(o *SecurityStatesOptions) { o.Source = SourceMachines }).Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			got := w.exposed(t)
+			for property, want := range map[string]string{"AntivirusOff": "1", "AntivirusDefinitionsOutOfDate": "1", "AntivirusPlatformOutOfDate": ""} {
+				if n := value(got, `mde_machines_attention{architecture="Amd64",os_build="19045",property="`+property+`",tenant="contoso"}`); n != want {
+					t.Errorf("%s is %q, want %q", property, n, want)
+				}
+			}
+		}
+	})
+}
+
 func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, status := range []int{401, 403, 404} {
