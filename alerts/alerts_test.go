@@ -151,6 +151,7 @@ func TestEachAlertHasUnitTestsInWhichItFiresAndInWhichItDoesNot(t *testing.T) {
 }
 
 func TestRulesPassTheirUnitTests(t *testing.T) {
+	t.Parallel()
 	promtool := servertest.Find(t, "promtool")
 	tests, err := filepath.Glob("tests/*.yaml")
 	if err != nil {

@@ -55,6 +55,7 @@ func hurried(t *testing.T) string {
 // tenant, the exporter's program, Prometheus with the bundled rules,
 // Alertmanager, a webhook; and back again.
 func TestAnEventInATenantReachesTheOneWhoIsOnCall(t *testing.T) {
+	t.Parallel()
 	servertest.Find(t, "prometheus")
 	dir := t.TempDir()
 
