@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -227,6 +228,9 @@ func (w *WatchedDomains) settle(o *domainOutcome) *domainResult {
 	}
 	var shown *domainResult
 	if o.result != nil {
+		if d.result != nil && bytes.Equal(o.result.IDs, d.result.IDs) {
+			o.result.Attention = d.result.Attention // Where no fleet is known; it expires in its time.
+		}
 		if d.result != nil && o.result.Statistics == nil && w.options.Statistics {
 			o.result.Statistics = d.result.Statistics // The last ones, until they are too old.
 		}

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"iter"
@@ -41,7 +42,7 @@ type domainResult struct {
 	Machines  int            `json:"machines"`
 	Truncated bool           `json:"truncated,omitempty"`
 	Risk      map[string]int `json:"risk,omitempty"`
-	// IDs are the machines' ids one after the other, for the join.
+	// IDs are the machines' ids one after the other, sorted, for the join.
 	IDs   []byte         `json:"ids,omitempty"`
 	Named []namedMachine `json:"named,omitempty"`
 	// Statistics are of the last time they could be had.
@@ -85,7 +86,6 @@ func countDomain(machines iter.Seq2[*client.Machine, error], risk func([]byte) s
 				continue
 			}
 			seen[m.ID] = struct{}{}
-			r.IDs = append(r.IDs, m.ID[:]...)
 			r.name(m, limit)
 		}
 		if r.Risk == nil {
@@ -96,6 +96,9 @@ func countDomain(machines iter.Seq2[*client.Machine, error], risk func([]byte) s
 		}
 		r.Risk[risk(m.RiskScore)]++
 		r.Machines++
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(seen), func(a, b client.MachineID) int { return bytes.Compare(a[:], b[:]) }) {
+		r.IDs = append(r.IDs, id[:]...)
 	}
 	r.Truncated = rows >= client.DomainMachinesLimit
 	return r, nil

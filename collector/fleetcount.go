@@ -265,7 +265,7 @@ func (c *fleetCount) antivirusRow(row *client.AntivirusHealth, now time.Time) {
 	entry.stamp = stamp
 	entry.value |= uint32(antivirusProperties(row, now))
 	if revision := int(entry.value >> revisionShift); c.withRevision && (revision == 0 || revision == c.revisions.missing) {
-		entry.value = entry.value&derivedMask | uint32(c.revisions.id(revisionOf(row.OSVersion))) << revisionShift
+		entry.value = entry.value&derivedMask | uint32(c.revisions.id(revisionOf(row.OSVersion)))<<revisionShift
 	}
 }
 

@@ -241,6 +241,25 @@ type watchList struct {
 
 func domainKey(name string) string { return watchedDomainsName + "/" + name }
 
+// storedJoin is the last join of all domains with a fleet. A domain's own result
+// holds the join of the time it was asked, which may have been before.
+type storedJoin struct {
+	Expires    time.Time        `json:"expires"`
+	Properties []string         `json:"properties"`
+	Machines   map[string][]int `json:"machines"` // By domain, of each property.
+}
+
+const joinKey = watchedDomainsName + "_attention"
+
+// attention is the join of one domain where it is newer than the domain's own.
+func (j *storedJoin) attention(domain string, own *domainAttention) *domainAttention {
+	machines := j.Machines[domain]
+	if len(machines) != len(j.Properties) || own != nil && !j.Expires.After(own.Expires) {
+		return own
+	}
+	return &domainAttention{Expires: j.Expires, Properties: j.Properties, Machines: machines}
+}
+
 // Start publishes the stored results and joins them with the fleet from then on.
 func (w *WatchedDomains) Start(ctx context.Context) time.Time {
 	w.riskMu.Lock()
@@ -249,8 +268,10 @@ func (w *WatchedDomains) Start(ctx context.Context) time.Time {
 
 	var list watchList
 	w.memory.load(watchedDomainsName, &list)
+	var join storedJoin
+	w.memory.load(joinKey, &join)
 	for _, name := range list.Domains {
-		w.restore(name)
+		w.restore(name, &join)
 	}
 	w.mu.Lock()
 	w.started = true
@@ -263,9 +284,10 @@ func (w *WatchedDomains) Start(ctx context.Context) time.Time {
 	return list.Success
 }
 
-// restore takes the stored result of a domain, unless it is off the list or its
-// values are too old to serve; then it is as if it was never asked.
-func (w *WatchedDomains) restore(name string) {
+// restore takes the stored result of a domain, unless it is off the list. One
+// whose values are too old to serve tells when they were confirmed and nothing
+// more; it is asked as if it never was.
+func (w *WatchedDomains) restore(name string, join *storedJoin) {
 	w.mu.Lock()
 	d, maxAge := w.domains[name], w.maxAge()
 	w.mu.Unlock()
@@ -281,9 +303,7 @@ func (w *WatchedDomains) restore(name string) {
 		w.logger.Warn("A stored result is set aside", "domain", name, "err", err)
 		return
 	}
-	if !isFresh(r.At, maxAge) {
-		return
-	}
+	r.Attention = join.attention(name, r.Attention)
 	blocks, err := r.blocks(w.options.Tenant, name, maxAge)
 	if err != nil {
 		w.logger.Warn("A stored result is set aside", "domain", name, "err", err)
@@ -294,11 +314,13 @@ func (w *WatchedDomains) restore(name string) {
 	if w.domains[name] != d {
 		return
 	}
-	w.schedule.remove(name)
-	pass := d.visits.pass
-	d.visits = w.schedule.add(name, r.At)
-	d.visits.pass = pass
 	d.result, d.blocks = &r, blocks
+	if isFresh(r.At, maxAge) {
+		w.schedule.remove(name)
+		pass := d.visits.pass
+		d.visits = w.schedule.add(name, r.At)
+		d.visits.pass = pass
+	}
 }
 
 // maxAge is the age at which values are withdrawn. The lock is held.
@@ -335,17 +357,21 @@ func (w *WatchedDomains) rejoin() {
 	if fleet == nil {
 		return
 	}
+	join := storedJoin{Expires: fleet.expires, Properties: fleet.properties, Machines: make(map[string][]int)}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	for _, d := range w.sorted {
 		if d.result == nil || d.result.Machines == 0 {
 			continue
 		}
 		if err := w.show(d, d.result, fleet); err != nil {
 			w.logger.Error("A domain could not be joined with the fleet", "domain", d.name, "err", err)
+			continue
 		}
+		join.Machines[d.name] = d.result.Attention.Machines
 	}
 	w.publish()
+	w.mu.Unlock()
+	w.memory.save(joinKey, join)
 }
 
 // show makes a result the one that is published next.

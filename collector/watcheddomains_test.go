@@ -362,6 +362,57 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 	})
 }
 
+func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
+	const attention = `mde_watched_domain_machines_attention{domain="evil.example",property="AntivirusOff",tenant="contoso"}`
+	const success = `mde_watched_domain_last_success_timestamp_seconds{domain="evil.example",tenant="contoso"}`
+	synctest.Test(t, func(t *testing.T) {
+		store := &memoryStore{}
+		far := newFarEnd()
+		far.answer = answers(map[string]string{"evil.example": page(row(1, ""), row(2, ""))})
+		begin := func() (w *world, states *SecurityStates, stop func()) {
+			w = newWorld()
+			states = w.states(&fakeStates{states: rowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))})
+			_, stop = w.start(t, w.domains(far.client(t, emptyLedger{}, w.tenant), []string{"evil.example"}, func(o *WatchedDomainsOptions) {
+				o.Store, o.Fleet, o.Interval = store, states.Fleet(), 10*time.Minute
+			}), 10*time.Minute)
+			synctest.Wait()
+			return w, states, stop
+		}
+		w, states, stop := begin()
+		if err := states.Refresh(t.Context()); err != nil { // After the domain was asked.
+			t.Fatal(err)
+		}
+		confirmed := value(w.exposed(t), success)
+		stop()
+		far.answer = answers(map[string]string{"evil.example": page(row(2, ""), row(1, ""))})
+
+		w, _, stop = begin()
+		if got := value(w.exposed(t), attention); got != "1" {
+			t.Errorf("after a restart the attention is %q, want 1", got)
+		}
+		time.Sleep(15 * time.Minute)
+		synctest.Wait()
+		if got := w.exposed(t); value(got, attention) != "1" || value(got, success) == confirmed {
+			t.Errorf("the same machines were confirmed without a fleet:\n%s", got)
+		}
+		far.answer = answers(map[string]string{"evil.example": page(row(1, ""))})
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if got := value(w.exposed(t), attention); got != "" {
+			t.Errorf("of other machines the attention is %q, want none without a fleet", got)
+		}
+		confirmed = value(w.exposed(t), success)
+		stop()
+
+		far.answer = func(string, string) (int, string) { return 500, "" }
+		time.Sleep(4 * time.Hour)
+		w, _, _ = begin()
+		if got := w.exposed(t); value(got, success) != confirmed || strings.Contains(got, "mde_watched_domain_machines{") {
+			t.Errorf("after a restart beyond max_age, want nothing but the time %s:\n%s", confirmed, got)
+		}
+	})
+}
+
 func TestAStoredResultThatMakesNoSenseIsSetAside(t *testing.T) {
 	at := time.Now().Format(time.RFC3339)
 	for name, text := range map[string]string{
