@@ -199,6 +199,11 @@ func (c *Client) statusError(api API, resp *http.Response) error {
 	case status >= 500:
 		e.Reason = ReasonServer
 		e.RetryAfter = retryAfter(resp.Header)
+		// A domain that cannot be looked up holds no other one back.
+		if e.RetryAfter > 0 && api != DomainMachines && api != DomainStats {
+			e.held = c.gates[api].refused(e.RetryAfter)
+			return e
+		}
 	case status == http.StatusUnauthorized:
 		e.Reason = ReasonAuth
 		e.explain("the token is not accepted; check the API's scope and that the tenant is licensed")

@@ -137,6 +137,32 @@ func TestAWaitPastTheRetryDeadlineFailsAtOnceAndStaysInForce(t *testing.T) {
 	})
 }
 
+func TestARetryAfterOfAnUnavailableServiceStaysInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(503, "", "Retry-After", "30"))
+		c := far.client(t)
+		for range 29 { // Refreshes that may wait for a second only.
+			if _, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(time.Second)), t, c); err == nil {
+				t.Error("no error")
+			}
+			time.Sleep(time.Second)
+		}
+		if calls := far.to("states"); len(calls) != 1 {
+			t.Errorf("%d calls within the pause, want 1", len(calls))
+		}
+		_, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(time.Second)), t, c)
+		failure(t, err, client.ReasonServer, "HTTP 503")
+		if calls := far.to("states"); len(calls) != 2 || calls[1].at.Sub(calls[0].at) != 30*time.Second {
+			t.Errorf("calls %v, want two that are 30s apart", calls)
+		}
+		for _, domain := range []string{"one", "another"} {
+			for _, err := range c.DomainMachines(client.WithRetryDeadline(t.Context(), time.Now()), domain) {
+				failure(t, err, client.ReasonServer, "HTTP 503") // Neither waits for the other.
+			}
+		}
+	})
+}
+
 func TestPassingFaultsAreTriedAgainAfterGrowingPauses(t *testing.T) {
 	for _, test := range []struct {
 		name   string

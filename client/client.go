@@ -34,13 +34,17 @@ func New(o Options) (*Client, error) {
 		// token along.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	held := &throttle{}
+	if p := o.Predecessor; p != nil && sameOrigin(p.api.tokens.signIn.login, o.LoginURL) {
+		held = p.api.tokens.throttle
+	}
 	c := &Client{
 		http:      h,
 		timeout:   o.RequestTimeout,
 		userAgent: o.UserAgent,
 		observer:  o.Observer,
-		graph:     &service{url: o.GraphURL, tokens: newTokens(o, o.GraphScope, h)},
-		api:       &service{url: o.APIURL, tokens: newTokens(o, o.APIScope, h)},
+		graph:     &service{url: o.GraphURL, tokens: newTokens(o, o.GraphScope, h, held)},
+		api:       &service{url: o.APIURL, tokens: newTokens(o, o.APIScope, h, held)},
 		gates:     make(map[API]*gate),
 	}
 	for _, api := range []API{MachineSecurityStates, Machines, DeviceAVInfo, DomainMachines, DomainStats} {

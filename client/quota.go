@@ -190,8 +190,9 @@ func (g *gate) sleep(ctx context.Context, wait time.Duration) error {
 	return nil
 }
 
-// refused closes the gate because the service answered 429: for as long as it
-// asked, or for growing pauses where it did not say. It returns for how long.
+// refused closes the gate because the service answered 429, or is unavailable and
+// says for how long: for as long as it asked, or for growing pauses where it did
+// not say. It returns for how long.
 func (g *gate) refused(retryAfter time.Duration) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()

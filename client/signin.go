@@ -24,6 +24,10 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 // hour or so, those of managed identities for a day.
 const maxTokenLifetime = 7 * 24 * time.Hour
 
+// assumedTokenLifetime is that of a token whose answer does not say how long it
+// lives, shorter than any service's.
+const assumedTokenLifetime = 10 * time.Minute
+
 // maxTokenAnswer bounds the body of a token answer. Real ones take a few kilobytes.
 const maxTokenAnswer = 256 << 10
 
@@ -76,8 +80,12 @@ func (s signIn) request(ctx context.Context, secret string, config *clientcreden
 	return token, nil
 }
 
-// checkToken refuses a token that could not be used or not be renewed in time.
+// checkToken refuses a token that could not be used or not be renewed in time. An
+// answer need not say when its token expires.
 func checkToken(token *oauth2.Token, now time.Time) error {
+	if token.Expiry.IsZero() {
+		token.Expiry = now.Add(assumedTokenLifetime)
+	}
 	switch lifetime := token.Expiry.Sub(now); {
 	case token.AccessToken == "":
 		return tokenDecodeError("the answer holds no access_token")
@@ -85,8 +93,6 @@ func checkToken(token *oauth2.Token, now time.Time) error {
 		return tokenDecodeError("the access_token holds characters that no token has")
 	case token.TokenType != "" && token.Type() != "Bearer":
 		return tokenDecodeError("the answer holds a token that is not of type Bearer")
-	case token.Expiry.IsZero():
-		return tokenDecodeError("the answer does not say when the token expires")
 	case lifetime <= 0 || lifetime > maxTokenLifetime:
 		return tokenDecodeError(fmt.Sprintf("the answer's token would expire in %s: neither a past time nor one beyond %s is credible", lifetime.Round(time.Second), maxTokenLifetime))
 	}

@@ -30,6 +30,8 @@ type tokens struct {
 	// retry repeats an attempt that failed for a passing reason.
 	retry   func(ctx context.Context, attempt func(context.Context) error) error
 	refused refusal
+	// throttle is shared by the audiences of a tenant.
+	throttle *throttle
 
 	mu      sync.Mutex
 	current *oauth2.Token
@@ -41,7 +43,7 @@ type tokens struct {
 // newTokens returns the tokens of the audience that scope names. They are got
 // by the transport of httpClient, which must not follow redirects; those of a
 // managed identity come from beside this machine and by a transport of its own.
-func newTokens(o Options, scope string, httpClient *http.Client) *tokens {
+func newTokens(o Options, scope string, httpClient *http.Client, held *throttle) *tokens {
 	base, again := httpClient.Transport, retry
 	if _, ok := o.Credential.(ManagedIdentity); ok {
 		base, again = newIdentityTransport(), retryIdentity
@@ -56,6 +58,7 @@ func newTokens(o Options, scope string, httpClient *http.Client) *tokens {
 		},
 		transport: transport,
 		retry:     again,
+		throttle:  held,
 	}
 }
 
@@ -183,7 +186,8 @@ func (t *tokens) renew(ctx context.Context, p *pendingToken, spare *oauth2.Token
 }
 
 // attempt makes one token request, unless its outcome is known: a credential
-// that cannot be read, or one that was refused a short while ago.
+// that cannot be read, one that was refused a short while ago, a sign-in host
+// that asked for a pause.
 func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 	proof, err := t.credential.prove(t.signIn)
 	if err != nil {
@@ -193,8 +197,12 @@ func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 		return nil, err
 	}
 	asked := time.Now()
+	if err := t.throttle.check(asked); err != nil {
+		return nil, err
+	}
 	t.noteAsked(asked)
 	token, err := proof.exchange(ctx)
+	t.throttle.note(err, time.Now())
 	if err != nil {
 		if e, ok := errors.AsType[*Error](err); ok && e.Reason == ReasonAuth {
 			t.refused.note(proof.fingerprint, err, time.Now())

@@ -81,16 +81,19 @@ func (o *observed) QuotaWait(API, time.Duration) {}
 // testTokens returns the tokens of a client whose sign-in host is handler.
 func testTokens(credential Credential, handler http.HandlerFunc) (*tokens, *farEnd) {
 	f := &farEnd{handler: handler}
-	o := Options{
+	t := newTokens(testOptions(credential), testScope, &http.Client{Transport: f, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, &throttle{})
+	t.transport.base = f // A managed identity has a transport of its own.
+	return t, f
+}
+
+func testOptions(credential Credential) Options {
+	return Options{
 		LoginURL:       &url.URL{Scheme: "https", Host: "login.example"},
 		Credential:     credential,
 		RequestTimeout: 30 * time.Second,
 		Observer:       nobody{},
 		UserAgent:      "mde_exporter/test",
 	}
-	t := newTokens(o, testScope, &http.Client{Transport: f, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }})
-	t.transport.base = f // A managed identity has a transport of its own.
-	return t, f
 }
 
 // answer writes a token answer.
@@ -497,6 +500,70 @@ func TestPassingFaultsAreTriedAgain(t *testing.T) {
 	}
 }
 
+func TestATokenThatDoesNotSayWhenItExpiresIsRenewedSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens, far := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprint(w, `{"token_type":"Bearer","access_token":"t0k3n"}`)
+		})
+		for range 60 {
+			mustToken(t, tokens)
+			time.Sleep(time.Minute)
+		}
+		if got := far.requests(); got < 6 || got > 20 {
+			t.Errorf("%d requests in an hour, want one every few minutes", got)
+		}
+	})
+}
+
+// A refresh on a short interval gives up before the pause is over; those that
+// follow it must not ask all the same.
+func TestASignInHostThatAsksForAPauseIsLeftAlone(t *testing.T) {
+	for name, test := range map[string]struct {
+		status     int
+		retryAfter string
+		most       int // Requests in 20 seconds of refreshes, one a second.
+	}{
+		"429 in seconds":                 {429, "30", 1},
+		"503 in seconds":                 {503, "30", 1},
+		"429 that does not say how long": {429, "", 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				busy := true
+				one, far := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
+					if !busy {
+						giveToken(w, "good", time.Hour)
+						return
+					}
+					if test.retryAfter != "" {
+						w.Header().Set("Retry-After", test.retryAfter)
+					}
+					w.WriteHeader(test.status)
+				})
+				other := newTokens(testOptions(secretCredential()), "other/.default", &http.Client{Transport: far}, one.throttle)
+				for range 20 {
+					for _, audience := range []*tokens{one, other} {
+						_, err := audience.token(WithRetryDeadline(t.Context(), time.Now().Add(time.Second)))
+						if ReasonOf(err) != ReasonThrottled && test.status == 429 {
+							t.Fatalf("error %v, want one of throttling", err)
+						}
+					}
+					time.Sleep(time.Second)
+				}
+				if got := far.requests(); got > test.most {
+					t.Errorf("%d requests, want at most %d", got, test.most)
+				}
+				busy = false
+				time.Sleep(time.Minute)
+				if got := mustToken(t, one); got != "good" {
+					t.Errorf("token is %s", got)
+				}
+			})
+		})
+	}
+}
+
 func TestRefusalsSayWhatToMend(t *testing.T) {
 	for name, test := range map[string]struct {
 		status      int
@@ -564,7 +631,6 @@ func TestUnusableAnswersAreToldApart(t *testing.T) {
 		"no access_token":             {json(`{"token_type":"Bearer","expires_in":3599}`), ReasonDecode, "access_token"},
 		"a type other than Bearer":    {json(`{"token_type":"pop","expires_in":3599,"access_token":"t0k3n"}`), ReasonDecode, "not of type Bearer"},
 		"a token with a line break":   {json(`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n\r\nX: y"}`), ReasonDecode, "characters that no token has"},
-		"no expiry":                   {json(`{"token_type":"Bearer","access_token":"t0k3n"}`), ReasonDecode, "does not say when the token expires"},
 		"an expiry in the past":       {json(`{"token_type":"Bearer","expires_in":-5,"access_token":"t0k3n"}`), ReasonDecode, "credible"},
 		"an expiry beyond all reason": {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "credible"},
 		"an expiry that is no number": {json(`{"token_type":"Bearer","expires_in":"t0k3n","access_token":"t0k3n"}`), ReasonDecode, "not the JSON object"},
@@ -696,8 +762,8 @@ func TestTwoAudiencesAreNeverMixed(t *testing.T) {
 			giveToken(w, "for-"+strings.TrimSuffix(strings.TrimPrefix(scope, "https://"), "/.default"), time.Hour)
 		}}
 		o := Options{LoginURL: &url.URL{Scheme: "https", Host: "login.example"}, Credential: secretCredential(), RequestTimeout: time.Minute, Observer: nobody{}}
-		graph := newTokens(o, "https://graph.example/.default", &http.Client{Transport: f})
-		api := newTokens(o, testScope, &http.Client{Transport: f})
+		graph := newTokens(o, "https://graph.example/.default", &http.Client{Transport: f}, &throttle{})
+		api := newTokens(o, testScope, &http.Client{Transport: f}, &throttle{})
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
