@@ -86,7 +86,7 @@ func NewSecurityStates(o SecurityStatesOptions) *SecurityStates {
 	return &SecurityStates{
 		options: o,
 		logger:  logger,
-		memory:  memory{store: o.Store, logger: logger},
+		memory:  newMemory(o.Store, logger),
 		dropped: newDroppedLabels(o.Metrics),
 		fleet:   newFleet(),
 	}

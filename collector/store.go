@@ -1,6 +1,10 @@
 package collector
 
-import "log/slog"
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
 
 // Store keeps plain values across restarts, under keys such as
 // "security_states" and "watched_domains/evil.example". A Store belongs to one
@@ -19,7 +23,17 @@ type Store interface {
 type memory struct {
 	store  Store
 	logger *slog.Logger
+	told   *atomic.Int64 // When the log last told that nothing can be stored: Unix nanoseconds.
 }
+
+func newMemory(store Store, logger *slog.Logger) memory {
+	return memory{store: store, logger: logger, told: new(atomic.Int64)}
+}
+
+// tellAgainAfter lies between two log lines about values that cannot be stored:
+// a full disk stays full for a while, and a long watch list has a value every
+// few seconds.
+const tellAgainAfter = 15 * time.Minute
 
 func (m memory) load(key string, v any) bool {
 	if m.store == nil {
@@ -37,7 +51,12 @@ func (m memory) save(key string, v any) {
 	if m.store == nil {
 		return
 	}
-	if err := m.store.Save(key, v); err != nil {
+	err := m.store.Save(key, v)
+	if err == nil {
+		return
+	}
+	now, told := time.Now(), m.told.Load()
+	if now.Sub(time.Unix(0, told)) >= tellAgainAfter && m.told.CompareAndSwap(told, now.UnixNano()) {
 		m.logger.Warn("A value could not be stored; it would be missing after a restart", "key", key, "err", err)
 	}
 }

@@ -123,7 +123,7 @@ func NewWatchedDomains(o WatchedDomainsOptions) *WatchedDomains {
 	w := &WatchedDomains{
 		options:  o,
 		logger:   logger,
-		memory:   memory{store: o.Store, logger: logger},
+		memory:   newMemory(o.Store, logger),
 		changed:  make(chan struct{}, 1),
 		results:  make(chan domainOutcome, maxUnderway),
 		schedule: newDomainSchedule(o.Interval, callLimits(o)),
