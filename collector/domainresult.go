@@ -97,7 +97,9 @@ func countDomain(machines iter.Seq2[*client.Machine, error], risk func([]byte) s
 		r.Risk[risk(m.RiskScore)]++
 		r.Machines++
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(seen), func(a, b client.MachineID) int { return bytes.Compare(a[:], b[:]) }) {
+	ids := slices.Collect(maps.Keys(seen))
+	sort.Slice(ids, func(i, j int) bool { return bytes.Compare(ids[i][:], ids[j][:]) < 0 })
+	for _, id := range ids {
 		r.IDs = append(r.IDs, id[:]...)
 	}
 	r.Truncated = rows >= client.DomainMachinesLimit

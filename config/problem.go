@@ -2,7 +2,7 @@ package config
 
 import (
 	"fmt"
-	"slices"
+	"sort"
 	"strings"
 )
 
@@ -68,11 +68,12 @@ func (ps Problems) sorted(file string) Problems {
 			order[p.File] = len(order)
 		}
 	}
-	slices.SortStableFunc(ps, func(a, b Problem) int {
+	sort.SliceStable(ps, func(i, j int) bool {
+		a, b := ps[i], ps[j]
 		if a.File != b.File {
-			return order[a.File] - order[b.File]
+			return order[a.File] < order[b.File]
 		}
-		return a.Line - b.Line
+		return a.Line < b.Line
 	})
 	return ps
 }

@@ -50,19 +50,32 @@ type Server struct {
 
 // Listen serves the tenant until the Server is closed.
 func (t *Tenant) Listen(o ListenOptions) (*Server, error) {
+	if !o.TLS {
+		return t.listen(o, nil)
+	}
+	certificate, err := newCertificate()
+	if err != nil {
+		return nil, fmt.Errorf("make a certificate: %w", err)
+	}
+	s, err := t.listen(o, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		return nil, err
+	}
+	s.CertificateAuthority = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
+	return s, nil
+}
+
+// ListenPlain is Listen with the zero options. The program's demo needs no
+// certificate: what makes one is not linked into the program.
+func (t *Tenant) ListenPlain() (*Server, error) { return t.listen(ListenOptions{}, nil) }
+
+// listen serves HTTPS where there is a config for it.
+func (t *Tenant) listen(o ListenOptions, config *tls.Config) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{cancel: cancel, listeners: map[string]*memoryListener{}}
-	var config *tls.Config
 	scheme := "http://"
-	if o.TLS {
+	if config != nil {
 		scheme = "https://"
-		certificate, err := newCertificate()
-		if err != nil {
-			cancel()
-			return nil, fmt.Errorf("make a certificate: %w", err)
-		}
-		config = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
-		s.CertificateAuthority = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
 	}
 	start := func(handler http.Handler) (string, error) {
 		listener, err := s.listen(ctx, o)
@@ -78,7 +91,7 @@ func (t *Tenant) Listen(o ListenOptions) (*Server, error) {
 		}
 		s.servers = append(s.servers, server)
 		s.running.Go(func() {
-			if o.TLS {
+			if config != nil {
 				_ = server.ServeTLS(listener, "", "") // ends with Close
 			} else {
 				_ = server.Serve(listener)
