@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -79,7 +80,7 @@ func run(stop context.Context, args []string, stdout, stderr io.Writer) error {
 		Source:    sources.name(),
 		Registry:  registry,
 		Storage:   f.openStorage(logger),
-		UserAgent: "mde_exporter/" + version.Version,
+		UserAgent: strings.TrimSuffix("mde_exporter/"+version.Version, "/"),
 		Logger:    logger,
 	})
 	defer world.Close()
