@@ -215,7 +215,9 @@ func TestTLSAndBasicAuthGuardEveryPath(t *testing.T) {
 		"tls_server_config: {cert_file: tls.pem, key_file: tls.key}\nbasic_auth_users: {alice: %s}\n", wonderland))
 
 	address := servertest.FreeAddress(t)
-	exporter := servertest.Launch(t, address, servertest.Build(t), "--demo", "--web.listen-address="+address, "--web.config.file="+web)
+	far := newFarEnd(t, simulation.Options{Machines: 10})
+	exporter := servertest.Launch(t, address, servertest.Build(t),
+		"--config.file="+configuration(t, far.section("contoso", "")), "--web.listen-address="+address, "--web.config.file="+web)
 	request := func(path, user, password string) (int, error) {
 		header := http.Header{}
 		if user != "" {
