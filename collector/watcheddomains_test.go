@@ -395,7 +395,9 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 		if got := w.exposed(t); value(got, attention) != "1" || value(got, success) == confirmed {
 			t.Errorf("the same machines were confirmed without a fleet:\n%s", got)
 		}
+		far.mu.Lock()
 		far.answer = answers(map[string]string{"evil.example": page(row(1, ""))})
+		far.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		if got := value(w.exposed(t), attention); got != "" {
