@@ -234,6 +234,31 @@ func (s *memoryStore) Delete(key string) error {
 	return s.fail
 }
 
+// untilKilled is the store as a program sees it that is killed after a while:
+// what it does then is not kept.
+func (s *memoryStore) untilKilled(after time.Duration) Store {
+	return &killedStore{s, time.Now().Add(after)}
+}
+
+type killedStore struct {
+	*memoryStore
+	at time.Time
+}
+
+func (s *killedStore) Save(key string, v any) error {
+	if !time.Now().Before(s.at) {
+		return nil
+	}
+	return s.memoryStore.Save(key, v)
+}
+
+func (s *killedStore) Delete(key string) error {
+	if !time.Now().Before(s.at) {
+		return nil
+	}
+	return s.memoryStore.Delete(key)
+}
+
 func (s *memoryStore) value(key string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

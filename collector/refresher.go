@@ -32,7 +32,10 @@ type RefresherOptions struct {
 	// restart after the other costs no more calls than none: the collector is
 	// ready, and the first refresh comes an interval after the values. It may
 	// not be set where another configuration than the stored values' is in force.
-	Resume  bool
+	Resume bool
+	// Store keeps a refresh that has not succeeded across restarts; see Resume.
+	// Nil means none does.
+	Store   Store
 	Metrics *TenantMetrics
 	Logger  *slog.Logger
 }
@@ -42,6 +45,7 @@ type RefresherOptions struct {
 type Refresher struct {
 	options RefresherOptions
 	logger  *slog.Logger
+	memory  memory
 	trigger chan struct{}
 
 	mu     sync.Mutex
@@ -61,7 +65,8 @@ type Status struct {
 	Duration time.Duration
 	Error    string
 	Reason   client.Reason
-	// Resumed tells that stored values stand for a first refresh.
+	// Resumed tells that stored values, or a failure of the last run, stand for a
+	// first refresh.
 	Resumed bool
 	// LastSuccess may be of an earlier run of the program.
 	LastSuccess time.Time
@@ -77,9 +82,11 @@ type Status struct {
 
 // NewRefresher returns a Refresher; nothing happens until Run or Once.
 func NewRefresher(o RefresherOptions) *Refresher {
+	logger := o.Logger.With("tenant", o.Tenant, "collector", o.Collector.Name())
 	return &Refresher{
 		options: o,
-		logger:  o.Logger.With("tenant", o.Tenant, "collector", o.Collector.Name()),
+		logger:  logger,
+		memory:  memory{store: o.Store, logger: logger},
 		trigger: make(chan struct{}, 1),
 		status:  Status{Tenant: o.Tenant, Collector: o.Collector.Name(), Interval: o.Interval},
 	}
@@ -88,12 +95,24 @@ func NewRefresher(o RefresherOptions) *Refresher {
 // Run refreshes until the context ends, and returns when the refresh under way
 // has. A refresh that the end of the context cuts off is no failure.
 func (r *Refresher) Run(ctx context.Context) {
-	if !r.wait(ctx, r.start(ctx)) {
+	delay := r.start(ctx)
+	delay = max(delay, r.resumeAttempt())
+	defer r.forgetAttempt()
+	if !r.wait(ctx, delay) {
 		return
 	}
 	for {
+		a := attempt{Began: time.Now(), Failures: r.Status().ConsecutiveFailures + 1}
+		r.noteAttempt(a)
 		err := r.refresh(ctx)
-		if !r.wait(ctx, r.pause(err)) {
+		pause := r.pause(err)
+		if _, partial := errors.AsType[partialError](err); err == nil || partial {
+			r.forgetAttempt()
+		} else {
+			a.Next = time.Now().Add(pause)
+			r.noteAttempt(a)
+		}
+		if !r.wait(ctx, pause) {
 			return
 		}
 	}
@@ -219,7 +238,7 @@ func (r *Refresher) pause(err error) time.Duration {
 	r.mu.Lock()
 	failures := r.status.ConsecutiveFailures
 	r.mu.Unlock()
-	pause := jitter(min(firstPause<<min(max(failures-1, 0), 20), interval), 0.25)
+	pause := jitter(failurePause(failures, interval), 0.25)
 	if reason := client.ReasonOf(err); reason == client.ReasonAuth || reason == client.ReasonForbidden {
 		pause = max(pause, minAuthPause)
 	}
@@ -227,6 +246,11 @@ func (r *Refresher) pause(err error) time.Duration {
 		pause = max(pause, e.RetryAfter)
 	}
 	return min(pause, interval)
+}
+
+// failurePause grows with the failures in a row.
+func failurePause(failures int, interval time.Duration) time.Duration {
+	return min(firstPause<<min(max(failures-1, 0), 20), interval)
 }
 
 // jitter returns d give or take the share, so that those who start together do

@@ -282,6 +282,67 @@ func TestTriggerEndsTheWait(t *testing.T) {
 	})
 }
 
+func TestACrashLoopTriesNoMoreOftenThanOneLongRun(t *testing.T) {
+	fault := &client.Error{API: client.Machines, Reason: client.ReasonThrottled, Status: 429, RetryAfter: 5 * time.Minute}
+	for name, refresh := range map[string]func(context.Context, int) error{
+		"with a service that asks to wait": func(context.Context, int) error { return fault },
+		"with a service that fails": func(context.Context, int) error {
+			return &client.Error{API: client.Machines, Reason: client.ReasonServer, Status: 500}
+		},
+		"with a service that hangs": func(ctx context.Context, _ int) error {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Minute):
+				return &client.Error{API: client.Machines, Reason: client.ReasonTimeout}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				starts := func(store *memoryStore, runs int, each time.Duration) int {
+					n := 0
+					for range runs {
+						w := newWorld()
+						c := &scripted{name: "security_states", refresh: refresh}
+						r := NewRefresher(RefresherOptions{
+							Tenant: "contoso", Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store.untilKilled(each),
+							Metrics: w.tenant, Logger: w.logger,
+						})
+						runFor(t, r, each)
+						n += len(c.starts)
+					}
+					return n
+				}
+				long := starts(&memoryStore{}, 1, time.Hour)
+				// Pauses are jittered, so one more or less is chance.
+				if loop := starts(&memoryStore{}, 500, 7*time.Second+time.Millisecond); loop > long+1 || loop < 2 {
+					t.Errorf("500 runs of 7 seconds made %d refreshes, one run of an hour %d", loop, long)
+				}
+			})
+		})
+	}
+}
+
+func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memoryStore{}
+		for range 3 {
+			w := newWorld()
+			c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
+				return &client.Error{API: client.Token, Reason: client.ReasonAuth, Status: 401}
+			}}
+			r := NewRefresher(RefresherOptions{
+				Tenant: "contoso", Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store, Metrics: w.tenant, Logger: w.logger,
+			})
+			runFor(t, r, time.Second)
+			if len(c.starts) != 1 || !r.Ready() {
+				t.Errorf("%d refreshes, ready %v", len(c.starts), r.Ready())
+			}
+		}
+	})
+}
+
 func TestStartDelayComesAfterStoredValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

@@ -338,6 +338,19 @@ func (w *WatchedDomains) MaxAge() time.Duration {
 	return w.maxAge()
 }
 
+// progressed is when the last domain was read.
+func (w *WatchedDomains) progressed() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var last time.Time
+	for _, d := range w.sorted {
+		if d.result != nil {
+			last = later(last, d.result.At)
+		}
+	}
+	return last
+}
+
 func (w *WatchedDomains) saveList() {
 	w.mu.Lock()
 	list := watchList{Success: w.success}

@@ -56,7 +56,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		})
 		t.states = &securityStates{collector: states}
 		t.states.refresher = collector.NewRefresher(collector.RefresherOptions{
-			Tenant: c.Name, Collector: states, Interval: s.RefreshInterval, StartDelay: delay, Resume: old == nil,
+			Tenant: c.Name, Collector: states, Interval: s.RefreshInterval, StartDelay: delay, Resume: old == nil, Store: store,
 			Metrics: t.metrics, Logger: logger,
 		})
 	}
@@ -82,7 +82,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		})
 		t.domains = &watchedDomains{collector: domains, config: w, digest: digest, logger: logger.With("tenant", c.Name)}
 		t.domains.refresher = collector.NewRefresher(collector.RefresherOptions{
-			Tenant: c.Name, Collector: domains, Interval: w.RefreshInterval, StartDelay: delay, Continuous: true, Resume: old == nil,
+			Tenant: c.Name, Collector: domains, Interval: w.RefreshInterval, StartDelay: delay, Continuous: true, Resume: old == nil, Store: store,
 			Metrics: t.metrics, Logger: logger,
 		})
 	}

@@ -1,0 +1,49 @@
+package collector
+
+import "time"
+
+// attempt is a refresh that began and has not succeeded, as it is stored: a
+// program that is killed amid it, or after it failed, waits at its next start as
+// it would have waited had it gone on. So a crash loop costs no more calls than
+// one long run while the service fails or hangs, too. A program that is asked to
+// stop forgets it: whoever mended something starts it again and is not kept waiting.
+type attempt struct {
+	Began time.Time `json:"began"`
+	// Failures are those in a row, this one included.
+	Failures int `json:"failures"`
+	// Next is when to try again, zero while the refresh is under way.
+	Next time.Time `json:"next,omitzero"`
+}
+
+// progressing is a Collector whose refresh publishes its parts as they come.
+type progressing interface {
+	// progressed is when the last part was read, as far as it is known.
+	progressed() time.Time
+}
+
+func (r *Refresher) attemptKey() string { return r.status.Collector + "_attempt" }
+
+func (r *Refresher) noteAttempt(a attempt) { r.memory.save(r.attemptKey(), a) }
+func (r *Refresher) forgetAttempt()        { r.memory.remove(r.attemptKey()) }
+
+// resumeAttempt returns how long to wait because of the last run's attempt.
+func (r *Refresher) resumeAttempt() time.Duration {
+	var a attempt
+	if !r.options.Resume || !r.memory.load(r.attemptKey(), &a) || a.Failures < 1 || checkTime(a.Began) != nil {
+		return 0
+	}
+	if c, ok := r.options.Collector.(progressing); ok && a.Next.IsZero() && c.progressed().After(a.Began) {
+		return 0
+	}
+	finished := !a.Next.IsZero()
+	if !finished {
+		// Nobody knows how long it would have taken: the next pause stands for that, too.
+		a.Next = a.Began.Add(failurePause(a.Failures+1, r.options.Interval))
+	}
+	wait := min(time.Until(a.Next), r.options.Interval)
+	r.update(func(s *Status) {
+		s.ConsecutiveFailures = a.Failures
+		s.Resumed = s.Resumed || finished && wait > 0
+	})
+	return wait
+}
