@@ -134,7 +134,7 @@ func isPlain(raw []byte) bool {
 }
 
 // maxDropped bounds the memory of droppedValues; the counter stops there.
-const maxDropped = 1 << 16
+const maxDropped = 1 << 17
 
 // droppedValues counts the distinct values of a label that found no place, for
 // as long as the collector lives. It remembers hashes, not values.
