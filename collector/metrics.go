@@ -183,8 +183,8 @@ func (t *TenantMetrics) refreshStarts(collector string, interval time.Duration, 
 	})
 }
 
-// refreshed notes one finished refresh.
-func (t *TenantMetrics) refreshed(collector string, end time.Time, duration time.Duration, err error) {
+// refreshed notes one finished refresh and when it succeeded, if it did.
+func (t *TenantMetrics) refreshed(collector string, success time.Time, duration time.Duration, err error) {
 	t.measure(func(m *Metrics) {
 		m.refreshes.WithLabelValues(t.tenant, collector).Inc()
 		m.refreshDuration.WithLabelValues(t.tenant, collector).Set(duration.Seconds())
@@ -194,7 +194,7 @@ func (t *TenantMetrics) refreshed(collector string, end time.Time, duration time
 			return
 		}
 		m.success.WithLabelValues(t.tenant, collector).Set(1)
-		m.lastSuccess.WithLabelValues(t.tenant, collector).Set(unixSeconds(end))
+		m.lastSuccess.WithLabelValues(t.tenant, collector).Set(unixSeconds(success))
 	})
 }
 

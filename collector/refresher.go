@@ -177,8 +177,11 @@ func (r *Refresher) refresh(ctx context.Context) error {
 		r.update(func(s *Status) { s.Running = false })
 		return err
 	}
-	duration := end.Sub(start)
-	r.options.Metrics.refreshed(r.status.Collector, end, duration, err)
+	duration, success := end.Sub(start), end
+	if c, ok := r.options.Collector.(dated); ok && err == nil {
+		success = c.collected()
+	}
+	r.options.Metrics.refreshed(r.status.Collector, success, duration, err)
 	var before Status
 	r.update(func(s *Status) {
 		before = *s
@@ -192,11 +195,16 @@ func (r *Refresher) refresh(ctx context.Context) error {
 		}
 		s.ConsecutiveFailures = 0
 		s.Error, s.Reason = "", ""
-		s.LastSuccess = end
+		s.LastSuccess = success
 	})
 	r.log(before, duration, err)
 	return err
 }
+
+// dated is a Collector that knows when it collected its values, to the time that
+// it stores and that Start returns after a restart. Of others the end of the
+// refresh counts.
+type dated interface{ collected() time.Time }
 
 // log tells of every failure and of the first success after the start or after
 // a failure; other successes are for those who debug.

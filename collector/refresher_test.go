@@ -343,6 +343,40 @@ func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
 	})
 }
 
+func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowStore{}
+		far := newFarEnd()
+		run := func() string {
+			w := newWorld()
+			states := w.states(&fakeStates{states: rowsOf(nil, state(1, "19045", "Amd64"))}, func(o *SecurityStatesOptions) { o.Store = store })
+			domains := w.domains(far.client(t, emptyLedger{}, w.tenant), []string{"evil.example"}, func(o *WatchedDomainsOptions) { o.Store = store })
+			for _, c := range []Collector{states, domains} {
+				r := NewRefresher(RefresherOptions{
+					Tenant: "contoso", Collector: c, Interval: time.Hour, Resume: true, Metrics: w.tenant, Logger: w.logger,
+				})
+				runFor(t, r, time.Minute)
+			}
+			got := text(t, must(w.registry.Gather()))
+			return value(got, `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`) + " " +
+				value(got, `mde_refresh_last_success_timestamp_seconds{collector="watched_domains",tenant="contoso"}`)
+		}
+		before := run()
+		far.answer = func(string, string) (int, string) { return 500, "" }
+		if after := run(); after != before || strings.HasPrefix(before, " ") {
+			t.Errorf("before the restart %q, after it %q", before, after)
+		}
+	})
+}
+
+// slowStore takes its time, as a disk does.
+type slowStore struct{ memoryStore }
+
+func (s *slowStore) Save(key string, v any) error {
+	time.Sleep(10 * time.Millisecond)
+	return s.memoryStore.Save(key, v)
+}
+
 func TestStartDelayComesAfterStoredValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

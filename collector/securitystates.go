@@ -193,6 +193,9 @@ func (s *SecurityStates) Refresh(ctx context.Context) error {
 // again. The index has no pointers: this takes a few milliseconds.
 const largeFleet = 100_000
 
+// collected is when the last result was counted.
+func (s *SecurityStates) collected() time.Time { return s.last.At }
+
 // publish exposes a result until it is too old. Where it came from stays.
 func (s *SecurityStates) publish(r *statesResult) error {
 	counts, err := r.counts(s.options.Tenant, r.At.Add(s.options.MaxAge))

@@ -338,6 +338,13 @@ func (w *WatchedDomains) MaxAge() time.Duration {
 	return w.maxAge()
 }
 
+// collected is when the last pass without a failure ended.
+func (w *WatchedDomains) collected() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.success
+}
+
 // progressed is when the last domain was read.
 func (w *WatchedDomains) progressed() time.Time {
 	w.mu.Lock()
