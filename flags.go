@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
@@ -39,7 +40,7 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 	app := f.application()
 	app.UsageWriter(stdout).ErrorWriter(stderr)
 	if _, err := app.Parse(args); err != nil {
-		return nil, fmt.Errorf("%w, try --help", err)
+		return nil, fmt.Errorf("%s%w, try --help", culprit(app, args, err), err)
 	}
 	if err := web.CheckTelemetryPath(f.telemetryPath); err != nil {
 		return nil, fmt.Errorf("--web.telemetry-path: %w", err)
@@ -48,6 +49,21 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 		return nil, err
 	}
 	return f, f.checkShard()
+}
+
+// culprit names the flag whose value the error is about, which kingpin does not.
+func culprit(app *kingpin.Application, args []string, err error) string {
+	context, parseErr := app.ParseContext(args)
+	if parseErr != nil {
+		return "" // About the flags themselves, which it does name.
+	}
+	for _, element := range context.Elements {
+		flag, ok := element.Clause.(*kingpin.FlagClause)
+		if ok && element.Value != nil && *element.Value != "" && strings.Contains(err.Error(), *element.Value) {
+			return "--" + flag.Model().Name + ": "
+		}
+	}
+	return ""
 }
 
 // checkEndpoints refuses flags that would be ignored: a file has endpoints of

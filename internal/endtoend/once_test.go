@@ -151,6 +151,8 @@ func TestTheProgramEndsWithWhatAnOperatorNeedsToKnow(t *testing.T) {
 		"asked for its version":               {args: []string{"--version"}, stdout: "mde_exporter, version"},
 		"asked for help":                      {args: []string{"--help"}, stdout: "--config.file=PATH"},
 		"with an unknown flag":                {args: []string{"--colour=blue"}, code: 1, stderr: "unknown long flag '--colour'"},
+		"with a number that is none":          {args: []string{"--shard=first"}, code: 1, stderr: "--shard: "},
+		"with a log level that is none":       {args: []string{"--log.level=loud"}, code: 1, stderr: "--log.level: "},
 		"with a word that is no flag":         {args: []string{"start"}, code: 1, stderr: "unexpected start"},
 		"with nothing to do":                  {code: 1, stderr: "set AZURE_TENANT_ID, AZURE_CLIENT_ID and one of AZURE_CLIENT_SECRET"},
 		"with half an environment":            {environment: []string{"AZURE_TENANT_ID=contoso.example"}, code: 1, stderr: "AZURE_CLIENT_ID"},
@@ -160,7 +162,6 @@ func TestTheProgramEndsWithWhatAnOperatorNeedsToKnow(t *testing.T) {
 		"with endpoints that a file has":      {args: []string{"--config.file=" + valid, "--api-url=https://api.example"}, code: 1, stderr: "--api-url"},
 		"with a telemetry path that is taken": {args: []string{"--demo", "--web.telemetry-path=/config"}, code: 1, stderr: "--web.telemetry-path: "},
 		"with a shard that is none":           {args: []string{"--demo", "--shard=2", "--total-shards=2"}, code: 1, stderr: "--shard: "},
-		"with a log level that is none":       {args: []string{"--demo", "--log.level=loud"}, code: 1, stderr: "log level loud"},
 		"with an address that is taken":       {args: []string{"--config.file=" + valid, "--web.listen-address=" + taken}, code: 1, stderr: "--web.listen-address: listen tcp " + taken + ": bind: address already in use"},
 		"with a web configuration that is not there": {
 			args: []string{"--config.file=" + valid, "--web.listen-address=127.0.0.1:0", "--web.config.file=" + dir + "/absent.yml"},
