@@ -86,7 +86,7 @@ func NewRefresher(o RefresherOptions) *Refresher {
 	return &Refresher{
 		options: o,
 		logger:  logger,
-		memory:  memory{store: o.Store, logger: logger},
+		memory:  newMemory(o.Store, logger),
 		trigger: make(chan struct{}, 1),
 		status:  Status{Tenant: o.Tenant, Collector: o.Collector.Name(), Interval: o.Interval},
 	}

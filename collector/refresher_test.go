@@ -282,6 +282,24 @@ func TestTriggerEndsTheWait(t *testing.T) {
 	})
 }
 
+func TestRefreshesGoOnWhereNothingCanBeStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return nil }}
+		r := NewRefresher(RefresherOptions{
+			Tenant: "contoso", Collector: c, Interval: 10 * time.Minute, Resume: true,
+			Store: &memoryStore{fail: errors.New("no space left on device")}, Metrics: w.tenant, Logger: w.logger,
+		})
+		runFor(t, r, time.Hour)
+		if len(c.starts) < 5 {
+			t.Errorf("%d refreshes in an hour, want one every 10 minutes", len(c.starts))
+		}
+		if !strings.Contains(w.log.String(), "no space left on device") {
+			t.Errorf("the log does not tell of the disk:\n%s", w.log.String())
+		}
+	})
+}
+
 func TestACrashLoopTriesNoMoreOftenThanOneLongRun(t *testing.T) {
 	fault := &client.Error{API: client.Machines, Reason: client.ReasonThrottled, Status: 429, RetryAfter: 5 * time.Minute}
 	for name, refresh := range map[string]func(context.Context, int) error{
