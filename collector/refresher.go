@@ -46,7 +46,6 @@ type Refresher struct {
 	options RefresherOptions
 	logger  *slog.Logger
 	memory  memory
-	trigger chan struct{}
 
 	mu     sync.Mutex
 	status Status
@@ -87,7 +86,6 @@ func NewRefresher(o RefresherOptions) *Refresher {
 		options: o,
 		logger:  logger,
 		memory:  newMemory(o.Store, logger),
-		trigger: make(chan struct{}, 1),
 		status:  Status{Tenant: o.Tenant, Collector: o.Collector.Name(), Interval: o.Interval},
 	}
 }
@@ -124,15 +122,6 @@ func (r *Refresher) Once(ctx context.Context) error {
 	defer cancel()
 	r.start(ctx)
 	return r.refresh(ctx)
-}
-
-// Trigger ends the wait for the next refresh. During a refresh it causes
-// another one right after it.
-func (r *Refresher) Trigger() {
-	select {
-	case r.trigger <- struct{}{}:
-	default:
-	}
 }
 
 // Ready reports whether a refresh has finished, well or badly, or stored values
@@ -280,8 +269,6 @@ func (r *Refresher) wait(ctx context.Context, d time.Duration) bool {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
-	case <-r.trigger:
 		return true
 	case <-ctx.Done():
 		return false

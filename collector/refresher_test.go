@@ -260,46 +260,6 @@ func TestRunEndsAtOnceWhereverItWaits(t *testing.T) {
 	})
 }
 
-func TestTriggerEndsTheWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
-			time.Sleep(10 * time.Second)
-			return nil
-		}}
-		r := w.refresher(c, time.Hour)
-		go func() {
-			time.Sleep(time.Minute)
-			r.Trigger()
-			time.Sleep(5 * time.Second)
-			r.Trigger() // Twice during a refresh: one more.
-			r.Trigger()
-		}()
-		runFor(t, r, 10*time.Minute)
-		if p := c.pauses(); len(p) != 2 || p[0] != time.Minute || p[1] != 10*time.Second {
-			t.Errorf("pauses %v", p)
-		}
-	})
-}
-
-func TestRefreshesGoOnWhereNothingCanBeStored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return nil }}
-		r := NewRefresher(RefresherOptions{
-			Tenant: "contoso", Collector: c, Interval: 10 * time.Minute, Resume: true,
-			Store: &memoryStore{fail: errors.New("no space left on device")}, Metrics: w.tenant, Logger: w.logger,
-		})
-		runFor(t, r, time.Hour)
-		if len(c.starts) < 5 {
-			t.Errorf("%d refreshes in an hour, want one every 10 minutes", len(c.starts))
-		}
-		if !strings.Contains(w.log.String(), "no space left on device") {
-			t.Errorf("the log does not tell of the disk:\n%s", w.log.String())
-		}
-	})
-}
-
 func TestACrashLoopTriesNoMoreOftenThanOneLongRun(t *testing.T) {
 	fault := &client.Error{API: client.Machines, Reason: client.ReasonThrottled, Status: 429, RetryAfter: 5 * time.Minute}
 	for name, refresh := range map[string]func(context.Context, int) error{

@@ -260,16 +260,18 @@ func TestAnotherCredentialKeepsValuesAndQuota(t *testing.T) {
 func TestAReloadLooksAgainForAPreviewThatWasRefused(t *testing.T) {
 	far := newFarEnd(t, simulation.Options{Machines: 10, PreviewStatus: http.StatusForbidden})
 	section := far.section("contoso", "  watched_domains: {enabled: false}\n")
-	w := newWorld(t, nil, section)
+	refreshEach := func(interval string) string {
+		return section + "  security_states: {refresh_interval: " + interval + ", max_age: 1m}\n"
+	}
+	w := newWorld(t, nil, refreshEach("1s"))
 	w.awaitReady()
 	for name, next := range map[string]string{
-		"of the same configuration": section,
-		"with another quota":        section + "  quota: {calls_per_hour: 700}\n",
-		"with another interval":     section + "  security_states: {refresh_interval: 10m}\n",
+		"of the same configuration": refreshEach("1s"),
+		"with another quota":        refreshEach("1s") + "  quota: {calls_per_hour: 700}\n",
+		"with another interval":     refreshEach("2s"),
 	} {
 		before := far.Count(simulation.MachineSecurityStates)
 		w.reload(next)
-		w.tenants["contoso"].states.refresher.Trigger()
 		eventually(t, "after a reload "+name+" the preview is asked", func() bool {
 			return far.Count(simulation.MachineSecurityStates) > before
 		})
