@@ -16,8 +16,6 @@ type Demo struct {
 	TenantID, ClientID, ClientSecret string
 	// Endpoints are required, all three.
 	Endpoints Endpoints
-	// Source is SourceAuto where it is empty.
-	Source string
 	// SecurityStatesInterval and WatchedDomainsInterval are the refresh
 	// intervals; 0 means the default.
 	SecurityStatesInterval, WatchedDomainsInterval time.Duration
@@ -31,9 +29,6 @@ type Demo struct {
 // Tenant is the demo as one of the tenants of a Config. The error is Problems.
 func (d Demo) Tenant(o Overrides) (*Tenant, error) {
 	settings := defaultSettings()
-	if d.Source != "" {
-		settings.SecurityStates.Source = d.Source
-	}
 	if d.SecurityStatesInterval != 0 {
 		settings.SecurityStates.RefreshInterval = model.Duration(d.SecurityStatesInterval)
 	}

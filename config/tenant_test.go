@@ -215,9 +215,9 @@ func TestAReloadSeesWhatChanged(t *testing.T) {
 func TestADemoIsATenantLikeAnyOther(t *testing.T) {
 	demo := config.Demo{
 		Name: "demo", TenantID: tenantID, ClientID: clientID, ClientSecret: "hush",
-		Endpoints: config.Endpoints{LoginURL: "http://127.0.0.1:1", GraphURL: "http://127.0.0.1:2", APIURL: "http://127.0.0.1:3"},
-		Source:    config.SourceMachines, SecurityStatesInterval: 5 * time.Second,
-		Domains: []string{"b.example", "A.example"}, Statistics: true,
+		Endpoints:              config.Endpoints{LoginURL: "http://127.0.0.1:1", GraphURL: "http://127.0.0.1:2", APIURL: "http://127.0.0.1:3"},
+		SecurityStatesInterval: 5 * time.Second,
+		Domains:                []string{"b.example", "A.example"}, Statistics: true,
 	}
 	got, err := demo.Tenant(config.Overrides{WatchedDomains: []string{"c.example"}})
 	if err != nil {
@@ -227,13 +227,13 @@ func TestADemoIsATenantLikeAnyOther(t *testing.T) {
 - name: demo
   azuread: {oauth: `+oauth+`}
   endpoints: {login_url: http://127.0.0.1:1, graph_url: http://127.0.0.1:2, api_url: http://127.0.0.1:3}
-  security_states: {source: machines, refresh_interval: 5s}
+  security_states: {refresh_interval: 5s}
   watched_domains: {domains: [a.example, b.example, c.example], statistics: true}
 `).Tenants[0]
 	if !got.Equal(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	demo.Source, demo.Domains = "graph", []string{"*"}
+	demo.SecurityStatesInterval, demo.Domains = -time.Second, []string{"*"}
 	_, err = demo.Tenant(config.Overrides{})
 	if problems := lines(err, "."); len(problems) != 2 {
 		t.Errorf("got %v, want two mistakes", problems)
