@@ -29,9 +29,8 @@ type securityStates struct {
 }
 
 // newTenant makes a tenant without starting it; its first refreshes wait for the
-// delay. It takes over what it can from
-// the tenant of the same name that runs, if there is one. What it returns with
-// an error is to be discarded.
+// delay. It takes over what it can from the tenant of the same name that runs,
+// if there is one. What it returns with an error is to be discarded.
 func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration) (*tenant, error) {
 	t := &tenant{config: c, exposition: e.exposition}
 	if old != nil {
