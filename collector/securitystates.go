@@ -142,10 +142,12 @@ func (s *SecurityStates) Start(context.Context) time.Time {
 	if r.RevisionLabel != s.options.RevisionLabel || !isFresh(r.At, s.options.MaxAge) {
 		return r.At
 	}
-	if err := s.publish(&r); err != nil {
+	blocks, err := s.blocks(&r)
+	if err != nil {
 		s.logger.Warn("The stored security states are set aside", "err", err)
 		return time.Time{}
 	}
+	s.publish(&r, blocks)
 	s.last = &r
 	return r.At
 }
@@ -175,15 +177,19 @@ func (s *SecurityStates) Refresh(ctx context.Context) error {
 	now := time.Now()
 	r := c.result(now)
 	r.PreviewRefused = s.lookedAt
-	if err := s.publish(r); err != nil {
+	blocks, err := s.blocks(r)
+	if err != nil {
 		return err
 	}
 	s.last = r
-	s.fleet.set(c.attention(now.Add(s.options.MaxAge)))
+	attention := c.attention(now.Add(s.options.MaxAge))
 	s.memory.save(statesName, r)
 	if c.machines >= largeFleet {
 		runtime.GC()
 	}
+	// Last, so that what is shown is no more than a moment ahead of its success.
+	s.publish(r, blocks)
+	s.fleet.set(attention)
 	return nil
 }
 
@@ -196,21 +202,26 @@ const largeFleet = 100_000
 // collected is when the last result was counted.
 func (s *SecurityStates) collected() time.Time { return s.last.At }
 
-// publish exposes a result until it is too old. Where it came from stays.
-func (s *SecurityStates) publish(r *statesResult) error {
+// blocks are the families of a result, which are exposed until it is too old.
+// Where it came from stays.
+func (s *SecurityStates) blocks(r *statesResult) ([]*Block, error) {
 	counts, err := r.counts(s.options.Tenant, r.At.Add(s.options.MaxAge))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	source, err := r.sourceInfo(s.options.Tenant)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.options.Exposition.Publish(s.options.Tenant, statesName, []*Block{counts, source})
+	return []*Block{counts, source}, nil
+}
+
+// publish exposes the blocks of a result.
+func (s *SecurityStates) publish(r *statesResult, blocks []*Block) {
+	s.options.Exposition.Publish(s.options.Tenant, statesName, blocks)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.summary = r.summary()
-	return nil
 }
 
 // count reads the fleet from the source that speaks.

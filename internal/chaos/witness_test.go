@@ -223,6 +223,8 @@ func (w *witness) servedSince(e exposition, since time.Time) bool {
 	return false
 }
 
+// checkFleet lets states that were just counted, or just restored, be a moment
+// ahead of the time of their success.
 func (w *witness) checkFleet(e exposition, before, after time.Time, complain complaint) {
 	seconds, known := e.value("mde_refresh_last_success_timestamp_seconds", "tenant", w.tenant, "collector", "security_states")
 	at := fromUnix(seconds)
@@ -237,10 +239,9 @@ func (w *witness) checkFleet(e exposition, before, after time.Time, complain com
 		complain("machines without mde_security_states_incomplete")
 	case !shown && known && laterAge < w.statesMaxAge-w.grace:
 		complain("states of %s ago are gone", laterAge)
-	case shown && !known && refreshes > 0: // Stored values are a moment ahead of their time.
+	case shown && !known && refreshes > 0 && !w.servedSince(e, before.Add(-w.statesMaxAge-w.grace)):
 		complain("states without a last success")
 	case shown && known && age > w.statesMaxAge+w.grace && !w.servedSince(e, before.Add(-w.statesMaxAge-w.grace)):
-		// States that were just counted are a moment ahead of their time.
 		complain("states of %s ago are still shown, max_age is %s", age, w.statesMaxAge)
 	}
 	if !shown {
