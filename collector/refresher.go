@@ -30,8 +30,8 @@ type RefresherOptions struct {
 	StartDelay time.Duration
 	// Resume makes stored values stand for a refresh of this run, so that one
 	// restart after the other costs no more calls than none: the collector is
-	// ready, and the first refresh comes an interval after the values. It may
-	// not be set where another configuration than the stored values' is in force.
+	// ready, and the first refresh comes an interval after the values. It is
+	// not for a collector that replaces another at once, as on a reload.
 	Resume bool
 	// Store keeps a refresh that has not succeeded across restarts; see Resume.
 	// Nil means none does.

@@ -139,7 +139,10 @@ func (s *SecurityStates) Start(context.Context) time.Time {
 	if s.options.Source == SourceAuto && r.Source == SourceMachines {
 		s.lookedAt = r.PreviewRefused
 	}
-	if r.RevisionLabel != s.options.RevisionLabel || !isFresh(r.At, s.options.MaxAge) {
+	if r.RevisionLabel != s.options.RevisionLabel {
+		return time.Time{} // They have other labels: nothing stands for a refresh.
+	}
+	if !isFresh(r.At, s.options.MaxAge) {
 		return r.At
 	}
 	blocks, err := s.blocks(&r)

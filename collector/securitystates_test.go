@@ -445,6 +445,26 @@ func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
 	})
 }
 
+func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memoryStore{}
+		w := newWorld()
+		if err := w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Store = store }).Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+
+		w = newWorld() // The restart.
+		s := w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Store, o.RevisionLabel = store, true })
+		runFor(t, NewRefresher(RefresherOptions{
+			Tenant: "contoso", Collector: s, Interval: 15 * time.Minute, Resume: true, Store: store, Metrics: w.tenant, Logger: w.logger,
+		}), time.Second)
+		if got := w.exposed(t); !strings.Contains(got, "os_revision") {
+			t.Errorf("a second after the restart:\n%s", got)
+		}
+	})
+}
+
 func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
 	at := time.Now().Format(time.RFC3339)
 	for name, tc := range map[string]struct {
