@@ -277,8 +277,7 @@ func (p probe) read(a *answer) error {
 // absent reports whether the error is how older services say that nobody
 // contacted the domain, in their own words rather than those of any server.
 func (p probe) absent(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && (p.api == DomainMachines || p.api == DomainStats) && e.Status == http.StatusNotFound && e.Code != ""
+	return (p.api == DomainMachines || p.api == DomainStats) && isNotFound(err)
 }
 
 // mendCall says what to do about a call that failed although there is a token.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"net/http"
 	"net/url"
 	"strconv"
 )
@@ -23,7 +22,7 @@ func (c *Client) DomainMachines(ctx context.Context, domain string) iter.Seq2[*M
 		}
 		machines := rows(ctx, c, list{api: DomainMachines, service: c.api, first: first}, decodeMachine)
 		for machine, err := range machines {
-			if isStatus(err, http.StatusNotFound) {
+			if isNotFound(err) {
 				return
 			}
 			if !yield(machine, err) {
@@ -43,7 +42,7 @@ func (c *Client) DomainStatistics(ctx context.Context, domain string) (DomainSta
 	}
 	u.RawQuery = "lookBackHours=720"
 	answer, err := c.get(ctx, DomainStats, c.api, u)
-	if isStatus(err, http.StatusNotFound) {
+	if isNotFound(err) {
 		return DomainStatistics{}, nil
 	}
 	if err != nil {

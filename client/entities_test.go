@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -207,6 +208,81 @@ func TestADomainTheServiceDoesNotKnowHasNoMachines(t *testing.T) {
 	}
 }
 
+func TestOnlyTheServicesOwn404MeansNone(t *testing.T) {
+	html := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, "<html><h1>404 Not Found</h1>nginx")
+	}
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+		none    bool
+	}{
+		{"NotFound", answer(404, `{"error":{"code":"NotFound","message":"x"}}`), true},
+		{"ResourceNotFound", answer(404, `{"error":{"code":"ResourceNotFound"}}`), true},
+		{"in another case, after a byte order mark", answer(404, "\ufeff"+`{"Error":{"Code":"resourcenotfound"}}`), true},
+		{"of Graph", answer(404, `{"error":{"code":"Request_ResourceNotFound"}}`), true},
+		{"an empty body", answer(404, ""), false},
+		{"a page of a gateway", html, false},
+		{"another code", answer(404, `{"error":{"code":"SubscriptionNotFound"}}`), false},
+		{"no code", answer(404, `{"error":{"message":"NotFound"}}`), false},
+		{"a code that is a number", answer(404, `{"error":{"code":404}}`), false},
+		{"JSON of an API gateway", answer(404, `{"statusCode":404,"message":"Resource not found"}`), false},
+		{"JSON of a web framework", answer(404, `{"code":"NotFound","title":"Not Found","status":404}`), false},
+		{"the code as a text", answer(404, `{"error":"NotFound"}`), false},
+		{"JSON that breaks off", answer(404, `{"error":{"code":"NotFound"`), false},
+		{"JSON in a page", answer(404, `<p>{"error":{"code":"NotFound"}}</p>`), false},
+		{"the code with another status", answer(400, `{"error":{"code":"NotFound"}}`), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newFarEnd(t, test.handler).client(t)
+				check := func(what string, err error, wantsNone bool) {
+					e, failed := errors.AsType[*client.Error](err)
+					switch {
+					case failed && e.NotFound() != test.none:
+						t.Errorf("%s: NotFound of %q is %t, want %t", what, err, e.NotFound(), test.none)
+					case failed == wantsNone:
+						t.Errorf("%s: error %v, want one: %t", what, err, !wantsNone)
+					}
+				}
+				_, err := collect(t, c.DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
+				check("domain machines", err, test.none)
+				_, err = c.DomainStatistics(t.Context(), "evil.example")
+				check("domain statistics", err, test.none)
+				_, err = collect(t, c.Machines(t.Context(), 0), func(*client.Machine) int { return 0 })
+				check("machines", err, false)
+				_, err = collect(t, c.AntivirusHealth(t.Context(), 0), func(*client.AntivirusHealth) int { return 0 })
+				check("antivirus health", err, false)
+				_, err = collect(t, c.SecurityStates(t.Context()), func(*client.SecurityState) int { return 0 })
+				check("security states", err, false)
+			})
+		})
+	}
+}
+
+func TestAMissingFurtherPageIsNotAnEmptyList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("page") == "" {
+				answer(200, `{"value":[],"@odata.nextLink":"?page=2"}`)(w, r)
+				return
+			}
+			answer(404, `{"error":{"code":"NotFound"}}`)(w, r)
+		})
+		c := far.client(t)
+		_, err := collect(t, c.DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
+		if e := failure(t, err, client.ReasonPagination, "NotFound"); e.NotFound() {
+			t.Errorf("%q is NotFound", err)
+		}
+		_, err = collect(t, c.Machines(t.Context(), 0), func(*client.Machine) int { return 0 })
+		if e := failure(t, err, client.ReasonPagination, "NotFound"); e.NotFound() {
+			t.Errorf("%q is NotFound", err)
+		}
+	})
+}
+
 func TestADomainStaysWithinItsPlaceInTheAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, answer(200, `{"value":[]}`))
@@ -241,7 +317,7 @@ func TestDomainStatisticsAreReadInEitherSpelling(t *testing.T) {
 		{"of an older service", answer(200, `{"host":"example.com","orgPrevalence":"4070","orgLastSeen":"2017-08-29T13:09:05Z"}`), client.DomainStatistics{4070, seen}, ""},
 		{"of an unknown domain", answer(200, `{"host":"example.com","organizationPrevalence":0,"orgFirstSeen":null,"orgLastSeen":null}`), client.DomainStatistics{}, ""},
 		{"null", answer(200, `{"organizationPrevalence":null}`), client.DomainStatistics{}, ""},
-		{"404", answer(404, ""), client.DomainStatistics{}, ""},
+		{"404", answer(404, `{"error":{"code":"NotFound"}}`), client.DomainStatistics{}, ""},
 		{"a whole number with a point", answer(200, `{"organizationPrevalence":12.0}`), client.DomainStatistics{Prevalence: 12}, ""},
 		{"a text", answer(200, `{"organizationPrevalence":"many"}`), client.DomainStatistics{}, `"many" is no count`},
 		{"a negative number", answer(200, `{"organizationPrevalence":-1}`), client.DomainStatistics{}, `"-1" is no count`},

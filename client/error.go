@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -86,6 +88,24 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// NotFound reports whether the service itself says that what was asked for does
+// not exist: a 404 with a JSON error code that means so. Any other 404, such as a
+// gateway's page, says nothing about the resource.
+func (e *Error) NotFound() bool {
+	return e.API != Token && e.Status == http.StatusNotFound &&
+		slices.ContainsFunc(notFoundCodes, func(code string) bool { return strings.EqualFold(code, e.Code) })
+}
+
+// notFoundCodes are the error codes of a resource that does not exist: those of
+// the Defender API, then those of Microsoft Graph.
+var notFoundCodes = []string{"NotFound", "ResourceNotFound", "ItemNotFound", "Request_ResourceNotFound"}
+
+// isNotFound reports whether err is an Error that is NotFound.
+func isNotFound(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.NotFound()
+}
 
 // ReasonOf classifies any error of this package; an error from elsewhere is
 // ReasonOther, an expired context ReasonTimeout.

@@ -104,6 +104,9 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 		}
 	}()
 	answer, err := p.wait()
+	if isNotFound(err) && p.url != ch.first {
+		return nil, ch.astray("%w", err) // The list exists: a part of it is missing.
+	}
 	if err != nil {
 		return nil, err
 	}
