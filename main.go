@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
@@ -72,7 +75,8 @@ func run(stop context.Context, args []string, stdout, stderr io.Writer) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		versioncollector.NewCollector("mde_exporter"),
-		collectors.NewGoCollector(),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
+			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/allocs:bytes$`)})),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	world := exporter.New(exporter.Options{
@@ -121,7 +125,7 @@ func printDiagnosis(ctx context.Context, world *exporter.Exporter, stdout io.Wri
 // did not fail where something did.
 func printOnce(ctx context.Context, world *exporter.Exporter, stdout io.Writer) error {
 	failed := world.Once(ctx)
-	families, err := world.Gatherer().Gather()
+	families, err := exposed(world).Gather()
 	encoder := expfmt.NewEncoder(stdout, expfmt.NewFormat(expfmt.TypeTextPlain))
 	for _, family := range families {
 		if err := encoder.Encode(family); err != nil {
@@ -131,11 +135,25 @@ func printOnce(ctx context.Context, world *exporter.Exporter, stdout io.Writer) 
 	return errors.Join(failed, err)
 }
 
+// exposed gathers everything but the counter go_memstats_alloc_bytes_total.
+// OpenMetrics names the family of a counter without _total, which makes it the
+// family of the gauge go_memstats_alloc_bytes, and strict parsers reject a
+// family that occurs twice. go_gc_heap_allocs_bytes_total is the same counter
+// under its newer name.
+func exposed(world *exporter.Exporter) prometheus.Gatherer {
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		families, err := world.Gatherer().Gather()
+		return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool {
+			return f.GetName() == "go_memstats_alloc_bytes_total"
+		}), err
+	})
+}
+
 // serve answers HTTP until the context says to stop, then lets requests under
 // way end.
 func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *prometheus.Registry, logger *slog.Logger) error {
 	o := web.Options{
-		Gatherer:      world.Gatherer(),
+		Gatherer:      exposed(world),
 		Registry:      registry,
 		TelemetryPath: f.telemetryPath,
 		Ready:         world.Ready,
