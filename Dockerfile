@@ -1,7 +1,8 @@
-# The image holds one static program, the certificates of public authorities and
-# an empty directory for --storage.path. `docker build .` makes it.
+# The image holds one static program with the licences of all that it links, the
+# certificates of public authorities and an empty directory for --storage.path.
+# `docker build .` makes it.
 
-FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm@sha256:a688600ca24f8a4d3ca77f95b0dd40704a9fc787c826660eb7ba0b641b8b175d AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
@@ -13,6 +14,7 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags net
       -X github.com/prometheus/common/version.Revision=$REVISION \
       -X github.com/prometheus/common/version.Branch=$BRANCH" \
       -o /out/mde_exporter . \
+    && tools/notices $TARGETOS >/out/THIRD_PARTY_NOTICES \
     && mkdir /out/storage
 
 FROM scratch
@@ -25,6 +27,7 @@ LABEL org.opencontainers.image.title="mde_exporter" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/mde_exporter /bin/mde_exporter
+COPY --from=build /src/LICENSE /out/THIRD_PARTY_NOTICES /usr/share/doc/mde_exporter/
 # A volume mounted here for --storage.path belongs to the user below.
 COPY --from=build --chown=65534:65534 /out/storage /var/lib/mde_exporter
 # Nobody, as a number, so that Kubernetes can see that it is not root.
