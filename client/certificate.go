@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -20,8 +21,8 @@ import (
 const assertionLifetime = 10 * time.Minute
 
 // prove reads the certificate and its key, and signs an assertion with them.
-func (c Certificate) prove(s signIn) (proof, error) {
-	pair, err := c.read()
+func (c Certificate) prove(ctx context.Context, s signIn) (proof, error) {
+	pair, err := c.read(ctx)
 	if err != nil {
 		return proof{}, err
 	}
@@ -44,7 +45,7 @@ func (c *Client) CredentialExpiry() (time.Time, bool) {
 	if !ok {
 		return time.Time{}, false
 	}
-	pair, err := certificate.read()
+	pair, err := certificate.read(context.Background())
 	if err != nil {
 		return time.Time{}, false
 	}
@@ -58,8 +59,8 @@ type keyPair struct {
 }
 
 // read reads the certificate and its key from one file or from two.
-func (c Certificate) read() (keyPair, error) {
-	certificatePEM, err := readCredentialFile("certificate_path", c.CertificatePath)
+func (c Certificate) read(ctx context.Context) (keyPair, error) {
+	certificatePEM, err := readCredentialFile(ctx, "certificate_path", c.CertificatePath)
 	if err != nil {
 		return keyPair{}, err
 	}
@@ -71,7 +72,7 @@ func (c Certificate) read() (keyPair, error) {
 	keyName, keyPath, keyPEM := "certificate_path", c.CertificatePath, certificatePEM
 	if c.KeyPath != "" {
 		keyName, keyPath = "certificate_key_path", c.KeyPath
-		if keyPEM, err = readCredentialFile(keyName, keyPath); err != nil {
+		if keyPEM, err = readCredentialFile(ctx, keyName, keyPath); err != nil {
 			return keyPair{}, err
 		}
 	}

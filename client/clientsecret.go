@@ -1,16 +1,17 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"strings"
 )
 
 // prove reads the secret. The newline that editors and shells append to a file
 // is no part of it.
-func (c ClientSecret) prove(s signIn) (proof, error) {
+func (c ClientSecret) prove(ctx context.Context, s signIn) (proof, error) {
 	secret := c.Secret
 	if c.SecretFile != "" {
-		content, err := readCredentialFile("client_secret_file", c.SecretFile)
+		content, err := readCredentialFile(ctx, "client_secret_file", c.SecretFile)
 		if err != nil {
 			return proof{}, err
 		}

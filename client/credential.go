@@ -5,12 +5,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 
 	"golang.org/x/oauth2"
+
+	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
 // Credential is how the exporter proves to the sign-in host that it is the app
@@ -19,15 +19,15 @@ import (
 // every token request, so that rotating one needs no restart.
 type Credential interface {
 	// prove reads what the credential consists of and returns a proof made
-	// from it. Its errors name the file or key to mend, and never its content.
-	prove(s signIn) (proof, error)
+	// from it. Its errors name the file or key to fix, and never its content.
+	prove(ctx context.Context, s signIn) (proof, error)
 }
 
 // CheckCredential reads the files of a credential and returns what keeps them
 // from signing in. It calls nobody. An error about a file begins with the key of
 // the configuration that names the file, as in "certificate_path: ".
-func CheckCredential(c Credential) error {
-	_, err := c.prove(signIn{})
+func CheckCredential(ctx context.Context, c Credential) error {
+	_, err := c.prove(ctx, signIn{})
 	return err
 }
 
@@ -105,22 +105,14 @@ func fingerprint(parts ...string) [sha256.Size]byte {
 // keeps a path that names a device or a log file from filling the memory.
 const maxCredentialFile = 1 << 20
 
-// readCredentialFile returns the content of the file that key of the
-// configuration names.
-func readCredentialFile(key, path string) (string, error) {
-	f, err := os.Open(path)
+// readCredentialFile returns the text of the file that key of the configuration
+// names.
+func readCredentialFile(ctx context.Context, key, path string) (string, error) {
+	text, err := readfile.Text(ctx, path, maxCredentialFile)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", key, err)
 	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxCredentialFile+1))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("%s: %w", key, err)
-	case len(content) > maxCredentialFile:
-		return "", fmt.Errorf("%s: %s is larger than %d bytes, no credential is", key, path, maxCredentialFile)
-	}
-	return string(content), nil
+	return string(text), nil
 }
 
 // errEmpty says that a credential file holds nothing, which happens while

@@ -22,7 +22,7 @@ import (
 const instanceMetadata = "http://169.254.169.254/metadata/identity/oauth2/token"
 
 // prove has nothing to read: the machine itself is the credential.
-func (c ManagedIdentity) prove(s signIn) (proof, error) {
+func (c ManagedIdentity) prove(_ context.Context, s signIn) (proof, error) {
 	endpoint, err := c.endpoint()
 	if err != nil {
 		return proof{}, err

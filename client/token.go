@@ -189,7 +189,7 @@ func (t *tokens) renew(ctx context.Context, p *pendingToken, spare *oauth2.Token
 // that cannot be read, one that was refused a short while ago, a sign-in host
 // that asked for a pause.
 func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
-	proof, err := t.credential.prove(t.signIn)
+	proof, err := t.credential.prove(ctx, t.signIn)
 	if err != nil {
 		return nil, &Error{API: Token, Reason: ReasonAuth, Err: err}
 	}

@@ -1,14 +1,15 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"strings"
 )
 
 // prove reads the federated token, which its issuer replaces every hour or so,
 // and shows it as an assertion.
-func (c WorkloadIdentity) prove(s signIn) (proof, error) {
-	content, err := readCredentialFile("token_file_path", c.TokenFilePath)
+func (c WorkloadIdentity) prove(ctx context.Context, s signIn) (proof, error) {
+	content, err := readCredentialFile(ctx, "token_file_path", c.TokenFilePath)
 	if err != nil {
 		return proof{}, err
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"strings"
@@ -81,7 +82,7 @@ func (t *Tenant) fileProblems() Problems {
 	if credential == nil {
 		return nil
 	}
-	err := client.CheckCredential(credential)
+	err := client.CheckCredential(context.Background(), credential)
 	if err == nil {
 		return nil
 	}

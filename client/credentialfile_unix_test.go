@@ -1,0 +1,23 @@
+//go:build unix
+
+package client
+
+import (
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// Opening a named pipe without a writer waits for one, which would hold the
+// refresh without end.
+func TestCredentialFileThatIsANamedPipe(t *testing.T) {
+	for name, file := range credentialFiles(t) {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "pipe")
+			if err := syscall.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			checkUnusableFile(t, file, path, "not a regular file")
+		})
+	}
+}
