@@ -15,24 +15,19 @@ type attempt struct {
 	Next time.Time `json:"next,omitzero"`
 }
 
-// progressing is a Collector whose refresh publishes its parts as they come.
-type progressing interface {
-	// progressed is when the last part was read, as far as it is known.
-	progressed() time.Time
-}
-
 func (r *Refresher) attemptKey() string { return r.status.Collector + "_attempt" }
 
 func (r *Refresher) noteAttempt(a attempt) { r.memory.save(r.attemptKey(), a) }
 func (r *Refresher) forgetAttempt()        { r.memory.remove(r.attemptKey()) }
 
-// resumeAttempt returns how long to wait because of the last run's attempt.
-func (r *Refresher) resumeAttempt() time.Duration {
+// resumeAttempt returns how long to wait because of the last run's attempt: not
+// at all where that had published a part, the newest at that time, when it was cut off.
+func (r *Refresher) resumeAttempt(newest time.Time) time.Duration {
 	var a attempt
 	if !r.options.Resume || !r.memory.load(r.attemptKey(), &a) || a.Failures < 1 || checkTime(a.Began) != nil {
 		return 0
 	}
-	if c, ok := r.options.Collector.(progressing); ok && a.Next.IsZero() && c.progressed().After(a.Began) {
+	if a.Next.IsZero() && newest.After(a.Began) {
 		return 0
 	}
 	finished := !a.Next.IsZero()

@@ -17,13 +17,37 @@ import (
 type Collector interface {
 	// Name is the value of the collector label, such as "security_states".
 	Name() string
-	// Start is called once, before the first Refresh. It publishes the values a
-	// Store kept and returns when they were collected, the zero time where
-	// there are none. The context ends when no Refresh is to follow.
-	Start(ctx context.Context) time.Time
-	// Refresh asks the APIs and publishes what they tell, whole or not at all.
-	// It returns early when the context ends.
-	Refresh(ctx context.Context) error
-	// Notes tell an operator, in sentences, what is limited and how to mend it.
+	// Start is called once, before the first Refresh. It publishes the values
+	// that a Store kept, through the Publisher of this run, and returns when the
+	// newest of them was read, the zero time where there are none. A collector
+	// that publishes as it goes keeps the Publisher. The context ends when no
+	// Refresh is to follow.
+	Start(ctx context.Context, p *Publisher) (newest time.Time)
+	// Refresh asks the APIs and returns what the Refresher publishes, whole or
+	// not at all. It returns early when the context ends.
+	Refresh(ctx context.Context) (Outcome, error)
+	// Follow runs beside Refresh, after Start, and reacts to what changes
+	// meanwhile. It returns soon after the context has ended, or earlier where
+	// there is nothing to follow; the run has not ended before it has returned.
+	Follow(ctx context.Context)
+	// Notes tell an operator, in sentences, what is limited and how to fix it.
 	Notes() []string
+}
+
+// Outcome is what one refresh did, beside its error.
+type Outcome struct {
+	// Snapshot replaces what the collector exposes, in one step with the metrics
+	// about the refresh. It is ignored where the refresh failed. Nil leaves what
+	// was published before: a collector that publishes as it goes returns nil,
+	// since a newer snapshot of its own could be overwritten.
+	Snapshot *Snapshot
+	// Pending says that a part was never read so far, such as domains of a long
+	// list that is filled for the first time. Without an error such a refresh is
+	// neither a success nor a failure: it is not counted, and mde_refresh_success
+	// is absent after it. Refresher.Once repeats a refresh as long as it is
+	// pending, with an error or without.
+	Pending bool
+	// Partial says of an error that only a part failed, such as one domain of
+	// many, and that the collector retries it by its own schedule.
+	Partial bool
 }

@@ -15,7 +15,7 @@ import (
 // and has answered, or when the interval is over. A domain that still hangs then
 // is waited for by the next pass, and so is one that was asked ahead of it. Where
 // everything fails, the pass ends early.
-func (w *WatchedDomains) Refresh(ctx context.Context) error {
+func (w *WatchedDomains) Refresh(ctx context.Context) (Outcome, error) {
 	end := time.NewTimer(w.options.Interval)
 	defer end.Stop()
 	w.beginPass()
@@ -37,13 +37,13 @@ func (w *WatchedDomains) Refresh(ctx context.Context) error {
 		case outcome := <-w.results:
 			if err := w.take(ctx, outcome); err != nil {
 				w.drain(ctx)
-				return err
+				return Outcome{}, err
 			}
 		case <-end.C:
 			return w.endPass()
 		case <-ctx.Done():
 			w.drain(ctx)
-			return ctx.Err()
+			return Outcome{}, ctx.Err()
 		}
 	}
 }
@@ -66,19 +66,20 @@ func (w *WatchedDomains) passIsOver() bool {
 
 // endPass tells how the pass went. A domain that failed before and was not tried
 // again since still counts as failed.
-func (w *WatchedDomains) endPass() error {
+func (w *WatchedDomains) endPass() (Outcome, error) {
 	w.passed = true
 	w.mu.Lock()
 	failed, all := w.failed, len(w.domains)
 	if len(failed) == 0 {
 		w.success = time.Now()
+		w.publish()
 	}
 	w.mu.Unlock()
 	if len(failed) == 0 {
 		w.saveList()
-		return nil
+		return Outcome{}, nil
 	}
-	return partialError{fmt.Errorf("%d of %d domains, the first of them %s: %w", len(failed), all, failed[0].name, failed[0].err)}
+	return Outcome{Partial: true}, fmt.Errorf("%d of %d domains, the first of them %s: %w", len(failed), all, failed[0].name, failed[0].err)
 }
 
 // askNext asks every domain that is due and returns how long it is until the
@@ -254,6 +255,7 @@ func (w *WatchedDomains) settle(o *domainOutcome) *domainResult {
 		d.visits.pass = w.pass
 		w.left--
 	}
+	w.publisher.Ready()
 	return shown
 }
 

@@ -219,11 +219,11 @@ func simulateFullLoad(t *testing.T, n int, name string, ledger client.Ledger, ta
 	metrics := NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
 	w := NewWatchedDomains(WatchedDomainsOptions{
 		Tenant: "contoso", Client: far.client(t, ledger, metrics), Domains: domainNames(n), Interval: ideal, MaxAge: 10 * ideal,
-		Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Exposition: &Exposition{},
+		Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
 	})
 	start := time.Now()
 	r := NewRefresher(RefresherOptions{
-		Tenant: "contoso", Collector: w, Interval: ideal, Continuous: true, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
+		Tenant: "contoso", Collector: w, Interval: ideal, Continuous: true, Exposition: &Exposition{}, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -275,10 +275,10 @@ func TestAShortListOnAShortIntervalStartsAtItsOwnPace(t *testing.T) {
 		metrics := NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
 		w := NewWatchedDomains(WatchedDomainsOptions{
 			Tenant: "contoso", Client: far.client(t, nil, metrics), Domains: domainNames(3), Interval: 2 * time.Second,
-			Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Exposition: &Exposition{},
+			Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
 		})
 		r := NewRefresher(RefresherOptions{
-			Tenant: "contoso", Collector: w, Interval: 2 * time.Second, Continuous: true, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
+			Tenant: "contoso", Collector: w, Interval: 2 * time.Second, Continuous: true, Exposition: &Exposition{}, Logger: slog.New(slog.DiscardHandler),
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup

@@ -2,8 +2,8 @@ package collector
 
 import (
 	"cmp"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,14 +17,25 @@ import (
 // them, merged, to a scrape. Values past their time are left out. The zero
 // Exposition is empty and ready. Its methods may be called concurrently.
 type Exposition struct {
-	generation atomic.Uint64 // Of the snapshots.
+	generation atomic.Uint64 // Of what is shown.
 	merged     atomic.Pointer[merged]
 
-	mu        sync.Mutex
-	snapshots map[snapshotKey][]*Block
+	mu         sync.Mutex
+	collectors map[exposedKey]*exposed
+	held       map[string]int // Tenants whose snapshots are not shown yet: calls of hold.
 }
 
-type snapshotKey struct{ tenant, collector string }
+type exposedKey struct{ tenant, collector string }
+
+// exposed is what a collector has published last, and what of it a scrape sees.
+type exposed struct{ latest, shown exposure }
+
+// exposure is a snapshot and what is exposed about the refreshes it is of.
+type exposure struct {
+	snapshot  Snapshot
+	refreshes refreshes
+	about     *Block // Of refreshes and the snapshot's time.
+}
 
 // merged is what a scrape gets, for as long as nothing changes.
 type merged struct {
@@ -37,24 +48,60 @@ func (m *merged) current(generation uint64, now time.Time) bool {
 	return m != nil && m.generation == generation && (m.until.IsZero() || now.Before(m.until))
 }
 
-// Publish replaces what a collector of a tenant exposes. The blocks must not
-// be changed any more, and no series occurs in two of them.
-func (e *Exposition) Publish(tenant, collector string, blocks []*Block) {
+// update changes what a collector exposes, unless its publisher is closed, which
+// it reports by false.
+func (e *Exposition) update(p *Publisher, change func(*exposure)) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.snapshots == nil {
-		e.snapshots = make(map[snapshotKey][]*Block)
+	if p.closed {
+		return false
 	}
-	e.snapshots[snapshotKey{tenant, collector}] = blocks
+	if e.collectors == nil {
+		e.collectors = make(map[exposedKey]*exposed)
+	}
+	x := e.collectors[p.key]
+	if x == nil {
+		x = &exposed{}
+		e.collectors[p.key] = x
+	}
+	change(&x.latest)
+	if e.held[p.key.tenant] == 0 {
+		x.shown = x.latest
+		e.generation.Add(1)
+	}
+	return true
+}
+
+// hold makes scrapes see a tenant as it is now until release is called as many
+// times, so that all that is published meanwhile appears at once.
+func (e *Exposition) hold(tenant string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.held == nil {
+		e.held = make(map[string]int)
+	}
+	e.held[tenant]++
+}
+
+func (e *Exposition) release(tenant string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.held[tenant]--
+	if e.held[tenant] > 0 {
+		return
+	}
+	delete(e.held, tenant)
+	for key, x := range e.collectors {
+		if key.tenant == tenant {
+			x.shown = x.latest
+		}
+	}
 	e.generation.Add(1)
 }
 
-// Remove withdraws what a collector of a tenant exposes. The collector's
-// refresher must have stopped before.
-func (e *Exposition) Remove(tenant, collector string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.snapshots, snapshotKey{tenant, collector})
+// remove withdraws what a collector exposes. The lock is held.
+func (e *Exposition) remove(key exposedKey) {
+	delete(e.collectors, key)
 	e.generation.Add(1)
 }
 
@@ -78,39 +125,44 @@ func (e *Exposition) Gather() ([]*dto.MetricFamily, error) {
 }
 
 func (e *Exposition) merge(now time.Time) *merged {
-	keys := make([]snapshotKey, 0, len(e.snapshots))
-	for key := range e.snapshots {
-		keys = append(keys, key)
-	}
-	sort.Slice(keys, func(i, j int) bool {
-		a, b := keys[i], keys[j]
-		return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(a.collector, b.collector)) < 0
+	keys := slices.SortedFunc(maps.Keys(e.collectors), func(a, b exposedKey) int {
+		return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(a.collector, b.collector))
 	})
 	m := &merged{generation: e.generation.Load()}
 	families := make(map[string]*dto.MetricFamily)
 	for _, key := range keys {
-		for _, block := range e.snapshots[key] {
-			if !block.expires.IsZero() {
-				if !now.Before(block.expires) {
-					continue
-				}
-				if m.until.IsZero() || block.expires.Before(m.until) {
-					m.until = block.expires
-				}
-			}
-			for _, s := range block.series {
-				f := families[s.family.name]
-				if f == nil {
-					f = &dto.MetricFamily{Name: &s.family.name, Help: &s.family.help, Type: dto.MetricType_GAUGE.Enum()}
-					families[s.family.name] = f
-					m.families = append(m.families, f)
-				}
-				f.Metric = append(f.Metric, s.metrics...)
-			}
+		x := &e.collectors[key].shown
+		for _, block := range x.snapshot.Blocks {
+			m.add(families, block, now)
 		}
+		m.add(families, x.about, now)
 	}
 	sortFamilies(m.families)
 	return m
+}
+
+// add appends the series of a block whose time is not over. Nil has none.
+func (m *merged) add(families map[string]*dto.MetricFamily, block *Block, now time.Time) {
+	if block == nil {
+		return
+	}
+	if !block.expires.IsZero() {
+		if !now.Before(block.expires) {
+			return
+		}
+		if m.until.IsZero() || block.expires.Before(m.until) {
+			m.until = block.expires
+		}
+	}
+	for _, s := range block.series {
+		f := families[s.family.name]
+		if f == nil {
+			f = &dto.MetricFamily{Name: &s.family.name, Help: &s.family.help, Type: s.family.kind.Enum()}
+			families[s.family.name] = f
+			m.families = append(m.families, f)
+		}
+		f.Metric = append(f.Metric, s.metrics...)
+	}
 }
 
 // Combine returns a gatherer of the registry's families and the exposition's,

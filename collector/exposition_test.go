@@ -27,9 +27,9 @@ func testBlock(t testing.TB, tenant string, expires time.Time, zones ...string) 
 
 func TestExpositionMergesTenantsInOrder(t *testing.T) {
 	var e Exposition
-	e.Publish("fabrikam", "one", []*Block{testBlock(t, "fabrikam", time.Time{}, "a")})
-	e.Publish("contoso", "two", []*Block{testBlock(t, "contoso", time.Time{}, "c")})
-	e.Publish("contoso", "one", []*Block{testBlock(t, "contoso", time.Time{}, "a", "b")})
+	e.Publisher("fabrikam", "one").Publish(Snapshot{Blocks: []*Block{testBlock(t, "fabrikam", time.Time{}, "a")}})
+	e.Publisher("contoso", "two").Publish(Snapshot{Blocks: []*Block{testBlock(t, "contoso", time.Time{}, "c")}})
+	e.Publisher("contoso", "one").Publish(Snapshot{Blocks: []*Block{testBlock(t, "contoso", time.Time{}, "a", "b")}})
 	families, _ := e.Gather()
 	want := `# HELP mde_test A gauge of this test.
 # TYPE mde_test gauge
@@ -41,8 +41,8 @@ mde_test{tenant="fabrikam",zone="a"} 0
 	if got := text(t, families); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
-	e.Remove("contoso", "one")
-	e.Remove("contoso", "two")
+	e.Publisher("contoso", "one").Withdraw()
+	e.Publisher("contoso", "two").Withdraw()
 	families, _ = e.Gather()
 	if got := text(t, families); strings.Contains(got, "contoso") || !strings.Contains(got, "fabrikam") {
 		t.Errorf("after the removal:\n%s", got)
@@ -53,11 +53,11 @@ func TestExpositionWithdrawsValuesWhenTheirTimeIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var e Exposition
 		start := time.Now()
-		e.Publish("contoso", "one", []*Block{
+		e.Publisher("contoso", "one").Publish(Snapshot{Blocks: []*Block{
 			testBlock(t, "contoso", start.Add(time.Minute), "a"),
 			testBlock(t, "contoso", start.Add(2*time.Minute), "b"),
 			testBlock(t, "contoso", time.Time{}, "c"),
-		})
+		}})
 		count := func() int {
 			families, _ := e.Gather()
 			return len(families[0].Metric)
@@ -76,7 +76,7 @@ func TestExpositionWithdrawsValuesWhenTheirTimeIsOver(t *testing.T) {
 
 func TestAnUnchangedExpositionIsGatheredWithoutWork(t *testing.T) {
 	var e Exposition
-	e.Publish("contoso", "one", []*Block{testBlock(t, "contoso", time.Now().Add(time.Hour), "a", "b")})
+	e.Publisher("contoso", "one").Publish(Snapshot{Blocks: []*Block{testBlock(t, "contoso", time.Now().Add(time.Hour), "a", "b")}})
 	if allocs := testing.AllocsPerRun(100, func() { _, _ = e.Gather() }); allocs != 0 {
 		t.Errorf("%v allocations", allocs)
 	}
@@ -85,7 +85,7 @@ func TestAnUnchangedExpositionIsGatheredWithoutWork(t *testing.T) {
 func TestEveryScrapeDuringPublishesIsComplete(t *testing.T) {
 	var e Exposition
 	full := []*Block{testBlock(t, "contoso", time.Time{}, "a", "b"), testBlock(t, "contoso", time.Now().Add(time.Hour), "c")}
-	e.Publish("contoso", "one", full)
+	e.Publisher("contoso", "one").Publish(Snapshot{Blocks: full})
 	var publisher, scrapers sync.WaitGroup
 	stop := make(chan struct{})
 	publisher.Go(func() {
@@ -94,7 +94,7 @@ func TestEveryScrapeDuringPublishesIsComplete(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				e.Publish("contoso", "one", full)
+				e.Publisher("contoso", "one").Publish(Snapshot{Blocks: full})
 			}
 		}
 	})
@@ -145,7 +145,7 @@ func TestCombineSortsTheRegistryAmongTheExposition(t *testing.T) {
 		registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: "A gauge."}))
 	}
 	var e Exposition
-	e.Publish("contoso", "one", []*Block{testBlock(t, "contoso", time.Time{}, "a")})
+	e.Publisher("contoso", "one").Publish(Snapshot{Blocks: []*Block{testBlock(t, "contoso", time.Time{}, "a")}})
 	g := Combine(registry, &e)
 	families, err := g.Gather()
 	if err != nil {

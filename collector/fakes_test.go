@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -47,7 +48,7 @@ func newWorld() *world {
 func (w *world) states(c StatesClient, change ...func(*SecurityStatesOptions)) *SecurityStates {
 	o := SecurityStatesOptions{
 		Tenant: "contoso", Client: c, MaxAge: 45 * time.Minute,
-		Logger: w.logger, Metrics: w.tenant, Exposition: w.exposition,
+		Logger: w.logger, Metrics: w.tenant,
 	}
 	for _, f := range change {
 		f(&o)
@@ -58,7 +59,7 @@ func (w *world) states(c StatesClient, change ...func(*SecurityStatesOptions)) *
 func (w *world) domains(c DomainsClient, domains []string, change ...func(*WatchedDomainsOptions)) *WatchedDomains {
 	o := WatchedDomainsOptions{
 		Tenant: "contoso", Client: c, Domains: domains, Interval: time.Hour, MaxAge: 3 * time.Hour,
-		Logger: w.logger, Metrics: w.tenant, Exposition: w.exposition,
+		Logger: w.logger, Metrics: w.tenant,
 	}
 	for _, f := range change {
 		f(&o)
@@ -69,18 +70,38 @@ func (w *world) domains(c DomainsClient, domains []string, change ...func(*Watch
 func (w *world) refresher(c Collector, interval time.Duration) *Refresher {
 	return NewRefresher(RefresherOptions{
 		Tenant: "contoso", Collector: c, Interval: interval, Continuous: c.Name() == watchedDomainsName,
-		Metrics: w.tenant, Logger: w.logger,
+		Exposition: w.exposition, Logger: w.logger,
 	})
 }
 
-// exposed is the text of the exposition: the collectors' values only.
+func (w *world) publisher(c Collector) *Publisher { return w.exposition.Publisher("contoso", c.Name()) }
+
+// refresh refreshes once and publishes what comes of it.
+func (w *world) refresh(ctx context.Context, c Collector) error {
+	outcome, err := c.Refresh(ctx)
+	if err == nil && outcome.Snapshot != nil {
+		w.publisher(c).Publish(*outcome.Snapshot)
+	}
+	return err
+}
+
+// exposed is the text of the exposition: the collectors' values only, without
+// the metrics about refreshes.
 func (w *world) exposed(t testing.TB) string {
 	t.Helper()
 	families, err := w.exposition.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text(t, families)
+	return text(t, slices.DeleteFunc(slices.Clone(families), func(f *dto.MetricFamily) bool {
+		return strings.HasPrefix(f.GetName(), "mde_refresh")
+	}))
+}
+
+// scraped is the text of a scrape.
+func (w *world) scraped(t testing.TB) string {
+	t.Helper()
+	return text(t, must(Combine(w.registry, w.exposition).Gather()))
 }
 
 func text(t testing.TB, families []*dto.MetricFamily) string {

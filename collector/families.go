@@ -11,16 +11,26 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// family describes a gauge that is exposed through an Exposition. Its labels
-// are the names beside the tenant.
+// family describes a gauge or counter that is exposed through an Exposition. Its
+// labels are the names beside the tenant.
 type family struct {
+	kind       dto.MetricType
 	name, help string
 	labels     []string
 	order      []int // Of the sorted label names: indexes into labels, -1 for the tenant.
 }
 
+// newFamily describes a gauge.
 func newFamily(name, help string, labels ...string) *family {
-	f := &family{name: name, help: help, labels: labels}
+	return newFamilyOf(dto.MetricType_GAUGE, name, help, labels)
+}
+
+func newCounter(name, help string, labels ...string) *family {
+	return newFamilyOf(dto.MetricType_COUNTER, name, help, labels)
+}
+
+func newFamilyOf(kind dto.MetricType, name, help string, labels []string) *family {
+	f := &family{kind: kind, name: name, help: help, labels: labels}
 	labelName := func(i int) string {
 		if i < 0 {
 			return "tenant"
@@ -66,7 +76,7 @@ func newBlock(tenant string, expires time.Time) *blockBuilder {
 	}
 }
 
-// add appends a gauge. The values are in the order of the family's labels. The
+// add appends a series. The values are in the order of the family's labels. The
 // series of a family are added one after the other, in the order of a scrape.
 func (b *blockBuilder) add(f *family, value float64, values ...string) {
 	if len(values) != len(f.labels) {
@@ -95,7 +105,13 @@ func (b *blockBuilder) add(f *family, value float64, values ...string) {
 		b.block.series = append(b.block.series, series{family: f})
 	}
 	last := &b.block.series[len(b.block.series)-1]
-	last.metrics = append(last.metrics, &dto.Metric{Label: labels, Gauge: &dto.Gauge{Value: &value}})
+	m := &dto.Metric{Label: labels}
+	if f.kind == dto.MetricType_COUNTER {
+		m.Counter = &dto.Counter{Value: &value}
+	} else {
+		m.Gauge = &dto.Gauge{Value: &value}
+	}
+	last.metrics = append(last.metrics, m)
 }
 
 // pair returns one LabelPair for all series with the same name and value.

@@ -2,6 +2,8 @@ package collector
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,11 +16,11 @@ import (
 type Fleet struct {
 	mu        sync.Mutex
 	attention *attentionIndex
-	watchers  map[*func()]struct{}
+	watchers  map[*fleetWatcher]struct{}
 }
 
 func newFleet() *Fleet {
-	return &Fleet{watchers: make(map[*func()]struct{})}
+	return &Fleet{watchers: make(map[*fleetWatcher]struct{})}
 }
 
 // attentionIndex is immutable.
@@ -48,17 +50,14 @@ func (a *attentionIndex) count(machines []client.MachineID) []int {
 	return counts
 }
 
-// set replaces the index and tells those who watch.
+// set replaces the index and returns when all who follow have taken it.
 func (f *Fleet) set(a *attentionIndex) {
 	f.mu.Lock()
 	f.attention = a
-	watchers := make([]func(), 0, len(f.watchers))
-	for w := range f.watchers {
-		watchers = append(watchers, *w)
-	}
+	watchers := slices.Collect(maps.Keys(f.watchers))
 	f.mu.Unlock()
 	for _, w := range watchers {
-		w()
+		w.call()
 	}
 }
 
@@ -75,18 +74,41 @@ func (f *Fleet) current() *attentionIndex {
 	return f.attention
 }
 
-// watch calls changed after each set until the context ends.
-func (f *Fleet) watch(ctx context.Context, changed func()) {
+// follow calls changed after each set until the context ends. When it has
+// returned, no call of changed is under way and none follows.
+func (f *Fleet) follow(ctx context.Context, changed func()) {
 	if f == nil {
 		return
 	}
+	w := &fleetWatcher{changed: changed}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	key := &changed
-	f.watchers[key] = struct{}{}
-	context.AfterFunc(ctx, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.watchers, key)
-	})
+	f.watchers[w] = struct{}{}
+	f.mu.Unlock()
+	w.call() // What was set before.
+	<-ctx.Done()
+	f.mu.Lock()
+	delete(f.watchers, w)
+	f.mu.Unlock()
+	w.stop()
+}
+
+// fleetWatcher calls a function, one call at a time, until it is stopped.
+type fleetWatcher struct {
+	mu      sync.Mutex
+	changed func()
+	stopped bool
+}
+
+func (w *fleetWatcher) call() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stopped {
+		w.changed()
+	}
+}
+
+func (w *fleetWatcher) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
 }

@@ -9,15 +9,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// Metrics are the exporter's own measurements: refreshes, API calls, quota. All
+// Metrics are the exporter's own measurements: API calls, quota, labels. All
 // of them carry the tenant label.
 type Metrics struct {
-	refreshes       *prometheus.CounterVec
-	failures        *prometheus.CounterVec
-	success         *prometheus.GaugeVec
-	lastSuccess     *prometheus.GaugeVec
-	refreshDuration *prometheus.GaugeVec
-	interval        *prometheus.GaugeVec
 	requests        *prometheus.CounterVec
 	requestDuration *prometheus.HistogramVec
 	quotaWait       *prometheus.CounterVec
@@ -34,22 +28,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"tenant"}, labels...))
 	}
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, append([]string{"tenant"}, labels...))
-	}
 	m := &Metrics{
-		refreshes: counter("mde_refreshes_total",
-			"Refreshes finished, well or badly.", "collector"),
-		failures: counter("mde_refresh_failures_total",
-			"Refreshes that failed, by reason; auth and forbidden need a person to act.", "collector", "reason"),
-		success: gauge("mde_refresh_success",
-			"1 when the last refresh succeeded, 0 when it failed and older values are still served. Absent until a refresh has finished.", "collector"),
-		lastSuccess: gauge("mde_refresh_last_success_timestamp_seconds",
-			"When the last successful refresh ended: the age of the values.", "collector"),
-		refreshDuration: gauge("mde_refresh_duration_seconds",
-			"How long the last refresh took.", "collector"),
-		interval: gauge("mde_refresh_interval_seconds",
-			"The configured refresh interval.", "collector"),
 		requests: counter("mde_api_requests_total",
 			"HTTP calls by API and status code, or error where there was no answer. Retries are calls of their own.", "api", "code"),
 		requestDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -67,8 +46,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		handles: make(map[string]int),
 		clients: make(map[string]*TenantMetrics),
 	}
-	reg.MustRegister(m.refreshes, m.failures, m.success, m.lastSuccess, m.refreshDuration, m.interval,
-		m.requests, m.requestDuration, m.quotaWait, m.dropped, clientState{m})
+	reg.MustRegister(m.requests, m.requestDuration, m.quotaWait, m.dropped, clientState{m})
 	return m
 }
 
@@ -115,21 +93,10 @@ func (t *TenantMetrics) Delete() {
 		return
 	}
 	delete(m.handles, t.tenant)
-	m.deletePartialMatch(prometheus.Labels{"tenant": t.tenant})
-}
-
-// DeleteCollector removes the series about the refreshes of a collector that is
-// no more, as when a reload switches it off.
-func (t *TenantMetrics) DeleteCollector(name string) {
-	t.metrics.deletePartialMatch(prometheus.Labels{"tenant": t.tenant, "collector": name})
-}
-
-func (m *Metrics) deletePartialMatch(labels prometheus.Labels) {
 	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
-		m.refreshes, m.failures, m.success, m.lastSuccess, m.refreshDuration, m.interval,
 		m.requests, m.requestDuration, m.quotaWait, m.dropped,
 	} {
-		vec.DeletePartialMatch(labels)
+		vec.DeletePartialMatch(prometheus.Labels{"tenant": t.tenant})
 	}
 }
 
@@ -166,36 +133,6 @@ func (t *TenantMetrics) measure(f func(*Metrics)) {
 // be 0, so that the series exists before anything happens.
 func (t *TenantMetrics) valueDropped(label string, n int) {
 	t.measure(func(m *Metrics) { m.dropped.WithLabelValues(t.tenant, label).Add(float64(n)) })
-}
-
-// refreshStarts makes the series of a collector that exist before its first
-// refresh has finished.
-func (t *TenantMetrics) refreshStarts(collector string, interval time.Duration, lastSuccess time.Time) {
-	t.measure(func(m *Metrics) {
-		m.interval.WithLabelValues(t.tenant, collector).Set(interval.Seconds())
-		m.refreshes.WithLabelValues(t.tenant, collector)
-		for _, reason := range client.Reasons() {
-			m.failures.WithLabelValues(t.tenant, collector, string(reason))
-		}
-		if !lastSuccess.IsZero() {
-			m.lastSuccess.WithLabelValues(t.tenant, collector).Set(unixSeconds(lastSuccess))
-		}
-	})
-}
-
-// refreshed notes one finished refresh and when it succeeded, if it did.
-func (t *TenantMetrics) refreshed(collector string, success time.Time, duration time.Duration, err error) {
-	t.measure(func(m *Metrics) {
-		m.refreshes.WithLabelValues(t.tenant, collector).Inc()
-		m.refreshDuration.WithLabelValues(t.tenant, collector).Set(duration.Seconds())
-		if err != nil {
-			m.success.WithLabelValues(t.tenant, collector).Set(0)
-			m.failures.WithLabelValues(t.tenant, collector, string(client.ReasonOf(err))).Inc()
-			return
-		}
-		m.success.WithLabelValues(t.tenant, collector).Set(1)
-		m.lastSuccess.WithLabelValues(t.tenant, collector).Set(unixSeconds(success))
-	})
 }
 
 func unixSeconds(t time.Time) float64 {

@@ -13,10 +13,12 @@ import (
 
 // RefresherOptions configure a Refresher.
 type RefresherOptions struct {
-	// Tenant, Collector, Interval, Metrics and Logger are required. The Logger
+	// Tenant, Collector, Interval, Exposition and Logger are required. The Logger
 	// gets the tenant and the collector from the Refresher.
 	Tenant    string
 	Collector Collector
+	// Exposition is where the collector publishes.
+	Exposition *Exposition
 	// Interval is how long to wait, give or take a twentieth, after a refresh
 	// has ended. It also bounds the pauses after failures and the retries of
 	// the calls of one refresh.
@@ -35,17 +37,18 @@ type RefresherOptions struct {
 	Resume bool
 	// Store keeps a refresh that has not succeeded across restarts; see Resume.
 	// Nil means none does.
-	Store   Store
-	Metrics *TenantMetrics
-	Logger  *slog.Logger
+	Store  Store
+	Logger *slog.Logger
 }
 
 // Refresher runs one Collector: refresh, then wait; never two at a time. It
-// writes the metrics about refreshes and logs each failure once.
+// publishes what the collector returns and how the refresh ended in one step,
+// and logs each failure once.
 type Refresher struct {
-	options RefresherOptions
-	logger  *slog.Logger
-	memory  memory
+	options   RefresherOptions
+	logger    *slog.Logger
+	memory    memory
+	publisher *Publisher
 
 	mu     sync.Mutex
 	status Status
@@ -67,7 +70,8 @@ type Status struct {
 	// Resumed tells that stored values, or a failure of the last run, stand for a
 	// first refresh.
 	Resumed bool
-	// LastSuccess may be of an earlier run of the program.
+	// LastSuccess is how old the values are at worst, as a scrape shows it. They
+	// may be of an earlier run of the program.
 	LastSuccess time.Time
 	// Next is when the next refresh starts.
 	Next time.Time
@@ -83,18 +87,24 @@ type Status struct {
 func NewRefresher(o RefresherOptions) *Refresher {
 	logger := o.Logger.With("tenant", o.Tenant, "collector", o.Collector.Name())
 	return &Refresher{
-		options: o,
-		logger:  logger,
-		memory:  newMemory(o.Store, logger),
-		status:  Status{Tenant: o.Tenant, Collector: o.Collector.Name(), Interval: o.Interval},
+		options:   o,
+		logger:    logger,
+		memory:    newMemory(o.Store, logger),
+		publisher: o.Exposition.Publisher(o.Tenant, o.Collector.Name()),
+		status:    Status{Tenant: o.Tenant, Collector: o.Collector.Name(), Interval: o.Interval},
 	}
 }
 
 // Run refreshes until the context ends, and returns when the refresh under way
-// has. A refresh that the end of the context cuts off is no failure.
+// has. A refresh that the end of the context cuts off is no failure. What the
+// collector does after Run has returned changes nothing that is exposed.
 func (r *Refresher) Run(ctx context.Context) {
-	delay := r.start(ctx)
-	delay = max(delay, r.resumeAttempt())
+	defer r.publisher.Close()
+	delay, newest := r.start(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() { r.options.Collector.Follow(ctx) })
+	delay = max(delay, r.resumeAttempt(newest))
 	defer r.forgetAttempt()
 	if !r.wait(ctx, delay) {
 		return
@@ -102,9 +112,9 @@ func (r *Refresher) Run(ctx context.Context) {
 	for {
 		a := attempt{Began: time.Now(), Failures: r.Status().ConsecutiveFailures + 1}
 		r.noteAttempt(a)
-		err := r.refresh(ctx)
-		pause := r.pause(err)
-		if _, partial := errors.AsType[partialError](err); err == nil || partial {
+		outcome, err := r.refresh(ctx)
+		pause := r.pause(outcome, err)
+		if err == nil || outcome.Partial {
 			r.forgetAttempt()
 		} else {
 			a.Next = time.Now().Add(pause)
@@ -116,17 +126,29 @@ func (r *Refresher) Run(ctx context.Context) {
 	}
 }
 
-// Once refreshes one time and returns what Refresh did.
+// Once refreshes one time, or as many times as it takes until nothing is pending,
+// and returns the error of the last one.
 func (r *Refresher) Once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r.start(ctx)
-	return r.refresh(ctx)
+	for {
+		outcome, err := r.refresh(ctx)
+		if !outcome.Pending || !r.wait(ctx, r.pause(outcome, err)) {
+			return err
+		}
+	}
 }
 
-// Ready reports whether a refresh has finished, well or badly, or stored values
-// stand for one.
+// Withdraw removes every series of the collector, which has no successor. Run
+// must have returned.
+func (r *Refresher) Withdraw() { r.publisher.Withdraw() }
+
+// Ready reports whether the collector has something to show or has failed once.
 func (r *Refresher) Ready() bool {
+	if r.publisher.ready.Load() {
+		return true
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status.Refreshes > 0 || r.status.Resumed
@@ -138,69 +160,73 @@ func (r *Refresher) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.status
-	s.Notes = notes
+	s.Notes, s.LastSuccess = notes, r.publisher.at()
 	return s
 }
 
 // start publishes the stored values and returns how long to wait for the first
-// refresh.
-func (r *Refresher) start(ctx context.Context) time.Duration {
-	last := r.options.Collector.Start(ctx)
-	r.options.Metrics.refreshStarts(r.status.Collector, r.options.Interval, last)
-	age := time.Since(last)
-	resumed := r.options.Resume && !last.IsZero() && age >= 0 && age < r.options.Interval
-	r.update(func(s *Status) { s.LastSuccess, s.Resumed = last, resumed })
+// refresh, and when the newest of the values was read.
+func (r *Refresher) start(ctx context.Context) (delay time.Duration, newest time.Time) {
+	r.publisher.begin(r.options.Interval)
+	newest = r.options.Collector.Start(ctx, r.publisher)
+	at := r.publisher.at()
+	age := time.Since(at)
+	resumed := r.options.Resume && !at.IsZero() && age >= 0 && age < r.options.Interval
+	r.update(func(s *Status) { s.Resumed = resumed })
 	if resumed && !r.options.Continuous {
-		return max(r.options.StartDelay, r.options.Interval-age)
+		return max(r.options.StartDelay, r.options.Interval-age), newest
 	}
-	return r.options.StartDelay
+	return r.options.StartDelay, newest
 }
 
-// refresh runs the collector once and notes how it went.
-func (r *Refresher) refresh(ctx context.Context) error {
+// refresh runs the collector once and publishes how it went.
+func (r *Refresher) refresh(ctx context.Context) (Outcome, error) {
 	start := time.Now()
 	r.update(func(s *Status) { s.Running, s.Started, s.Next = true, start, time.Time{} })
-	err := r.options.Collector.Refresh(client.WithRetryDeadline(ctx, start.Add(r.options.Interval)))
+	outcome, err := r.options.Collector.Refresh(client.WithRetryDeadline(ctx, start.Add(r.options.Interval)))
 	end := time.Now()
 	if err != nil && ctx.Err() != nil {
 		r.update(func(s *Status) { s.Running = false })
-		return err
+		return outcome, err
 	}
-	duration, success := end.Sub(start), end
-	if c, ok := r.options.Collector.(dated); ok && err == nil {
-		success = c.collected()
+	duration := end.Sub(start)
+	switch {
+	case err != nil:
+		r.publisher.failed(err, duration)
+	case outcome.Pending:
+		r.publisher.pending()
+	default:
+		r.publisher.succeeded(outcome.Snapshot, duration)
 	}
-	r.options.Metrics.refreshed(r.status.Collector, success, duration, err)
 	var before Status
 	r.update(func(s *Status) {
 		before = *s
 		s.Running, s.Finished, s.Duration = false, end, duration
-		s.Refreshes++
-		if err != nil {
+		switch {
+		case err != nil:
+			s.Refreshes++
 			s.Failures++
 			s.ConsecutiveFailures++
 			s.Error, s.Reason = err.Error(), client.ReasonOf(err)
 			return
+		case !outcome.Pending:
+			s.Refreshes++
 		}
 		s.ConsecutiveFailures = 0
 		s.Error, s.Reason = "", ""
-		s.LastSuccess = success
 	})
-	r.log(before, duration, err)
-	return err
+	r.log(before, outcome, duration, err)
+	return outcome, err
 }
 
-// dated is a Collector that knows when it collected its values, to the time that
-// it stores and that Start returns after a restart. Of others the end of the
-// refresh counts.
-type dated interface{ collected() time.Time }
-
-// log tells of every failure and of the first success after the start or after
-// a failure; other successes are for those who debug.
-func (r *Refresher) log(before Status, duration time.Duration, err error) {
+// log reports every failure, and the first success after the start or after a
+// failure; other successes are logged at debug level.
+func (r *Refresher) log(before Status, outcome Outcome, duration time.Duration, err error) {
 	switch {
 	case err != nil:
 		r.logger.Error("Refresh failed", "reason", client.ReasonOf(err), "duration", duration, "err", err)
+	case outcome.Pending:
+		r.logger.Debug("Refresh pending", "duration", duration)
 	case before.ConsecutiveFailures > 0:
 		r.logger.Info("Refresh succeeded again", "duration", duration, "failures", before.ConsecutiveFailures)
 	case before.Refreshes == 0:
@@ -210,12 +236,6 @@ func (r *Refresher) log(before Status, duration time.Duration, err error) {
 	}
 }
 
-// partialError is the failure of a part of a refresh, such as one domain of
-// many. A continuous collector tries that part again by its own schedule.
-type partialError struct{ error }
-
-func (e partialError) Unwrap() error { return e.error }
-
 const (
 	firstPause   = 15 * time.Second
 	minAuthPause = time.Minute
@@ -224,9 +244,9 @@ const (
 // pause returns how long to wait after a refresh. After failures it grows from
 // firstPause to the interval; nothing that a person must mend is asked for more
 // than once a minute, and what the service asked to wait is waited.
-func (r *Refresher) pause(err error) time.Duration {
+func (r *Refresher) pause(outcome Outcome, err error) time.Duration {
 	interval := r.options.Interval
-	if _, partial := errors.AsType[partialError](err); r.options.Continuous && (err == nil || partial) {
+	if r.options.Continuous && (err == nil || outcome.Partial) {
 		return 0
 	}
 	if err == nil {

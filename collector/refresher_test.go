@@ -23,15 +23,22 @@ type scripted struct {
 	overlap bool
 }
 
-func (s *scripted) Name() string                    { return s.name }
-func (s *scripted) Start(context.Context) time.Time { return s.last }
-func (s *scripted) Notes() []string                 { return []string{"a note"} }
-func (s *scripted) Refresh(ctx context.Context) error {
+func (s *scripted) Name() string           { return s.name }
+func (s *scripted) Follow(context.Context) {}
+func (s *scripted) Notes() []string        { return []string{"a note"} }
+func (s *scripted) Start(_ context.Context, p *Publisher) time.Time {
+	if !s.last.IsZero() {
+		p.Publish(Snapshot{At: s.last})
+	}
+	return s.last
+}
+func (s *scripted) Refresh(ctx context.Context) (Outcome, error) {
 	s.overlap = s.overlap || s.running
 	s.running = true
 	defer func() { s.running = false }()
 	s.starts = append(s.starts, time.Now())
-	return s.refresh(ctx, len(s.starts))
+	err := s.refresh(ctx, len(s.starts))
+	return Outcome{Snapshot: &Snapshot{At: time.Now()}}, err
 }
 
 // pauses are the times between the starts of refreshes.
@@ -166,11 +173,7 @@ func TestRefreshMetricsTellHowItWent(t *testing.T) {
 		}}
 		r := w.refresher(c, 10*time.Minute)
 		metric := func(name string) string {
-			families, err := w.registry.Gather()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return value(text(t, families), name)
+			return value(w.scraped(t), name)
 		}
 		const labels = `{collector="security_states",tenant="contoso"}`
 		check := func(when string, want map[string]string) {
@@ -198,7 +201,7 @@ func TestRefreshMetricsTellHowItWent(t *testing.T) {
 			t.Errorf("ready %v, status %+v", r.Ready(), r.Status())
 		}
 		time.Sleep(3 * time.Second)
-		success := text(t, must(w.registry.Gather()))
+		success := w.scraped(t)
 		check("after the first", map[string]string{
 			"mde_refresh_success" + labels:          "1",
 			"mde_refresh_duration_seconds" + labels: "2",
@@ -285,7 +288,7 @@ func TestACrashLoopTriesNoMoreOftenThanOneLongRun(t *testing.T) {
 						c := &scripted{name: "security_states", refresh: refresh}
 						r := NewRefresher(RefresherOptions{
 							Tenant: "contoso", Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store.untilKilled(each),
-							Metrics: w.tenant, Logger: w.logger,
+							Exposition: w.exposition, Logger: w.logger,
 						})
 						runFor(t, r, each)
 						n += len(c.starts)
@@ -311,7 +314,7 @@ func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
 				return &client.Error{API: client.Token, Reason: client.ReasonAuth, Status: 401}
 			}}
 			r := NewRefresher(RefresherOptions{
-				Tenant: "contoso", Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store, Metrics: w.tenant, Logger: w.logger,
+				Tenant: "contoso", Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store, Exposition: w.exposition, Logger: w.logger,
 			})
 			runFor(t, r, time.Second)
 			if len(c.starts) != 1 || !r.Ready() {
@@ -331,11 +334,11 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 			domains := w.domains(far.client(t, emptyLedger{}, w.tenant), []string{"evil.example"}, func(o *WatchedDomainsOptions) { o.Store = store })
 			for _, c := range []Collector{states, domains} {
 				r := NewRefresher(RefresherOptions{
-					Tenant: "contoso", Collector: c, Interval: time.Hour, Resume: true, Metrics: w.tenant, Logger: w.logger,
+					Tenant: "contoso", Collector: c, Interval: time.Hour, Resume: true, Exposition: w.exposition, Logger: w.logger,
 				})
 				runFor(t, r, time.Minute)
 			}
-			got := text(t, must(w.registry.Gather()))
+			got := w.scraped(t)
 			return value(got, `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`) + " " +
 				value(got, `mde_refresh_last_success_timestamp_seconds{collector="watched_domains",tenant="contoso"}`)
 		}
@@ -370,7 +373,7 @@ func TestStartDelayComesAfterStoredValues(t *testing.T) {
 		if s := r.Status(); !s.LastSuccess.Equal(last) || !s.Next.Equal(start.Add(40*time.Second)) {
 			t.Errorf("status %+v", s)
 		}
-		if got := value(text(t, must(w.registry.Gather())), `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`); got == "" {
+		if got := value(w.scraped(t), `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`); got == "" {
 			t.Error("the time of the stored values is not exposed")
 		}
 		time.Sleep(time.Minute)
@@ -395,7 +398,8 @@ func TestADeletedTenantLeavesNoSeries(t *testing.T) {
 	w := newWorld()
 	w.tenant.SetClient(fixedState{})
 	c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return nil }}
-	if err := w.refresher(c, time.Hour).Once(t.Context()); err != nil {
+	r := w.refresher(c, time.Hour)
+	if err := r.Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.tenant.Call(client.Machines, "200", time.Second)
@@ -406,17 +410,17 @@ func TestADeletedTenantLeavesNoSeries(t *testing.T) {
 	newer.SetClient(fixedState{})
 	w.tenant.Delete()
 	w.tenant.Delete()
-	if got := text(t, must(w.registry.Gather())); !strings.Contains(got, `mde_refreshes_total{collector="security_states",tenant="contoso"} 1`) {
-		t.Errorf("the series of a tenant that goes on are gone:\n%s", got)
+	if got := w.scraped(t); !strings.Contains(got, `mde_refreshes_total{collector="security_states",tenant="contoso"} 1`) || !strings.Contains(got, "mde_api_requests_total") {
+		t.Errorf("the series of a tenant that stays are gone:\n%s", got)
 	}
-	newer.DeleteCollector("security_states")
-	if got := text(t, must(w.registry.Gather())); strings.Contains(got, "security_states") || !strings.Contains(got, "mde_api_requests_total") {
-		t.Errorf("after the collector was deleted:\n%s", got)
+	r.Withdraw()
+	if got := w.scraped(t); strings.Contains(got, "security_states") || !strings.Contains(got, "mde_api_requests_total") {
+		t.Errorf("after the collector was withdrawn:\n%s", got)
 	}
 	newer.Delete()
 	newer.Call(client.Machines, "200", time.Second)
 	newer.SetClient(fixedState{})
-	if got := text(t, must(w.registry.Gather())); got != "" {
+	if got := w.scraped(t); got != "" {
 		t.Errorf("left behind:\n%s", got)
 	}
 }
@@ -435,7 +439,7 @@ func TestQuotaAndCredentialAreReadAtTheScrape(t *testing.T) {
 	w.tenant.SetClient(fixedState{})
 	w.tenant.Call(client.DomainMachines, "200", 300*time.Millisecond)
 	w.tenant.Call(client.Token, "error", time.Second)
-	got := text(t, must(w.registry.Gather()))
+	got := w.scraped(t)
 	for series, want := range map[string]string{
 		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="minute"}`:     "2",
 		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`:       "30",

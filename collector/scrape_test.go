@@ -50,7 +50,7 @@ func TestScrapersAtOnceGetWholeExpositions(t *testing.T) {
 				refreshes[i] = []*Block{block}
 			}
 			w := newWorld()
-			w.exposition.Publish("contoso", statesName, refreshes[0])
+			w.exposition.Publisher("contoso", statesName).Publish(Snapshot{Blocks: refreshes[0]})
 			handler := promhttp.HandlerFor(Combine(w.registry, w.exposition), promhttp.HandlerOpts{})
 			var scraping, refreshing sync.WaitGroup
 			stop := make(chan struct{})
@@ -60,7 +60,7 @@ func TestScrapersAtOnceGetWholeExpositions(t *testing.T) {
 					case <-stop:
 						return
 					default:
-						w.exposition.Publish("contoso", statesName, refreshes[i%2])
+						w.exposition.Publisher("contoso", statesName).Publish(Snapshot{Blocks: refreshes[i%2]})
 					}
 				}
 			})
@@ -103,7 +103,7 @@ func BenchmarkScrape(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			w.exposition.Publish("contoso", statesName, []*Block{counts})
+			w.exposition.Publisher("contoso", statesName).Publish(Snapshot{Blocks: []*Block{counts}})
 			combined := Combine(w.registry, w.exposition)
 			families, err := combined.Gather()
 			if err != nil {
@@ -146,7 +146,7 @@ func BenchmarkRefreshedScrape(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		w.exposition.Publish("contoso", statesName, []*Block{counts})
+		w.exposition.Publisher("contoso", statesName).Publish(Snapshot{Blocks: []*Block{counts}})
 		if _, err := w.exposition.Gather(); err != nil {
 			b.Fatal(err)
 		}

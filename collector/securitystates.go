@@ -38,7 +38,7 @@ type StatesClient interface {
 
 // SecurityStatesOptions configure a SecurityStates.
 type SecurityStatesOptions struct {
-	// Tenant, Client, MaxAge, Logger, Metrics and Exposition are required.
+	// Tenant, Client, MaxAge, Logger and Metrics are required.
 	Tenant string
 	Client StatesClient
 	// Source is SourceAuto, SourcePreview or SourceMachines; empty means SourceAuto.
@@ -49,7 +49,6 @@ type SecurityStatesOptions struct {
 	RevisionLabel bool
 	Logger        *slog.Logger
 	Metrics       *TenantMetrics
-	Exposition    *Exposition
 	// Store keeps the last result across restarts. Nil means none does.
 	Store Store
 }
@@ -126,7 +125,7 @@ func (s *SecurityStates) Notes() []string {
 }
 
 // Start publishes the stored result, unless it is too old or of another shape.
-func (s *SecurityStates) Start(context.Context) time.Time {
+func (s *SecurityStates) Start(_ context.Context, p *Publisher) time.Time {
 	s.dropped.announce()
 	var r statesResult
 	if !s.memory.load(statesName, &r) {
@@ -143,17 +142,23 @@ func (s *SecurityStates) Start(context.Context) time.Time {
 		return time.Time{} // They have other labels: nothing stands for a refresh.
 	}
 	if !isFresh(r.At, s.options.MaxAge) {
+		p.Publish(Snapshot{At: r.At})
 		return r.At
 	}
-	blocks, err := s.blocks(&r)
+	snapshot, err := s.snapshot(&r)
 	if err != nil {
 		s.logger.Warn("The stored security states are set aside", "err", err)
 		return time.Time{}
 	}
-	s.publish(&r, blocks)
+	p.Publish(snapshot)
+	p.Ready()
+	s.summarize(&r)
 	s.last = &r
 	return r.At
 }
+
+// Follow returns at once: nothing changes the states but a refresh.
+func (s *SecurityStates) Follow(context.Context) {}
 
 // isFresh tells whether values of that time may still be served.
 func isFresh(at time.Time, maxAge time.Duration) bool { return time.Since(at) < maxAge }
@@ -171,29 +176,28 @@ func checkTime(at time.Time) error {
 	}
 }
 
-// Refresh counts the whole fleet and publishes the counts, or changes nothing.
-func (s *SecurityStates) Refresh(ctx context.Context) error {
+// Refresh counts the whole fleet and returns the counts, or changes nothing.
+func (s *SecurityStates) Refresh(ctx context.Context) (Outcome, error) {
 	c, err := s.count(ctx)
 	if err != nil {
-		return err
+		return Outcome{}, err
 	}
 	now := time.Now()
 	r := c.result(now)
 	r.PreviewRefused = s.lookedAt
-	blocks, err := s.blocks(r)
+	snapshot, err := s.snapshot(r)
 	if err != nil {
-		return err
+		return Outcome{}, err
 	}
 	s.last = r
 	attention := c.attention(now.Add(s.options.MaxAge))
+	snapshot.Share = func() { s.fleet.set(attention) }
 	s.memory.save(statesName, r)
 	if c.machines >= largeFleet {
 		runtime.GC()
 	}
-	// Last, so that what is shown is no more than a moment ahead of its success.
-	s.publish(r, blocks)
-	s.fleet.set(attention)
-	return nil
+	s.summarize(r)
+	return Outcome{Snapshot: &snapshot}, nil
 }
 
 // largeFleet is how many machines leave so much garbage behind, the index of
@@ -202,26 +206,22 @@ func (s *SecurityStates) Refresh(ctx context.Context) error {
 // again. The index has no pointers: this takes a few milliseconds.
 const largeFleet = 100_000
 
-// collected is when the last result was counted.
-func (s *SecurityStates) collected() time.Time { return s.last.At }
-
-// blocks are the families of a result, which are exposed until it is too old.
-// Where it came from stays.
-func (s *SecurityStates) blocks(r *statesResult) ([]*Block, error) {
+// snapshot is a result as it is exposed until it is too old. Where it came from
+// stays.
+func (s *SecurityStates) snapshot(r *statesResult) (Snapshot, error) {
 	counts, err := r.counts(s.options.Tenant, r.At.Add(s.options.MaxAge))
 	if err != nil {
-		return nil, err
+		return Snapshot{}, err
 	}
 	source, err := r.sourceInfo(s.options.Tenant)
 	if err != nil {
-		return nil, err
+		return Snapshot{}, err
 	}
-	return []*Block{counts, source}, nil
+	return Snapshot{Blocks: []*Block{counts, source}, At: r.At}, nil
 }
 
-// publish exposes the blocks of a result.
-func (s *SecurityStates) publish(r *statesResult, blocks []*Block) {
-	s.options.Exposition.Publish(s.options.Tenant, statesName, blocks)
+// summarize keeps what a page shows of a result.
+func (s *SecurityStates) summarize(r *statesResult) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.summary = r.summary()

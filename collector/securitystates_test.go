@@ -30,7 +30,7 @@ func TestSecurityStatesCountEachMachineOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		s := w.states(&fakeStates{states: rowsOf(nil, previewFleet()...)})
-		if err := s.Refresh(t.Context()); err != nil {
+		if err := w.refresh(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, "preview.prom", w.exposed(t))
@@ -46,7 +46,7 @@ func TestRevisionLabelSplitsTheFleet(t *testing.T) {
 		}
 		w := newWorld()
 		s := w.states(&fakeStates{states: rowsOf(nil, fleet...)}, func(o *SecurityStatesOptions) { o.RevisionLabel = true })
-		if err := s.Refresh(t.Context()); err != nil {
+		if err := w.refresh(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, "preview_revision.prom", w.exposed(t))
@@ -110,7 +110,7 @@ func TestMachinesGiveTheSameGaugesAndMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		s := w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Source = SourceMachines; o.RevisionLabel = true })
-		if err := s.Refresh(t.Context()); err != nil {
+		if err := w.refresh(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, "machines.prom", w.exposed(t))
@@ -137,7 +137,7 @@ func TestOfSeveralAntivirusRowsTheNewestHold(t *testing.T) {
 			rows = append(rows[1:], rows[0])
 			w := newWorld()
 			f := &fakeStates{machines: rowsOf(nil, machine(1, nil)), antivirus: rowsOf(nil, rows...)}
-			if err := w.states(f, func(o *SecurityStatesOptions) { o.Source = SourceMachines }).Refresh(t.Context()); err != nil {
+			if err := w.refresh(t.Context(), w.states(f, func(o *SecurityStatesOptions) { o.Source = SourceMachines })); err != nil {
 				t.Fatal(err)
 			}
 			got := w.exposed(t)
@@ -159,7 +159,7 @@ func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 			f.antivirus = rowsOf(apiError(client.DeviceAVInfo, status), antivirus(1, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }))
 			s := w.states(f, func(o *SecurityStatesOptions) { o.Source = SourceMachines })
 			for range 2 {
-				if err := s.Refresh(t.Context()); err != nil {
+				if err := w.refresh(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -177,7 +177,7 @@ func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 				t.Errorf("notes %q", notes)
 			}
 			f.antivirus = machineFleet().antivirus
-			if err := s.Refresh(t.Context()); err != nil {
+			if err := w.refresh(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 			if got := w.exposed(t); !strings.Contains(got, "AntivirusOff") || len(s.Notes()) != 0 {
@@ -219,12 +219,12 @@ func TestAFailedRefreshChangesNothing(t *testing.T) {
 				f := machineFleet()
 				f.states = rowsOf(nil, previewFleet()...)
 				s := w.states(f)
-				if err := s.Refresh(t.Context()); err != nil {
+				if err := w.refresh(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}
 				before := w.exposed(t)
 				breakIt(f)
-				if err := s.Refresh(t.Context()); err == nil {
+				if err := w.refresh(t.Context(), s); err == nil {
 					t.Fatal("no error")
 				}
 				if after := w.exposed(t); after != before {
@@ -252,7 +252,7 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 				f.states = rowsOf[client.SecurityState](refusal)
 				s := w.states(f)
 				for range 3 {
-					if err := s.Refresh(t.Context()); err != nil {
+					if err := w.refresh(t.Context(), s); err != nil {
 						t.Fatal(err)
 					}
 					time.Sleep(15 * time.Minute)
@@ -278,7 +278,7 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 				s.LookAgain()
 				refresh := func(want int, when string) {
 					t.Helper()
-					if err := s.Refresh(t.Context()); err != nil {
+					if err := w.refresh(t.Context(), s); err != nil {
 						t.Fatal(err)
 					}
 					if asked() != want {
@@ -310,7 +310,7 @@ func TestARefusalOfBothSourcesIsToldWithBothReasons(t *testing.T) {
 		machines:  rowsOf[client.Machine](apiError(client.Machines, 403)),
 		antivirus: rowsOf[client.AntivirusHealth](nil),
 	}
-	err := w.states(f).Refresh(t.Context())
+	err := w.refresh(t.Context(), w.states(f))
 	if client.ReasonOf(err) != client.ReasonForbidden || !strings.Contains(fmt.Sprint(err), "machinesecuritystates: HTTP 403") || !strings.Contains(fmt.Sprint(err), "machines: HTTP 403") {
 		t.Errorf("error %v", err)
 	}
@@ -336,7 +336,7 @@ func TestAnEmptyAnswerIsAskedOnceMore(t *testing.T) {
 			w := newWorld()
 			f := &fakeStates{antivirus: rowsOf[client.AntivirusHealth](nil), machines: rowsOf(nil, machine(1, nil), machine(2, nil))}
 			s := w.states(f, func(o *SecurityStatesOptions) { o.Source = SourceMachines })
-			if err := s.Refresh(t.Context()); err != nil {
+			if err := w.refresh(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 			calls := 0
@@ -345,7 +345,7 @@ func TestAnEmptyAnswerIsAskedOnceMore(t *testing.T) {
 				calls++
 				answer(yield)
 			}
-			if err := s.Refresh(t.Context()); (err != nil) != tc.fails {
+			if err := w.refresh(t.Context(), s); (err != nil) != tc.fails {
 				t.Errorf("error %v", err)
 			}
 			if got := value(w.exposed(t), fleet); got != tc.want || calls != tc.calls {
@@ -366,7 +366,7 @@ func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
 			}
 		}
 	}})
-	if err := s.Refresh(t.Context()); err != nil {
+	if err := w.refresh(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	families, err := Combine(w.registry, w.exposition).Gather()
@@ -417,7 +417,7 @@ func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
 		keep := func(o *SecurityStatesOptions) { o.Store = store }
 		w := newWorld()
 		f := machineFleet()
-		if err := w.states(f, keep).Refresh(t.Context()); err != nil {
+		if err := w.refresh(t.Context(), w.states(f, keep)); err != nil {
 			t.Fatal(err)
 		}
 		before, at := w.exposed(t), time.Now()
@@ -429,13 +429,13 @@ func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
 			machines:  rowsOf[client.Machine](apiError(client.Machines, 500)),
 			antivirus: rowsOf[client.AntivirusHealth](nil),
 		}, keep)
-		if got := s.Start(t.Context()); !got.Equal(at) {
+		if got := s.Start(t.Context(), w.publisher(s)); !got.Equal(at) {
 			t.Errorf("the values are of %s, want %s", got, at)
 		}
 		if after := w.exposed(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
-		if err := s.Refresh(t.Context()); err == nil || strings.Contains(err.Error(), "preview") {
+		if err := w.refresh(t.Context(), s); err == nil || strings.Contains(err.Error(), "preview") {
 			t.Errorf("error %v; the refused preview is remembered", err)
 		}
 		time.Sleep(15 * time.Minute)
@@ -449,7 +449,7 @@ func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memoryStore{}
 		w := newWorld()
-		if err := w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Store = store }).Refresh(t.Context()); err != nil {
+		if err := w.refresh(t.Context(), w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Store = store })); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
@@ -457,7 +457,7 @@ func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 		w = newWorld() // The restart.
 		s := w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Store, o.RevisionLabel = store, true })
 		runFor(t, NewRefresher(RefresherOptions{
-			Tenant: "contoso", Collector: s, Interval: 15 * time.Minute, Resume: true, Store: store, Metrics: w.tenant, Logger: w.logger,
+			Tenant: "contoso", Collector: s, Interval: 15 * time.Minute, Resume: true, Store: store, Exposition: w.exposition, Logger: w.logger,
 		}), time.Second)
 		if got := w.exposed(t); !strings.Contains(got, "os_revision") {
 			t.Errorf("a second after the restart:\n%s", got)
@@ -483,7 +483,7 @@ func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
 			s := w.states(nil, func(o *SecurityStatesOptions) {
 				o.Store = &memoryStore{values: map[string]string{"security_states": tc.text}}
 			})
-			s.Start(t.Context())
+			s.Start(t.Context(), w.publisher(s))
 			if got := w.exposed(t); got != "" {
 				t.Errorf("exposed:\n%s", got)
 			}
@@ -499,8 +499,8 @@ func TestAStoreThatFailsFailsNoRefresh(t *testing.T) {
 	s := w.states(&fakeStates{states: rowsOf(nil, previewFleet()...)}, func(o *SecurityStatesOptions) {
 		o.Store = &memoryStore{fail: errors.New("disk full")}
 	})
-	s.Start(t.Context())
-	if err := s.Refresh(t.Context()); err != nil {
+	s.Start(t.Context(), w.publisher(s))
+	if err := w.refresh(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(w.exposed(t), "mde_machines{") || !strings.Contains(w.log.String(), "disk full") {

@@ -23,7 +23,7 @@ type DomainsClient interface {
 
 // WatchedDomainsOptions configure a WatchedDomains.
 type WatchedDomainsOptions struct {
-	// Tenant, Client, Interval, Logger, Metrics and Exposition are required.
+	// Tenant, Client, Interval, Logger and Metrics are required.
 	Tenant string
 	Client DomainsClient
 	// Domains is the list to begin with; see SetDomains.
@@ -39,10 +39,9 @@ type WatchedDomainsOptions struct {
 	// three times the interval that the quota allows.
 	MaxAge time.Duration
 	// Fleet joins the machines with their properties. Nil means no join.
-	Fleet      *Fleet
-	Logger     *slog.Logger
-	Metrics    *TenantMetrics
-	Exposition *Exposition
+	Fleet   *Fleet
+	Logger  *slog.Logger
+	Metrics *TenantMetrics
 	// Store keeps the results across restarts. Nil means none does.
 	Store Store
 }
@@ -64,16 +63,16 @@ type WatchedDomains struct {
 	passed     bool // A pass has ended.
 	warnedSize int  // The length of the list when its interval was last warned of.
 
-	mu       sync.Mutex
-	schedule *domainSchedule
-	domains  map[string]*watchedDomain
-	sorted   []*watchedDomain // By name.
-	started  bool
-	pass     int
-	left     int               // Domains of the pass that have not finished.
-	failed   []failedDomain    // Domains whose last lookup failed.
-	notes    map[string]string // By subject.
-	success  time.Time         // Of the last pass without a failure.
+	mu        sync.Mutex
+	schedule  *domainSchedule
+	domains   map[string]*watchedDomain
+	sorted    []*watchedDomain // By name.
+	publisher *Publisher       // Nil before Start.
+	pass      int
+	left      int               // Domains of the pass that have not finished.
+	failed    []failedDomain    // Domains whose last lookup failed.
+	notes     map[string]string // By subject.
+	success   time.Time         // Of the last pass without a failure.
 
 	statisticsMu      sync.Mutex
 	statisticsRefused time.Time // When the role was found missing.
@@ -226,7 +225,7 @@ func (w *WatchedDomains) setList(domains []string) (removed []string) {
 		}
 	}
 	w.sorted = slices.SortedFunc(maps.Values(w.domains), func(a, b *watchedDomain) int { return strings.Compare(a.name, b.name) })
-	if w.started {
+	if w.publisher != nil {
 		w.publish()
 	}
 	return removed
@@ -260,8 +259,8 @@ func (j *storedJoin) attention(domain string, own *domainAttention) *domainAtten
 	return &domainAttention{Expires: j.Expires, Properties: j.Properties, Machines: machines}
 }
 
-// Start publishes the stored results and joins them with the fleet from then on.
-func (w *WatchedDomains) Start(ctx context.Context) time.Time {
+// Start publishes the stored results, joined with the fleet.
+func (w *WatchedDomains) Start(_ context.Context, p *Publisher) time.Time {
 	w.riskMu.Lock()
 	w.risk.dropped.count(0)
 	w.riskMu.Unlock()
@@ -274,14 +273,21 @@ func (w *WatchedDomains) Start(ctx context.Context) time.Time {
 		w.restore(name, &join)
 	}
 	w.mu.Lock()
-	w.started = true
+	w.publisher = p
 	w.success = list.Success
 	w.publish()
+	if len(w.domains) == 0 || slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { return !d.visits.asked.IsZero() }) {
+		p.Ready()
+	}
 	w.mu.Unlock()
 	w.saveList()
-	w.options.Fleet.watch(ctx, w.rejoin)
 	w.rejoin()
-	return list.Success
+	return w.progressed()
+}
+
+// Follow joins the domains anew whenever the fleet changes.
+func (w *WatchedDomains) Follow(ctx context.Context) {
+	w.options.Fleet.follow(ctx, w.rejoin)
 }
 
 // restore takes the stored result of a domain, unless it is off the list. One
@@ -338,13 +344,6 @@ func (w *WatchedDomains) MaxAge() time.Duration {
 	return w.maxAge()
 }
 
-// collected is when the last pass without a failure ended.
-func (w *WatchedDomains) collected() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.success
-}
-
 // progressed is when the last domain was read.
 func (w *WatchedDomains) progressed() time.Time {
 	w.mu.Lock()
@@ -364,7 +363,7 @@ func (w *WatchedDomains) saveList() {
 	for _, d := range w.sorted {
 		list.Domains = append(list.Domains, d.name)
 	}
-	started := w.started
+	started := w.publisher != nil
 	w.mu.Unlock()
 	if started {
 		w.memory.save(watchedDomainsName, list)
@@ -421,5 +420,5 @@ func (w *WatchedDomains) publish() {
 	for _, d := range w.sorted {
 		blocks = append(blocks, d.blocks...)
 	}
-	w.options.Exposition.Publish(w.options.Tenant, watchedDomainsName, blocks)
+	w.publisher.Publish(Snapshot{Blocks: blocks, At: w.success})
 }

@@ -84,7 +84,7 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 		if got := w.exposed(t); strings.Contains(got, "machines_attention") || r.Status().Error != "" {
 			t.Errorf("before the fleet is known, status %+v:\n%s", r.Status(), got)
 		}
-		if err := states.Refresh(t.Context()); err != nil {
+		if err := w.refresh(t.Context(), states); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, "domains.prom", w.exposed(t))
@@ -379,7 +379,7 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 			return w, states, stop
 		}
 		w, states, stop := begin()
-		if err := states.Refresh(t.Context()); err != nil { // After the domain was asked.
+		if err := w.refresh(t.Context(), states); err != nil { // After the domain was asked.
 			t.Fatal(err)
 		}
 		confirmed := value(w.exposed(t), success)
@@ -432,7 +432,7 @@ func TestAStoredResultThatMakesNoSenseIsSetAside(t *testing.T) {
 					"watched_domains": `{"domains":["a.example"]}`, "watched_domains/a.example": text,
 				}}
 			})
-			d.Start(t.Context())
+			d.Start(t.Context(), w.publisher(d))
 			if got := w.exposed(t); strings.Contains(got, "a.example") {
 				t.Errorf("exposed:\n%s", got)
 			}

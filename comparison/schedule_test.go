@@ -122,10 +122,10 @@ func watchByExporter(ctx context.Context, t *testing.T, far *farEnd, n int) {
 	logger := slog.New(slog.DiscardHandler)
 	domains := collector.NewWatchedDomains(collector.WatchedDomainsOptions{
 		Tenant: "contoso", Client: c, Domains: domainNames(n), Interval: interval, MaxAge: 10 * interval,
-		Logger: logger, Metrics: metrics, Exposition: &collector.Exposition{},
+		Logger: logger, Metrics: metrics,
 	})
 	collector.NewRefresher(collector.RefresherOptions{
-		Tenant: "contoso", Collector: domains, Interval: interval, Continuous: true, Metrics: metrics, Logger: logger,
+		Tenant: "contoso", Collector: domains, Interval: interval, Continuous: true, Exposition: &collector.Exposition{}, Logger: logger,
 	}).Run(ctx)
 }
 

@@ -215,6 +215,7 @@ var exporters = make(map[string]*exporterUnderTest)
 
 type exporterUnderTest struct {
 	states     *collector.SecurityStates
+	refresher  *collector.Refresher
 	exposition *collector.Exposition
 }
 
@@ -239,7 +240,11 @@ func newExporter(far Far, source string) (*exporterUnderTest, error) {
 	x := &exporterUnderTest{exposition: &collector.Exposition{}}
 	x.states = collector.NewSecurityStates(collector.SecurityStatesOptions{
 		Tenant: "benchmark", Client: c, Source: source, MaxAge: 24 * time.Hour,
-		Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Exposition: x.exposition,
+		Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
+	})
+	x.refresher = collector.NewRefresher(collector.RefresherOptions{
+		Tenant: "benchmark", Collector: x.states, Interval: 15 * time.Minute,
+		Exposition: x.exposition, Logger: slog.New(slog.DiscardHandler),
 	})
 	return x, nil
 }
@@ -253,7 +258,7 @@ func readExporter(ctx context.Context, far Far, source string) (int, error) {
 		}
 		exporters[source] = x
 	}
-	if err := x.states.Refresh(ctx); err != nil {
+	if err := x.refresher.Once(ctx); err != nil {
 		return 0, err
 	}
 	families, err := x.exposition.Gather()

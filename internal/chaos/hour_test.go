@@ -183,22 +183,22 @@ type counted struct {
 	unexpected []error
 }
 
-func (c *counted) Refresh(ctx context.Context) error {
-	err := c.Collector.Refresh(ctx)
-	if err != nil && ctx.Err() != nil {
-		return err
+func (c *counted) Refresh(ctx context.Context) (collector.Outcome, error) {
+	outcome, err := c.Collector.Refresh(ctx)
+	if err != nil && ctx.Err() != nil || err == nil && outcome.Pending {
+		return outcome, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
 		c.good++
-		return nil
+		return outcome, nil
 	}
 	c.bad++
 	if e, ok := errors.AsType[*client.Error](err); client.ReasonOf(err) == client.ReasonOther && (!ok || !isRedirect(e.Status)) {
 		c.unexpected = append(c.unexpected, err)
 	}
-	return err
+	return outcome, err
 }
 
 // isRedirect tells what counts as other, and says so.
@@ -234,11 +234,11 @@ func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Opt
 	metrics.SetClient(c)
 	states := collector.NewSecurityStates(collector.SecurityStatesOptions{
 		Tenant: name, Client: c, MaxAge: hourMaxAge,
-		Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Exposition: h.exposition,
+		Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
 	})
 	far.domains = collector.NewWatchedDomains(collector.WatchedDomainsOptions{
 		Tenant: name, Client: c, Domains: far.list, Statistics: true, MachineInfoLimit: 3, Interval: hourInterval, MaxAge: hourMaxAge,
-		Fleet: states.Fleet(), Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Exposition: h.exposition,
+		Fleet: states.Fleet(), Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
 	})
 	ctx, cancel := context.WithCancel(h.Context())
 	var running sync.WaitGroup
@@ -247,7 +247,7 @@ func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Opt
 		far.collectors = append(far.collectors, counted)
 		r := collector.NewRefresher(collector.RefresherOptions{
 			Tenant: name, Collector: counted, Interval: hourInterval, Continuous: c == collector.Collector(far.domains),
-			StartDelay: d.duration(0, time.Second), Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
+			StartDelay: d.duration(0, time.Second), Exposition: h.exposition, Logger: slog.New(slog.DiscardHandler),
 		})
 		running.Go(func() { r.Run(ctx) })
 	}

@@ -15,12 +15,11 @@ import (
 // tenant is one tenant of the configuration. What a reload does not change is
 // shared by the tenants before and after it: the client, a collector that runs.
 type tenant struct {
-	config     *config.Tenant
-	client     *client.Client
-	metrics    *collector.TenantMetrics
-	exposition *collector.Exposition
-	states     *securityStates // Nil where it is switched off.
-	domains    *watchedDomains // Nil where it is switched off.
+	config  *config.Tenant
+	client  *client.Client
+	metrics *collector.TenantMetrics
+	states  *securityStates // Nil where it is switched off.
+	domains *watchedDomains // Nil where it is switched off.
 }
 
 type securityStates struct {
@@ -32,7 +31,7 @@ type securityStates struct {
 // delay. It takes over what it can from the tenant of the same name that runs,
 // if there is one. What it returns with an error is to be discarded.
 func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration) (*tenant, error) {
-	t := &tenant{config: c, exposition: e.exposition}
+	t := &tenant{config: c}
 	if old != nil {
 		t.metrics = old.metrics
 	} else {
@@ -51,12 +50,12 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 	default:
 		states := collector.NewSecurityStates(collector.SecurityStatesOptions{
 			Tenant: c.Name, Client: t.client, Source: s.Source, MaxAge: s.MaxAge, RevisionLabel: s.RevisionLabel,
-			Logger: logger, Metrics: t.metrics, Exposition: e.exposition, Store: store,
+			Logger: logger, Metrics: t.metrics, Store: store,
 		})
 		t.states = &securityStates{collector: states}
 		t.states.refresher = collector.NewRefresher(collector.RefresherOptions{
 			Tenant: c.Name, Collector: states, Interval: s.RefreshInterval, StartDelay: delay, Resume: old == nil, Store: store,
-			Metrics: t.metrics, Logger: logger,
+			Exposition: e.exposition, Logger: logger,
 		})
 	}
 
@@ -77,12 +76,12 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		domains := collector.NewWatchedDomains(collector.WatchedDomainsOptions{
 			Tenant: c.Name, Client: t.client, Domains: list, Statistics: w.Statistics, MachineInfoLimit: w.MachineInfoLimit,
 			Interval: w.RefreshInterval, MaxAge: w.MaxAge, Fleet: fleet,
-			Logger: logger, Metrics: t.metrics, Exposition: e.exposition, Store: store,
+			Logger: logger, Metrics: t.metrics, Store: store,
 		})
 		t.domains = &watchedDomains{collector: domains, config: w, digest: digest, logger: logger.With("tenant", c.Name)}
 		t.domains.refresher = collector.NewRefresher(collector.RefresherOptions{
 			Tenant: c.Name, Collector: domains, Interval: w.RefreshInterval, StartDelay: delay, Continuous: true, Resume: old == nil, Store: store,
-			Metrics: t.metrics, Logger: logger,
+			Exposition: e.exposition, Logger: logger,
 		})
 	}
 	return t, nil
@@ -198,7 +197,7 @@ func (t *tenant) leaveTo(next *tenant) {
 	if next == nil {
 		t.stop()
 		for _, r := range t.runs() {
-			t.exposition.Remove(t.config.Name, r.refresher.Status().Collector)
+			r.refresher.Withdraw()
 		}
 		t.metrics.Delete()
 		return
@@ -206,23 +205,16 @@ func (t *tenant) leaveTo(next *tenant) {
 	if t.states != nil && t.states != next.states {
 		t.states.stop()
 		if next.states == nil {
-			t.forget(&t.states.run)
+			t.states.refresher.Withdraw()
 		}
 	}
 	if t.domains != nil && t.domains != next.domains {
 		t.domains.stop()
 		if next.domains == nil {
-			t.forget(&t.domains.run)
+			t.domains.refresher.Withdraw()
 		}
 	}
 	if t.client != next.client {
 		t.client.Close()
 	}
-}
-
-// forget removes the series of a collector that is switched off.
-func (t *tenant) forget(r *run) {
-	name := r.refresher.Status().Collector
-	t.exposition.Remove(t.config.Name, name)
-	t.metrics.DeleteCollector(name)
 }

@@ -1,0 +1,132 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func (w *world) publish(t *testing.T, p *Publisher, zones ...string) {
+	t.Helper()
+	p.Publish(Snapshot{Blocks: []*Block{testBlock(t, "contoso", time.Time{}, zones...)}})
+}
+
+func TestAPublisherThatIsClosedDoesNothing(t *testing.T) {
+	const a, b = `mde_test{tenant="contoso",zone="a"}`, `mde_test{tenant="contoso",zone="b"}`
+	w := newWorld()
+	p := w.exposition.Publisher("contoso", "one")
+	p.begin(time.Minute)
+	w.publish(t, p, "a")
+	p.Close()
+	w.publish(t, p, "a", "b")
+	p.succeeded(nil, time.Second)
+	if got := w.scraped(t); value(got, a) != "0" || value(got, b) != "" || strings.Contains(got, "mde_refresh_success") {
+		t.Errorf("after Close, want what was published before:\n%s", got)
+	}
+
+	successor := w.exposition.Publisher("contoso", "one")
+	successor.begin(time.Hour)
+	w.publish(t, successor, "b")
+	w.publish(t, p, "a")
+	if got := w.scraped(t); value(got, a) != "" || value(got, b) == "" {
+		t.Errorf("a publisher that is closed overwrote its successor:\n%s", got)
+	}
+
+	successor.Withdraw()
+	w.publish(t, successor, "b")
+	successor.failed(errors.New("no"), time.Second)
+	if got := w.scraped(t); got != "" {
+		t.Errorf("after Withdraw:\n%s", got)
+	}
+}
+
+func TestWhatASnapshotSharesAppearsWithIt(t *testing.T) {
+	w := newWorld()
+	fleet, domains := w.exposition.Publisher("contoso", "fleet"), w.exposition.Publisher("contoso", "domains")
+	other := w.exposition.Publisher("fabrikam", "fleet")
+	w.publish(t, fleet, "old fleet")
+	w.publish(t, domains, "old join")
+	before := w.scraped(t)
+	fleet.Publish(Snapshot{
+		Blocks: []*Block{testBlock(t, "contoso", time.Time{}, "new fleet")},
+		Share: func() {
+			w.publish(t, domains, "new join")
+			if got := w.scraped(t); got != before {
+				t.Errorf("amid the change:\n%s\nwant:\n%s", got, before)
+			}
+			other.Publish(Snapshot{Blocks: []*Block{testBlock(t, "fabrikam", time.Time{}, "x")}})
+			if got := w.scraped(t); !strings.Contains(got, "fabrikam") {
+				t.Errorf("another tenant waits:\n%s", got)
+			}
+		},
+	})
+	if got := w.scraped(t); strings.Contains(got, "old") || !strings.Contains(got, "new fleet") || !strings.Contains(got, "new join") {
+		t.Errorf("after the change:\n%s", got)
+	}
+
+	fleet.Close()
+	fleet.Publish(Snapshot{Share: func() { t.Error("a publisher that is closed shares") }})
+}
+
+// outcomes is a Collector whose refreshes end as listed.
+type outcomes struct {
+	*scripted
+	list []Outcome
+}
+
+func (o *outcomes) Refresh(ctx context.Context) (Outcome, error) {
+	_, err := o.scripted.Refresh(ctx)
+	return o.list[min(len(o.starts), len(o.list))-1], err
+}
+
+func TestAPendingRefreshIsNeitherSuccessNorFailure(t *testing.T) {
+	const labels = `{collector="security_states",tenant="contoso"}`
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &outcomes{
+			&scripted{name: "security_states", refresh: func(_ context.Context, n int) error {
+				time.Sleep(time.Second)
+				if n == 2 {
+					return errors.New("no")
+				}
+				return nil
+			}},
+			[]Outcome{{Pending: true}, {Pending: true}, {Pending: true}, {Snapshot: &Snapshot{At: time.Now()}}},
+		}
+		r := w.refresher(c, time.Hour)
+		var success, refreshes []string
+		for range 4 {
+			if _, err := r.refresh(t.Context()); (err != nil) != (len(c.starts) == 2) {
+				t.Error(err)
+			}
+			got := w.scraped(t)
+			success = append(success, value(got, "mde_refresh_success"+labels))
+			refreshes = append(refreshes, value(got, "mde_refreshes_total"+labels))
+		}
+		if !slices.Equal(success, []string{"", "0", "", "1"}) || !slices.Equal(refreshes, []string{"0", "1", "1", "2"}) {
+			t.Errorf("success %q, refreshes %q", success, refreshes)
+		}
+	})
+}
+
+func TestOnceRefreshesUntilNothingIsPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &outcomes{
+			&scripted{name: watchedDomainsName, refresh: func(_ context.Context, n int) error {
+				if n == 2 {
+					return errors.New("no")
+				}
+				return nil
+			}},
+			[]Outcome{{Pending: true}, {Pending: true, Partial: true}, {}},
+		}
+		if err := w.refresher(c, time.Hour).Once(t.Context()); err != nil || len(c.starts) != 3 {
+			t.Errorf("%d refreshes, error %v", len(c.starts), err)
+		}
+	})
+}
