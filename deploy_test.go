@@ -253,7 +253,11 @@ func TestTheConfigurationsToCopyAreValid(t *testing.T) {
 			}
 		}
 		var out bytes.Buffer
-		if err := run(t.Context(), []string{"--config.check", "--config.file=" + filepath.Join(dir, "mde.yml")}, &out, &out); err != nil {
+		f, err := parseFlags([]string{"--config.check", "--config.file=" + filepath.Join(dir, "mde.yml")}, &out, &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.run(t.Context(), &out, &out); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, &out)
 		}
 	}

@@ -37,28 +37,72 @@ import (
 )
 
 func main() {
-	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	err := run(stop, os.Args[1:], os.Stdout, os.Stderr)
-	cancel()
+	f, err := parseFlags(os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil {
+		os.Exit(exitCode(err, os.Stderr))
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	os.Exit(supervise(signals, func(stop context.Context) int {
+		return exitCode(f.run(stop, os.Stdout, os.Stderr), os.Stderr)
+	}, f.cutShort(), os.Stderr))
+}
+
+// stopTimeout is how long the program may take to end once it was asked to stop.
+const stopTimeout = 5 * time.Second
+
+// supervise runs the program until it ends by itself, and returns its exit code.
+// The first signal asks the program to stop. At stopTimeout, or at a second
+// signal, supervise waits no longer and returns the code cutShort: no file
+// system that hangs keeps the process alive.
+func supervise(signals <-chan os.Signal, program func(stop context.Context) int, cutShort int, stderr io.Writer) int {
+	stop, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan int, 1)
+	go func() { ended <- program(stop) }()
+	select {
+	case code := <-ended:
+		return code
+	case <-signals:
+		cancel()
+	}
+	select {
+	case code := <-ended:
+		return code
+	case <-time.After(stopTimeout):
+		fmt.Fprintf(stderr, "mde_exporter: work under way did not end within %s and was cut off\n", stopTimeout)
+	case <-signals:
+		fmt.Fprintln(stderr, "mde_exporter: a second signal cut off the work under way")
+	}
+	return cutShort
+}
+
+// cutShort is the exit code of a program that was stopped before it ended: a
+// server has done what it was asked for, a single task has not.
+func (f *flags) cutShort() int {
+	if f.configCheck || f.once || f.diagnose {
+		return 1
+	}
+	return 0
+}
+
+// exitCode prints the error, if there is one, and returns the exit code it makes.
+func exitCode(err error, stderr io.Writer) int {
 	if err == nil {
-		return
+		return 0
 	}
 	if problems, ok := errors.AsType[config.Problems](err); ok {
-		fmt.Fprintln(os.Stderr, problems) // Each line names its file or variable.
+		fmt.Fprintln(stderr, problems) // Each line names its file or variable.
 	} else {
-		fmt.Fprintln(os.Stderr, "mde_exporter:", err)
+		fmt.Fprintln(stderr, "mde_exporter:", err)
 	}
-	os.Exit(1)
+	return 1
 }
 
 // run is the program. It ends without an error when it has done what the flags
 // ask for, or when the context says to stop; an error is one that the operator
-// can mend.
-func run(stop context.Context, args []string, stdout, stderr io.Writer) error {
-	f, err := parseFlags(args, stdout, stderr)
-	if err != nil {
-		return err
-	}
+// can act on.
+func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 	logger := f.logger(stderr)
 
 	if f.configCheck {
@@ -164,15 +208,15 @@ func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *p
 		Alerts:        alerts.Files,
 		Logger:        logger,
 	}
-	reload := func() error {
+	reloader := exporter.NewReloader(func() error {
 		err := world.Reload()
 		if err != nil {
 			logger.Error("The configuration is not loaded again", "err", err)
 		}
 		return err
-	}
+	})
 	if f.lifecycle {
-		o.Reload = reload
+		o.Reload = reloader.Reload
 	}
 	server, err := web.NewServer(o)
 	if err != nil {
@@ -182,6 +226,7 @@ func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *p
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	go reloader.Run(stop)
 	served := make(chan error, 1)
 	go func() { served <- toolkit.ListenAndServe(server, f.web, logger) }()
 	for {
@@ -189,7 +234,7 @@ func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *p
 		case err := <-served:
 			return serveError(err)
 		case <-hangup:
-			_ = reload() // Logged there.
+			reloader.Request()
 		case <-stop.Done():
 			logger.Info("Asked to stop")
 			ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)

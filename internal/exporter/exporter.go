@@ -138,9 +138,8 @@ func (e *Exporter) Ready() bool {
 	if e.ready.Load() {
 		return true
 	}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for _, t := range e.tenants {
+	_, tenants := e.inForce()
+	for _, t := range tenants {
 		if !t.ready() {
 			return false
 		}

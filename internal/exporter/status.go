@@ -7,14 +7,14 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/web"
 )
 
 // Config is the configuration in force as YAML, secrets masked.
 func (e *Exporter) Config() []byte {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return []byte(e.config.String())
+	c, _ := e.inForce()
+	return []byte(c.String())
 }
 
 // Status is how everything stands, for the front page. It waits for no refresh.
@@ -24,12 +24,19 @@ func (e *Exporter) Status() web.Status {
 		Version: programVersion(),
 		Config:  web.ConfigStatus{Source: e.options.Source, LoadedAt: loadedAt, Error: mistake},
 	}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for _, tc := range e.config.Tenants {
-		s.Tenants = append(s.Tenants, e.tenants[tc.Name].status())
+	c, tenants := e.inForce()
+	for _, tc := range c.Tenants {
+		s.Tenants = append(s.Tenants, tenants[tc.Name].status())
 	}
 	return s
+}
+
+// inForce returns the configuration and the tenants in force. Neither is changed
+// any more: a reload makes new ones.
+func (e *Exporter) inForce() (*config.Config, map[string]*tenant) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.config, e.tenants
 }
 
 // programVersion is the version and the beginning of the revision.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,9 +61,11 @@ func request(t *testing.T, h http.Handler, method, target string, header ...stri
 func TestEndpoints(t *testing.T) {
 	var (
 		notReady  = func(o *Options) { o.Ready = func() bool { return false } }
-		lifecycle = func(o *Options) { o.Reload = func() error { return nil } }
+		lifecycle = func(o *Options) { o.Reload = func(context.Context) error { return nil } }
 		mistaken  = func(o *Options) {
-			o.Reload = func() error { return errors.New("mde.yml:3: unknown key \"tenant\"\nmde.yml:9: no name") }
+			o.Reload = func(context.Context) error {
+				return errors.New("mde.yml:3: unknown key \"tenant\"\nmde.yml:9: no name")
+			}
 		}
 		profiled  = func(o *Options) { o.Pprof = true }
 		elsewhere = func(o *Options) { o.TelemetryPath = "/telemetry/mde" }
@@ -214,12 +218,30 @@ func TestUnreadinessNamesWhatItWaitsFor(t *testing.T) {
 func TestAPageOfAnotherSiteCannotReload(t *testing.T) {
 	o := testOptions()
 	reloads := 0
-	o.Reload = func() error { reloads++; return nil }
+	o.Reload = func(context.Context) error { reloads++; return nil }
 	answer := request(t, newTestHandler(t, o), http.MethodPost, "http://exporter.example:10058/-/reload",
 		"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example")
 	if answer.Code != http.StatusForbidden || reloads != 0 {
 		t.Errorf("answered %d after %d reloads, want 403 after none", answer.Code, reloads)
 	}
+}
+
+func TestARequestForAReloadThatHangsIsAnswered(t *testing.T) {
+	o := testOptions()
+	o.Reload = func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		answer := request(t, newTestHandler(t, o), http.MethodPost, "/-/reload")
+		if answer.Code != http.StatusServiceUnavailable || !strings.Contains(answer.Body.String(), "still under way") {
+			t.Errorf("answered %d: %s", answer.Code, answer.Body)
+		}
+		if took := time.Since(start); took > writeTimeout/2 {
+			t.Errorf("the answer came after %v", took)
+		}
+	})
 }
 
 func TestMetricsSpeakOpenMetricsAndGzip(t *testing.T) {

@@ -1,10 +1,13 @@
 package web
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // plainText is the content type of what is for people: a browser displays it.
@@ -40,20 +43,29 @@ func ready(o Options) http.HandlerFunc {
 	}
 }
 
+// reloadPatience is how long a request for a reload waits for its result. It
+// leaves a server that answers within writeTimeout room for a slow link.
+const reloadPatience = 30 * time.Second
+
 // reload loads the configuration again. A mistake in it is the answer, for
 // whoever asked is the one to mend it. Pages of other sites may not ask.
-func reload(load func() error) http.HandlerFunc {
+func reload(load func(context.Context) error) http.HandlerFunc {
 	if load == nil {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			answer(w, http.StatusForbidden, "Lifecycle API is not enabled: start with --web.enable-lifecycle.")
 		}
 	}
-	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if err := load(); err != nil {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), reloadPatience)
+		defer cancel()
+		switch err := load(ctx); {
+		case err == nil:
+			answer(w, http.StatusOK, "The configuration was loaded.")
+		case errors.Is(err, ctx.Err()):
+			answer(w, http.StatusServiceUnavailable, "A reload is still under way, and its result not known yet: see the log, or ask again.")
+		default:
 			answer(w, http.StatusInternalServerError, "The configuration in force stays: "+err.Error())
-			return
 		}
-		answer(w, http.StatusOK, "The configuration was loaded.")
 	})).ServeHTTP
 }
 

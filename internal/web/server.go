@@ -5,6 +5,7 @@
 package web
 
 import (
+	"context"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -33,7 +34,8 @@ type Options struct {
 	Config func() []byte
 	// Reload loads the configuration again; its error is the answer's body.
 	// Nil means that the lifecycle endpoints are off, which is answered with 403.
-	Reload func() error
+	// An error that wraps the context's means that the reload has not ended yet.
+	Reload func(context.Context) error
 	// Pprof serves the runtime's profiles under /debug/pprof/.
 	Pprof bool
 	// Dashboards and Alerts hold the bundled files, at their root. Nil means none.
