@@ -44,8 +44,11 @@ type Machine struct {
 	ExposureLevel    []byte
 	// LastSeen is the zero time where the API names none, or the year 0001.
 	LastSeen time.Time
-	// Merged tells that the record was merged into another machine's.
-	Merged bool
+	// Merged reports that the record was merged into the machine MergedInto, whose
+	// id the API spells as RawMergedInto.
+	Merged        bool
+	MergedInto    MachineID
+	RawMergedInto []byte
 }
 
 // AntivirusHealth is one row of /api/deviceavinfo.

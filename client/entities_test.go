@@ -128,7 +128,10 @@ func TestAMachineIsReadAsItIsSpelled(t *testing.T) {
 		{"types that lie", `{"id":"A","rbacGroupId":"0","osVersion":10.0,"osBuild":null,"riskScore":null,"lastSeen":"0001-01-01T00:00:00Z","healthStatus":7}`, client.Machine{
 			RawID: []byte("A"), OSVersion: []byte("10.0"), HealthStatus: []byte("7"),
 		}},
-		{"a merged record", `{"mergedIntoMachineId":"` + hexID + `"}`, client.Machine{Merged: true}},
+		{"a merged record", `{"mergedIntoMachineId":"` + hexID + `"}`, client.Machine{
+			Merged: true, RawMergedInto: []byte(hexID),
+			MergedInto: client.MachineID{0, 0, 0x50, 0xe1, 0xb4, 0xaf, 0xee, 0xe3, 0x74, 0x24, 0x89, 0xed, 0xe9, 0xad, 0x7a, 0x3e, 0x16, 0xbb, 0xd9, 0xc4},
+		}},
 		{"merged into nothing", `{"mergedIntoMachineId":""}`, client.Machine{}},
 		{"a time with a zone", `{"lastSeen":"2025-01-02T05:04:05+02:00"}`, client.Machine{LastSeen: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC)}},
 		{"a time without a zone", `{"lastSeen":"2025-01-02T03:04:05.5"}`, client.Machine{LastSeen: time.Date(2025, 1, 2, 3, 4, 5, 5e8, time.UTC)}},
@@ -138,8 +141,8 @@ func TestAMachineIsReadAsItIsSpelled(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`]}`))
 				show := func(m *client.Machine) string {
-					return fmt.Sprintf("%q %q %q %q %q %q %q %q %q %q %q %v %v", m.RawID, m.ComputerDNSName, m.OSPlatform, m.OSBuild, m.OSVersion,
-						m.OSProcessor, m.OSArchitecture, m.HealthStatus, m.OnboardingStatus, m.RiskScore, m.ExposureLevel, m.LastSeen.UTC(), m.Merged)
+					return fmt.Sprintf("%q %q %q %q %q %q %q %q %q %q %q %v %v %x %q", m.RawID, m.ComputerDNSName, m.OSPlatform, m.OSBuild, m.OSVersion,
+						m.OSProcessor, m.OSArchitecture, m.HealthStatus, m.OnboardingStatus, m.RiskScore, m.ExposureLevel, m.LastSeen.UTC(), m.Merged, m.MergedInto, m.RawMergedInto)
 				}
 				got, err := collect(t, far.client(t).Machines(t.Context(), 0), show)
 				if want := show(&test.want); err != nil || len(got) != 2 || got[1] != want {

@@ -33,7 +33,9 @@ func decodeMachine(d *decoder, m *Machine) {
 		case "id":
 			m.ID, m.RawID = d.id()
 		case "mergedIntoMachineId":
-			m.Merged = len(d.text()) > 0
+			if text := d.text(); len(text) > 0 {
+				m.Merged, m.MergedInto, m.RawMergedInto = true, machineID(text), text
+			}
 		case "computerDnsName":
 			m.ComputerDNSName = d.text()
 		case "osPlatform":

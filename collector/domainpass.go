@@ -249,10 +249,10 @@ func (w *WatchedDomains) settle(o *domainOutcome) *domainResult {
 		w.schedule.failedAt(d.visits, time.Now())
 		w.failed = append(w.failed, failedDomain{d.name, o.err})
 	} else {
-		w.schedule.succeeded(d.visits)
+		w.schedule.answered(d.visits)
 	}
-	if d.visits.pass != w.pass {
-		d.visits.pass = w.pass
+	if d.visits.round != w.pass {
+		d.visits.round = w.pass
 		w.left--
 	}
 	w.publisher.Ready()

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -70,60 +71,116 @@ type domainAttention struct {
 	Machines   []int     `json:"machines"` // Of each property.
 }
 
-// countDomain counts the machines of a domain, each once. risk spells the value
-// of the label risk_score; limit is how many machines are named.
+// maxDomainRows is how many rows of one domain are read, four times as many as
+// the API documents. Of an answer that has more, these are counted, as a lower
+// bound.
+const maxDomainRows = 4 * client.DomainMachinesLimit
+
+// domainRow is what is kept of a row until all of them are read.
+type domainRow struct {
+	id      client.MachineID
+	into    client.MachineID // Zero where the record was not merged into another.
+	risk    string
+	machine namedMachine // Without an id where machines are not named.
+	intoID  string       // As a label value, likewise.
+}
+
+// countDomain counts the machines of a domain, each once: a merged record stands
+// for the machine it was merged into, of whose rows its own counts. risk spells
+// the value of the label risk_score; limit is how many machines are named.
 func countDomain(machines iter.Seq2[*client.Machine, error], risk func([]byte) string, limit int) (*domainResult, error) {
-	r := &domainResult{}
-	seen := make(map[client.MachineID]struct{})
-	rows := 0
+	var rows []domainRow
 	for m, err := range machines {
 		if err != nil {
 			return nil, err
 		}
-		rows++
-		if m.ID != (client.MachineID{}) {
-			if _, twice := seen[m.ID]; twice {
-				continue
-			}
-			seen[m.ID] = struct{}{}
-			r.name(m, limit)
+		rows = append(rows, newDomainRow(m, risk, limit > 0))
+		if len(rows) == maxDomainRows {
+			break
 		}
+	}
+	var named []namedMachine
+	r := &domainResult{Truncated: len(rows) >= client.DomainMachinesLimit}
+	for _, row := range joinMerged(rows) {
 		if r.Risk == nil {
 			r.Risk = make(map[string]int)
 			for _, score := range riskScores {
 				r.Risk[score] = 0
 			}
 		}
-		r.Risk[risk(m.RiskScore)]++
+		r.Risk[row.risk]++
 		r.Machines++
+		if row.id != (client.MachineID{}) {
+			r.IDs = append(r.IDs, row.id[:]...)
+		}
+		if row.machine.ID != "" {
+			named = append(named, row.machine)
+		}
 	}
-	ids := slices.Collect(maps.Keys(seen))
-	sort.Slice(ids, func(i, j int) bool { return bytes.Compare(ids[i][:], ids[j][:]) < 0 })
-	for _, id := range ids {
-		r.IDs = append(r.IDs, id[:]...)
-	}
-	r.Truncated = rows >= client.DomainMachinesLimit
+	r.Named = newestMachines(named, limit)
 	return r, nil
 }
 
-// name keeps the machine if it is one of the newest.
-func (r *domainResult) name(m *client.Machine, limit int) {
-	full := len(r.Named) >= limit
-	if limit <= 0 || full && !m.LastSeen.After(r.Named[limit-1].LastSeen) {
-		return
+// newestMachines returns the newest of the machines, of equally new ones those
+// whose ids come first. Ids may be the same once they are cut to label values.
+func newestMachines(machines []namedMachine, limit int) []namedMachine {
+	slices.SortFunc(machines, func(a, b namedMachine) int { return strings.Compare(a.ID, b.ID) })
+	machines = slices.CompactFunc(machines, func(a, b namedMachine) bool { return a.ID == b.ID })
+	slices.SortStableFunc(machines, func(a, b namedMachine) int { return b.LastSeen.Compare(a.LastSeen) })
+	return append([]namedMachine(nil), machines[:min(len(machines), max(limit, 0))]...)
+}
+
+func newDomainRow(m *client.Machine, risk func([]byte) string, named bool) domainRow {
+	row := domainRow{id: m.ID, risk: risk(m.RiskScore)}
+	if m.Merged && m.MergedInto != m.ID {
+		row.into = m.MergedInto
 	}
-	named := namedMachine{ID: cleanLabel(m.RawID), Name: cmp.Or(cleanLabel(m.ComputerDNSName), unknownValue), LastSeen: m.LastSeen}
-	if named.ID == "" || slices.ContainsFunc(r.Named, func(n namedMachine) bool { return n.ID == named.ID }) {
-		return
+	if named {
+		row.machine = namedMachine{ID: cleanLabel(m.RawID), Name: cmp.Or(cleanLabel(m.ComputerDNSName), unknownValue), LastSeen: m.LastSeen}
+		row.intoID = cleanLabel(m.RawMergedInto)
 	}
-	at, _ := slices.BinarySearchFunc(r.Named, named, func(e, target namedMachine) int {
-		if e.LastSeen.Before(target.LastSeen) {
-			return 1
+	return row
+}
+
+// joinMerged returns one row for each machine, sorted by id; rows without an id
+// are machines of their own.
+func joinMerged(rows []domainRow) []domainRow {
+	merged := make(map[client.MachineID]*domainRow) // By the id of the record that was merged.
+	for i := range rows {
+		if row := &rows[i]; row.into != (client.MachineID{}) && row.id != (client.MachineID{}) {
+			merged[row.id] = row
 		}
-		return -1 // Of equally new ones the first stays first.
-	})
-	r.Named = slices.Insert(r.Named, at, named)
-	r.Named = r.Named[:min(len(r.Named), limit)]
+	}
+	var machines []domainRow
+	at := make(map[client.MachineID]int) // Of each machine in machines.
+	own := make(map[client.MachineID]bool)
+	for _, row := range rows {
+		isOwn := row.into == (client.MachineID{})
+		if !isOwn {
+			row.id, row.machine.ID = row.into, row.intoID
+			for range len(merged) { // More would lead in circles.
+				next := merged[row.id]
+				if next == nil {
+					break
+				}
+				row.id, row.machine.ID = next.into, next.intoID
+			}
+		}
+		i, seen := at[row.id]
+		switch {
+		case row.id == (client.MachineID{}):
+			machines = append(machines, row)
+		case !seen:
+			at[row.id] = len(machines)
+			own[row.id] = isOwn
+			machines = append(machines, row)
+		case isOwn && !own[row.id]:
+			own[row.id] = true
+			machines[i] = row
+		}
+	}
+	slices.SortStableFunc(machines, func(a, b domainRow) int { return bytes.Compare(a.id[:], b.id[:]) })
+	return machines
 }
 
 // check tells whether a result that was stored makes sense.
@@ -134,6 +191,8 @@ func (r *domainResult) check() error {
 	switch {
 	case r.Machines < 0 || len(r.IDs)%len(client.MachineID{}) != 0:
 		return errors.New("no whole number of machines")
+	case r.Machines > maxDomainRows || len(r.IDs) > maxDomainRows*len(client.MachineID{}) || len(r.Named) > maxDomainRows:
+		return errors.New("more machines than are counted of a domain")
 	case r.Attention != nil && len(r.Attention.Machines) != len(r.Attention.Properties):
 		return errors.New("attention without a number for each property")
 	default:

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"slices"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -30,11 +29,11 @@ type domainSchedule struct {
 	aheadAt time.Time // When the last of them left.
 
 	domains map[string]*domainVisits
-	fresh   []*domainVisits // Never asked, in the order of the list.
-	waiting []*domainVisits // Sorted by the time they were asked.
-	failed  []*domainVisits // Sorted by the time to try again.
-	last    time.Time       // When the last call left.
-	full    time.Time       // When the quota was last seen to be spent.
+	fresh   timeQueue[*domainVisits] // Never asked, in the order of the list.
+	waiting timeQueue[*domainVisits] // By the time they were asked.
+	failed  timeQueue[*domainVisits] // By the time to try again.
+	last    time.Time                // When the last call left.
+	full    time.Time                // When the quota was last seen to be spent.
 }
 
 // domainVisits is what the schedule knows of one domain.
@@ -43,8 +42,8 @@ type domainVisits struct {
 	asked    time.Time
 	retry    time.Time
 	failures int
-	queue    *[]*domainVisits // Where it is; nil while it is asked, or when it left the list.
-	pass     int              // Belongs to the user of the schedule.
+	place    queuePlace[*domainVisits] // In one of the queues, or in none while it is asked.
+	round    int                       // Belongs to the user of the schedule.
 }
 
 // windowGuard is added to a quota's window to get the pace. The client's own
@@ -74,14 +73,15 @@ func (s *domainSchedule) cycle() time.Duration {
 }
 
 // add puts a domain on the list. The zero time means that it was never asked.
+// Other times need a monotonic clock reading, where those of other calls have one.
 func (s *domainSchedule) add(name string, asked time.Time) *domainVisits {
 	v := &domainVisits{name: name, asked: asked}
 	s.domains[name] = v
 	s.last = later(s.last, asked)
 	if asked.IsZero() {
-		s.put(&s.fresh, v)
+		s.fresh.put(&v.place, v, asked)
 	} else {
-		s.put(&s.waiting, v)
+		s.waiting.put(&v.place, v, asked)
 	}
 	return v
 }
@@ -89,7 +89,7 @@ func (s *domainSchedule) add(name string, asked time.Time) *domainVisits {
 // remove takes a domain off the list.
 func (s *domainSchedule) remove(name string) {
 	if v := s.domains[name]; v != nil {
-		s.take(v)
+		v.place.leave()
 		delete(s.domains, name)
 	}
 }
@@ -98,8 +98,8 @@ func (s *domainSchedule) remove(name string) {
 // passed. It is nil where there is none; a call that starts or ends, and a
 // domain that comes or goes, may change the answer.
 func (s *domainSchedule) next(now time.Time, quota client.QuotaUse) (*domainVisits, time.Time) {
-	if len(s.fresh) > 0 {
-		return s.fresh[0], s.fill(now, quota)
+	if v, ok := s.fresh.first(); ok {
+		return v, s.fill(now, quota)
 	}
 	cycle, paced := s.cycle(), s.last.Add(s.paceAt(now))
 	if s.burst > 0 {
@@ -115,16 +115,17 @@ func (s *domainSchedule) next(now time.Time, quota client.QuotaUse) (*domainVisi
 	}
 	var next *domainVisits
 	var at time.Time
-	if len(s.waiting) > 0 {
-		next = s.waiting[0]
+	if v, ok := s.waiting.first(); ok {
+		next = v
 		at = s.last.Add(cycle / time.Duration(len(s.domains)))
-		if due := next.asked.Add(cycle); due.Before(at) {
+		// Ages are wall time: after a machine was suspended, all that is too old by
+		// the clock is due, though the timers stood still.
+		if due := now.Add(wall(next.asked).Add(cycle).Sub(now)); due.Before(at) {
 			at = due
 		}
 		at = later(at, paced)
 	}
-	if len(s.failed) > 0 {
-		again := s.failed[0]
+	if again, ok := s.failed.first(); ok {
 		retry := later(again.retry, paced)
 		if next == nil || retry.Before(at) || retry.Equal(at) && again.asked.Before(next.asked) {
 			next, at = again, retry
@@ -175,21 +176,22 @@ func (s *domainSchedule) start(v *domainVisits, now time.Time) {
 		s.ahead++
 		s.aheadAt = now
 	}
-	s.take(v)
+	v.place.leave()
 	v.asked = now
 	s.last = now
 }
 
-// succeeded and failed note how it ended, unless the domain left the list
-// meanwhile.
-func (s *domainSchedule) succeeded(v *domainVisits) {
+// answered puts a domain back in its turn, unless it left the list meanwhile.
+func (s *domainSchedule) answered(v *domainVisits) {
 	if s.domains[v.name] != v {
 		return
 	}
 	v.failures = 0
-	s.put(&s.waiting, v)
+	s.waiting.put(&v.place, v, v.asked)
 }
 
+// failedAt plans another try after a pause, unless the domain left the list
+// meanwhile.
 func (s *domainSchedule) failedAt(v *domainVisits, now time.Time) {
 	if s.domains[v.name] != v {
 		return
@@ -197,40 +199,7 @@ func (s *domainSchedule) failedAt(v *domainVisits, now time.Time) {
 	pause := min(firstRetry<<min(v.failures, 20), s.cycle())
 	v.failures++
 	v.retry = now.Add(min(jitter(pause, 0.25), s.cycle()))
-	s.put(&s.failed, v)
-}
-
-func (s *domainSchedule) put(queue *[]*domainVisits, v *domainVisits) {
-	v.queue = queue
-	at, _ := slices.BinarySearchFunc(*queue, v, func(e, target *domainVisits) int {
-		if s.key(e).After(s.key(target)) {
-			return 1
-		}
-		return -1 // Equal ones keep the order in which they came.
-	})
-	*queue = slices.Insert(*queue, at, v)
-}
-
-func (s *domainSchedule) take(v *domainVisits) {
-	switch {
-	case v.queue == nil:
-		return
-	case (*v.queue)[0] == v:
-		(*v.queue)[0] = nil
-		*v.queue = (*v.queue)[1:]
-	default:
-		at := slices.Index(*v.queue, v)
-		*v.queue = slices.Delete(*v.queue, at, at+1)
-	}
-	v.queue = nil
-}
-
-// key is the time by which the queue of a domain is sorted.
-func (s *domainSchedule) key(v *domainVisits) time.Time {
-	if v.queue == &s.failed {
-		return v.retry
-	}
-	return v.asked
+	s.failed.put(&v.place, v, v.retry)
 }
 
 func later(a, b time.Time) time.Time {
@@ -239,3 +208,7 @@ func later(a, b time.Time) time.Time {
 	}
 	return b
 }
+
+// wall strips the monotonic clock's reading from a time: ages are wall time, so
+// that values do not outlive their age on a machine that was suspended.
+func wall(t time.Time) time.Time { return t.Round(0) }

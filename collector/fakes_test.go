@@ -343,3 +343,11 @@ func (h *hangingDomain) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return h.farEnd.RoundTrip(r)
 }
+
+// refreshOnce starts a collector of its own Refresher and refreshes it.
+func (w *world) refreshOnce(t *testing.T, c Collector) {
+	t.Helper()
+	if err := w.refresher(c, 15*time.Minute).Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

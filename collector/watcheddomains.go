@@ -220,7 +220,7 @@ func (w *WatchedDomains) setList(domains []string) (removed []string) {
 		w.schedule.remove(name)
 		delete(w.domains, name)
 		w.failed = slices.DeleteFunc(w.failed, func(f failedDomain) bool { return f.name == name })
-		if d.visits.pass != w.pass {
+		if d.visits.round != w.pass {
 			w.left--
 		}
 	}
@@ -323,9 +323,9 @@ func (w *WatchedDomains) restore(name string, join *storedJoin) {
 	d.result, d.blocks = &r, blocks
 	if isFresh(r.At, maxAge) {
 		w.schedule.remove(name)
-		pass := d.visits.pass
-		d.visits = w.schedule.add(name, r.At)
-		d.visits.pass = pass
+		round := d.visits.round
+		d.visits = w.schedule.add(name, time.Now().Add(-time.Since(r.At)))
+		d.visits.round = round
 	}
 }
 

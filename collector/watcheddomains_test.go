@@ -424,6 +424,7 @@ func TestAStoredResultThatMakesNoSenseIsSetAside(t *testing.T) {
 		"half an id":              `{"at":"` + at + `","machines":3,"ids":"AAAA"}`,
 		"a negative count":        `{"at":"` + at + `","machines":-3}`,
 		"attention without names": `{"at":"` + at + `","machines":3,"attention":{"machines":[1]}}`,
+		"millions of machines":    `{"at":"` + at + `","machines":4050001}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
