@@ -48,8 +48,8 @@ func NewHandler(o Options) (http.Handler, error) {
 		{reading, o.TelemetryPath, metrics(o)},
 		{reading, "/-/healthy", healthy},
 		{reading, "/-/ready", ready(o)},
-		{[]string{http.MethodPost, http.MethodPut}, "/-/reload", reload(o.Reload)},
-		{reading, "/config", config(o.Config)},
+		{[]string{http.MethodPost, http.MethodPut}, "/-/reload", sameSiteOnly(reload(o.Reload))},
+		{reading, "/config", sameSiteOnly(config(o.Config))},
 		{reading, "/dashboards/{name}", dashboards.serve},
 		{reading, "/alerts/{name}", alerts.serve},
 	}

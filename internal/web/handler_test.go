@@ -244,6 +244,57 @@ func TestARequestForAReloadThatHangsIsAnswered(t *testing.T) {
 	})
 }
 
+func TestRequestsFromOtherSites(t *testing.T) {
+	const host = "http://exporter.example:10058"
+	tests := []struct {
+		name    string
+		header  []string
+		refused bool
+	}{
+		{"without a mark", nil, false},
+		{"typed into the address bar", []string{"Sec-Fetch-Site", "none"}, false},
+		{"from the exporter's own page", []string{"Sec-Fetch-Site", "same-origin"}, false},
+		{"from the exporter's own page, with an origin", []string{"Sec-Fetch-Site", "same-origin", "Origin", host}, false},
+		{"from the exporter's own page in an old browser", []string{"Origin", host}, false},
+		{"with the host in capitals", []string{"Origin", "http://Exporter.Example:10058"}, false},
+		{"from another site", []string{"Sec-Fetch-Site", "cross-site"}, true},
+		{"from another host of the same site", []string{"Sec-Fetch-Site", "same-site"}, true},
+		{"with a mark of the future", []string{"Sec-Fetch-Site", "elsewhere"}, true},
+		{"from another origin in an old browser", []string{"Origin", "https://evil.example"}, true},
+		{"from another port", []string{"Origin", "http://exporter.example:80"}, true},
+		{"from an opaque origin", []string{"Origin", "null"}, true},
+		{"from an origin that is none", []string{"Origin", "http://[::1"}, true},
+		{"with marks that disagree", []string{"Sec-Fetch-Site", "same-origin", "Origin", "https://evil.example"}, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			o := testOptions()
+			reloads := 0
+			o.Reload = func(context.Context) error { reloads++; return nil }
+			h := newTestHandler(t, o)
+			for _, endpoint := range []struct{ method, path, body string }{
+				{http.MethodGet, "/config", "contoso"},
+				{http.MethodPost, "/-/reload", "loaded"},
+				{http.MethodPut, "/-/reload", "loaded"},
+			} {
+				answer := request(t, h, endpoint.method, host+endpoint.path, test.header...)
+				body := answer.Body.String()
+				if refused := answer.Code == http.StatusForbidden; refused != test.refused || strings.Contains(body, endpoint.body) == test.refused {
+					t.Errorf("%s %s: answered %d: %s", endpoint.method, endpoint.path, answer.Code, body)
+				}
+			}
+			if test.refused && reloads > 0 {
+				t.Errorf("reloaded %d times", reloads)
+			}
+			for _, open := range []string{"/", "/metrics", "/-/healthy", "/-/ready", "/dashboards/fleet.json"} {
+				if answer := request(t, h, http.MethodGet, host+open, test.header...); answer.Code != http.StatusOK {
+					t.Errorf("%s: answered %d", open, answer.Code)
+				}
+			}
+		})
+	}
+}
+
 func TestMetricsSpeakOpenMetricsAndGzip(t *testing.T) {
 	h := newTestHandler(t, testOptions())
 

