@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
@@ -51,7 +50,8 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 	return f, f.checkShard()
 }
 
-// culprit names the flag whose value the error is about, which kingpin does not.
+// culprit names the flag whose value the error is about, which kingpin does
+// not: the flag that refuses its value with that very error.
 func culprit(app *kingpin.Application, args []string, err error) string {
 	context, parseErr := app.ParseContext(args)
 	if parseErr != nil {
@@ -59,7 +59,10 @@ func culprit(app *kingpin.Application, args []string, err error) string {
 	}
 	for _, element := range context.Elements {
 		flag, ok := element.Clause.(*kingpin.FlagClause)
-		if ok && element.Value != nil && *element.Value != "" && strings.Contains(err.Error(), *element.Value) {
+		if !ok || element.Value == nil {
+			continue
+		}
+		if refusal := flag.Model().Value.Set(*element.Value); refusal != nil && refusal.Error() == err.Error() {
 			return "--" + flag.Model().Name + ": "
 		}
 	}
