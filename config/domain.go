@@ -11,34 +11,57 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// lookup maps a name to the A-labels under which it is looked up, as a browser
-// does. Underscores and hyphens in the third and fourth place are allowed: no
-// standard wants them in the name of a host, and such hosts are contacted.
+// lookup maps a name in another script to the A-labels under which it is looked
+// up, as a browser does. Underscores, hyphens anywhere in a label and labels of
+// both directions are allowed: standards of host names forbid them, but such
+// names occur on block lists and resolve.
 var lookup = idna.New(
 	idna.MapForLookup(),
-	idna.BidiRule(),
 	idna.Transitional(false),
 	idna.StrictDomainName(false),
 	idna.CheckHyphens(false),
 )
 
 // ParseDomain returns the form in which a domain is watched: lower case,
-// A-labels, without a trailing dot. Whatever is not the plain name of a domain
-// is an error that says what it is instead.
+// A-labels, without a trailing dot. It accepts every name that DNS can resolve
+// as long as its labels consist of letters, digits, hyphens and underscores.
+// Whatever is not the plain name of a domain is an error that says what it is
+// instead.
 func ParseDomain(name string) (string, error) {
 	name = strings.TrimSpace(name)
 	if err := notADomain(name); err != nil {
 		return "", err
 	}
-	ascii, err := lookup.ToASCII(name)
+	ascii, err := toASCII(name)
 	if err != nil {
-		return "", fmt.Errorf("%s is not a domain: %s", excerpt(name), excerpt(strings.TrimPrefix(err.Error(), "idna: ")))
+		return "", fmt.Errorf("%s is not a domain: %w", excerpt(name), err)
 	}
 	ascii = strings.TrimSuffix(ascii, ".")
 	if err := checkLabels(ascii); err != nil {
 		return "", fmt.Errorf("%s is not a domain: %w", excerpt(name), err)
 	}
 	return ascii, nil
+}
+
+// toASCII returns the name in A-labels and lower case. A-labels that stand in
+// the name already are only decoded, not judged: IDNA forbids many that resolve.
+func toASCII(name string) (string, error) {
+	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
+		ascii, err := lookup.ToASCII(name)
+		if err != nil {
+			return "", errors.New(excerpt(strings.TrimPrefix(err.Error(), "idna: ")))
+		}
+		return ascii, nil
+	}
+	name = strings.ToLower(name)
+	for label := range strings.SplitSeq(name, ".") {
+		if encoded, ok := strings.CutPrefix(label, "xn--"); ok {
+			if _, err := idna.Punycode.ToUnicode(label); err != nil || encoded == "" {
+				return "", errors.New("a part that begins with xn-- is not Punycode")
+			}
+		}
+	}
+	return name, nil
 }
 
 // notADomain recognizes what lists of indicators hold besides domains.
@@ -91,8 +114,6 @@ func checkLabels(name string) error {
 			return errors.New("empty between two dots")
 		case len(label) > maxLabel:
 			return fmt.Errorf("a part is longer than %d characters", maxLabel)
-		case label[0] == '-' || label[len(label)-1] == '-':
-			return errors.New("a part begins or ends with a hyphen")
 		}
 		if i := strings.IndexFunc(label, notAllowed); i >= 0 {
 			return fmt.Errorf("it holds %q", label[i])
