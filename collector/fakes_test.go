@@ -255,6 +255,18 @@ func (s *memoryStore) Delete(key string) error {
 	return s.fail
 }
 
+func (s *memoryStore) Keys(prefix string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []string
+	for key := range s.values {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	return keys, s.fail
+}
+
 // untilKilled is the store as a program sees it that is killed after a while:
 // what it does then is not kept.
 func (s *memoryStore) untilKilled(after time.Duration) Store {

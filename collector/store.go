@@ -15,6 +15,9 @@ type Store interface {
 	Load(key string, v any) (bool, error)
 	Save(key string, v any) error
 	Delete(key string) error
+	// Keys returns the keys that have a value and begin with the prefix, in any
+	// order.
+	Keys(prefix string) ([]string, error)
 }
 
 // memory is a Store whose faults are told in the log and go no further: what
@@ -68,4 +71,16 @@ func (m memory) remove(key string) {
 	if err := m.store.Delete(key); err != nil {
 		m.logger.Warn("A stored value could not be deleted", "key", key, "err", err)
 	}
+}
+
+// keys returns the keys of the prefix, as far as they can be listed.
+func (m memory) keys(prefix string) []string {
+	if m.store == nil {
+		return nil
+	}
+	keys, err := m.store.Keys(prefix)
+	if err != nil {
+		m.logger.Warn("Stored values cannot be listed", "prefix", prefix, "err", err)
+	}
+	return keys
 }

@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"encoding/json"
+	"strings"
 	"sync"
 
 	"github.com/mde-exporter/mde_exporter/collector"
@@ -45,4 +46,16 @@ func (m *memory) Delete(key string) error {
 	defer m.mu.Unlock()
 	delete(m.values, key)
 	return nil
+}
+
+func (m *memory) Keys(prefix string) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var keys []string
+	for key := range m.values {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
 }
