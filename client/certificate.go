@@ -27,29 +27,15 @@ func (c Certificate) prove(ctx context.Context, s signIn) (proof, error) {
 		return proof{}, err
 	}
 	if err := pair.checkValidity(c.CertificatePath, time.Now()); err != nil {
-		return proof{}, err
+		return proof{expires: pair.leaf.NotAfter}, err
 	}
 	return proof{
+		expires:     pair.leaf.NotAfter,
 		fingerprint: fingerprint(string(pair.leaf.Raw)),
 		exchange: s.withAssertion(c.TenantID, c.ClientID, func() (string, error) {
 			return pair.assertion(s.tokenURL(c.TenantID), c.ClientID, time.Now())
 		}),
 	}, nil
-}
-
-// CredentialExpiry returns when the certificate that the client signs in with
-// expires, by the file as it is now. It reports false where the credential is
-// none with a known expiry, or the file cannot be used.
-func (c *Client) CredentialExpiry() (time.Time, bool) {
-	certificate, ok := c.api.tokens.credential.(Certificate)
-	if !ok {
-		return time.Time{}, false
-	}
-	pair, err := certificate.read(context.Background())
-	if err != nil {
-		return time.Time{}, false
-	}
-	return pair.leaf.NotAfter, true
 }
 
 // keyPair is a certificate and the private key that belongs to it.

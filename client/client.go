@@ -47,6 +47,7 @@ func New(o Options) (*Client, error) {
 		api:       &service{url: o.APIURL, tokens: newTokens(o, o.APIScope, h, held)},
 		gates:     make(map[API]*gate),
 	}
+	c.graph.tokens.expires = c.api.tokens.expires // One credential serves both.
 	for _, api := range []API{MachineSecurityStates, Machines, DeviceAVInfo, DomainMachines, DomainStats} {
 		if o.Predecessor != nil {
 			c.gates[api] = o.Predecessor.gates[api]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"golang.org/x/oauth2"
 
@@ -20,6 +21,7 @@ import (
 type Credential interface {
 	// prove reads what the credential consists of and returns a proof made
 	// from it. Its errors name the file or key to fix, and never its content.
+	// With an error only the expiry of the proof may be set.
 	prove(ctx context.Context, s signIn) (proof, error)
 }
 
@@ -89,6 +91,33 @@ type proof struct {
 	fingerprint [sha256.Size]byte
 	// exchange makes one token request. Its errors are of type *Error.
 	exchange func(ctx context.Context) (*oauth2.Token, error)
+	// expires is when the credential expires; zero if that is unknown.
+	expires time.Time
+}
+
+// ReadCredential reads the files of the credential for CredentialExpiry, which
+// otherwise knows nothing before the first token request. It calls nobody.
+func (c *Client) ReadCredential(ctx context.Context) {
+	_, _ = c.api.tokens.prove(ctx) // A token request fails for the same reason, and that error is reported.
+}
+
+// CredentialExpiry returns when the certificate that the client signs in with
+// expires, as of the last token request or ReadCredential. It reads no file, so a
+// scrape may call it. It reports false if the credential has no known expiry, or
+// could not be read.
+func (c *Client) CredentialExpiry() (time.Time, bool) {
+	expires := c.api.tokens.expires.Load()
+	if expires == nil || expires.IsZero() {
+		return time.Time{}, false
+	}
+	return *expires, true
+}
+
+// prove reads the credential and remembers when it expires.
+func (t *tokens) prove(ctx context.Context) (proof, error) {
+	p, err := t.credential.prove(ctx, t.signIn)
+	t.expires.Store(&p.expires)
+	return p, err
 }
 
 // fingerprint sums up the parts of a credential.

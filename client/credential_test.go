@@ -141,36 +141,58 @@ func TestExpiredSecretIsToldAndItsSuccessorTakenWithoutRestart(t *testing.T) {
 	}
 }
 
-func TestCredentialExpiryIsThatOfTheCertificateInForce(t *testing.T) {
+func TestCredentialExpiryIsThatOfTheCertificateLastRead(t *testing.T) {
 	tenant := simulation.New(simulation.Options{Machines: 1})
 	soon, soonPEM := selfSigned(t, time.Now().Add(time.Hour))
 	past, pastPEM := selfSigned(t, time.Now().Add(-time.Hour))
+	tenant.RegisterCertificate(soon)
 	path := file(t, soonPEM)
-	c := signedIn(t, tenant, func(string) client.Credential {
-		return client.Certificate{TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), CertificatePath: path}
-	})
-	for _, test := range []struct {
-		name, content string
-		want          *x509.Certificate
-	}{
-		{"the file as it was", soonPEM, soon},
-		{"a file that was replaced", pastPEM, past},
-		{"a file that cannot be read", "garbled", nil},
+	newClient := func() *client.Client {
+		return signedIn(t, tenant, func(string) client.Credential {
+			return client.Certificate{TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), CertificatePath: path}
+		})
+	}
+	for how, read := range map[string]func(*client.Client){
+		"for a token request": func(c *client.Client) {
+			for range c.Machines(t.Context(), 0) {
+			}
+			tenant.RevokeTokens() // The next refresh asks for another.
+		},
+		"at start": func(c *client.Client) { c.ReadCredential(t.Context()) },
 	} {
-		if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		expiry, ok := c.CredentialExpiry()
-		if ok != (test.want != nil) || ok && !expiry.Equal(test.want.NotAfter) {
-			t.Errorf("%s: expiry %v, %v", test.name, expiry, ok)
-		}
+		t.Run(how, func(t *testing.T) {
+			c := newClient()
+			var last *x509.Certificate // None was read.
+			for _, test := range []struct {
+				name, content string
+				want          *x509.Certificate
+			}{
+				{"the file as it was", soonPEM, soon},
+				{"a file that was replaced by an expired one", pastPEM, past},
+				{"a file that cannot be read", "garbled", nil},
+			} {
+				if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				// A scrape reads nothing: it shows what was read last.
+				for _, want := range []*x509.Certificate{last, test.want} {
+					expiry, ok := c.CredentialExpiry()
+					if ok != (want != nil) || ok && !expiry.Equal(want.NotAfter) {
+						t.Errorf("%s: expiry %v, %v", test.name, expiry, ok)
+					}
+					read(c)
+				}
+				last = test.want
+			}
+		})
 	}
 
-	c = signedIn(t, tenant, func(string) client.Credential {
+	c := signedIn(t, tenant, func(string) client.Credential {
 		return client.ClientSecret{TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), Secret: "x"}
 	})
+	c.ReadCredential(t.Context())
 	if expiry, ok := c.CredentialExpiry(); ok {
-		t.Errorf("a secret expires at %v, although nobody tells", expiry)
+		t.Errorf("a secret expires at %v, although its expiry is unknown", expiry)
 	}
 }
 

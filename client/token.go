@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -25,8 +26,11 @@ const renewalPause = 30 * time.Second
 // waits for a token.
 type tokens struct {
 	credential Credential
-	signIn     signIn
-	transport  *tokenTransport
+	// expires is when the credential expires, as it was last read; shared by the
+	// audiences of a tenant.
+	expires   *atomic.Pointer[time.Time]
+	signIn    signIn
+	transport *tokenTransport
 	// retry repeats an attempt that failed for a passing reason.
 	retry   func(ctx context.Context, attempt func(context.Context) error) error
 	refused refusal
@@ -51,6 +55,7 @@ func newTokens(o Options, scope string, httpClient *http.Client, held *throttle)
 	transport := &tokenTransport{base: base, timeout: o.RequestTimeout, observer: o.Observer, userAgent: o.UserAgent}
 	return &tokens{
 		credential: o.Credential,
+		expires:    &atomic.Pointer[time.Time]{},
 		signIn: signIn{
 			login:  o.LoginURL,
 			scope:  scope,
@@ -189,7 +194,7 @@ func (t *tokens) renew(ctx context.Context, p *pendingToken, spare *oauth2.Token
 // that cannot be read, one that was refused a short while ago, a sign-in host
 // that asked for a pause.
 func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
-	proof, err := t.credential.prove(ctx, t.signIn)
+	proof, err := t.prove(ctx)
 	if err != nil {
 		return nil, &Error{API: Token, Reason: ReasonAuth, Err: err}
 	}

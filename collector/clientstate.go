@@ -18,7 +18,7 @@ var (
 )
 
 // ClientState is what a scrape reads from a tenant's client; *client.Client
-// implements it. Its methods must not call an API.
+// implements it. Its methods must neither call an API nor read a file.
 type ClientState interface {
 	Quota(api client.API) client.QuotaUse
 	CredentialExpiry() (time.Time, bool)

@@ -115,6 +115,7 @@ func (e *Exporter) connect(t, old *tenant) error {
 // start runs what is not running yet.
 func (t *tenant) start() {
 	t.metrics.SetClient(t.client)
+	go t.client.ReadCredential(context.Background()) // Bounded in time.
 	if t.states != nil {
 		t.states.start()
 	}
