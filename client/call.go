@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
 
 	"github.com/klauspost/compress/gzip"
 	"golang.org/x/oauth2"
@@ -221,18 +220,9 @@ func (c *Client) statusError(api API, resp *http.Response) error {
 	return e
 }
 
-// explain adds what to mend to the service's own message.
-func (e *Error) explain(advice string) {
-	if e.Message != "" {
-		e.Message += "; "
-	}
-	e.Message += advice
-	e.advice = advice
-}
-
 func redirectTarget(resp *http.Response) string {
 	if target, err := resp.Location(); err == nil && target.Host != "" {
-		return "; this one leads to " + cleanText(target.Host)
+		return "; this one leads to " + target.Host
 	}
 	return ""
 }
@@ -263,28 +253,7 @@ func readErrorBody(resp *http.Response) (code, message string) {
 	}
 	code, _ = parsed.Error.Code.(string)
 	message, _ = parsed.Error.Message.(string)
-	return cleanText(code), cleanText(message)
-}
-
-// maxErrorText bounds what an error repeats of a service's words.
-const maxErrorText = 300
-
-// cleanText makes a service's words fit for a log line.
-func cleanText(s string) string {
-	if len(s) > 4*maxErrorText {
-		s = s[:4*maxErrorText]
-	}
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > maxErrorText {
-		s = strings.ToValidUTF8(s[:maxErrorText], "") + "…"
-	}
-	return s
+	return code, message
 }
 
 func isStatus(err error, status int) bool {

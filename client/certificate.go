@@ -26,6 +26,7 @@ func (c Certificate) prove(ctx context.Context, s signIn) (proof, error) {
 	if err != nil {
 		return proof{}, err
 	}
+	s.learn("private key", string(x509.MarshalPKCS1PrivateKey(pair.key)))
 	if err := pair.checkValidity(c.CertificatePath, time.Now()); err != nil {
 		return proof{expires: pair.leaf.NotAfter}, err
 	}

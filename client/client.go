@@ -20,6 +20,7 @@ type Client struct {
 	graph     *service
 	api       *service
 	gates     map[API]*gate
+	secrets   *redactor
 }
 
 // New checks the options and returns a Client. It makes no call.
@@ -34,6 +35,10 @@ func New(o Options) (*Client, error) {
 		// token along.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	secrets := &redactor{}
+	for i, secret := range o.Secrets {
+		secrets.learn(fmt.Sprint("option ", i), secret)
+	}
 	held := &throttle{}
 	if p := o.Predecessor; p != nil && sameOrigin(p.api.tokens.signIn.login, o.LoginURL) {
 		held = p.api.tokens.throttle
@@ -43,9 +48,10 @@ func New(o Options) (*Client, error) {
 		timeout:   o.RequestTimeout,
 		userAgent: o.UserAgent,
 		observer:  o.Observer,
-		graph:     &service{url: o.GraphURL, tokens: newTokens(o, o.GraphScope, h, held)},
-		api:       &service{url: o.APIURL, tokens: newTokens(o, o.APIScope, h, held)},
+		graph:     &service{url: o.GraphURL, tokens: newTokens(o, o.GraphScope, h, held, secrets)},
+		api:       &service{url: o.APIURL, tokens: newTokens(o, o.APIScope, h, held, secrets)},
 		gates:     make(map[API]*gate),
+		secrets:   secrets,
 	}
 	c.graph.tokens.expires = c.api.tokens.expires // One credential serves both.
 	for _, api := range []API{MachineSecurityStates, Machines, DeviceAVInfo, DomainMachines, DomainStats} {

@@ -81,9 +81,15 @@ type signIn struct {
 	login *url.URL
 	// scope names the audience of the token.
 	scope string
+	// secrets learns what a credential consists of.
+	secrets *redactor
 	// client makes the calls. It never follows a redirect.
 	client *http.Client
 }
+
+// learn makes a secret of the credential or a token one that no error shows. Kind
+// is what it is, in a word: a new one takes the place of older ones.
+func (s signIn) learn(kind, secret string) { s.secrets.learn(kind+" for "+s.scope, secret) }
 
 // proof is a credential as it was read for one token request.
 type proof struct {

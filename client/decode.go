@@ -306,7 +306,7 @@ func (d *decoder) problem(api API) error {
 	case d.input.html:
 		message = "the answer is an HTML page, perhaps of a sign-in or of a proxy"
 	}
-	return &Error{API: api, Reason: ReasonDecode, Status: 200, Message: message, Err: errors.New(cleanText(err.Error()))}
+	return &Error{API: api, Reason: ReasonDecode, Status: 200, Message: message, Err: err}
 }
 
 // appendText appends what a JSON string or number spells.

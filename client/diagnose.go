@@ -155,12 +155,12 @@ func diagnoseToken(ctx context.Context, s *service) finding {
 	if err != nil {
 		return finding{found: tellError(err), mend: mendConnection(err)}
 	}
-	return describeToken(token, time.Now())
+	return describeToken(token, time.Now(), s.tokens.signIn.secrets)
 }
 
 // describeToken reads what a token says of itself. It is not verified: that is
 // for the API it is made for.
-func describeToken(token *oauth2.Token, now time.Time) finding {
+func describeToken(token *oauth2.Token, now time.Time, secrets *redactor) finding {
 	var claims struct {
 		jwt.RegisteredClaims
 		Roles []string `json:"roles"`
@@ -169,10 +169,10 @@ func describeToken(token *oauth2.Token, now time.Time) finding {
 	if _, _, err := jwt.NewParser().ParseUnverified(token.AccessToken, &claims); err != nil {
 		return finding{works: true, found: "an opaque token, its roles cannot be read, " + expires}
 	}
-	f := finding{works: true, roles: claims.Roles, audience: cleanText(strings.Join(claims.Audience, " "))}
+	f := finding{works: true, roles: claims.Roles, audience: secrets.text(strings.Join(claims.Audience, " "))}
 	roles := "no roles"
 	if len(f.roles) > 0 {
-		roles = "roles " + cleanText(strings.Join(slices.Sorted(slices.Values(f.roles)), " "))
+		roles = "roles " + secrets.text(strings.Join(slices.Sorted(slices.Values(f.roles)), " "))
 	}
 	f.found = fmt.Sprintf("for %s, %s, %s", f.audience, roles, expires)
 	return f
@@ -253,6 +253,7 @@ func (c *Client) diagnoseAPI(ctx context.Context, p probe, token finding) findin
 	if p.absent(err) {
 		return finding{works: true, found: p.works}
 	}
+	err = c.secrets.error(err)
 	return finding{found: tellError(err), mend: mendCall(err, p, token)}
 }
 
@@ -345,7 +346,7 @@ func mendConnection(err error) string {
 func tellError(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok {
 		happened := *e
-		happened.Message = strings.TrimSuffix(strings.TrimSuffix(e.Message, e.advice), "; ")
+		happened.Message = e.happened()
 		return strings.TrimPrefix(happened.Error(), string(e.API)+": ")
 	}
 	return err.Error()

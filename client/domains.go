@@ -46,7 +46,7 @@ func (c *Client) DomainStatistics(ctx context.Context, domain string) (DomainSta
 		return DomainStatistics{}, nil
 	}
 	if err != nil {
-		return DomainStatistics{}, err
+		return DomainStatistics{}, c.secrets.error(err)
 	}
 	defer answer.close()
 	var d decoder
@@ -55,7 +55,7 @@ func (c *Client) DomainStatistics(ctx context.Context, domain string) (DomainSta
 	decodeDomainStatistics(&d, &s)
 	d.end()
 	if d.err != nil {
-		return DomainStatistics{}, d.problem(DomainStats)
+		return DomainStatistics{}, c.secrets.error(d.problem(DomainStats))
 	}
 	return s, nil
 }
@@ -90,7 +90,7 @@ func (d *decoder) count() int64 {
 	}
 	n, err := strconv.ParseFloat(text, 64)
 	if err != nil || n < 0 || n > 1<<53 || n != math.Trunc(n) {
-		d.fail(fmt.Sprintf("%q is no count", cleanText(text)))
+		d.fail(fmt.Sprintf("%q is no count", text))
 		return 0
 	}
 	return int64(n)

@@ -86,6 +86,23 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// explain adds what to do to what happened.
+func (e *Error) explain(advice string) {
+	if e.Message != "" {
+		e.Message += "; "
+	}
+	e.Message += advice
+	e.advice = advice
+}
+
+// happened is the Message without the advice.
+func (e *Error) happened() string {
+	if e.advice == "" {
+		return e.Message
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(e.Message, e.advice), "; ")
+}
+
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -27,6 +27,7 @@ func (c ManagedIdentity) prove(_ context.Context, s signIn) (proof, error) {
 	if err != nil {
 		return proof{}, err
 	}
+	s.learn("identity header", c.Header)
 	request := c.request(endpoint, strings.TrimSuffix(s.scope, "/.default"))
 	return proof{
 		fingerprint: fingerprint(endpoint.String(), c.Header, c.ClientID),
@@ -82,7 +83,7 @@ func (c ManagedIdentity) request(endpoint *url.URL, resource string) *http.Reque
 func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Token, error) {
 	response, err := s.client.Do(request)
 	if err != nil {
-		e := tokenError(err, s.scope, c.Header)
+		e := tokenError(err, s.scope)
 		if e.Reason == ReasonNetwork || e.Reason == ReasonTimeout {
 			e.explain("managed_identity works on Azure machines and services that have an identity only")
 		}
@@ -91,7 +92,7 @@ func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Toke
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, tokenError(err, s.scope, c.Header)
+		return nil, tokenError(err, s.scope)
 	}
 	switch response.StatusCode {
 	case http.StatusOK:
@@ -99,7 +100,7 @@ func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Toke
 		// The service answers so while it starts or is updated.
 		return nil, &Error{API: Token, Reason: ReasonServer, Status: response.StatusCode, Message: "the identity endpoint is not ready"}
 	default:
-		e := answerError(response, body, s.scope, c.Header)
+		e := answerError(response, body, s.scope)
 		if e.Reason == ReasonAuth && e.advice == "" {
 			e.explain("the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id")
 		}

@@ -17,6 +17,10 @@ type Options struct {
 	GraphScope, APIScope string
 	// Credential is required.
 	Credential Credential
+	// Secrets are those of the Transport, such as the password of a proxy. Like the
+	// credential and its tokens they are masked in every error. URLSecrets finds
+	// those of a URL.
+	Secrets []string
 	// Transport carries every call. Nil means a clone of http.DefaultTransport.
 	Transport http.RoundTripper
 	// RequestTimeout bounds one HTTP call, its body included. Zero means a minute.

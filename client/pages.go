@@ -44,7 +44,7 @@ func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decod
 			return d.err != nil || yield(&entity, nil)
 		})
 		if err != nil && !errors.Is(err, errStopped) {
-			yield(nil, err)
+			yield(nil, c.secrets.error(err))
 		}
 	}
 }
@@ -213,7 +213,7 @@ func (ch *chain) follow(base *url.URL, link string) (*url.URL, error) {
 		return nil, ch.astray("%w", err)
 	}
 	if !sameOrigin(next, ch.service.url) {
-		return nil, ch.astray("it leaves %s for %s", origin(ch.service.url), cleanText(origin(next)))
+		return nil, ch.astray("it leaves %s for %s", origin(ch.service.url), origin(next))
 	}
 	next.Host = ch.service.url.Host // Which it is already, in whatever spelling.
 	if !ch.visit(next) {
@@ -236,7 +236,7 @@ func resolveLink(base *url.URL, link string) (*url.URL, error) {
 		return nil, errors.New("a link holds user information")
 	}
 	if next.Host == "" {
-		return nil, fmt.Errorf("a link has no host, its scheme is %q", cleanText(next.Scheme))
+		return nil, fmt.Errorf("a link has no host, its scheme is %q", next.Scheme)
 	}
 	next.Fragment, next.RawFragment = "", ""
 	return next, nil

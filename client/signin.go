@@ -68,11 +68,12 @@ func (s signIn) withAssertion(tenantID, clientID string, sign func() (string, er
 // request makes one token request. The secret it shows is taken out of every
 // error, should the far end repeat it.
 func (s signIn) request(ctx context.Context, secret string, config *clientcredentials.Config) (*oauth2.Token, error) {
+	s.learn("client secret or assertion", secret)
 	config.Scopes = []string{s.scope}
 	config.AuthStyle = oauth2.AuthStyleInParams
 	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, s.client))
 	if err != nil {
-		return nil, tokenError(err, s.scope, secret)
+		return nil, tokenError(err, s.scope)
 	}
 	if err := checkToken(token, time.Now()); err != nil {
 		return nil, err

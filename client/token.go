@@ -47,7 +47,7 @@ type tokens struct {
 // newTokens returns the tokens of the audience that scope names. They are got
 // by the transport of httpClient, which must not follow redirects; those of a
 // managed identity come from beside this machine and by a transport of its own.
-func newTokens(o Options, scope string, httpClient *http.Client, held *throttle) *tokens {
+func newTokens(o Options, scope string, httpClient *http.Client, held *throttle, secrets *redactor) *tokens {
 	base, again := httpClient.Transport, retry
 	if _, ok := o.Credential.(ManagedIdentity); ok {
 		base, again = newIdentityTransport(), retryIdentity
@@ -57,9 +57,10 @@ func newTokens(o Options, scope string, httpClient *http.Client, held *throttle)
 		credential: o.Credential,
 		expires:    &atomic.Pointer[time.Time]{},
 		signIn: signIn{
-			login:  o.LoginURL,
-			scope:  scope,
-			client: &http.Client{Transport: transport, CheckRedirect: httpClient.CheckRedirect},
+			login:   o.LoginURL,
+			scope:   scope,
+			secrets: secrets,
+			client:  &http.Client{Transport: transport, CheckRedirect: httpClient.CheckRedirect},
 		},
 		transport: transport,
 		retry:     again,
@@ -196,7 +197,7 @@ func (t *tokens) renew(ctx context.Context, p *pendingToken, spare *oauth2.Token
 func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 	proof, err := t.prove(ctx)
 	if err != nil {
-		return nil, &Error{API: Token, Reason: ReasonAuth, Err: err}
+		return nil, t.signIn.secrets.error(&Error{API: Token, Reason: ReasonAuth, Err: err})
 	}
 	if err := t.refused.recall(proof.fingerprint, time.Now()); err != nil {
 		return nil, err
@@ -207,6 +208,7 @@ func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 	}
 	t.noteAsked(asked)
 	token, err := proof.exchange(ctx)
+	err = t.signIn.secrets.error(err)
 	t.throttle.note(err, time.Now())
 	if err != nil {
 		if e, ok := errors.AsType[*Error](err); ok && e.Reason == ReasonAuth {
@@ -227,6 +229,7 @@ func (t *tokens) noteAsked(at time.Time) {
 
 // keep makes a new token the current one.
 func (t *tokens) keep(token *oauth2.Token, asked time.Time) {
+	t.signIn.learn("token", token.AccessToken)
 	lifetime := token.Expiry.Sub(asked)
 	t.mu.Lock()
 	defer t.mu.Unlock()

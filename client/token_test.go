@@ -81,7 +81,7 @@ func (o *observed) QuotaWait(API, time.Duration) {}
 // testTokens returns the tokens of a client whose sign-in host is handler.
 func testTokens(credential Credential, handler http.HandlerFunc) (*tokens, *farEnd) {
 	f := &farEnd{handler: handler}
-	t := newTokens(testOptions(credential), testScope, &http.Client{Transport: f, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, &throttle{})
+	t := newTokens(testOptions(credential), testScope, &http.Client{Transport: f, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, &throttle{}, &redactor{})
 	t.transport.base = f // A managed identity has a transport of its own.
 	return t, f
 }
@@ -541,7 +541,7 @@ func TestASignInHostThatAsksForAPauseIsLeftAlone(t *testing.T) {
 					}
 					w.WriteHeader(test.status)
 				})
-				other := newTokens(testOptions(secretCredential()), "other/.default", &http.Client{Transport: far}, one.throttle)
+				other := newTokens(testOptions(secretCredential()), "other/.default", &http.Client{Transport: far}, one.throttle, &redactor{})
 				for range 20 {
 					for _, audience := range []*tokens{one, other} {
 						_, err := audience.token(WithRetryDeadline(t.Context(), time.Now().Add(time.Second)))
@@ -762,8 +762,8 @@ func TestTwoAudiencesAreNeverMixed(t *testing.T) {
 			giveToken(w, "for-"+strings.TrimSuffix(strings.TrimPrefix(scope, "https://"), "/.default"), time.Hour)
 		}}
 		o := Options{LoginURL: &url.URL{Scheme: "https", Host: "login.example"}, Credential: secretCredential(), RequestTimeout: time.Minute, Observer: nobody{}}
-		graph := newTokens(o, "https://graph.example/.default", &http.Client{Transport: f}, &throttle{})
-		api := newTokens(o, testScope, &http.Client{Transport: f}, &throttle{})
+		graph := newTokens(o, "https://graph.example/.default", &http.Client{Transport: f}, &throttle{}, &redactor{})
+		api := newTokens(o, testScope, &http.Client{Transport: f}, &throttle{}, &redactor{})
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"golang.org/x/oauth2"
@@ -16,12 +15,12 @@ import (
 //
 // The error that x/oauth2 returns prints the whole answer and is never kept as
 // a cause.
-func tokenError(err error, scope, secret string) *Error {
+func tokenError(err error, scope string) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		e := answerError(refused.Response, refused.Body, scope, secret)
+		e := answerError(refused.Response, refused.Body, scope)
 		if e.Reason == ReasonAuth && e.Code == "" && e.advice == "" {
 			e.explain("the answer is not that of a token endpoint: check login_url, tenant_id and the proxy")
 		}
@@ -33,7 +32,7 @@ func tokenError(err error, scope, secret string) *Error {
 }
 
 // answerError tells what an answer without a token says.
-func answerError(response *http.Response, body []byte, scope, secret string) *Error {
+func answerError(response *http.Response, body []byte, scope string) *Error {
 	var answer struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
@@ -46,8 +45,8 @@ func answerError(response *http.Response, body []byte, scope, secret string) *Er
 	e := &Error{
 		API:     Token,
 		Status:  status,
-		Code:    told(answer.Error, secret),
-		Message: strings.TrimRight(told(firstLine(answer.Description), secret), "."),
+		Code:    answer.Error,
+		Message: strings.TrimRight(firstLine(answer.Description), "."),
 	}
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -107,15 +106,6 @@ func advice(code string, numbers []int, scope string) string {
 		return fmt.Sprintf("the tenant does not know the API behind the scope %s: check cloud and api_scope", scope)
 	}
 	return ""
-}
-
-// told makes the far end's words fit to be printed, without the secret that
-// was shown to it.
-func told(text, secret string) string {
-	if secret != "" {
-		text = strings.NewReplacer(secret, "<secret>", url.QueryEscape(secret), "<secret>").Replace(text)
-	}
-	return cleanText(text)
 }
 
 // firstLine returns what an error_description says, without the trace and

@@ -1,0 +1,55 @@
+package client
+
+import (
+	"net/url"
+)
+
+// MaskURL returns the URL with what may be secret in it masked: the password, or a
+// user name that stands alone, the query and the fragment. A text that is no URL
+// is masked whole.
+func MaskURL(text string) string {
+	if text == "" {
+		return ""
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return maskedSecret
+	}
+	masked := ""
+	if u.Scheme != "" {
+		masked = u.Scheme + ":"
+	}
+	if masked += "//"; u.User != nil {
+		if _, ok := u.User.Password(); ok {
+			masked += url.User(u.User.Username()).String() + ":"
+		}
+		masked += maskedSecret + "@"
+	}
+	masked += u.Host + u.EscapedPath()
+	if u.RawQuery != "" {
+		masked += "?" + maskedSecret
+	}
+	if u.Fragment != "" {
+		masked += "#" + maskedSecret
+	}
+	return masked
+}
+
+// URLSecrets returns what MaskURL masks, to be named in Options.Secrets.
+func URLSecrets(u *url.URL) []string {
+	var secrets []string
+	if u.User != nil {
+		if password, ok := u.User.Password(); ok {
+			secrets = append(secrets, password)
+		} else {
+			secrets = append(secrets, u.User.Username())
+		}
+	}
+	for _, values := range u.Query() {
+		secrets = append(secrets, values...)
+	}
+	if u.Fragment != "" {
+		secrets = append(secrets, u.Fragment)
+	}
+	return secrets
+}
