@@ -28,6 +28,9 @@ func (c ManagedIdentity) prove(_ context.Context, s signIn) (proof, error) {
 		return proof{}, err
 	}
 	s.learn("identity header", c.Header)
+	for i, secret := range URLSecrets(endpoint) {
+		s.learn(fmt.Sprint("identity endpoint ", i), secret)
+	}
 	request := c.request(endpoint, strings.TrimSuffix(s.scope, "/.default"))
 	return proof{
 		fingerprint: fingerprint(endpoint.String(), c.Header, c.ClientID),
@@ -45,10 +48,10 @@ func (c ManagedIdentity) endpoint() (*url.URL, error) {
 	}
 	endpoint, err := url.Parse(address)
 	if err != nil || endpoint.Host == "" {
-		return nil, fmt.Errorf("managed_identity: IDENTITY_ENDPOINT is not an address: %q", address)
+		return nil, fmt.Errorf("managed_identity: IDENTITY_ENDPOINT is not an address: %q", MaskURL(address))
 	}
 	if endpoint.Scheme != "https" && (endpoint.Scheme != "http" || !staysOnMachine(endpoint.Hostname())) {
-		return nil, fmt.Errorf("managed_identity: %s: plain http is accepted to a loopback or link-local address only", address)
+		return nil, fmt.Errorf("managed_identity: %s: plain http is accepted to a loopback or link-local address only", MaskURL(address))
 	}
 	return endpoint, nil
 }

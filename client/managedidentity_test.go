@@ -165,3 +165,17 @@ func TestManagedIdentityTokenTravelsInPlainOnlyBesideTheMachine(t *testing.T) {
 		}
 	}
 }
+
+func TestARefusedIdentityEndpointKeepsItsPassword(t *testing.T) {
+	for _, endpoint := range []string{
+		"http://user:hush-token@198.51.100.1/msi/token?key=hush-token", "hush-token", "http://user:hush%zztoken@198.51.100.1/",
+		"http://hush-token@198.51.100.1/", "ftp://user:hush-token@127.0.0.1/", "user:hush-token@127.0.0.1/",
+	} {
+		credential := ManagedIdentity{Endpoint: endpoint}
+		tokens, _ := testTokens(credential, nil)
+		_, err := tokens.token(t.Context())
+		if text := fmt.Sprint(err, CheckCredential(t.Context(), credential)); err == nil || strings.Contains(text, "hush") {
+			t.Errorf("%s: %s", endpoint, text)
+		}
+	}
+}

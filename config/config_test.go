@@ -117,7 +117,6 @@ func publicOf(t *config.Tenant) public {
 }
 
 func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
-	const azuread = "  azuread: {oauth: " + oauth + "}\n"
 	for _, test := range []struct {
 		name string
 		yaml string

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+
+	"github.com/mde-exporter/mde_exporter/client"
 )
 
 // lookup maps a name in another script to the A-labels under which it is looked
@@ -84,7 +86,7 @@ func notADomain(name string) error {
 	}
 	switch {
 	case strings.Contains(name, "://"):
-		return fmt.Errorf("%s is a URL: only its domain can be watched", quoted)
+		return fmt.Errorf("%s is a URL: only its domain can be watched", excerpt(client.MaskURL(name)))
 	case strings.ContainsAny(name, `/\?`):
 		return fmt.Errorf("%s holds a path: only a domain can be watched", quoted)
 	case strings.Contains(name, "@"):

@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	promconfig "github.com/prometheus/common/config"
+	"golang.org/x/net/http/httpproxy"
+
+	"github.com/mde-exporter/mde_exporter/client"
 )
 
 // endpoints fills in what the cloud says where nothing overrides it.
@@ -37,6 +40,8 @@ func (v *validator) endpoints(at position, e endpointsSection, cloudName string)
 	}
 	if e.APIScope == "" {
 		e.APIScope = of.APIScope
+	} else if strings.ContainsAny(e.APIScope, "@?#") {
+		at.key("api_scope").problem("must not hold a user name, a password or a query")
 	} else if u, err := url.Parse(e.APIScope); err != nil || u.Scheme == "" || !strings.HasSuffix(e.APIScope, "/.default") {
 		at.key("api_scope").problem("%s is not a scope such as %s", excerpt(e.APIScope), of.APIScope)
 	}
@@ -106,4 +111,23 @@ func (h httpSection) clientConfig() promconfig.HTTPClientConfig {
 		}
 	}
 	return c
+}
+
+// secrets are those of the proxies that may be used.
+func (h httpSection) secrets() []string {
+	proxies := []string{string(h.ProxyURL)}
+	if h.ProxyFromEnvironment {
+		environment := httpproxy.FromEnvironment()
+		proxies = append(proxies, environment.HTTPProxy, environment.HTTPSProxy)
+	}
+	var secrets []string
+	for _, proxy := range proxies {
+		if !strings.Contains(proxy, "://") {
+			proxy = "http://" + proxy // The variables may leave it out.
+		}
+		if u, err := url.Parse(proxy); err == nil {
+			secrets = append(secrets, client.URLSecrets(u)...)
+		}
+	}
+	return secrets
 }

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"net/url"
+	"github.com/mde-exporter/mde_exporter/client"
 )
 
 const masked = "<secret>"
@@ -18,21 +18,9 @@ func (s secret) String() string {
 
 func (s secret) MarshalYAML() (any, error) { return s.String(), nil }
 
-// secretURL is a URL whose password prints as "<secret>".
+// secretURL is a URL of which nothing is printed that may be secret.
 type secretURL string
 
-func (s secretURL) String() string {
-	u, err := url.Parse(string(s))
-	if err != nil {
-		return secret(s).String()
-	}
-	if _, ok := u.User.Password(); !ok {
-		return string(s)
-	}
-	user := url.User(u.User.Username()).String()
-	u.User = nil
-	rest := u.String()[len(u.Scheme)+len("://"):]
-	return u.Scheme + "://" + user + ":" + masked + "@" + rest
-}
+func (s secretURL) String() string { return client.MaskURL(string(s)) }
 
 func (s secretURL) MarshalYAML() (any, error) { return s.String(), nil }

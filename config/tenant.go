@@ -106,6 +106,7 @@ func (t *Tenant) ClientOptions() (client.Options, error) {
 		GraphScope:     t.graphScope,
 		APIScope:       t.endpoints.APIScope,
 		Credential:     t.credential(),
+		Secrets:        t.http.secrets(),
 		Transport:      transport,
 		RequestTimeout: t.RequestTimeout,
 		Quota:          t.Quota,

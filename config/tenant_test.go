@@ -150,7 +150,7 @@ func TestSecretsAreMaskedHoweverAConfigurationIsPrinted(t *testing.T) {
 func TestTheConfigurationInForceCanBeLoadedAgain(t *testing.T) {
 	ca := newAuthority(t)
 	path := write(t, map[string]string{
-		"mde.yml": strings.NewReplacer("client_secret: hush", "client_secret_file: secret", ":hush@", "@").Replace(secretive) +
+		"mde.yml": strings.NewReplacer("client_secret: hush", "client_secret_file: secret", "me:hush@", "").Replace(secretive) +
 			"  security_states: {refresh_interval: 90s}\n- name: b\n  azuread: {cloud: AzureGovernment, managed_identity: {client_id: " + clientID +
 			"}}\n  http_config: {tls_config: {ca_file: ca.pem, min_version: TLS13}, enable_http2: false}\n  watched_domains: {files: ['*.txt']}\n",
 		"ca.pem": ca.pem(),

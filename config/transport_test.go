@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -308,5 +309,48 @@ func TestBrokenTLSFilesAreMistakes(t *testing.T) {
 	}
 	if got := lines(err, filepath.Dir(path)); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+const azuread = "  azuread: {oauth: " + oauth + "}\n"
+
+func TestWhatMayBeSecretInAURLIsNeverPrinted(t *testing.T) {
+	for what, text := range map[string]string{
+		"a proxy's user alone":       "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'http://hush-token@127.0.0.1:3128'}\n",
+		"a proxy's query":            "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'http://127.0.0.1:3128/?key=hush-token'}\n",
+		"a proxy's fragment":         "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'http://127.0.0.1:3128/#hush-token'}\n",
+		"a proxy of no known scheme": "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'ftp://hush-token@127.0.0.1'}\n",
+		"a scope":                    "tenants:\n- name: a\n" + azuread + "  endpoints: {api_scope: 'https://user:hush-token@api.example/.default'}\n",
+		"a scope's query":            "tenants:\n- name: a\n" + azuread + "  endpoints: {api_scope: 'https://api.example/?key=hush-token'}\n",
+		"an endpoint":                "tenants:\n- name: a\n" + azuread + "  endpoints: {api_url: 'https://hush-token@api.example'}\n",
+		"an endpoint's query":        "tenants:\n- name: a\n" + azuread + "  endpoints: {api_url: 'https://api.example?hush-token'}\n",
+		"a watched URL":              "tenants:\n- name: a\n" + azuread + "  watched_domains: {domains: ['https://user:hush-token@evil.example/?hush-token']}\n",
+	} {
+		t.Run(what, func(t *testing.T) {
+			c, err := config.Load(write(t, map[string]string{"mde.yml": text}), config.Overrides{})
+			if printed := fmt.Sprintln(c, err); strings.Contains(printed, "hush") {
+				t.Errorf("it is printed: %s", printed)
+			}
+		})
+	}
+}
+
+func TestTheClientKnowsTheSecretsOfItsProxy(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "user:from-environment@proxy.example:3128")
+	t.Setenv("HTTP_PROXY", "http://token-from-environment@proxy.example:3128")
+	for http, want := range map[string][]string{
+		"proxy_url: 'http://user:p%40ssword@127.0.0.1:3128'": {"p@ssword"},
+		"proxy_url: 'http://token@127.0.0.1:3128?key=value'": {"token", "value"},
+		"proxy_from_environment: true":                       {"token-from-environment", "from-environment"},
+		"enable_http2: true":                                 nil,
+	} {
+		c := load(t, "tenants:\n- name: a\n"+azuread+"  http_config: {"+http+"}\n")
+		o, err := c.Tenants[0].ClientOptions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(o.Secrets, want) {
+			t.Errorf("%s: secrets %q, want %q", http, o.Secrets, want)
+		}
 	}
 }
