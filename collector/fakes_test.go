@@ -191,8 +191,10 @@ func rowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
 	}
 }
 
+// apiError is a service's own error.
 func apiError(api client.API, status int) error {
 	e := &client.Error{API: api, Status: status, Reason: client.ReasonOther, Message: "as scripted"}
+	e.Code = map[int]string{400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "ResourceNotFound", 410: "Gone"}[status]
 	switch {
 	case status >= 500:
 		e.Reason = client.ReasonServer

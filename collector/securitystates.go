@@ -15,19 +15,6 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// Where security states may come from.
-const (
-	// SourceAuto is the preview and, where it is plainly gone or refused, the machines.
-	SourceAuto = "auto"
-	// SourcePreview is Microsoft Graph's preview of machine security states.
-	SourcePreview = "machinesecuritystates"
-	// SourceMachines is /api/machines with /api/deviceavinfo.
-	SourceMachines = "machines"
-)
-
-// lookAgainAfter is how long a refused preview is left alone.
-const lookAgainAfter = 24 * time.Hour
-
 // StatesClient is what SecurityStates asks of a tenant's client; *client.Client
 // implements it.
 type StatesClient interface {
@@ -43,6 +30,9 @@ type SecurityStatesOptions struct {
 	Client StatesClient
 	// Source is SourceAuto, SourcePreview or SourceMachines; empty means SourceAuto.
 	Source string
+	// Interval is the time between two refreshes. With SourceAuto it decides which
+	// of them asks a preview again that was refused.
+	Interval time.Duration
 	// MaxAge is the age at which values are withdrawn.
 	MaxAge time.Duration
 	// RevisionLabel adds the label os_revision to the fleet's gauges.
@@ -64,8 +54,8 @@ type SecurityStates struct {
 	again   atomic.Bool // The preview is to be asked at the next refresh.
 
 	// Of the goroutine that refreshes.
-	last     *statesResult
-	lookedAt time.Time // When the preview was last refused, zero while it is not.
+	last   *statesResult
+	source sourceChoice
 	// Rows of the last answers, so that the client knows how many to expect.
 	machineRows, antivirusRows int
 
@@ -99,10 +89,13 @@ func (s *SecurityStates) Fleet() *Fleet { return s.fleet }
 
 // StatesSummary is what a page shows of the states that were counted last.
 type StatesSummary struct {
-	// At is when they were counted; zero means never.
+	// At is when reading them began; zero means never.
 	At                  time.Time
 	Source              string
 	Machines, Requiring int
+	// Withdrawn says that they are older than the maximum age: they are no longer
+	// exposed, and must not be shown as current.
+	Withdrawn bool
 }
 
 // Summary returns the states that were counted last, however old. It never
@@ -110,11 +103,12 @@ type StatesSummary struct {
 func (s *SecurityStates) Summary() StatesSummary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.summary
+	summary := s.summary
+	summary.Withdrawn = !summary.At.IsZero() && !isFresh(summary.At, s.options.MaxAge)
+	return summary
 }
 
-// LookAgain makes the next refresh ask the preview again, where it was refused
-// before: after a reload.
+// LookAgain makes the next refresh ask a refused preview again, as after a reload.
 func (s *SecurityStates) LookAgain() { s.again.Store(true) }
 
 // Notes tell of states that could not be read.
@@ -127,6 +121,7 @@ func (s *SecurityStates) Notes() []string {
 // Start publishes the stored result, unless it is too old or of another shape.
 func (s *SecurityStates) Start(_ context.Context, p *Publisher) time.Time {
 	s.dropped.announce()
+	s.loadSource()
 	var r statesResult
 	if !s.memory.load(statesName, &r) {
 		return time.Time{}
@@ -135,14 +130,12 @@ func (s *SecurityStates) Start(_ context.Context, p *Publisher) time.Time {
 		s.logger.Warn("The stored security states are set aside", "err", err)
 		return time.Time{}
 	}
-	if s.options.Source == SourceAuto && r.Source == SourceMachines {
-		s.lookedAt = r.PreviewRefused
-	}
 	if r.RevisionLabel != s.options.RevisionLabel {
 		return time.Time{} // They have other labels: nothing stands for a refresh.
 	}
 	if !isFresh(r.At, s.options.MaxAge) {
 		p.Publish(Snapshot{At: r.At})
+		s.summarize(&r)
 		return r.At
 	}
 	snapshot, err := s.snapshot(&r)
@@ -160,8 +153,8 @@ func (s *SecurityStates) Start(_ context.Context, p *Publisher) time.Time {
 // Follow returns at once: nothing changes the states but a refresh.
 func (s *SecurityStates) Follow(context.Context) {}
 
-// isFresh tells whether values of that time may still be served.
-func isFresh(at time.Time, maxAge time.Duration) bool { return time.Since(at) < maxAge }
+// isFresh reports whether values of that time, by the wall clock, may be served.
+func isFresh(at time.Time, maxAge time.Duration) bool { return time.Since(wall(at)) < maxAge }
 
 // checkTime refuses the time of a stored result that is to come, as of a clock
 // that was wrong, and one that is missing.
@@ -178,19 +171,18 @@ func checkTime(at time.Time) error {
 
 // Refresh counts the whole fleet and returns the counts, or changes nothing.
 func (s *SecurityStates) Refresh(ctx context.Context) (Outcome, error) {
+	began := wall(time.Now())
 	c, err := s.count(ctx)
 	if err != nil {
 		return Outcome{}, err
 	}
-	now := time.Now()
-	r := c.result(now)
-	r.PreviewRefused = s.lookedAt
+	r := c.result(began)
 	snapshot, err := s.snapshot(r)
 	if err != nil {
 		return Outcome{}, err
 	}
 	s.last = r
-	attention := c.attention(now.Add(s.options.MaxAge))
+	attention := c.attention(r.At.Add(s.options.MaxAge))
 	snapshot.Share = func() { s.fleet.set(attention) }
 	s.memory.save(statesName, r)
 	if c.machines >= largeFleet {
@@ -227,7 +219,7 @@ func (s *SecurityStates) summarize(r *statesResult) {
 	s.summary = r.summary()
 }
 
-// count reads the fleet from the source that speaks.
+// count reads the fleet from the configured source.
 func (s *SecurityStates) count(ctx context.Context) (*fleetCount, error) {
 	switch s.options.Source {
 	case SourcePreview:
@@ -239,73 +231,32 @@ func (s *SecurityStates) count(ctx context.Context) (*fleetCount, error) {
 	}
 }
 
-// countAuto asks the preview, unless it was refused within the last day, and
-// then the machines. A refusal is remembered once the machines have answered:
-// an app that may read neither is told about both each time.
-func (s *SecurityStates) countAuto(ctx context.Context) (*fleetCount, error) {
-	now := time.Now()
-	known := !s.lookedAt.IsZero()
-	if again := s.again.Swap(false); known && !again && now.Sub(s.lookedAt) < lookAgainAfter {
-		return s.countTwiceIfEmpty(ctx, s.countMachines)
-	}
-	previewCtx := ctx
-	if known {
-		previewCtx = client.WithRetryDeadline(ctx, now) // One attempt; nobody waits for what was refused.
-	}
-	c, previewErr := s.countTwiceIfEmpty(previewCtx, s.countPreview)
-	if previewErr == nil {
-		if known {
-			s.logger.Info("The Graph preview answers again; security states come from it")
-			s.lookedAt = time.Time{}
-		}
-		return c, nil
-	}
-	_, refused := errors.AsType[refusedError](previewErr)
-	if ctx.Err() != nil || !refused && !known {
-		return nil, previewErr
-	}
-	c, err := s.countTwiceIfEmpty(ctx, s.countMachines)
-	if err != nil {
-		return nil, fmt.Errorf("%w (before that, the Graph preview: %s)", err, previewErr.Error())
-	}
-	if !known {
-		s.logger.Warn("The Graph preview of machine security states is not to be had; counting from /api/machines and /api/deviceavinfo", "err", previewErr)
-	}
-	s.lookedAt = now
-	return c, nil
-}
-
 // countTwiceIfEmpty counts, and counts again where the answer was an empty fleet
-// that was not empty before, or a 404, which says "no recent machines" or
-// nothing at all. What the second answer says is believed.
+// that was not empty before, or errNoMachines. A second answer that says the same
+// is accepted.
 func (s *SecurityStates) countTwiceIfEmpty(ctx context.Context, count func(context.Context) (*fleetCount, error)) (*fleetCount, error) {
 	c, err := count(ctx)
 	doubtful := errors.Is(err, errNoMachines) || err == nil && c.machines == 0 && s.last.machines() > 0
 	if !doubtful {
 		return c, err
 	}
-	s.logger.Info("The answer is an empty fleet; asking once more")
+	s.logger.Info("Fleet is empty, asking once more")
 	c, err = count(ctx)
 	if errors.Is(err, errNoMachines) {
-		c, err = s.newCount(SourceMachines), nil
+		return c, nil
 	}
 	return c, err
 }
-
-// refusedError says that the preview is plainly gone or refused, and that not
-// one machine was read before.
-type refusedError struct{ error }
-
-func (e refusedError) Unwrap() error { return e.error }
 
 func (s *SecurityStates) countPreview(ctx context.Context) (*fleetCount, error) {
 	c := s.newCount(SourcePreview)
 	rows := 0
 	for state, err := range s.options.Client.SecurityStates(ctx) {
 		if err != nil {
+			e, ok := errors.AsType[*client.Error](err)
 			err = fmt.Errorf("read machine security states: %w", err)
-			if rows == 0 && isRefusal(err) {
-				return nil, refusedError{err}
+			if ok && rows == 0 && isRefusal(e) {
+				return nil, refusedError{err, isOwnError(e)}
 			}
 			return nil, err
 		}
@@ -317,25 +268,8 @@ func (s *SecurityStates) countPreview(ctx context.Context) (*fleetCount, error) 
 	return c, nil
 }
 
-// isRefusal tells a source that is not to be had from one with a passing fault,
-// and from a credential that no API will take.
-func isRefusal(err error) bool {
-	e, ok := errors.AsType[*client.Error](err)
-	if !ok {
-		return false
-	}
-	if e.API == client.Token {
-		return e.Reason == client.ReasonAuth && e.Status != 0 && e.Code != "invalid_client"
-	}
-	switch e.Status {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
-		return true
-	default:
-		return false
-	}
-}
-
-// errNoMachines says that /api/machines answered 404 before any machine.
+// errNoMachines says that the service itself answers 404 for /api/machines, which
+// means that there are none. It comes with an empty count.
 var errNoMachines = errors.New("404 from /api/machines")
 
 // countMachines reads the antivirus rows first, so that one index serves to join
@@ -348,8 +282,8 @@ func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error)
 	rows := 0
 	for machine, err := range s.options.Client.Machines(ctx, s.machineRows) {
 		if err != nil {
-			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.Status == http.StatusNotFound {
-				return nil, errNoMachines
+			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.API == client.Machines && e.NotFound() {
+				return c, errNoMachines
 			}
 			return nil, fmt.Errorf("read machines: %w", err)
 		}
@@ -361,28 +295,39 @@ func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error)
 }
 
 // countAntivirus begins a count with the antivirus rows, or without them where
-// the app may not read them. A 404 is asked once more.
+// the service itself says that the app may not read them or that there are none.
+// A 404 is asked once more.
 func (s *SecurityStates) countAntivirus(ctx context.Context) (*fleetCount, error) {
 	c, err := s.readAntivirus(ctx)
-	e, ok := errors.AsType[*client.Error](err)
-	if ok && e.API == client.DeviceAVInfo && e.Status == http.StatusNotFound {
+	if e, ok := errors.AsType[*client.Error](err); ok && e.API == client.DeviceAVInfo && e.Status == http.StatusNotFound {
 		c, err = s.readAntivirus(ctx)
-		e, ok = errors.AsType[*client.Error](err)
 	}
 	if err == nil {
 		s.noteAntivirus(nil)
 		return c, nil
 	}
-	if ok && e.API == client.DeviceAVInfo {
-		switch e.Status {
-		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
-			s.noteAntivirus(err)
-			c := s.newCount(SourceMachines)
-			c.incomplete = true
-			return c, nil
-		}
+	if e, ok := errors.AsType[*client.Error](err); ok && refusesAntivirus(e) {
+		s.noteAntivirus(err)
+		c := s.newCount(SourceMachines)
+		c.incomplete = true
+		return c, nil
 	}
 	return nil, fmt.Errorf("read antivirus health: %w", err)
+}
+
+// refusesAntivirus reports whether /api/deviceavinfo itself is unavailable to the
+// app. An answer of a gateway in its place is a failure: it must not drop the
+// antivirus properties of the whole fleet.
+func refusesAntivirus(e *client.Error) bool {
+	if e.API != client.DeviceAVInfo || !isOwnError(e) {
+		return false
+	}
+	switch e.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *SecurityStates) readAntivirus(ctx context.Context) (*fleetCount, error) {

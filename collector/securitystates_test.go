@@ -269,7 +269,7 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 				if asked() != 1 {
 					t.Errorf("the preview was asked %d times in three refreshes", asked())
 				}
-				if n := strings.Count(w.log.String(), "not to be had"); n != 1 {
+				if n := strings.Count(w.log.String(), "Graph preview unavailable, falling back"); n != 1 {
 					t.Errorf("the log says so %d times", n)
 				}
 				if got := w.exposed(t); value(got, `mde_security_states_source_info{source="machines",tenant="contoso"}`) != "1" {
@@ -526,4 +526,64 @@ func BenchmarkCountSecurityStates(b *testing.B) {
 		c.securityStates()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*machines), "ns/machine")
+}
+
+func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memoryStore{}
+		keep := func(o *SecurityStatesOptions) { o.Store = store }
+		w := newWorld()
+		s := w.states(&fakeStates{states: rowsOf(nil, previewFleet()...)}, keep)
+		if got := s.Summary(); got != (StatesSummary{}) {
+			t.Errorf("before the first refresh: %+v", got)
+		}
+		at := time.Now()
+		if err := w.refresh(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		want := StatesSummary{At: at.Round(0), Source: SourcePreview, Machines: 8, Requiring: 5}
+		if got := s.Summary(); got != want {
+			t.Errorf("after a refresh: %+v, want %+v", got, want)
+		}
+		time.Sleep(44 * time.Minute)
+		if got := s.Summary(); got != want {
+			t.Errorf("44 minutes later: %+v, want %+v", got, want)
+		}
+		time.Sleep(time.Minute)
+		if got := s.Summary(); !got.Withdrawn {
+			t.Errorf("at the maximum age: %+v", got)
+		}
+		s = newWorld().states(nil, keep)
+		s.Start(t.Context(), w.publisher(s))
+		if got := s.Summary(); !got.Withdrawn || !got.At.Equal(at) {
+			t.Errorf("after a restart: %+v", got)
+		}
+	})
+}
+
+func TestValuesAreAsOldAsTheBeginningOfTheirReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), machineFleet()
+		for _, source := range []string{SourcePreview, SourceMachines} {
+			states, machines := rowsOf(nil, previewFleet()...), rowsOf(nil, machine(1, nil))
+			f.states = func(yield func(*client.SecurityState, error) bool) { time.Sleep(time.Minute); states(yield) }
+			f.machines = func(yield func(*client.Machine, error) bool) { time.Sleep(time.Minute); machines(yield) }
+			s := w.states(f, func(o *SecurityStatesOptions) { o.Source = source })
+			began := time.Now()
+			outcome, err := s.Refresh(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at := outcome.Snapshot.At; at != began.Round(0) {
+				t.Errorf("%s: %s, want %s without a monotonic clock reading", source, at, began)
+			}
+			if expires := outcome.Snapshot.Blocks[0].expires; expires != began.Round(0).Add(45*time.Minute) {
+				t.Errorf("%s: expires at %s", source, expires)
+			}
+			outcome.Snapshot.Share()
+			if expires := s.Fleet().current().expires; expires != began.Round(0).Add(45*time.Minute) {
+				t.Errorf("%s: the join expires at %s", source, expires)
+			}
+		}
+	})
 }

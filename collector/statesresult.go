@@ -52,13 +52,12 @@ var (
 
 // statesResult is what one refresh counted: plain, sorted, and stored as it is.
 type statesResult struct {
+	// At is when reading began, by the wall clock.
 	At            time.Time `json:"at"`
 	Source        string    `json:"source"`
 	RevisionLabel bool      `json:"revision_label,omitempty"`
 	// Incomplete tells that the antivirus states are missing.
 	Incomplete bool `json:"incomplete,omitempty"`
-	// PreviewRefused is when the preview was last refused.
-	PreviewRefused time.Time `json:"preview_refused,omitzero"`
 	// Properties that a machine of the tenant has, in the order of Attention.
 	Properties []string       `json:"properties"`
 	Groups     []stateGroup   `json:"groups"`

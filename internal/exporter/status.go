@@ -3,7 +3,9 @@ package exporter
 import (
 	"fmt"
 	"strings"
+	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
 
 	"github.com/mde-exporter/mde_exporter/collector"
@@ -57,9 +59,7 @@ func (t *tenant) status() web.Tenant {
 		states.MaxAge = t.config.SecurityStates.MaxAge
 		summary := t.states.collector.Summary()
 		states.Source = summary.Source
-		if !summary.At.IsZero() {
-			states.Summary = fmt.Sprintf("%d machines, %d require attention", summary.Machines, summary.Requiring)
-		}
+		states.Summary = statesSummary(summary, states.MaxAge)
 	}
 	domains := web.Collector{Name: "watched_domains"}
 	if t.domains != nil {
@@ -94,6 +94,18 @@ func (w *watchedDomains) status() []web.Domain {
 		})
 	}
 	return out
+}
+
+// statesSummary is empty where nothing was ever read.
+func statesSummary(s collector.StatesSummary, maxAge time.Duration) string {
+	switch {
+	case s.At.IsZero():
+		return ""
+	case s.Withdrawn:
+		return fmt.Sprintf("values withdrawn: older than max_age %s", model.Duration(maxAge))
+	default:
+		return fmt.Sprintf("%d machines, %d require attention", s.Machines, s.Requiring)
+	}
 }
 
 func domainsSummary(domains []web.Domain) string {
