@@ -15,7 +15,7 @@ func (v *validator) azureAD(at position, a azureADSection) azureADSection {
 		for _, c := range clouds {
 			names = append(names, c.name)
 		}
-		at.key("cloud").problem("%s is not one of %s", excerpt(a.Cloud), strings.Join(names, ", "))
+		at.key("cloud").problem("is not one of %s", strings.Join(names, ", "))
 	}
 	var methods []string
 	if m := a.OAuth; m != nil {
@@ -27,7 +27,7 @@ func (v *validator) azureAD(at position, a azureADSection) azureADSection {
 		at := at.key("certificate")
 		v.app(at, m.TenantID, m.ClientID)
 		m.CertificatePath = v.required(at.key("certificate_path"), m.CertificatePath)
-		m.CertificateKeyPath = v.path(m.CertificateKeyPath)
+		m.CertificateKeyPath = v.path(at.key("certificate_key_path"), m.CertificateKeyPath)
 	}
 	if m := a.WorkloadIdentity; m != nil {
 		methods = append(methods, "workload_identity")
@@ -63,7 +63,7 @@ func (v *validator) oauth(at position, m *oauthSection) {
 	case m.ClientSecret != "" && m.ClientSecretFile != "":
 		at.key("client_secret_file").problem("only one of client_secret and client_secret_file can be used")
 	}
-	m.ClientSecretFile = v.path(m.ClientSecretFile)
+	m.ClientSecretFile = v.path(at.key("client_secret_file"), m.ClientSecretFile)
 }
 
 // app validates the two ids of an app registration.
@@ -88,15 +88,15 @@ func tenantID(at position, id string) {
 	case id == "":
 		at.problem("missing")
 	case !appID.MatchString(id):
-		at.problem("%s is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com", excerpt(id))
+		at.problem("is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com")
 	case slices.Contains(sharedTenants, strings.ToLower(id)):
-		at.problem("%s names no tenant of its own: use the tenant's id", excerpt(id))
+		at.problem("names no tenant of its own: use the tenant's id")
 	}
 }
 
 func clientID(at position, id string) {
 	if !appID.MatchString(id) {
-		at.problem("%s is not an application (client) id such as 00000000-0000-0000-0000-000000000000", excerpt(id))
+		at.problem("is not an application (client) id such as 00000000-0000-0000-0000-000000000000")
 	}
 }
 

@@ -3,11 +3,13 @@
 package config
 
 import (
-	"os"
+	"context"
 	"path/filepath"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
 // Config is a valid configuration. It is not changed once it is loaded.
@@ -45,10 +47,13 @@ func Check(path string, o Overrides) error {
 	return slices.Concat(problems, c.fileProblems()).sorted(path).err()
 }
 
+// maxConfigBytes bounds the configuration file, and a file of certificates.
+const maxConfigBytes = 16 << 20
+
 // load returns what can be understood of the file, and every mistake in it. The
 // configuration is good for use only where there are none.
 func load(path string, o Overrides) (*Config, Problems) {
-	data, err := os.ReadFile(path) // #nosec G304 -- the operator names the file
+	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
 	if err != nil {
 		return &Config{}, Problems{{File: path, Message: reason(err)}}
 	}

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"io"
 	"reflect"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
 
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
@@ -20,9 +17,12 @@ import (
 // in it so far.
 type document struct {
 	file  string
+	data  []byte
 	lines map[string]int
 	// empty are the keys that stand there without a value.
-	empty    map[string]bool
+	empty map[string]bool
+	// judged are the paths of values that have a problem of their own.
+	judged   map[string]bool
 	problems Problems
 }
 
@@ -31,7 +31,11 @@ type document struct {
 // noted and taken out, so that the rest can be decoded and judged. It returns
 // nil where the data is no YAML at all.
 func (d *document) parse(data []byte) *yaml.Node {
-	d.lines, d.empty = map[string]int{}, map[string]bool{}
+	d.data, d.lines, d.empty = data, map[string]int{}, map[string]bool{}
+	if line := notText(data); line > 0 {
+		d.problems = append(d.problems, Problem{File: d.file, Line: line, Message: "not UTF-8 text without control characters"})
+		return nil
+	}
 	var root yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	switch err := decoder.Decode(&root); {
@@ -53,6 +57,10 @@ func (d *document) parse(data []byte) *yaml.Node {
 	if root.Kind == yaml.DocumentNode {
 		root = *root.Content[0]
 	}
+	if key := keyWithoutText(&root); key != nil {
+		d.problems = append(d.problems, Problem{File: d.file, Line: key.Line, Message: "a mapping or a list in the place of a key: quote text that begins with { or [, and begin no key with ?"})
+		return nil
+	}
 	// Decoding into anything finds what no shape forbids: aliases that hold
 	// themselves or grow beyond reason. Type errors are found below, with the
 	// names of their keys.
@@ -67,37 +75,32 @@ func (d *document) parse(data []byte) *yaml.Node {
 	return &root
 }
 
-var (
-	yamlLine   = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
-	yamlAnchor = regexp.MustCompile(`^unknown anchor '.*' referenced$`)
-)
+// keyWithoutText returns a key that is a mapping or a list, nil where there is none.
+func keyWithoutText(n *yaml.Node) *yaml.Node {
+	for i, child := range n.Content {
+		key := child
+		if key.Kind == yaml.AliasNode {
+			key = key.Alias
+		}
+		if n.Kind == yaml.MappingNode && i%2 == 0 && key.Kind != yaml.ScalarNode {
+			return child
+		}
+		if found := keyWithoutText(child); found != nil {
+			return found
+		}
+	}
+	return nil
+}
 
-// yamlProblems notes the mistakes that the YAML library found.
+// yamlProblems adds the mistakes that the YAML library found.
 func (d *document) yamlProblems(err error) {
 	messages := []string{err.Error()}
 	if e, ok := errors.AsType[*yaml.TypeError](err); ok {
 		messages = e.Errors
 	}
 	for _, message := range messages {
-		p := Problem{File: d.file}
-		if m := yamlLine.FindStringSubmatch(message); m != nil {
-			p.Line, _ = strconv.Atoi(m[1])
-			message = message[len(m[0]):]
-		}
-		message = strings.TrimPrefix(message, "yaml: ")
-		switch {
-		case yamlAnchor.MatchString(message):
-			// The library's message repeats the value, which may be a secret
-			// that happens to begin with an asterisk.
-			message = "an alias without its anchor: text that begins with * must be quoted"
-		case strings.HasPrefix(message, "cannot "):
-			// This message, too, repeats the value.
-			message = "not valid YAML: a value does not fit its type"
-		default:
-			message = "not valid YAML: " + message
-		}
-		p.Message = message
-		d.problems = append(d.problems, p)
+		line, mistake := yamlMistake(message, d.data)
+		d.problems = append(d.problems, Problem{File: d.file, Line: line, Message: mistake})
 	}
 }
 
@@ -145,12 +148,8 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 		switch {
 		case value.Kind != yaml.ScalarNode:
 			reject("must be %s", expected(t))
-		case value.Decode(reflect.New(t).Interface()) == nil:
-		case t.Kind() == reflect.String:
-			// The value is not repeated: it may be a secret.
-			reject("not %s", expected(t))
-		default:
-			reject("%s is not %s", excerpt(value.Value), expected(t))
+		case value.Decode(reflect.New(t).Interface()) != nil:
+			reject("is not %s", expected(t))
 		}
 	}
 }
@@ -168,13 +167,14 @@ func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
 			kept = append(kept, name, value)
 			continue
 		}
-		pos := at.key(printable(name.Value))
 		known := slices.IndexFunc(keys, func(k structKey) bool { return k.name == name.Value })
+		if known < 0 {
+			at.problemAt(name.Line, "unknown key%s; known here: %s", hint(name.Value, keys), join(keys))
+			continue
+		}
+		pos := at.key(name.Value)
 		line, twice := set[name.Value]
 		switch {
-		case known < 0:
-			d.lines[pos.path] = name.Line
-			pos.problem("unknown key; known here: %s", join(keys))
 		case twice:
 			pos.problemAt(name.Line, "already set in line %d", line)
 		default:
@@ -207,12 +207,15 @@ func (d *document) checkMerged(n *yaml.Node, keys []structKey, at position) {
 	}
 }
 
-// printable is the name of a key as a message shows it, in one line.
-func printable(name string) string {
-	if strings.ContainsFunc(name, unicode.IsControl) || len(name) > 80 {
-		return excerpt(name)
+// hint says what is wrong with an unknown key that consists of a known one and
+// its value. It does not repeat the key, which then may be a secret.
+func hint(unknown string, keys []structKey) string {
+	for _, key := range keys {
+		if rest, ok := strings.CutPrefix(unknown, key.name); ok && strings.ContainsRune(":= \t", rune(rest[0])) {
+			return ": " + key.name + " needs a colon and a space before its value"
+		}
 	}
-	return name
+	return ""
 }
 
 // structKey is a key of a section and the type of its value.

@@ -30,17 +30,30 @@ var lookup = idna.New(
 // Whatever is not the plain name of a domain is an error that says what it is
 // instead.
 func ParseDomain(name string) (string, error) {
+	domain, err := parseDomain(name)
+	if err == nil || strings.TrimSpace(name) == "" {
+		return domain, err
+	}
+	if strings.Contains(name, "://") {
+		name = client.MaskURL(name)
+	}
+	return "", fmt.Errorf("%s %w", excerpt(name), err)
+}
+
+// parseDomain is ParseDomain with errors that do not repeat the name, which may
+// come from a file that holds a secret.
+func parseDomain(name string) (string, error) {
 	name = strings.TrimSpace(name)
 	if err := notADomain(name); err != nil {
 		return "", err
 	}
 	ascii, err := toASCII(name)
 	if err != nil {
-		return "", fmt.Errorf("%s is not a domain: %w", excerpt(name), err)
+		return "", fmt.Errorf("is not a domain: %w", err)
 	}
 	ascii = strings.TrimSuffix(ascii, ".")
 	if err := checkLabels(ascii); err != nil {
-		return "", fmt.Errorf("%s is not a domain: %w", excerpt(name), err)
+		return "", fmt.Errorf("is not a domain: %w", err)
 	}
 	return ascii, nil
 }
@@ -51,7 +64,7 @@ func toASCII(name string) (string, error) {
 	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
 		ascii, err := lookup.ToASCII(name)
 		if err != nil {
-			return "", errors.New(excerpt(strings.TrimPrefix(err.Error(), "idna: ")))
+			return "", errors.New("it has no A-labels by the rules of IDNA")
 		}
 		return ascii, nil
 	}
@@ -68,37 +81,36 @@ func toASCII(name string) (string, error) {
 
 // notADomain recognizes what lists of indicators hold besides domains.
 func notADomain(name string) error {
-	quoted := excerpt(name)
 	if name == "" {
 		return errors.New("an empty name")
 	}
 	if !utf8.ValidString(name) {
-		return fmt.Errorf("%s is not UTF-8 text", quoted)
+		return errors.New("is not UTF-8 text")
 	}
 	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
-		return fmt.Errorf("%s is an address, not a domain", quoted)
+		return errors.New("is an address, not a domain")
 	}
 	if _, err := netip.ParseAddrPort(name); err == nil {
-		return fmt.Errorf("%s is an address with a port, not a domain", quoted)
+		return errors.New("is an address with a port, not a domain")
 	}
 	if _, err := netip.ParsePrefix(name); err == nil {
-		return fmt.Errorf("%s is a range of addresses, not a domain", quoted)
+		return errors.New("is a range of addresses, not a domain")
 	}
 	switch {
 	case strings.Contains(name, "://"):
-		return fmt.Errorf("%s is a URL: only its domain can be watched", excerpt(client.MaskURL(name)))
+		return errors.New("is a URL: only its domain can be watched")
 	case strings.ContainsAny(name, `/\?`):
-		return fmt.Errorf("%s holds a path: only a domain can be watched", quoted)
+		return errors.New("holds a path: only a domain can be watched")
 	case strings.Contains(name, "@"):
-		return fmt.Errorf("%s is an e-mail address, not a domain", quoted)
+		return errors.New("is an e-mail address, not a domain")
 	case strings.Contains(name, "*"):
-		return fmt.Errorf("%s holds a wildcard: each domain must be named", quoted)
+		return errors.New("holds a wildcard: each domain must be named")
 	case strings.ContainsAny(name, "[](){}"):
-		return fmt.Errorf("%s is defanged: write it with plain dots", quoted)
+		return errors.New("is defanged: write it with plain dots")
 	case strings.Contains(name, ":"):
-		return fmt.Errorf("%s holds a port: only a domain can be watched", quoted)
+		return errors.New("holds a port: only a domain can be watched")
 	case strings.ContainsFunc(name, unicode.IsSpace):
-		return fmt.Errorf("%s holds a space: write one domain a line", quoted)
+		return errors.New("holds a space: write one domain a line")
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (v *validator) endpoints(at position, e endpointsSection, cloudName string)
 	} else if strings.ContainsAny(e.APIScope, "@?#") {
 		at.key("api_scope").problem("must not hold a user name, a password or a query")
 	} else if u, err := url.Parse(e.APIScope); err != nil || u.Scheme == "" || !strings.HasSuffix(e.APIScope, "/.default") {
-		at.key("api_scope").problem("%s is not a scope such as %s", excerpt(e.APIScope), of.APIScope)
+		at.key("api_scope").problem("is not a scope such as %s", of.APIScope)
 	}
 	return e, of.graphScopeOf(e.GraphURL)
 }
@@ -78,20 +78,23 @@ func isLoopback(host string) bool {
 
 // http validates how the hosts are reached.
 func (v *validator) http(at position, h httpSection) httpSection {
+	switch {
+	case h.ProxyFromEnvironment && h.ProxyURL != "":
+		at.problem("if proxy_from_environment is configured, proxy_url must not be configured")
+	case h.ProxyFromEnvironment && h.NoProxy != "":
+		at.problem("if proxy_from_environment is configured, no_proxy must not be configured")
+	case h.ProxyURL == "" && h.NoProxy != "":
+		at.problem("if no_proxy is configured, proxy_url must also be configured")
+	}
 	if h.ProxyURL != "" {
 		u, err := url.Parse(string(h.ProxyURL))
 		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
 			at.key("proxy_url").problem("not the URL of a proxy, such as http://proxy.example.com:3128")
-			h.ProxyURL = ""
 		}
 	}
-	c := h.clientConfig()
-	if err := c.ProxyConfig.Validate(); err != nil {
-		at.problem("%s", err)
-	}
-	h.TLSConfig.CAFile = v.path(h.TLSConfig.CAFile)
-	h.TLSConfig.CertFile = v.path(h.TLSConfig.CertFile)
-	h.TLSConfig.KeyFile = v.path(h.TLSConfig.KeyFile)
+	h.TLSConfig.CAFile = v.path(at.key("tls_config").key("ca_file"), h.TLSConfig.CAFile)
+	h.TLSConfig.CertFile = v.path(at.key("tls_config").key("cert_file"), h.TLSConfig.CertFile)
+	h.TLSConfig.KeyFile = v.path(at.key("tls_config").key("key_file"), h.TLSConfig.KeyFile)
 	v.tls(at.key("tls_config"), h.TLSConfig)
 	return h
 }

@@ -107,8 +107,8 @@ func TestWhatIsMissingInTheEnvironmentIsNamed(t *testing.T) {
 			[]string{"AZURE_CLIENT_SECRET: missing: it, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE is needed"}},
 		{"ids that are none", map[string]string{"AZURE_TENANT_ID": "me/you", "AZURE_CLIENT_ID": "me ", "AZURE_FEDERATED_TOKEN_FILE": "t"}, config.Endpoints{},
 			[]string{
-				`AZURE_TENANT_ID: "me/you" is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com`,
-				`AZURE_CLIENT_ID: "me " is not an application (client) id such as 00000000-0000-0000-0000-000000000000`,
+				`AZURE_TENANT_ID: is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com`,
+				`AZURE_CLIENT_ID: is not an application (client) id such as 00000000-0000-0000-0000-000000000000`,
 			}},
 		{"hosts that are none", map[string]string{
 			"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_CLIENT_SECRET": "hush", "AZURE_AUTHORITY_HOST": "login.example",

@@ -7,41 +7,65 @@ import (
 	"crypto/x509"
 	"strings"
 
-	promconfig "github.com/prometheus/common/config"
-
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
-// tls notes what is wrong with the certificates of a tls_config, in the file
-// itself or in those it names. Without them no connection could be made.
+// tls reports what is wrong with the certificates of a tls_config, in the file
+// itself or in those it names. Without them no connection could be made. No
+// error of a library is repeated: some quote the key.
 func (v *validator) tls(at position, t tlsSection) {
-	c := promconfig.TLSConfig(t)
-	if err := c.Validate(); err != nil {
-		at.problem("%s", err)
+	cert, key := t.Cert != "" || t.CertFile != "", t.Key != "" || t.KeyFile != ""
+	switch {
+	case t.CA != "" && t.CAFile != "":
+		at.problem("at most one of ca and ca_file must be configured")
 		return
-	}
-	if t.MinVersion != 0 && t.MaxVersion != 0 && t.MaxVersion < t.MinVersion {
+	case t.Cert != "" && t.CertFile != "":
+		at.problem("at most one of cert and cert_file must be configured")
+		return
+	case t.Key != "" && t.KeyFile != "":
+		at.problem("at most one of key and key_file must be configured")
+		return
+	case cert && !key:
+		at.problem("exactly one of key or key_file must be configured when a client certificate is configured")
+		return
+	case key && !cert:
+		at.problem("exactly one of cert or cert_file must be configured when a client key is configured")
+		return
+	case t.MinVersion != 0 && t.MaxVersion != 0 && t.MaxVersion < t.MinVersion:
 		at.key("max_version").problem("lower than min_version")
 		return
 	}
 	if t.CA != "" || t.CAFile != "" {
-		at, ca := at.material("ca", t.CA, t.CAFile)
-		if ca != nil && !x509.NewCertPool().AppendCertsFromPEM(ca) {
+		if at, ca := at.material("ca", t.CA, t.CAFile); ca != nil && !holdsCertificate(ca) {
 			at.problem("holds no certificate in PEM form")
 		}
 	}
-	if t.Cert == "" && t.CertFile == "" {
-		return
+	if cert {
+		checkKeyPair(at, t)
 	}
+}
+
+// checkKeyPair reports a client certificate that does not go with its key.
+func checkKeyPair(at position, t tlsSection) {
 	certAt, cert := at.material("cert", t.Cert, t.CertFile)
-	_, key := at.material("key", string(t.Key), t.KeyFile)
+	keyAt, key := at.material("key", string(t.Key), t.KeyFile)
 	if cert == nil || key == nil {
 		return
 	}
-	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		certAt.problem("not a certificate with its key: %s", err)
+	const mismatch = "tls: private key does not match public key"
+	switch _, err := tls.X509KeyPair(cert, key); {
+	case err == nil:
+	case !holdsCertificate(cert):
+		certAt.problem("holds no certificate in PEM form")
+	case err.Error() == mismatch:
+		certAt.problem("not a certificate with its key: " + mismatch)
+	default:
+		keyAt.problem("holds no private key in PEM form that can be used")
 	}
 }
+
+func holdsCertificate(pem []byte) bool { return x509.NewCertPool().AppendCertsFromPEM(pem) }
 
 // material returns what stands under key, or in the file under key_file, and
 // the position that names it; nothing where the file cannot be read.
@@ -53,9 +77,9 @@ func (p position) material(key, inline, file string) (position, []byte) {
 	return at, at.content(file)
 }
 
-// content reads a file that the configuration names, and notes why it cannot.
+// content reads a file that the configuration names, and reports why it cannot.
 func (p position) content(path string) []byte {
-	data, err := readList(path)
+	data, err := readfile.Bytes(context.Background(), path, maxConfigBytes)
 	if err != nil {
 		p.problem("%s: %s", path, reason(err))
 		return nil

@@ -58,9 +58,14 @@ func (p position) origin() position {
 // others follow from it.
 func (p position) problem(format string, args ...any) {
 	p = p.origin()
-	if !slices.ContainsFunc(p.doc.problems, func(q Problem) bool { return q.Key == p.name() }) {
-		p.problemAt(p.line(), format, args...)
+	if p.doc.judged[p.path] {
+		return
 	}
+	if p.doc.judged == nil {
+		p.doc.judged = map[string]bool{}
+	}
+	p.doc.judged[p.path] = true
+	p.problemAt(p.line(), format, args...)
 }
 
 func (p position) problemAt(line int, format string, args ...any) {

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -96,11 +98,16 @@ func (t *Tenant) Equal(o *Tenant) bool {
 
 // ClientOptions are the options of the tenant's client, with a transport of its
 // own. The transport reads its TLS files again when they change; it does not
-// ask for compressed answers by itself. The error names a TLS file.
+// ask for compressed answers by itself. The error is about a TLS file that
+// changed since it was checked, and names it where it cannot be read.
 func (t *Tenant) ClientOptions() (client.Options, error) {
 	transport, err := promconfig.NewRoundTripperFromConfig(t.http.clientConfig(), "mde_exporter")
+	if unread, ok := errors.AsType[*fs.PathError](err); ok {
+		return client.Options{}, fmt.Errorf("tenant %s: http_config.tls_config: %w", t.Name, unread)
+	}
 	if err != nil {
-		return client.Options{}, fmt.Errorf("tenant %s: http_config: %w", t.Name, err)
+		// Some errors quote the content of a file.
+		return client.Options{}, fmt.Errorf("tenant %s: http_config.tls_config: a certificate or its key cannot be used: run --config.check", t.Name)
 	}
 	o := client.Options{
 		GraphScope:     t.graphScope,

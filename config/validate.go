@@ -123,7 +123,7 @@ func (v *validator) uniqueNames(at position, tenants []*Tenant) {
 	first := map[string]int{}
 	for i, t := range tenants {
 		if j, taken := first[t.Name]; taken && t.Name != "" {
-			at.index(i).key("name").problem("%s is the name of %s too", excerpt(t.Name), at.index(j).path)
+			at.index(i).key("name").problem("is the name of %s too", at.index(j).path)
 			continue
 		}
 		first[t.Name] = i
@@ -132,7 +132,7 @@ func (v *validator) uniqueNames(at position, tenants []*Tenant) {
 
 func (v *validator) securityStates(at position, s securityStatesSection) SecurityStates {
 	if sources := []string{SourceAuto, SourceMachineSecurityStates, SourceMachines}; !slices.Contains(sources, s.Source) {
-		at.key("source").problem("%s is not one of %s", excerpt(s.Source), strings.Join(sources, ", "))
+		at.key("source").problem("is not one of %s", strings.Join(sources, ", "))
 	}
 	return SecurityStates{
 		Enabled:         s.Enabled,
@@ -166,7 +166,7 @@ func (v *validator) watchedDomains(at position, s watchedDomainsSection, inherit
 func (v *validator) domains(at position, names []string) []string {
 	var domains []string
 	for i, name := range names {
-		domain, err := ParseDomain(name)
+		domain, err := parseDomain(name)
 		if err != nil {
 			at.index(i).problem("%s", err)
 			continue
@@ -181,8 +181,12 @@ func (v *validator) domains(at position, names []string) []string {
 func (v *validator) files(at position, paths []string) []string {
 	var patterns []string
 	for i, path := range paths {
-		if path == "" {
+		switch {
+		case path == "":
 			at.index(i).problem("an empty name")
+			continue
+		case strings.ContainsFunc(path, unicode.IsControl):
+			at.index(i).problem("must be the path of a file, without line breaks or control characters")
 			continue
 		}
 		p := absolutePattern(v.dir, path)
@@ -244,11 +248,16 @@ func (v *validator) required(at position, path string) string {
 	if path == "" {
 		at.problem("missing")
 	}
-	return v.path(path)
+	return v.path(at, path)
 }
 
-// path makes a path absolute.
-func (v *validator) path(path string) string {
+// path makes a path absolute. One with line breaks is rejected, since it is the
+// content of a file, such as a key, which messages about the file would repeat.
+func (v *validator) path(at position, path string) string {
+	if strings.ContainsFunc(path, unicode.IsControl) {
+		at.problem("must be the path of a file, without line breaks or control characters")
+		return ""
+	}
 	if path == "" || filepath.IsAbs(path) || v.dir == "" {
 		return path
 	}

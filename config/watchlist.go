@@ -133,7 +133,7 @@ func parseList(path string, data []byte) (domains []string, problems Problems) {
 		if name = strings.TrimSpace(name); name == "" {
 			continue
 		}
-		domain, err := ParseDomain(name)
+		domain, err := parseDomain(name)
 		if err != nil {
 			problems = append(problems, Problem{File: path, Line: number, Message: err.Error()})
 			continue

@@ -219,13 +219,13 @@ func TestAMistakeChangesNothingButItsGauge(t *testing.T) {
 	before, config := w.tenantSeries("contoso"), string(w.Config())
 	w.write(far.section("contoso", "  unknown_key: 1\n"))
 	err := w.Reload()
-	if err == nil || !strings.Contains(err.Error(), "unknown_key") {
+	if err == nil || !strings.Contains(err.Error(), "unknown key") {
 		t.Fatalf("the reload's error is %v", err)
 	}
 	if v, _ := w.value("mde_exporter_config_last_reload_successful{}"); v != 0 {
 		t.Error("the gauge does not tell")
 	}
-	if !strings.Contains(w.Status().Config.Error, "unknown_key") {
+	if !strings.Contains(w.Status().Config.Error, "unknown key") {
 		t.Error("the page does not tell")
 	}
 	if after := w.tenantSeries("contoso"); len(after) != len(before) || string(w.Config()) != config {

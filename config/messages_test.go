@@ -1,0 +1,168 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// marker stands for a secret that an operator wrote in the wrong place.
+const marker = "hush~8Qz"
+
+// templates are configuration files whose keys and values stand between ‹ and ›.
+// Keys of paths are left out: messages name the files they are about.
+var templates = map[string]string{
+	"block style": `‹global›:
+  ‹request_timeout›: ‹30s›
+  ‹security_states›:
+    ‹enabled›: ‹true›
+    ‹source›: ‹auto›
+    ‹refresh_interval›: ‹10m›
+    ‹max_age›: ‹30m›
+  ‹watched_domains›:
+    ‹domains›:
+    - ‹a.example›
+    - ‹b.example›
+    ‹machine_info_limit›: ‹3›
+  ‹quota›:
+    ‹calls_per_minute›: ‹50›
+‹tenants›:
+- ‹name›: ‹contoso›
+  ‹azuread›:
+    ‹cloud›: ‹AzurePublic›
+    ‹oauth›:
+      ‹tenant_id›: ‹11111111-1111-4111-8111-111111111111›
+      ‹client_id›: ‹22222222-2222-4222-8222-222222222222›
+      ‹client_secret›: ‹secret›
+  ‹endpoints›:
+    ‹login_url›: ‹https://login.example›
+    ‹api_scope›: ‹https://api.example/.default›
+  ‹http_config›:
+    ‹proxy_url›: ‹http://proxy.example:3128›
+    ‹no_proxy›: ‹a.example›
+    ‹tls_config›:
+      ‹ca›: ‹none›
+      ‹cert›: ‹none›
+      ‹key›: ‹none›
+      ‹min_version›: ‹TLS12›
+      ‹server_name›: ‹x›
+    ‹enable_http2›: ‹false›
+- ‹name›: ‹fabrikam›
+  ‹azuread›:
+    ‹managed_identity›:
+      ‹client_id›: ‹33333333-3333-4333-8333-333333333333›
+`,
+	"flow style": `{‹global›: {‹request_timeout›: ‹30s›, ‹watched_domains›: {‹domains›: [‹a.example›, ‹b.example›]}},
+‹tenants›: [
+  {‹name›: ‹contoso›, ‹azuread›: {‹oauth›: {‹tenant_id›: ‹11111111-1111-4111-8111-111111111111›,
+    ‹client_id›: ‹22222222-2222-4222-8222-222222222222›, ‹client_secret›: ‹secret›}},
+   ‹http_config›: {‹tls_config›: {‹key›: ‹none›, ‹cert›: ‹none›}, ‹proxy_url›: ‹http://proxy.example›}}]}
+`,
+	"anchors and merge keys": `‹global›: &g
+  ‹quota›: &q {‹calls_per_minute›: ‹50›}
+‹tenants›:
+- &a
+  ‹name›: ‹contoso›
+  ‹azuread›: &ad
+    ‹oauth›: &o {‹tenant_id›: ‹11111111-1111-4111-8111-111111111111›, ‹client_id›: ‹22222222-2222-4222-8222-222222222222›, ‹client_secret›: &s ‹secret›}
+- <<: *a
+  ‹name›: ‹b›
+- <<: [*a, *g]
+  ‹name›: *s
+  ‹quota›: *q
+`,
+	"explicit keys": `? ‹tenants›
+: - ? ‹name›
+    : ‹contoso›
+    ? ‹azuread›
+    : ? ‹oauth›
+      : ? ‹client_secret›
+        : ‹secret›
+`,
+}
+
+// spellings are what may stand in the place of a key or value. ‹› is the marker,
+// @ the key or value that belongs there.
+var spellings = []string{
+	"‹›", `"‹›"`, "'‹›'", "@:‹›", "@ ‹›", "@=‹›", "@: ‹›", "@:\t‹›", "\t‹›", "‹›:", "‹›: @", "@\n‹›", "@\n‹›: @", "‹›\n@", "@ #‹›",
+	"|\n        ‹›", ">-\n        ‹›\n       ‹›", "|9\n ‹›", "|\n‹›", "\n        ‹›", "\n        ‹›: @", "\n  ‹›\n @", "\n\t‹›: @",
+	"[‹›]", "[‹›", "[‹›: @]", "{‹›}", "{‹›: @}", "{@: ‹›}", "{@:‹›}", "{@ ‹›: x}", "{‹›", "‹›]", "‹›}", "[[‹›]]", "{? ‹›}", "{? {‹›: a} : b}", "? ‹›", "? @: ‹›", "? [‹›]", "- ‹›", "- @: ‹›",
+	"*‹›", "&‹› @", "&‹›", "&‹› [*‹›]", "&‹› {<<: *‹›}", "*‹› : x", "<<: ‹›", "{<<: ‹›}", "{<<: [‹›]}", "{<<: *‹›}", "<<: *‹›",
+	"!‹› @", "!‹›!x @", "!<‹›> @", "!!‹› @", "!%‹› @", "!!binary ‹›", "!!int ‹›", "!!float ‹›", "!!bool ‹›", "!!null ‹›", "!!timestamp ‹›", "!!map ‹›", "!!seq ‹›", "!!str ‹›", "!!merge ‹›", "!!binary {‹›: ‹›}", "!!set {‹›}",
+	"@‹›", "`‹›", "%‹›", "\"‹›", "'‹›", `"\q‹›"`, `"\x‹›"`, `"\ud800‹›"`, "‹›\x01", "\x7f‹›", "‹›\xff", "‹›\u0080", "\x00‹›", "‹›\ufeff",
+	"‹›\n---\n‹›", "---\n‹›: @", "@\n...\n‹›", "\n--- ‹›\n", "@\n%YAML ‹›\n---\n", "\n%TAG ! ‹›\n",
+	"1‹›", "0x‹›", "1m‹›", "https://‹›", "https://‹›:‹›@[", "https://a.example/‹›", "http://u:‹›@proxy.example", "http://proxy.example?‹›", "ftp://‹›", "‹›@a.example", "*.‹›", "192.0.2.1/‹›", "‹›.example", "xn--‹›.example", "‹›é\u200d.example",
+	`"-----BEGIN ‹›-----\nYQ==\n-----END ‹›-----\n"`, `"-----BEGIN CERTIFICATE-----\n‹›\n-----END CERTIFICATE-----\n"`, `"-----BEGIN PRIVATE KEY-----\nYQ==\n-----END PRIVATE KEY-----\n‹›"`,
+	"‹›: &x {‹›: *x}", "[&x [‹›], *x, *x]", "{@: ‹›, @: ‹›}", "{@: 1, @: ‹›, ‹›: 1, ‹›: 2}",
+}
+
+// TestNoMessageRepeatsTheFile puts a secret into every place of a file where an
+// operator, or a slip of indentation or quoting, might put it.
+func TestNoMessageRepeatsTheFile(t *testing.T) {
+	checked, mistakes, dir := 0, 0, t.TempDir()
+	for style, template := range templates {
+		// Every second token is a key or a value.
+		tokens := strings.Split(strings.ReplaceAll(template, "›", "‹"), "‹")
+		for place := 1; place < len(tokens); place += 2 {
+			for _, spelling := range spellings {
+				with := strings.NewReplacer("‹›", marker, "@", tokens[place]).Replace(spelling)
+				file := strings.Join(slices.Concat(tokens[:place], []string{with}, tokens[place+1:]), "")
+				c, problems := parse("mde.yml", dir, []byte(file), Overrides{})
+				problems = append(problems, c.fileProblems()...)
+				checked++
+				if len(problems) > 0 {
+					mistakes++
+				}
+				if message := problems.Error(); strings.Contains(message, marker) {
+					t.Errorf("%s, place %d: %q is repeated:\n%s", style, place, with, message)
+				}
+			}
+		}
+	}
+	if checked < 10_000 || mistakes < checked*9/10 {
+		t.Errorf("checked %d files, of which %d have mistakes", checked, mistakes)
+	}
+}
+
+func TestAKeyThatRunsIntoItsValueIsNamed(t *testing.T) {
+	for file, want := range map[string]string{
+		"tenants: [{azuread: {oauth: {client_secret:" + marker + "}}}]":                                            "mde.yml:1: tenants[0].azuread.oauth: unknown key: client_secret needs a colon and a space before its value; known here: ",
+		"tenants: [{azuread: {oauth: {client_secret=" + marker + "}}}]":                                            "mde.yml:1: tenants[0].azuread.oauth: unknown key: client_secret needs a colon and a space before its value; known here: ",
+		"tenants:\n- azuread:\n    oauth:\n      ? client_secret " + marker + "\n":                                 "mde.yml:4: tenants[0].azuread.oauth: unknown key: client_secret needs a colon and a space before its value; known here: ",
+		"tenants:\n- azuread:\n    oauth:\n      ? client_secret: " + marker + "\n":                                "mde.yml:4: a mapping or a list in the place of a key: quote text that begins with { or [, and begin no key with ?",
+		"tenants: [{name: {{ .Values." + marker + " }}}]":                                                          "mde.yml:1: a mapping or a list in the place of a key: quote text that begins with { or [, and begin no key with ?",
+		"tenants:\n- azuread:\n    oauth:\n      client_id: x\n      client_secret:" + marker:                      "mde.yml:5: not valid YAML: could not find expected ':': a key needs a colon and a space before its value",
+		"tenants:\n- http_config:\n    tls_config:\n      key_file: a\n      key:" + marker:                        "mde.yml:5: not valid YAML: could not find expected ':': a key needs a colon and a space before its value",
+		"tenants:\n- name: a\n  azuread: &x {oauth: {client_secret: *x}}\n":                                        "mde.yml:3: an anchor whose value contains itself",
+		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: *hush}}\n":                                        "mde.yml:3: an alias without its anchor: text that begins with * must be quoted",
+		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: \"" + marker + "\x01\"}}\n":                       "mde.yml:3: not UTF-8 text without control characters",
+		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: @" + marker + "}}\n":                              "mde.yml:3: not valid YAML: text that begins with @, % or ` must be quoted",
+		"tenants:\n- name: a\n  azuread: {certificate: {certificate_path: \"" + marker + "\\n" + marker + "\"}}\n": "mde.yml:3: tenants[0].azuread.certificate.certificate_path: must be the path of a file, without line breaks or control characters",
+		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: *" + marker + "}}\n":                              "mde.yml:3: not valid YAML: text that begins with * or & must be quoted",
+	} {
+		_, problems := parse("mde.yml", t.TempDir(), []byte(file), Overrides{})
+		if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.HasPrefix(p.String(), want) }) || strings.Contains(problems.Error(), marker) {
+			t.Errorf("%q: got\n%s\nwant %s", file, problems, want)
+		}
+	}
+}
+
+func FuzzNoMessageRepeatsTheFile(f *testing.F) {
+	for _, template := range templates {
+		plain := strings.NewReplacer("‹", "", "›", "").Replace(template)
+		for at := 0; at < len(plain); at += 97 {
+			f.Add(plain, uint(at))
+		}
+	}
+	f.Fuzz(func(t *testing.T, file string, at uint) {
+		if strings.Contains(file, "file") || strings.Contains(file, "path") {
+			return // Messages name the files that they are about.
+		}
+		i := int(at % uint(len(file)+1))
+		file = file[:i] + marker + file[i:]
+		c, problems := parse("mde.yml", "/nonexistent", []byte(file), Overrides{Getenv: func(string) string { return "" }})
+		if message := append(problems, c.fileProblems()...).Error(); strings.Contains(message, marker) {
+			t.Errorf("%q:\n%s", file, message)
+		}
+	})
+}
