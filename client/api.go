@@ -19,6 +19,11 @@ const (
 	DomainStats           API = "domain_stats"
 )
 
+// PacedAPIs returns the APIs whose calls a quota paces: all but Token.
+func PacedAPIs() []API {
+	return []API{MachineSecurityStates, Machines, DeviceAVInfo, DomainMachines, DomainStats}
+}
+
 // Role is the application permission an app registration needs for the API, or
 // empty where none is documented.
 func (a API) Role() string {

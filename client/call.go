@@ -81,7 +81,7 @@ func (c *Client) attempt(ctx context.Context, api API, svc *service, u *url.URL)
 	if !sameOrigin(u, svc.url) {
 		return nil, nil, &Error{API: api, Reason: ReasonPagination, Message: "a token is not sent to " + origin(u)}
 	}
-	slot, err := c.gates[api].take(ctx)
+	slot, err := c.share(api).take(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,7 +127,7 @@ func (c *Client) send(caller context.Context, api API, u *url.URL, token *oauth2
 		c.observer.Call(api, code, time.Since(start))
 	}
 	if resp.StatusCode == http.StatusOK {
-		c.gates[api].accepted()
+		c.share(api).accepted()
 		return &answer{
 			body:   resp.Body,
 			header: resp.Header,
@@ -193,14 +193,14 @@ func (c *Client) statusError(api API, resp *http.Response) error {
 	case status == http.StatusTooManyRequests:
 		e.Reason = ReasonThrottled
 		e.RetryAfter = retryAfter(resp.Header)
-		e.held = c.gates[api].refused(e.RetryAfter)
+		e.held = c.share(api).refused(e.RetryAfter)
 		return e
 	case status >= 500:
 		e.Reason = ReasonServer
 		e.RetryAfter = retryAfter(resp.Header)
 		// A domain that cannot be looked up holds no other one back.
 		if e.RetryAfter > 0 && api != DomainMachines && api != DomainStats {
-			e.held = c.gates[api].refused(e.RetryAfter)
+			e.held = c.share(api).refused(e.RetryAfter)
 			return e
 		}
 	case status == http.StatusUnauthorized:
@@ -216,7 +216,7 @@ func (c *Client) statusError(api API, resp *http.Response) error {
 	case status >= 300 && status < 400:
 		e.Message = "redirects are not followed" + redirectTarget(resp)
 	}
-	c.gates[api].accepted()
+	c.share(api).accepted()
 	return e
 }
 

@@ -7,23 +7,31 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // A Client speaks to the APIs of one tenant. Its methods may be called
 // concurrently; all of them share the tenant's quota and tokens.
 type Client struct {
-	http      *http.Client
-	timeout   time.Duration
-	userAgent string
-	observer  Observer
-	graph     *service
-	api       *service
-	gates     map[API]*gate
-	secrets   *redactor
+	http       *http.Client
+	timeout    time.Duration
+	userAgent  string
+	observer   Observer
+	credential Credential
+	graph      *service
+	api        *service
+	limits     Limits
+	quotas     *Quotas
+	secrets    *redactor
+
+	joining sync.Mutex
+	part    atomic.Pointer[part] // Nil until the client takes part in its quotas.
 }
 
-// New checks the options and returns a Client. It makes no call.
+// New checks the options and returns a Client. It makes no call and changes
+// nothing: the client's limits hold when it takes part in the quota.
 func New(o Options) (*Client, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -39,44 +47,81 @@ func New(o Options) (*Client, error) {
 	for i, secret := range o.Secrets {
 		secrets.learn(fmt.Sprint("option ", i), secret)
 	}
-	held := &throttle{}
-	if p := o.Predecessor; p != nil && sameOrigin(p.api.tokens.signIn.login, o.LoginURL) {
-		held = p.api.tokens.throttle
-	}
 	c := &Client{
-		http:      h,
-		timeout:   o.RequestTimeout,
-		userAgent: o.UserAgent,
-		observer:  o.Observer,
-		graph:     &service{url: o.GraphURL, tokens: newTokens(o, o.GraphScope, h, held, secrets)},
-		api:       &service{url: o.APIURL, tokens: newTokens(o, o.APIScope, h, held, secrets)},
-		gates:     make(map[API]*gate),
-		secrets:   secrets,
+		http:       h,
+		timeout:    o.RequestTimeout,
+		userAgent:  o.UserAgent,
+		observer:   o.Observer,
+		credential: o.Credential,
+		graph:      &service{url: o.GraphURL, tokens: newTokens(o, o.GraphScope, h, nil, secrets)},
+		api:        &service{url: o.APIURL, tokens: newTokens(o, o.APIScope, h, nil, secrets)},
+		limits:     o.Quota,
+		quotas:     o.Quotas,
+		secrets:    secrets,
 	}
 	c.graph.tokens.expires = c.api.tokens.expires // One credential serves both.
-	for _, api := range []API{MachineSecurityStates, Machines, DeviceAVInfo, DomainMachines, DomainStats} {
-		if o.Predecessor != nil {
-			c.gates[api] = o.Predecessor.gates[api]
-			c.gates[api].setLimits(o.Quota.of(api))
-			continue
-		}
-		c.gates[api] = newGate(api, o.Quota.of(api), o.Ledger, o.Observer)
-	}
 	return c, nil
 }
 
-// Quota tells how much of the quota of one API is spent at this moment.
-func (c *Client) Quota(api API) QuotaUse {
-	g, ok := c.gates[api]
-	if !ok {
-		return QuotaUse{}
+// TakePart makes the client one of those that share its quotas, until Close: from
+// now on its limits hold for all of them. It may read a Ledger. The first call
+// takes part by itself.
+func (c *Client) TakePart() { c.takePart() }
+
+func (c *Client) takePart() *part {
+	if p := c.part.Load(); p != nil {
+		return p
 	}
-	return g.use()
+	c.joining.Lock()
+	defer c.joining.Unlock()
+	if p := c.part.Load(); p != nil {
+		return p
+	}
+	p := c.quotas.join(c)
+	// No token was asked for yet: every call comes through here first.
+	c.graph.tokens.throttle, c.api.tokens.throttle = p.signIn, p.signIn
+	c.part.Store(p)
+	return p
 }
 
-// Close closes connections that are idle. Calls under way are ended by their
-// contexts.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// share is the client's part in the gate of an API.
+func (c *Client) share(api API) *share { return c.takePart().shares[api] }
+
+// serviceOf is where an API is.
+func (c *Client) serviceOf(api API) *service {
+	if api == MachineSecurityStates {
+		return c.graph
+	}
+	return c.api
+}
+
+// Quota returns how much of the quota of one API is spent at this moment. Before
+// the client takes part in the quota only its limits are known.
+func (c *Client) Quota(api API) QuotaUse {
+	p := c.part.Load()
+	switch {
+	case p == nil:
+		return QuotaUse{Limits: c.limits.of(api)}
+	case p.shares[api] == nil:
+		return QuotaUse{}
+	default:
+		return p.shares[api].use()
+	}
+}
+
+// QuotaKey returns by what the service counts the client's calls to an API.
+func (c *Client) QuotaKey(api API) QuotaKey {
+	return newQuotaKey(c.credential, c.serviceOf(api).url)
+}
+
+// Close leaves the quota and closes connections that are idle. Calls under way
+// are ended by their contexts.
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	if p := c.part.Load(); p != nil {
+		c.quotas.leave(p)
+	}
+}
 
 // check names the first option that is missing or would send a token where it
 // can be read.
@@ -135,6 +180,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Quota.CallsPerHour <= 0 {
 		o.Quota.CallsPerHour = 1500
+	}
+	if o.Quotas == nil {
+		o.Quotas = NewQuotas(nil)
 	}
 	if o.Observer == nil {
 		o.Observer = nobody{}

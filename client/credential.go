@@ -23,6 +23,9 @@ type Credential interface {
 	// from it. Its errors name the file or key to fix, and never its content.
 	// With an error only the expiry of the proof may be set.
 	prove(ctx context.Context, s signIn) (proof, error)
+	// app returns the ids of the tenant and of the app registration, by which
+	// services count calls.
+	app() (tenantID, clientID string)
 }
 
 // CheckCredential reads the files of a credential and returns what keeps them

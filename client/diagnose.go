@@ -66,6 +66,7 @@ const credibleSkew = 5 * time.Minute
 // tells what works and what to mend. It takes at most a few request timeouts.
 // The calls are part of the tenant's quota like all others.
 func (c *Client) Diagnose(ctx context.Context, needs ...Need) []Check {
+	c.TakePart()
 	graph := diagnoseToken(ctx, c.graph)
 	api := diagnoseToken(ctx, c.api)
 	found := map[API]finding{}

@@ -27,27 +27,24 @@ type Options struct {
 	RequestTimeout time.Duration
 	// Quota is what may be spent on each API. Zero fields mean 100 and 1500.
 	Quota Limits
-	// Predecessor is a Client of the same tenant that this one replaces. The new
-	// one goes on counting its quota, in its ledger and for its observer, and keeps
-	// its pauses. Nil means there is none.
-	Predecessor *Client
-	// Ledger remembers the spent quota across restarts. Nil means that a new
-	// Client knows nothing of calls made before it.
-	Ledger Ledger
+	// Quotas count the calls. Clients that are given the same one share the quota
+	// of their app registration, tenant and host. Nil means a count of its own.
+	Quotas *Quotas
 	// Observer is told of every HTTP call. Nil means nobody is.
 	Observer Observer
 	// UserAgent is sent with every call. Empty means "mde_exporter".
 	UserAgent string
 }
 
-// Limits bound the calls to one API of one tenant: no span of 60 seconds holds
+// Limits bound the calls to one API of one app registration, tenant and host: no span of 60 seconds holds
 // more than CallsPerMinute of them, no span of 3600 seconds more than
 // CallsPerHour. Where an API's documented limits are lower, those hold.
 type Limits struct {
 	CallsPerMinute, CallsPerHour int
 }
 
-// Ledger keeps the times of past calls where a restart does not lose them.
+// Ledger keeps the times of the past calls of one quota where a restart does not
+// lose them.
 // Its methods may be called concurrently.
 type Ledger interface {
 	// Spent returns when the calls of the last hour left, oldest first.

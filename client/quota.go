@@ -14,11 +14,24 @@ type QuotaUse struct {
 	// MinuteCalls and HourCalls are the calls that left within the last 60 and
 	// 3600 seconds, with those that are about to leave.
 	MinuteCalls, HourCalls int
-	// Limits are those in force for this API.
+	// Limits are those in force for this API: the smallest of the clients that
+	// share the quota.
 	Limits Limits
-	// Known tells whether the whole last hour is counted: a Ledger was given or
-	// the Client is an hour old.
+	// Known tells whether the whole last hour is counted: there is a Ledger or
+	// the quota is an hour old.
 	Known bool
+	// Clients is how many clients spent of the quota within the last hour.
+	Clients int
+}
+
+// Share is what one client may plan to spend, now and in the time to come: its
+// part of the limits where others spend of the same quota.
+func (u QuotaUse) Share() Limits {
+	n := max(1, u.Clients)
+	return Limits{
+		CallsPerMinute: max(1, u.Limits.CallsPerMinute/n),
+		CallsPerHour:   max(1, u.Limits.CallsPerHour/n),
+	}
 }
 
 // quotaGuard is added to each window. A call is counted by the far end when it
@@ -36,8 +49,8 @@ func (l Limits) of(api API) Limits {
 	return l
 }
 
-// A gate lets the calls to one API of one tenant leave no faster than its limits
-// allow, in the order in which they came.
+// A gate lets the calls to one API leave no faster than its limits allow, in the
+// order in which they came. Clients of one quota share it.
 //
 // It is an exact sliding window, not a bucket: with n calls allowed in a span, a
 // call leaves only when the n-th call before it left longer than the span and the
@@ -45,31 +58,41 @@ func (l Limits) of(api API) Limits {
 // until its request is written, so that a connection that is slow to open cannot
 // move it into a window where it was not counted.
 type gate struct {
-	api      API
-	limits   Limits
-	ledger   Ledger
-	observer Observer
-	start    time.Time // Times in the gate are durations since then: a clock that is set changes nothing.
+	api    API
+	ledger Ledger
+	start  time.Time // Times in the gate are durations since then: a clock that is set changes nothing.
 
 	turn    chan struct{} // Held by the call that is next to leave.
-	changed chan struct{} // Tells the call that is next that the fields below are others now.
+	changed chan struct{} // Wakes the call that is next when the fields below change.
 
 	mu          sync.Mutex
+	shares      map[*share]bool
+	limits      Limits          // The smallest of the shares.
 	sent        []time.Duration // When requests were written, oldest first, of the last hour.
 	pending     int             // Calls that passed the gate and are not written yet.
 	pausedUntil time.Duration   // The service asked not to be called before.
 	refusals    int             // Refusals in a row that did not say how long to wait.
 }
 
-func newGate(api API, limits Limits, ledger Ledger, observer Observer) *gate {
+// A share is the part of one client in a gate. Its limits count until it leaves;
+// calls under way then may still end.
+type share struct {
+	*gate
+	limits   Limits
+	observer Observer
+	// spent is when the client last passed the gate, negative where it never did.
+	// Guarded by the gate's mutex.
+	spent time.Duration
+}
+
+func newGate(api API, ledger Ledger) *gate {
 	g := &gate{
-		api:      api,
-		limits:   limits,
-		ledger:   ledger,
-		observer: observer,
-		start:    time.Now(),
-		turn:     make(chan struct{}, 1),
-		changed:  make(chan struct{}, 1),
+		api:     api,
+		ledger:  ledger,
+		start:   time.Now(),
+		turn:    make(chan struct{}, 1),
+		changed: make(chan struct{}, 1),
+		shares:  make(map[*share]bool),
 	}
 	if ledger != nil {
 		for _, at := range ledger.Spent(api) {
@@ -83,21 +106,48 @@ func newGate(api API, limits Limits, ledger Ledger, observer Observer) *gate {
 	return g
 }
 
-// setLimits changes the limits for every call that is still to leave.
-func (g *gate) setLimits(limits Limits) {
+// join gives one more client a share. Its limits hold at once, for every call
+// that is still to leave, where they are smaller than those of the others.
+func (g *gate) join(limits Limits, observer Observer) *share {
+	s := &share{gate: g, limits: limits.of(g.api), observer: observer, spent: -1}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.limits = limits
+	g.shares[s] = true
+	g.setLimits()
+	return s
+}
+
+// leave gives the share back.
+func (s *share) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.shares, s)
+	s.setLimits()
+}
+
+// setLimits finds the smallest limits of all shares. Without a share the last
+// ones hold, for calls that are under way. The mutex is held.
+func (g *gate) setLimits() {
+	first := true
+	for s := range g.shares {
+		if first {
+			g.limits, first = s.limits, false
+			continue
+		}
+		g.limits.CallsPerMinute = min(g.limits.CallsPerMinute, s.limits.CallsPerMinute)
+		g.limits.CallsPerHour = min(g.limits.CallsPerHour, s.limits.CallsPerHour)
+	}
 	g.wake()
 }
 
 // take waits until a call may leave. The caller ends the slot it gets.
-func (g *gate) take(ctx context.Context) (*slot, error) {
+func (s *share) take(ctx context.Context) (*slot, error) {
+	g := s.gate
 	entered := time.Now()
 	waited := false
 	defer func() {
 		if waited {
-			g.observer.QuotaWait(g.api, time.Since(entered))
+			s.observer.QuotaWait(g.api, time.Since(entered))
 		}
 	}()
 	if err := g.checkPause(ctx); err != nil {
@@ -118,9 +168,9 @@ func (g *gate) take(ctx context.Context) (*slot, error) {
 		if ctx.Err() != nil {
 			return nil, g.interrupted(ctx)
 		}
-		wait, ok := g.pass()
+		wait, ok := s.pass()
 		if ok {
-			return &slot{gate: g, pending: true}, nil
+			return &slot{gate: g, share: s, pending: true}, nil
 		}
 		if err := g.checkPause(ctx); err != nil {
 			return nil, err
@@ -132,9 +182,10 @@ func (g *gate) take(ctx context.Context) (*slot, error) {
 	}
 }
 
-// pass takes a slot if one is free now; otherwise it tells how long the next one
+// pass takes a slot if one is free now. Otherwise it returns how long the next one
 // is away, or zero when that hangs on a call that is not written yet.
-func (g *gate) pass() (wait time.Duration, ok bool) {
+func (s *share) pass() (wait time.Duration, ok bool) {
+	g := s.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
@@ -144,6 +195,7 @@ func (g *gate) pass() (wait time.Duration, ok bool) {
 	switch {
 	case known && at <= now:
 		g.pending++
+		s.spent = now
 		return 0, true
 	case known:
 		return at - now, false
@@ -244,8 +296,29 @@ func (g *gate) use() QuotaUse {
 		MinuteCalls: within(time.Minute),
 		HourCalls:   within(time.Hour),
 		Limits:      g.limits,
+		Clients:     g.spenders(now),
 		Known:       g.ledger != nil || now >= time.Hour,
 	}
+}
+
+// spenders counts the shares that passed the gate within the last hour.
+func (g *gate) spenders(now time.Duration) int {
+	n := 0
+	for s := range g.shares {
+		if s.spent >= 0 && now-s.spent < time.Hour {
+			n++
+		}
+	}
+	return n
+}
+
+// isIdle reports whether nothing the gate knows matters to a later call.
+func (g *gate) isIdle() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	g.forget(now)
+	return len(g.sent) == 0 && g.pending == 0 && g.pausedUntil <= now
 }
 
 func (g *gate) now() time.Duration { return time.Since(g.start) }
@@ -269,6 +342,7 @@ func (g *gate) wake() {
 // the request is really sent.
 type slot struct {
 	gate    *gate
+	share   *share
 	pending bool // Not written yet. Guarded by the gate's mutex.
 	noted   bool // In the ledger. Guarded by the gate's mutex.
 }
@@ -309,7 +383,7 @@ func (s *slot) end(answered bool) {
 // because an idle connection turned out to be closed.
 func (s *slot) again(ctx context.Context) {
 	s.sent()
-	if another, err := s.gate.take(ctx); err == nil {
+	if another, err := s.share.take(ctx); err == nil {
 		s.gate.mu.Lock()
 		s.pending, another.pending = true, false
 		s.gate.mu.Unlock()

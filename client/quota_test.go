@@ -86,7 +86,7 @@ func randomPattern(t *testing.T, seed uint64) {
 		if run == runs-1 {
 			writing = 20 * time.Second
 		}
-		g := newGate(Machines, limits, &ledger, nobody{})
+		g := newGate(Machines, &ledger).join(limits, nobody{})
 		var calls sync.WaitGroup
 		patience := time.Duration(1+random.IntN(7200)) * time.Second
 		for range random.IntN(60) {
@@ -108,7 +108,7 @@ func randomPattern(t *testing.T, seed uint64) {
 	}
 }
 
-func randomCall(t *testing.T, g *gate, random *rand.Rand, far *arrivals, patience, writing time.Duration) {
+func randomCall(t *testing.T, g *share, random *rand.Rand, far *arrivals, patience, writing time.Duration) {
 	ctx := t.Context()
 	if random.IntN(4) == 0 {
 		var cancel context.CancelFunc
@@ -148,7 +148,7 @@ func randomCall(t *testing.T, g *gate, random *rand.Rand, far *arrivals, patienc
 
 func TestUnderFullLoadNearlyTheWholeQuotaIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(DomainMachines, Limits{100, 1500}, nil, nobody{})
+		g := newGate(DomainMachines, nil).join(Limits{100, 1500}, nobody{})
 		const hours = 10
 		start, calls := time.Now(), 0
 		var far arrivals
@@ -170,7 +170,7 @@ func TestUnderFullLoadNearlyTheWholeQuotaIsUsed(t *testing.T) {
 }
 
 // pass makes a call that is written at once.
-func pass(t *testing.T, g *gate) {
+func pass(t *testing.T, g *share) {
 	t.Helper()
 	slot, err := g.take(t.Context())
 	if err != nil {
@@ -181,7 +181,7 @@ func pass(t *testing.T, g *gate) {
 
 func TestCallersPassInTheOrderInWhichTheyCame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, Limits{1, 1000}, nil, nobody{})
+		g := newGate(Machines, nil).join(Limits{1, 1000}, nobody{})
 		var order []int
 		var mu sync.Mutex
 		var callers sync.WaitGroup
@@ -203,7 +203,7 @@ func TestCallersPassInTheOrderInWhichTheyCame(t *testing.T) {
 
 func TestACallerThatGivesUpCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, Limits{1, 1000}, nil, nobody{})
+		g := newGate(Machines, nil).join(Limits{1, 1000}, nobody{})
 		pass(t, g)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -221,7 +221,7 @@ func TestACallerThatGivesUpCostsNothing(t *testing.T) {
 
 func TestARequestThatIsSlowToLeaveHoldsBackThoseThatDependOnIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, Limits{1, 1000}, nil, nobody{})
+		g := newGate(Machines, nil).join(Limits{1, 1000}, nobody{})
 		start := time.Now()
 		slow, err := g.take(t.Context())
 		if err != nil {
@@ -237,7 +237,7 @@ func TestARequestThatIsSlowToLeaveHoldsBackThoseThatDependOnIt(t *testing.T) {
 
 func TestARequestThatNeverLeftGivesItsPlaceToTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, Limits{1, 1000}, nil, nobody{})
+		g := newGate(Machines, nil).join(Limits{1, 1000}, nobody{})
 		start := time.Now()
 		unlucky, err := g.take(t.Context())
 		if err != nil {
@@ -253,7 +253,7 @@ func TestARequestThatNeverLeftGivesItsPlaceToTheNext(t *testing.T) {
 
 func TestARefusalHoldsBackEveryCallForAsLongAsItSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, Limits{100, 1000}, nil, nobody{})
+		g := newGate(Machines, nil).join(Limits{100, 1000}, nobody{})
 		start := time.Now()
 		g.refused(42 * time.Second)
 		var callers sync.WaitGroup
@@ -271,7 +271,7 @@ func TestARefusalHoldsBackEveryCallForAsLongAsItSays(t *testing.T) {
 
 func TestARefusalThatDoesNotSayHowLongGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, Limits{100, 1000}, nil, nobody{})
+		g := newGate(Machines, nil).join(Limits{100, 1000}, nobody{})
 		last := time.Duration(0)
 		for range 5 {
 			pause := g.refused(0)
@@ -289,7 +289,7 @@ func TestARefusalThatDoesNotSayHowLongGrows(t *testing.T) {
 
 func TestAPausePastTheRetryDeadlineFailsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, Limits{100, 1000}, nil, nobody{})
+		g := newGate(Machines, nil).join(Limits{100, 1000}, nobody{})
 		g.refused(time.Hour)
 		start := time.Now()
 		_, err := g.take(WithRetryDeadline(t.Context(), start.Add(15*time.Minute)))
@@ -310,7 +310,7 @@ func TestALedgerIsSpentBeforeANewGateOpens(t *testing.T) {
 			ledger.Spend(Machines, start.Add(time.Duration(i-50)*time.Minute))
 		}
 		ledger.Spend(Machines, start.Add(time.Hour)) // The clock was set back since.
-		g := newGate(Machines, Limits{2, 4}, &ledger, nobody{})
+		g := newGate(Machines, &ledger).join(Limits{2, 4}, nobody{})
 		want := QuotaUse{MinuteCalls: 1, HourCalls: 4, Limits: Limits{2, 4}, Known: true}
 		if got := g.use(); got != want {
 			t.Errorf("use %+v, want %+v", got, want)
@@ -328,7 +328,7 @@ func TestALedgerIsSpentBeforeANewGateOpens(t *testing.T) {
 func TestQuotaUseForgetsWhatNoWindowHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := Limits{100, 1500}
-		g := newGate(Machines, limits, nil, nobody{})
+		g := newGate(Machines, nil).join(limits, nobody{})
 		pass(t, g)
 		check := func(want QuotaUse) {
 			t.Helper()
@@ -336,11 +336,11 @@ func TestQuotaUseForgetsWhatNoWindowHolds(t *testing.T) {
 				t.Errorf("use %+v, want %+v", got, want)
 			}
 		}
-		check(QuotaUse{1, 1, limits, false})
+		check(QuotaUse{1, 1, limits, false, 1})
 		time.Sleep(time.Minute)
-		check(QuotaUse{0, 1, limits, false})
+		check(QuotaUse{0, 1, limits, false, 1})
 		time.Sleep(time.Hour)
-		check(QuotaUse{0, 0, limits, true})
+		check(QuotaUse{0, 0, limits, true, 0})
 	})
 }
 

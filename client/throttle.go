@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A throttle holds token requests of a tenant back, of every audience, for as
-// long as its sign-in host asks. A refresh that may not wait so long fails, and
+// A throttle holds token requests of an app registration back, of every audience,
+// for as long as its sign-in host asks. A refresh that may not wait so long fails, and
 // the next one, however soon, does not ask before the time.
 type throttle struct {
 	mu       sync.Mutex
@@ -25,6 +25,13 @@ func (h *throttle) check(now time.Time) error {
 	}
 	return &Error{API: Token, Reason: ReasonThrottled, RetryAfter: pause,
 		Message: "the sign-in host asked for a pause that lasts another " + pause.Round(time.Second).String()}
+}
+
+// isIdle reports whether the sign-in host may be asked.
+func (h *throttle) isIdle() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Now().After(h.until)
 }
 
 // note looks at how a request ended, nil where it ended well. Where the host

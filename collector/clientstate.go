@@ -87,9 +87,7 @@ func (t *TenantMetrics) collectClientState(metrics chan<- prometheus.Metric) {
 		}
 		metrics <- m
 	}
-	for _, api := range []client.API{
-		client.MachineSecurityStates, client.Machines, client.DeviceAVInfo, client.DomainMachines, client.DomainStats,
-	} {
+	for _, api := range client.PacedAPIs() {
 		use := t.client.Quota(api)
 		if !t.called[api] && use.HourCalls == 0 {
 			continue

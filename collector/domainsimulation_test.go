@@ -154,12 +154,13 @@ func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, 
 	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
 	c, err := client.New(client.Options{
 		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
-		GraphScope: "graph", APIScope: "api", Transport: transport, Ledger: ledger, Observer: observer,
+		GraphScope: "graph", APIScope: "api", Transport: transport, Quotas: client.NewQuotas(func(client.QuotaKey) client.Ledger { return ledger }), Observer: observer,
 		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.TakePart()
 	return c
 }
 

@@ -59,8 +59,8 @@ func measureTenants(b *testing.B, binary, dir string, far *simulation.Tenant, se
 	var config strings.Builder
 	config.WriteString("global: {watched_domains: {domains: [evil.example]}}\ntenants:\n")
 	for i := range tenants {
-		fmt.Fprintf(&config, "- {name: t%04d, azuread: {oauth: {tenant_id: %s, client_id: %s, client_secret: %s}}, endpoints: {login_url: %q, graph_url: %q, api_url: %q}}\n",
-			i, far.TenantID(), far.ClientID(), far.ClientSecret(), server.LoginURL, server.GraphURL, server.APIURL)
+		fmt.Fprintf(&config, "- {name: t%04[1]d, azuread: {oauth: {tenant_id: 00000000-0000-4000-8000-%012[1]d, client_id: %s, client_secret: %s}}, endpoints: {login_url: %q, graph_url: %q, api_url: %q}}\n",
+			i, far.ClientID(), far.ClientSecret(), server.LoginURL, server.GraphURL, server.APIURL)
 	}
 	file := filepath.Join(dir, "mde.yml")
 	if err := os.WriteFile(file, []byte(config.String()), 0o600); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/storage"
@@ -51,6 +52,7 @@ type Exporter struct {
 	metrics    *collector.Metrics
 	exposition *collector.Exposition
 	reloads    *reloads
+	quotas     *client.Quotas
 	ready      atomic.Bool
 
 	apply  sync.Mutex // Held while a configuration is applied.
@@ -68,6 +70,7 @@ func New(o Options) *Exporter {
 		metrics:    collector.NewMetrics(o.Registry),
 		exposition: &collector.Exposition{},
 		reloads:    newReloads(o.Registry),
+		quotas:     newQuotas(o.Storage),
 		stores:     make(map[string]collector.Store),
 		config:     &config.Config{},
 		tenants:    make(map[string]*tenant),
@@ -157,6 +160,7 @@ func (e *Exporter) Close() {
 		wg.Go(t.stop)
 	}
 	wg.Wait()
+	e.leaveQuotas(e.tenants, nil)
 }
 
 // prepare makes the tenants of a configuration, those that did not change being
@@ -192,6 +196,7 @@ func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
 // swap stops what is no longer wanted, makes the next tenants those in force and
 // starts the new ones among them.
 func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*tenant)) {
+	e.takeQuotas(c, next)
 	var wg sync.WaitGroup
 	for name, old := range e.tenants {
 		if next[name] != old {
@@ -210,6 +215,7 @@ func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*t
 		}
 	}
 
+	e.leaveQuotas(last, next)
 	for _, tc := range c.Tenants {
 		t, old := next[tc.Name], last[tc.Name]
 		if old != nil {

@@ -30,12 +30,17 @@ func inMemory(t *testing.T, o simulation.Options) (*farEnd, func(string) http.Ro
 	return &farEnd{simulated, server}, func(string) http.RoundTripper { return server.Transport() }
 }
 
+// sectionOf is a section with a tenant id of its own, and so with a quota of its own.
+func (f *farEnd) sectionOf(i int, name, settings string) string {
+	return strings.Replace(f.section(name, settings), f.TenantID(), fmt.Sprintf("00000000-0000-4000-8000-%012d", i), 1)
+}
+
 // TestHundredsOfTenantsStartSpreadOutAndStayApart runs 500 tenants, of which
 // three are in trouble, for 36 minutes of fake time.
 func TestHundredsOfTenantsStartSpreadOutAndStayApart(t *testing.T) {
 	const tenants = 500
 	synctest.Test(t, func(t *testing.T) {
-		well, transport := inMemory(t, simulation.Options{Machines: 5, Domains: map[string]simulation.Domain{"evil.example": {Machines: 3}}})
+		well, transport := inMemory(t, simulation.Options{MultiTenant: true, Machines: 5, Domains: map[string]simulation.Domain{"evil.example": {Machines: 3}}})
 		far := map[string]*farEnd{}
 		transports := map[string]func(string) http.RoundTripper{}
 		for name, fault := range map[string]simulation.Fault{
@@ -43,7 +48,7 @@ func TestHundredsOfTenantsStartSpreadOutAndStayApart(t *testing.T) {
 			"t0100": {Status: http.StatusTooManyRequests, RetryAfter: "3600"},
 			"t0300": {Status: http.StatusUnauthorized},
 		} {
-			far[name], transports[name] = inMemory(t, simulation.Options{Machines: 5})
+			far[name], transports[name] = inMemory(t, simulation.Options{MultiTenant: true, Machines: 5})
 			far[name].Fail(simulation.Every, fault)
 		}
 		var file strings.Builder
@@ -54,7 +59,7 @@ func TestHundredsOfTenantsStartSpreadOutAndStayApart(t *testing.T) {
 			if far[name] != nil {
 				end = far[name]
 			}
-			file.WriteString(end.section(name, "  watched_domains: {domains: [evil.example]}\n"))
+			file.WriteString(end.sectionOf(i, name, "  watched_domains: {domains: [evil.example]}\n"))
 		}
 		w := &world{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
 		if err := os.WriteFile(w.file, []byte(file.String()), 0o600); err != nil {

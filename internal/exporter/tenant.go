@@ -88,7 +88,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 }
 
 // connect gives the tenant the client of the old one, where nothing about it
-// changed, or a new one that goes on counting the old one's quota.
+// changed, or a new one. Either way it spends the quota of its app registration.
 func (e *Exporter) connect(t, old *tenant) error {
 	if old != nil && old.config.SameClient(t.config) {
 		t.client = old.client
@@ -101,13 +101,7 @@ func (e *Exporter) connect(t, old *tenant) error {
 	if e.options.transport != nil {
 		o.Transport = e.options.transport(t.config.Name)
 	}
-	o.UserAgent, o.Observer = e.options.UserAgent, t.metrics
-	if old != nil {
-		o.Predecessor = old.client
-	}
-	if e.options.Storage != nil {
-		o.Ledger = e.options.Storage.Tenant(t.config.Name)
-	}
+	o.UserAgent, o.Observer, o.Quotas = e.options.UserAgent, t.metrics, e.quotas
 	t.client, err = client.New(o)
 	return err
 }
@@ -176,7 +170,6 @@ func (t *tenant) stop() {
 		wg.Go(r.stop)
 	}
 	wg.Wait()
-	t.client.Close()
 }
 
 // discard gives up a tenant that was never started, the old one going on.
@@ -214,8 +207,5 @@ func (t *tenant) leaveTo(next *tenant) {
 		if next.domains == nil {
 			t.domains.refresher.Withdraw()
 		}
-	}
-	if t.client != next.client {
-		t.client.Close()
 	}
 }

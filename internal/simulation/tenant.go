@@ -52,6 +52,9 @@ type Options struct {
 	// sign in. Empty ones get well-known values that tell what they are; read
 	// them with the Tenant's methods of these names.
 	TenantID, ClientID, ClientSecret string
+	// MultiTenant accepts every tenant id, as of customers that all consented to
+	// the app: one far end then serves many tenants, each with a quota of its own.
+	MultiTenant bool
 	// Roles are those of tokens for the Defender API. Nil means RoleMachines
 	// and RoleStatistics; an empty slice none.
 	Roles []string

@@ -128,7 +128,7 @@ func (x *exchange) token() {
 	}
 	form := x.r.PostForm
 	directory, _, _ := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
-	if !strings.EqualFold(directory, x.options.TenantID) {
+	if !x.options.MultiTenant && !strings.EqualFold(directory, x.options.TenantID) {
 		x.signInFailure(http.StatusBadRequest, "invalid_request", 90002, fmt.Sprintf("Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.", directory))
 		return
 	}

@@ -95,10 +95,10 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 		big := strings.Repeat("big", 5000)
 		filler := filepath.Join(disk, "filler")
 		s, log := open(t, disk)
-		tenant := s.Tenant("contoso")
+		tenant, ledger := s.Tenant("contoso"), s.Ledger("contoso")
 		save(t, tenant, "states", snapshotOf(1))
 		spent := []time.Time{time.Now()}
-		tenant.Spend(client.DomainMachines, spent[0])
+		ledger.Spend(client.DomainMachines, spent[0])
 		fill(t, filler, 1<<30)
 
 		check := func() {
@@ -109,9 +109,9 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 				}
 				wantLoaded(t, tenant, "states", snapshotOf(1))
 				at := time.Now()
-				tenant.Spend(client.DomainMachines, at)
+				ledger.Spend(client.DomainMachines, at)
 				spent = append(spent, at)
-				wantSpent(t, tenant, client.DomainMachines, spent...)
+				wantSpent(t, ledger, client.DomainMachines, spent...)
 			}
 			if log.String() != "" {
 				t.Errorf("logged %s", log)
@@ -120,13 +120,13 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 		check()
 		closeNow(t, s)
 		s, log = open(t, disk)
-		tenant = s.Tenant("contoso")
+		tenant, ledger = s.Tenant("contoso"), s.Ledger("contoso")
 		check()
 
 		// A file that is not there yet cannot be made now.
 		late := time.Now()
-		tenant.Spend(client.Machines, late)
-		wantSpent(t, tenant, client.Machines, late)
+		ledger.Spend(client.Machines, late)
+		wantSpent(t, ledger, client.Machines, late)
 		if got := strings.Count(log.String(), "level=ERROR"); got != 1 {
 			t.Errorf("%d errors logged, want 1: %s", got, log)
 		}
@@ -136,12 +136,12 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 		}
 		save(t, tenant, "states", snapshotOf(2))
 		later := time.Now()
-		tenant.Spend(client.Machines, later)
+		ledger.Spend(client.Machines, later)
 		closeNow(t, s)
 		s, log = open(t, disk)
 		wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(2))
-		wantSpent(t, s.Tenant("contoso"), client.DomainMachines, spent...)
-		wantSpent(t, s.Tenant("contoso"), client.Machines, late, later)
+		wantSpent(t, s.Ledger("contoso"), client.DomainMachines, spent...)
+		wantSpent(t, s.Ledger("contoso"), client.Machines, late, later)
 		if log.String() != "" {
 			t.Errorf("logged %s", log)
 		}
@@ -222,7 +222,7 @@ func TestFilesOfSomeoneElseAreSetAside(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
-	s.Tenant("contoso").Spend(client.Machines, time.Now())
+	s.Ledger("contoso").Spend(client.Machines, time.Now())
 	closeNow(t, s)
 	for path, mode := range map[string]os.FileMode{dir: 0o777, filepath.Dir(dir): 0o755, filepath.Join(dir, "mde_exporter.lock"): 0o666} {
 		if err := os.Chmod(path, mode); err != nil {
@@ -237,11 +237,11 @@ func TestFilesOfSomeoneElseAreSetAside(t *testing.T) {
 			return
 		}
 		defer s.Close()
-		tenant := s.Tenant("contoso")
+		tenant, ledger := s.Tenant("contoso"), s.Ledger("contoso")
 		if got := load(t, tenant, "states"); got != nil {
 			t.Errorf("loaded %v", got)
 		}
-		wantSpent(t, tenant, client.Machines)
+		wantSpent(t, ledger, client.Machines)
 		if err := tenant.Save("states", snapshotOf(2)); err != nil {
 			t.Errorf("Save: %v", err)
 		}
@@ -260,10 +260,10 @@ func writeUntilKilled(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tenant := s.Tenant("contoso")
+	tenant, ledger := s.Tenant("contoso"), s.Ledger("contoso")
 	for i := 1; ; i++ {
 		at := time.Now()
-		tenant.Spend(client.Machines, at)
+		ledger.Spend(client.Machines, at)
 		fmt.Printf("spent %d\n", at.UnixNano())
 		if err := tenant.Save("states", padded(i)); err != nil {
 			t.Fatal(err)
@@ -320,7 +320,7 @@ func TestAProcessThatIsKilledLosesNothingItKept(t *testing.T) {
 		}
 
 		s, log := open(t, dir)
-		tenant := s.Tenant("contoso")
+		tenant, ledger := s.Tenant("contoso"), s.Ledger("contoso")
 		wantLoaded(t, tenant, "steady", snapshotOf(7))
 		var got []string
 		if ok, err := tenant.Load("states", &got); !ok || err != nil {
@@ -330,7 +330,7 @@ func TestAProcessThatIsKilledLosesNothingItKept(t *testing.T) {
 		if !cmp.Equal(got, padded(saved)) && !cmp.Equal(got, padded(saved+1)) {
 			t.Errorf("loaded %.20q…, want what was saved as %d or %d", got, saved, saved+1)
 		}
-		noted := tenant.Spent(client.Machines)
+		noted := ledger.Spent(client.Machines)
 		for _, at := range spent[max(0, len(spent)-1500):] {
 			if len(noted) == 0 {
 				t.Errorf("a call at %v is not noted", at)

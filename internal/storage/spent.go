@@ -21,7 +21,7 @@ import (
 // file begins with a header, padded with zeros; then come slots of
 //
 //	8 bytes  when the call left, in nanoseconds since 1970, big-endian
-//	8 bytes  checksum of the format, the tenant, the API and those 8 bytes
+//	8 bytes  checksum of the format, the owner, the API and those 8 bytes
 //
 // that are used in turn. A slot of zeros was never used.
 const (
@@ -41,11 +41,11 @@ const spentFor = time.Hour + time.Minute
 // leave, or one that left before the clock was corrected.
 const clockTolerance = time.Minute
 
-// spentCalls are the calls to one API of one tenant.
+// spentCalls are the calls to one API of one owner.
 type spentCalls struct {
 	dir  directory
 	file string
-	// salt makes the checksums those of this format, tenant and API.
+	// salt makes the checksums those of this format, owner and API.
 	salt string
 
 	mu     sync.Mutex
@@ -74,11 +74,13 @@ func (s *spentCalls) times() []time.Time {
 	return times
 }
 
-// add notes a call.
-func (s *spentCalls) add(at time.Time) {
+// add keeps calls.
+func (s *spentCalls) add(calls ...time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending = append(s.pending, at.Round(0))
+	for _, at := range calls {
+		s.pending = append(s.pending, at.Round(0))
+	}
 	s.pending = s.pending[max(0, len(s.pending)-spentSlots):]
 	err := s.writePending()
 	switch {
@@ -163,7 +165,7 @@ func (s *spentCalls) load(now time.Time) ([]time.Time, error) {
 	found := s.parse(content)
 	if !found.ours {
 		s.loaded, s.next = true, 0
-		return nil, s.dir.setAside(s.file, errors.New("not a file of this tenant's spent calls, or of a newer version"))
+		return nil, s.dir.setAside(s.file, errors.New("not a file of this owner's spent calls, or of a newer version"))
 	}
 
 	times, faults := found.times, found.faults
@@ -244,7 +246,7 @@ func (s *spentCalls) parse(content []byte) spentContent {
 			found.damaged++
 			continue
 		}
-		found.ours = true // Only this tenant's file has a slot with such a checksum.
+		found.ours = true // Only this owner's file has a slot with such a checksum.
 		stamps[i] = t.UnixNano()
 		found.times = append(found.times, t)
 	}

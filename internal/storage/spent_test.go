@@ -21,9 +21,9 @@ import (
 // spentSlots is how many calls the file holds, as docs/storage.md says.
 const spentSlots = 2048
 
-func wantSpent(t testing.TB, tenant *storage.Tenant, api client.API, want ...time.Time) {
+func wantSpent(t testing.TB, ledger *storage.Ledger, api client.API, want ...time.Time) {
 	t.Helper()
-	got := tenant.Spent(api)
+	got := ledger.Spent(api)
 	if diff := cmp.Diff(want, got, cmp.Comparer(time.Time.Equal), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("Spent(%s) (-want +got):\n%s", api, diff)
 	}
@@ -34,15 +34,15 @@ func TestSpentCallsOutliveTheProcess(t *testing.T) {
 	s, log := open(t, dir)
 	now := time.Now()
 	first, second := now.Add(-time.Minute), now.Add(-time.Second)
-	s.Tenant("contoso").Spend(client.DomainMachines, first)
-	s.Tenant("contoso").Spend(client.DomainMachines, second)
-	s.Tenant("contoso").Spend(client.Machines, second)
-	s.Tenant("fabrikam").Spend(client.Machines, first)
+	s.Ledger("contoso").Spend(client.DomainMachines, first)
+	s.Ledger("contoso").Spend(client.DomainMachines, second)
+	s.Ledger("contoso").Spend(client.Machines, second)
+	s.Ledger("fabrikam").Spend(client.Machines, first)
 	for range 2 {
-		wantSpent(t, s.Tenant("contoso"), client.DomainMachines, first, second)
-		wantSpent(t, s.Tenant("contoso"), client.Machines, second)
-		wantSpent(t, s.Tenant("contoso"), client.DeviceAVInfo)
-		wantSpent(t, s.Tenant("fabrikam"), client.Machines, first)
+		wantSpent(t, s.Ledger("contoso"), client.DomainMachines, first, second)
+		wantSpent(t, s.Ledger("contoso"), client.Machines, second)
+		wantSpent(t, s.Ledger("contoso"), client.DeviceAVInfo)
+		wantSpent(t, s.Ledger("fabrikam"), client.Machines, first)
 		closeNow(t, s)
 		s, _ = open(t, dir)
 	}
@@ -54,12 +54,12 @@ func TestSpentCallsOutliveTheProcess(t *testing.T) {
 func TestACallIsForgottenWhenNoLimitReachesItAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := open(t, t.TempDir())
-		tenant, left := s.Tenant("contoso"), time.Now()
-		tenant.Spend(client.Machines, left)
+		ledger, left := s.Ledger("contoso"), time.Now()
+		ledger.Spend(client.Machines, left)
 		time.Sleep(time.Hour + 30*time.Second)
-		wantSpent(t, tenant, client.Machines, left)
+		wantSpent(t, ledger, client.Machines, left)
 		time.Sleep(30 * time.Second)
-		wantSpent(t, tenant, client.Machines)
+		wantSpent(t, ledger, client.Machines)
 	})
 }
 
@@ -71,13 +71,13 @@ func TestNoRestartLosesACallOfTheLastHourHoweverManyWereMadeBefore(t *testing.T)
 		for i := range 3*spentSlots + 17 {
 			time.Sleep(2400 * time.Millisecond) // 1,500 calls an hour.
 			now := time.Now()
-			s.Tenant("contoso").Spend(client.DomainMachines, now)
+			s.Ledger("contoso").Spend(client.DomainMachines, now)
 			all = append(all, now)
 			if i%500 == 0 || i > 3*spentSlots {
 				closeNow(t, s)
 				s, _ = open(t, dir)
 				lastHour := slices.DeleteFunc(slices.Clone(all), func(at time.Time) bool { return now.Sub(at) >= time.Hour+time.Minute })
-				wantSpent(t, s.Tenant("contoso"), client.DomainMachines, lastHour...)
+				wantSpent(t, s.Ledger("contoso"), client.DomainMachines, lastHour...)
 			}
 		}
 		if info, err := os.Stat(file(t, dir, "*.spent-*")); err != nil || info.Size() != 64+16*spentSlots {
@@ -95,14 +95,14 @@ func TestConcurrentCallsMayBeNotedOutOfOrder(t *testing.T) {
 	now := time.Now()
 	var want []time.Time
 	for i := range 10 {
-		s.Tenant("contoso").Spend(client.Machines, now.Add(-time.Duration(i)*time.Millisecond))
+		s.Ledger("contoso").Spend(client.Machines, now.Add(-time.Duration(i)*time.Millisecond))
 		want = append(want, now.Add(-time.Duration(i)*time.Millisecond))
 	}
 	slices.Reverse(want)
-	wantSpent(t, s.Tenant("contoso"), client.Machines, want...)
+	wantSpent(t, s.Ledger("contoso"), client.Machines, want...)
 	closeNow(t, s)
 	s, _ = open(t, dir)
-	wantSpent(t, s.Tenant("contoso"), client.Machines, want...)
+	wantSpent(t, s.Ledger("contoso"), client.Machines, want...)
 	if log.String() != "" {
 		t.Errorf("logged %s", log)
 	}
@@ -118,14 +118,14 @@ func TestAFullFileForgetsTheOldestCallsFirstWhateverTheirOrderInIt(t *testing.T)
 		if i%2 == 0 {
 			at = old
 		}
-		s.Tenant("contoso").Spend(client.Machines, at.Add(time.Duration(i)))
+		s.Ledger("contoso").Spend(client.Machines, at.Add(time.Duration(i)))
 	}
 	closeNow(t, s)
 	s, _ = open(t, dir)
 	for range spentSlots / 2 {
-		s.Tenant("contoso").Spend(client.Machines, now)
+		s.Ledger("contoso").Spend(client.Machines, now)
 	}
-	got := s.Tenant("contoso").Spent(client.Machines)
+	got := s.Ledger("contoso").Spent(client.Machines)
 	if len(got) != spentSlots || got[0].Before(young) || got[spentSlots/2-1].After(young.Add(time.Second)) {
 		t.Errorf("%d calls from %v to %v; want the young ones and the new ones", len(got), got[0], got[len(got)-1])
 	}
@@ -137,14 +137,14 @@ func TestAClockThatWasSetBackStallsForAnHourAtMostAndOverspendsNothing(t *testin
 		s, _ := open(t, dir)
 		start := time.Now()
 		for i := range 100 {
-			s.Tenant("contoso").Spend(client.Machines, start.Add(24*time.Hour+time.Duration(i)*time.Second))
+			s.Ledger("contoso").Spend(client.Machines, start.Add(24*time.Hour+time.Duration(i)*time.Second))
 		}
 		closeNow(t, s)
 
 		s, log := open(t, dir)
 		restarted := time.Now()
 		want := slices.Repeat([]time.Time{restarted}, 100)
-		wantSpent(t, s.Tenant("contoso"), client.Machines, want...)
+		wantSpent(t, s.Ledger("contoso"), client.Machines, want...)
 		if !strings.Contains(log.String(), "100 calls in the future") {
 			t.Errorf("logged %q", log)
 		}
@@ -153,10 +153,10 @@ func TestAClockThatWasSetBackStallsForAnHourAtMostAndOverspendsNothing(t *testin
 			time.Sleep(10 * time.Minute)
 			closeNow(t, s)
 			s, _ = open(t, dir)
-			wantSpent(t, s.Tenant("contoso"), client.Machines, want...)
+			wantSpent(t, s.Ledger("contoso"), client.Machines, want...)
 		}
 		time.Sleep(time.Minute)
-		wantSpent(t, s.Tenant("contoso"), client.Machines)
+		wantSpent(t, s.Ledger("contoso"), client.Machines)
 	})
 }
 
@@ -164,10 +164,10 @@ func TestACallAMomentAheadOfTheClockIsKeptAsItIs(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	soon := time.Now().Add(30 * time.Second)
-	s.Tenant("contoso").Spend(client.Machines, soon)
+	s.Ledger("contoso").Spend(client.Machines, soon)
 	closeNow(t, s)
 	s, _ = open(t, dir)
-	wantSpent(t, s.Tenant("contoso"), client.Machines, soon)
+	wantSpent(t, s.Ledger("contoso"), client.Machines, soon)
 	if log.String() != "" {
 		t.Errorf("logged %s", log)
 	}
@@ -180,7 +180,7 @@ func spentFile(t *testing.T, dir string) (path string, content []byte, times []t
 	now := time.Now()
 	for i := range 10 {
 		at := now.Add(time.Duration(i-20) * time.Second)
-		s.Tenant("contoso").Spend(client.Machines, at)
+		s.Ledger("contoso").Spend(client.Machines, at)
 		times = append(times, at)
 	}
 	closeNow(t, s)
@@ -206,7 +206,7 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, log := open(t, dir)
-		got := s.Tenant("contoso").Spent(client.Machines)
+		got := s.Ledger("contoso").Spent(client.Machines)
 		// Each call is there with its time or, where that is lost, with a later one.
 		if len(got) < len(times) || len(got) > len(times)+1 {
 			t.Errorf("byte %d flipped: %d calls, want %d", i, len(got), len(times))
@@ -223,7 +223,7 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 		closeNow(t, s)
 
 		s, log = open(t, dir)
-		if again := s.Tenant("contoso").Spent(client.Machines); len(again) != len(got) || log.String() != "" {
+		if again := s.Ledger("contoso").Spent(client.Machines); len(again) != len(got) || log.String() != "" {
 			t.Errorf("byte %d flipped: after mending %d calls, want %d; logged %q", i, len(again), len(got), log)
 		}
 		closeNow(t, s)
@@ -238,17 +238,17 @@ func TestTruncatedSpentCallsKeepWhatIsLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, log := open(t, dir)
-		tenant := s.Tenant("contoso")
+		ledger := s.Ledger("contoso")
 		whole := times[:max(0, length-64)/16]
-		wantSpent(t, tenant, client.Machines, whole...)
+		wantSpent(t, ledger, client.Machines, whole...)
 		now := time.Now()
-		tenant.Spend(client.Machines, now)
+		ledger.Spend(client.Machines, now)
 		closeNow(t, s)
 		if log.String() == "" {
 			t.Errorf("cut to %d bytes: nothing was logged", length)
 		}
 		s, _ = open(t, dir)
-		wantSpent(t, s.Tenant("contoso"), client.Machines, append(slices.Clone(whole), now)...)
+		wantSpent(t, s.Ledger("contoso"), client.Machines, append(slices.Clone(whole), now)...)
 		closeNow(t, s)
 	}
 }
@@ -273,10 +273,10 @@ func TestAFileThatHoldsNoSpentCallsIsSetAsideAndKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, log := open(t, dir)
-			wantSpent(t, s.Tenant("contoso"), client.Machines)
+			wantSpent(t, s.Ledger("contoso"), client.Machines)
 			now := time.Now()
-			s.Tenant("contoso").Spend(client.Machines, now)
-			wantSpent(t, s.Tenant("contoso"), client.Machines, now)
+			s.Ledger("contoso").Spend(client.Machines, now)
+			wantSpent(t, s.Ledger("contoso"), client.Machines, now)
 			if !strings.Contains(log.String(), "Set aside") {
 				t.Errorf("logged %q", log)
 			}
@@ -292,8 +292,8 @@ func TestSpentCallsOfAnotherTenantOrAPIAreNotBelieved(t *testing.T) {
 	dir := t.TempDir()
 	path, content, _ := spentFile(t, dir)
 	s, _ := open(t, dir)
-	s.Tenant("fabrikam").Spend(client.Machines, time.Now())
-	s.Tenant("contoso").Spend(client.DomainMachines, time.Now())
+	s.Ledger("fabrikam").Spend(client.Machines, time.Now())
+	s.Ledger("contoso").Spend(client.DomainMachines, time.Now())
 	closeNow(t, s)
 	now := time.Now()
 	for _, other := range []string{file(t, dir, "fabrikam-*.spent-machines"), file(t, dir, "contoso-*.spent-domain_machines")} {
@@ -305,7 +305,7 @@ func TestSpentCallsOfAnotherTenantOrAPIAreNotBelieved(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, log := open(t, dir)
-	for _, got := range [][]time.Time{s.Tenant("fabrikam").Spent(client.Machines), s.Tenant("contoso").Spent(client.DomainMachines)} {
+	for _, got := range [][]time.Time{s.Ledger("fabrikam").Spent(client.Machines), s.Ledger("contoso").Spent(client.DomainMachines)} {
 		for _, at := range got {
 			if at.Before(now.Add(-10 * time.Second)) {
 				t.Errorf("believed a call of another's at %v", at)
@@ -320,11 +320,11 @@ func TestSpentCallsOfAnotherTenantOrAPIAreNotBelieved(t *testing.T) {
 func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
-	tenant := s.Tenant("contoso")
+	ledger := s.Ledger("contoso")
 	var want []time.Time
 	spend := func() {
 		at := time.Now()
-		tenant.Spend(client.Machines, at)
+		ledger.Spend(client.Machines, at)
 		want = append(want, at)
 	}
 	spend()
@@ -352,7 +352,7 @@ func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
 	}
 	closeNow(t, s)
 	s, _ = open(t, dir)
-	wantSpent(t, s.Tenant("contoso"), client.Machines, want...)
+	wantSpent(t, s.Ledger("contoso"), client.Machines, want...)
 }
 
 func ExampleStorage_Tenant() {

@@ -18,8 +18,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/client"
 )
 
 const lockName = "mde_exporter.lock"
@@ -33,6 +31,7 @@ type Storage struct {
 
 	mu      sync.Mutex
 	tenants map[string]*Tenant
+	ledgers map[string]*Ledger
 }
 
 // Open takes possession of the directory, creating it if need be. Content that
@@ -54,7 +53,7 @@ func Open(dir string, logger *slog.Logger) (*Storage, error) {
 	if err := lockExclusively(lock); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock storage directory %s: %w", dir, err), lock.Close(), root.Close())
 	}
-	s := &Storage{root: root, lock: lock, logger: logger, tenants: make(map[string]*Tenant)}
+	s := &Storage{root: root, lock: lock, logger: logger, tenants: make(map[string]*Tenant), ledgers: make(map[string]*Ledger)}
 	s.sweep()
 	return s, nil
 }
@@ -98,20 +97,15 @@ func (s *Storage) Tenant(name string) *Tenant {
 		return t
 	}
 	dir := directory{root: s.root, logger: s.logger.With("tenant", name)}
-	t := &Tenant{
-		name:    name,
-		dir:     dir,
-		journal: journal{dir: dir, file: fileName(name) + ".values", tenant: name},
-		spent:   make(map[client.API]*spentCalls),
-	}
+	t := &Tenant{journal: journal{dir: dir, file: fileName(name) + ".values", tenant: name}}
 	s.tenants[name] = t
 	return t
 }
 
-// fileName makes of a tenant's name a file name that a person recognizes, that
-// every file system accepts and that no other tenant has, also where upper and
-// lower case are the same.
-func fileName(tenant string) string {
+// fileName makes of a name a file name that a person recognizes, that every file
+// system accepts and that no other name has, also where upper and lower case are
+// the same.
+func fileName(name string) string {
 	readable := strings.Map(func(r rune) rune {
 		switch {
 		case 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '-':
@@ -121,12 +115,12 @@ func fileName(tenant string) string {
 		default:
 			return '_'
 		}
-	}, tenant)
+	}, name)
 	const longest = 40
 	if len(readable) > longest {
 		readable = readable[:longest]
 	}
-	sum := sha256.Sum256([]byte(tenant))
+	sum := sha256.Sum256([]byte(name))
 	return fmt.Sprintf("%s-%x", readable, sum[:8])
 }
 

@@ -150,7 +150,7 @@ func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "storage")
 	s, _ := open(t, dir)
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
-	s.Tenant("contoso").Spend(client.Machines, time.Now())
+	s.Ledger("contoso").Spend(client.Machines, time.Now())
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -184,7 +184,7 @@ func TestAnyTenantNameAndKeyWillDo(t *testing.T) {
 		for j, key := range names {
 			save(t, s.Tenant(name), key, snapshotOf(100*i+j))
 		}
-		s.Tenant(name).Spend(client.Machines, time.Now().Add(-time.Duration(i)*time.Second))
+		s.Ledger(name).Spend(client.Machines, time.Now().Add(-time.Duration(i)*time.Second))
 	}
 	closeNow(t, s)
 	s, log := open(t, dir)
@@ -192,7 +192,7 @@ func TestAnyTenantNameAndKeyWillDo(t *testing.T) {
 		for j, key := range names {
 			wantLoaded(t, s.Tenant(name), key, snapshotOf(100*i+j))
 		}
-		if got := s.Tenant(name).Spent(client.Machines); len(got) != 1 {
+		if got := s.Ledger(name).Spent(client.Machines); len(got) != 1 {
 			t.Errorf("tenant %q has spent %d calls, want 1", name, len(got))
 		}
 	}
@@ -301,7 +301,7 @@ func TestManyGoroutinesMayUseOneTenant(t *testing.T) {
 				if ok, err := tenant.Load(key, &got); !ok || err != nil || got.Machines["26100"] != i {
 					t.Errorf("Load = %v, %v, %v; want %d", got, ok, err, i)
 				}
-				tenant.Spend(client.Machines, time.Now())
+				s.Ledger("contoso").Spend(client.Machines, time.Now())
 			}
 		})
 	}
@@ -311,7 +311,7 @@ func TestManyGoroutinesMayUseOneTenant(t *testing.T) {
 	for g := range 8 {
 		wantLoaded(t, s.Tenant("contoso"), fmt.Sprintf("key %d", g), snapshotOf(199))
 	}
-	if got := len(s.Tenant("contoso").Spent(client.Machines)); got != 1600 {
+	if got := len(s.Ledger("contoso").Spent(client.Machines)); got != 1600 {
 		t.Errorf("%d calls spent, want 1600", got)
 	}
 	if log.String() != "" {
@@ -325,7 +325,7 @@ func TestHundredsOfTenantsHoldNoFileOpen(t *testing.T) {
 	for i := range 300 {
 		tenant := s.Tenant(fmt.Sprintf("tenant-%d", i))
 		save(t, tenant, "states", snapshotOf(i))
-		tenant.Spend(client.Machines, time.Now())
+		s.Ledger(fmt.Sprintf("tenant-%d", i)).Spend(client.Machines, time.Now())
 	}
 	if after := openFiles(t); after > before+5 {
 		t.Errorf("%d files open, %d before", after, before)
@@ -409,7 +409,7 @@ func TestWhatAKilledProcessLeftHalfWrittenIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
-	s.Tenant("contoso").Spend(client.DomainMachines, time.Now())
+	s.Ledger("contoso").Spend(client.DomainMachines, time.Now())
 	closeNow(t, s)
 	for _, pattern := range []string{"*.values", "*.spent-domain_machines"} {
 		half := filepath.Join(dir, "."+filepath.Base(file(t, dir, pattern))+"8675309")

@@ -4,25 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"sync"
-	"time"
-
-	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// Tenant keeps the values and the spent calls of one tenant. Its methods may
-// be called concurrently. It never holds a file open between two calls, so that
+// Tenant keeps the values of one tenant. Its methods may be called concurrently. It never holds a file open between two calls, so that
 // hundreds of tenants cost no file descriptors.
 type Tenant struct {
-	name    string
-	dir     directory
 	journal journal
-
-	mu    sync.Mutex
-	spent map[client.API]*spentCalls
 }
-
-var _ client.Ledger = (*Tenant)(nil)
 
 // Load reads into v, a pointer, the value that was last saved under the key,
 // as encoding/json does. It returns false, and leaves v as it is, when there is
@@ -74,30 +62,4 @@ func (t *Tenant) Keys(prefix string) ([]string, error) {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	return keys, nil
-}
-
-// Spent implements [client.Ledger].
-func (t *Tenant) Spent(api client.API) []time.Time {
-	return t.spentOn(api).times()
-}
-
-// Spend implements [client.Ledger]. While the disk refuses to be written the
-// call is kept in memory, which the log says once, and written with the next.
-func (t *Tenant) Spend(api client.API, at time.Time) {
-	t.spentOn(api).add(at)
-}
-
-func (t *Tenant) spentOn(api client.API) *spentCalls {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s, ok := t.spent[api]; ok {
-		return s
-	}
-	s := &spentCalls{
-		dir:  t.dir,
-		file: fileName(t.name) + ".spent-" + string(api),
-		salt: fmt.Sprintf("%s\x00%s\x00%s", spentHeader, t.name, api),
-	}
-	t.spent[api] = s
-	return s
 }

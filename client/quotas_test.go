@@ -1,0 +1,137 @@
+package client
+
+import (
+	"errors"
+	"net/url"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestQuotasAreKeyedByAppTenantAndHost(t *testing.T) {
+	secret := ClientSecret{TenantID: "tid", ClientID: "app", Secret: "one"}
+	key := newQuotaKey(secret, &url.URL{Scheme: "https", Host: "api.example"})
+	if want := "tid/app@api.example:443"; key.String() != want {
+		t.Errorf("key %s, want %s", key, want)
+	}
+	for _, test := range []struct {
+		name       string
+		credential Credential
+		url        string
+		same       bool
+	}{
+		{"another secret", ClientSecret{TenantID: "tid", ClientID: "app", Secret: "two"}, "https://api.example", true},
+		{"another way to sign in", WorkloadIdentity{TenantID: "tid", ClientID: "app"}, "https://api.example", true},
+		{"other letters and a port", Certificate{TenantID: "TID", ClientID: "App"}, "https://API.example:443", true},
+		{"another app", ClientSecret{TenantID: "tid", ClientID: "app2"}, "https://api.example", false},
+		{"another tenant", ClientSecret{TenantID: "tid2", ClientID: "app"}, "https://api.example", false},
+		{"another host", secret, "https://eu.api.example", false},
+		{"a managed identity", ManagedIdentity{ClientID: "app"}, "https://api.example", false},
+	} {
+		u, err := url.Parse(test.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := newQuotaKey(test.credential, u); (got == key) != test.same {
+			t.Errorf("%s: key %s beside %s", test.name, got, key)
+		}
+	}
+	u := &url.URL{Scheme: "https", Host: "api.example"}
+	if newQuotaKey(ManagedIdentity{}, u) == newQuotaKey(ManagedIdentity{ClientID: "id"}, u) {
+		t.Error("the machine's own identity and another one have one quota")
+	}
+}
+
+func quotaOptions(q *Quotas, limits Limits) Options {
+	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
+	return Options{
+		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
+		GraphScope: "graph", APIScope: "api", Quotas: q, Quota: limits,
+		Credential: ClientSecret{TenantID: "tid", ClientID: "app", Secret: "secret"},
+	}
+}
+
+func quotaClient(t *testing.T, q *Quotas, limits Limits) *Client {
+	t.Helper()
+	c, err := New(quotaOptions(q, limits))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestClientsOfOneAppShareTheirQuotaAndItsPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := NewQuotas(nil)
+		one, two := quotaClient(t, q, Limits{10, 100}), quotaClient(t, q, Limits{2, 1000})
+		one.TakePart()
+		if got, want := two.Quota(Machines), (QuotaUse{Limits: Limits{2, 1000}}); got != want {
+			t.Errorf("before it takes part a client's quota is %+v, want %+v", got, want)
+		}
+		if got := one.Quota(Machines).Limits; got != (Limits{10, 100}) {
+			t.Errorf("a client that does not take part yet moves the limits to %+v", got)
+		}
+		two.TakePart()
+		pass(t, one.share(Machines))
+		pass(t, two.share(Machines))
+		use := one.Quota(Machines)
+		if want := (QuotaUse{2, 2, Limits{2, 100}, false, 2}); use != want || two.Quota(Machines) != want {
+			t.Errorf("use %+v and %+v, want %+v", use, two.Quota(Machines), want)
+		}
+		if got := use.Share(); got != (Limits{1, 50}) {
+			t.Errorf("a share of %+v, want half", got)
+		}
+		one.share(Machines).refused(10 * time.Minute)
+		start := time.Now()
+		pass(t, two.share(Machines))
+		if waited := time.Since(start); waited != 10*time.Minute {
+			t.Errorf("a refusal of one client's call holds the other back for %v", waited)
+		}
+		two.Close()
+		if got := one.Quota(Machines).Limits; got != (Limits{10, 100}) {
+			t.Errorf("the limits of a client that left hold on: %+v", got)
+		}
+	})
+}
+
+func TestAQuotaAndItsPausesOutliveTheirClientsForAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := NewQuotas(nil)
+		c := quotaClient(t, q, Limits{1, 100})
+		pass(t, c.share(Machines))
+		c.part.Load().signIn.note(&Error{Reason: ReasonThrottled, RetryAfter: 2 * time.Hour}, time.Now())
+		c.Close()
+		c.Close()
+		q.Sweep()
+
+		c = quotaClient(t, q, Limits{1, 100})
+		start := time.Now()
+		pass(t, c.share(Machines))
+		if waited := time.Since(start); waited != time.Minute+quotaGuard {
+			t.Errorf("the next client's call waited %v", waited)
+		}
+		_, err := c.api.tokens.attempt(t.Context())
+		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != ReasonThrottled {
+			t.Errorf("the next client asks for a token during the pause: %v", err)
+		}
+		c.Close()
+		time.Sleep(time.Hour + 2*quotaGuard)
+		q.Sweep()
+		if n := len(q.quotas); n != 1 {
+			t.Errorf("%d quotas are left, want that of the sign-in host", n)
+		}
+		time.Sleep(time.Hour)
+		q.Sweep()
+		if n := len(q.quotas); n != 0 {
+			t.Errorf("%d quotas are left", n)
+		}
+	})
+}
+
+func TestAClientThatNeverTakesPartLeavesNothing(t *testing.T) {
+	q := NewQuotas(func(QuotaKey) Ledger { t.Error("a ledger is read"); return nil })
+	quotaClient(t, q, Limits{1, 1}).Close()
+	if n := len(q.quotas); n != 0 {
+		t.Errorf("%d quotas", n)
+	}
+}
