@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -114,46 +112,6 @@ func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Toke
 		return nil, err
 	}
 	return token, checkToken(token, time.Now())
-}
-
-// parseIdentityToken reads a token answer whose numbers may be strings.
-func parseIdentityToken(body []byte, now time.Time) (*oauth2.Token, error) {
-	var answer struct {
-		AccessToken string  `json:"access_token"`
-		TokenType   string  `json:"token_type"`
-		ExpiresIn   seconds `json:"expires_in"`
-		ExpiresOn   seconds `json:"expires_on"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, tokenDecodeError("the answer is not the JSON object with an access_token that an identity endpoint sends")
-	}
-	token := &oauth2.Token{AccessToken: answer.AccessToken, TokenType: answer.TokenType}
-	switch {
-	case answer.ExpiresIn != 0:
-		token.Expiry = now.Add(time.Duration(answer.ExpiresIn) * time.Second)
-	case answer.ExpiresOn != 0:
-		token.Expiry = time.Unix(int64(answer.ExpiresOn), 0)
-	}
-	return token, nil
-}
-
-// seconds is a number of seconds that may come as a string, cut to a range in
-// which arithmetic on it is safe and beyond which no time is credible.
-type seconds int64
-
-// UnmarshalJSON reads 3599, "3599", "" and null.
-func (s *seconds) UnmarshalJSON(b []byte) error {
-	text := strings.Trim(string(b), `"`)
-	if text == "" || text == "null" {
-		*s = 0
-		return nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return errors.New("not a number of seconds")
-	}
-	*s = seconds(max(-1<<32, min(n, 1<<32)))
-	return nil
 }
 
 // newIdentityTransport returns a transport for an endpoint beside this
