@@ -62,20 +62,20 @@ type WorkloadIdentity struct {
 	TokenFilePath string
 }
 
-// ManagedIdentity is the identity of the Azure machine or app service this
-// process runs on.
+// ManagedIdentity is the identity of the machine or Azure service this process
+// runs on: a virtual machine, App Service, Container Apps, Container Instances, or
+// a server that Azure Arc manages.
 type ManagedIdentity struct {
 	// ClientID names a user-assigned identity; empty means the system-assigned one.
 	ClientID string
-	// Endpoint is where the identity's tokens are got, the value of
-	// IDENTITY_ENDPOINT. Empty means the instance metadata service of Azure's
-	// virtual machines. Plain http is accepted to a loopback or link-local
-	// address only.
-	Endpoint string
-	// Header is the value of IDENTITY_HEADER. With it the endpoint is spoken to
-	// as App Service and Container Apps document it, without it as the
-	// instance metadata service.
-	Header string
+	// Endpoint, Header and IMDSEndpoint are the values of IDENTITY_ENDPOINT,
+	// IDENTITY_HEADER and IMDS_ENDPOINT, by which Azure's platforms say where and
+	// how they give tokens. All are empty on a virtual machine. A plain http
+	// Endpoint is accepted with a loopback or link-local address only.
+	Endpoint, Header, IMDSEndpoint string
+
+	// arcTokens is the directory of Azure Arc's keys. Empty means the agent's own.
+	arcTokens string
 }
 
 // signIn is where and for what a credential is shown.

@@ -19,9 +19,39 @@ import (
 // https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
 const instanceMetadata = "http://169.254.169.254/metadata/identity/oauth2/token"
 
+// An identityHost is where a platform gives tokens, and how it is asked.
+type identityHost struct {
+	address string
+	version string // The api-version.
+	// header and value show that the request comes from this machine.
+	header, value string
+	// arc is set for the agent of Azure Arc, which asks for a key as well.
+	arc bool
+}
+
+// host finds the platform by what it puts into the environment. Azure Container
+// Instances set IDENTITY_HEADER alone, and have the metadata service of a virtual
+// machine.
+func (c ManagedIdentity) host() identityHost {
+	switch {
+	case c.Endpoint == "":
+		return identityHost{address: instanceMetadata, version: "2018-02-01", header: "Metadata", value: "true"}
+	case c.Header != "": // App Service, Container Apps.
+		return identityHost{address: c.Endpoint, version: "2019-08-01", header: "X-IDENTITY-HEADER", value: c.Header}
+	case c.IMDSEndpoint != "":
+		return identityHost{address: c.Endpoint, version: arcVersion, header: "Metadata", value: "true", arc: true}
+	default:
+		return identityHost{address: c.Endpoint, version: "2018-02-01", header: "Metadata", value: "true"}
+	}
+}
+
 // prove has nothing to read: the machine itself is the credential.
 func (c ManagedIdentity) prove(_ context.Context, s signIn) (proof, error) {
-	endpoint, err := c.endpoint()
+	host := c.host()
+	if host.arc && c.ClientID != "" {
+		return proof{}, errors.New("managed_identity: Azure Arc has no user-assigned identities: remove client_id")
+	}
+	endpoint, err := host.endpoint()
 	if err != nil {
 		return proof{}, err
 	}
@@ -29,27 +59,27 @@ func (c ManagedIdentity) prove(_ context.Context, s signIn) (proof, error) {
 	for i, secret := range URLSecrets(endpoint) {
 		s.learn(fmt.Sprint("identity endpoint ", i), secret)
 	}
-	request := c.request(endpoint, strings.TrimSuffix(s.scope, "/.default"))
+	request := c.request(host, endpoint, strings.TrimSuffix(s.scope, "/.default"))
+	exchange := c.exchange
+	if host.arc {
+		exchange = c.exchangeWithArc
+	}
 	return proof{
-		fingerprint: fingerprint(endpoint.String(), c.Header, c.ClientID),
+		fingerprint: fingerprint(endpoint.String(), host.version, host.value, c.ClientID),
 		exchange: func(ctx context.Context) (*oauth2.Token, error) {
-			return c.exchange(request.WithContext(ctx), s)
+			return exchange(request.WithContext(ctx), s)
 		},
 	}, nil
 }
 
 // endpoint returns the address tokens are got from, if a token may travel there.
-func (c ManagedIdentity) endpoint() (*url.URL, error) {
-	address := c.Endpoint
-	if address == "" {
-		address = instanceMetadata
-	}
-	endpoint, err := url.Parse(address)
+func (h identityHost) endpoint() (*url.URL, error) {
+	endpoint, err := url.Parse(h.address)
 	if err != nil || endpoint.Host == "" {
-		return nil, fmt.Errorf("managed_identity: IDENTITY_ENDPOINT is not an address: %q", MaskURL(address))
+		return nil, fmt.Errorf("managed_identity: IDENTITY_ENDPOINT is not an address: %q", MaskURL(h.address))
 	}
 	if endpoint.Scheme != "https" && (endpoint.Scheme != "http" || !staysOnMachine(endpoint.Hostname())) {
-		return nil, fmt.Errorf("managed_identity: %s: plain http is accepted to a loopback or link-local address only", MaskURL(address))
+		return nil, fmt.Errorf("managed_identity: IDENTITY_ENDPOINT %s: plain http is accepted to a loopback or link-local address only", MaskURL(h.address))
 	}
 	return endpoint, nil
 }
@@ -61,57 +91,72 @@ func staysOnMachine(host string) bool {
 }
 
 // request returns the request for a token of the resource.
-func (c ManagedIdentity) request(endpoint *url.URL, resource string) *http.Request {
+func (c ManagedIdentity) request(host identityHost, endpoint *url.URL, resource string) *http.Request {
 	address := *endpoint
 	query := address.Query()
+	query.Set("api-version", host.version)
 	query.Set("resource", resource)
 	if c.ClientID != "" {
 		query.Set("client_id", c.ClientID)
 	}
-	request := &http.Request{Method: http.MethodGet, URL: &address, Header: http.Header{}}
-	if c.Header != "" {
-		query.Set("api-version", "2019-08-01")
-		request.Header.Set("X-IDENTITY-HEADER", c.Header)
-	} else {
-		query.Set("api-version", "2018-02-01")
-		request.Header.Set("Metadata", "true")
-	}
 	address.RawQuery = query.Encode()
+	request := &http.Request{Method: http.MethodGet, URL: &address, Header: http.Header{}}
+	request.Header.Set(host.header, host.value)
 	return request
 }
 
 // exchange makes the request and reads its answer.
 func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Token, error) {
+	response, body, err := s.ask(request)
+	if err != nil {
+		if err.Reason == ReasonNetwork || err.Reason == ReasonTimeout {
+			err.explain("managed_identity works on Azure machines and services that have an identity only")
+		}
+		return nil, err
+	}
+	token, err := readIdentityAnswer(response, body, s.scope)
+	if err != nil {
+		if err.Reason == ReasonAuth && err.advice == "" {
+			err.explain("the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id")
+		}
+		return nil, err
+	}
+	return token, nil
+}
+
+// ask sends a request for a token and returns the answer and its whole body.
+func (s signIn) ask(request *http.Request) (*http.Response, []byte, *Error) {
 	response, err := s.client.Do(request)
 	if err != nil {
-		e := tokenError(err, s.scope)
-		if e.Reason == ReasonNetwork || e.Reason == ReasonTimeout {
-			e.explain("managed_identity works on Azure machines and services that have an identity only")
-		}
-		return nil, e
+		return nil, nil, tokenError(err, s.scope)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, tokenError(err, s.scope)
+		return nil, nil, tokenError(err, s.scope)
 	}
+	return response, body, nil
+}
+
+// readIdentityAnswer returns the token that an identity endpoint gave.
+func readIdentityAnswer(response *http.Response, body []byte, scope string) (*oauth2.Token, *Error) {
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound, http.StatusGone:
 		// The service answers so while it starts or is updated.
 		return nil, &Error{API: Token, Reason: ReasonServer, Status: response.StatusCode, Message: "the identity endpoint is not ready"}
 	default:
-		e := answerError(response, body, s.scope)
-		if e.Reason == ReasonAuth && e.advice == "" {
-			e.explain("the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id")
-		}
-		return nil, e
+		return nil, answerError(response, body, scope)
 	}
-	token, err := parseIdentityToken(body, time.Now())
+	now := time.Now()
+	token, err := parseIdentityToken(body, now)
+	if err == nil {
+		err = checkToken(token, now)
+	}
 	if err != nil {
-		return nil, err
+		return nil, tokenError(err, scope)
 	}
-	return token, checkToken(token, time.Now())
+	return token, nil
 }
 
 // newIdentityTransport returns a transport for an endpoint beside this

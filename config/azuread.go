@@ -38,6 +38,7 @@ func (v *validator) azureAD(at position, a azureADSection) azureADSection {
 	if m := a.ManagedIdentity; m != nil {
 		methods = append(methods, "managed_identity")
 		m.endpoint, m.header = v.getenv("IDENTITY_ENDPOINT"), secret(v.getenv("IDENTITY_HEADER"))
+		m.imdsEndpoint = v.getenv("IMDS_ENDPOINT")
 		if m.ClientID != "" {
 			clientID(at.key("managed_identity").key("client_id"), m.ClientID)
 		}
@@ -152,7 +153,7 @@ func (t *Tenant) credential() client.Credential {
 	case a.ManagedIdentity != nil:
 		return client.ManagedIdentity{
 			ClientID: a.ManagedIdentity.ClientID,
-			Endpoint: a.ManagedIdentity.endpoint, Header: string(a.ManagedIdentity.header),
+			Endpoint: a.ManagedIdentity.endpoint, Header: string(a.ManagedIdentity.header), IMDSEndpoint: a.ManagedIdentity.imdsEndpoint,
 		}
 	default:
 		return nil

@@ -91,9 +91,11 @@ type workloadIdentitySection struct {
 type managedIdentitySection struct {
 	ClientID string `yaml:"client_id,omitempty"`
 
-	// endpoint and header come from the platform's environment, not from the file.
-	endpoint string
-	header   secret
+	// endpoint, header and imdsEndpoint come from the platform's environment, not
+	// from the file.
+	endpoint     string
+	header       secret
+	imdsEndpoint string
 }
 
 // endpointsSection overrides what the cloud says; empty values are the cloud's.

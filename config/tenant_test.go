@@ -33,7 +33,7 @@ func TestEachMethodOfSigningInReachesTheClient(t *testing.T) {
   azuread: {managed_identity: {client_id: ` + clientID + `}}
 `})
 	dir := filepath.Dir(path)
-	environment := map[string]string{"IDENTITY_ENDPOINT": "http://127.0.0.1:42356/msi/token", "IDENTITY_HEADER": "hush"}
+	environment := map[string]string{"IDENTITY_ENDPOINT": "http://127.0.0.1:42356/msi/token", "IDENTITY_HEADER": "hush", "IMDS_ENDPOINT": "http://127.0.0.1:40342"}
 	c, err := config.Load(path, config.Overrides{Getenv: func(name string) string { return environment[name] }})
 	if err != nil {
 		t.Fatal(err)
@@ -46,8 +46,8 @@ func TestEachMethodOfSigningInReachesTheClient(t *testing.T) {
 			CertificatePath: "/c.pem", KeyPath: filepath.Join(filepath.Dir(dir), "c.key"),
 		},
 		client.WorkloadIdentity{TenantID: tenantID, ClientID: clientID, TokenFilePath: filepath.Join(dir, "token")},
-		client.ManagedIdentity{Endpoint: "http://127.0.0.1:42356/msi/token", Header: "hush"},
-		client.ManagedIdentity{ClientID: clientID, Endpoint: "http://127.0.0.1:42356/msi/token", Header: "hush"},
+		client.ManagedIdentity{Endpoint: "http://127.0.0.1:42356/msi/token", Header: "hush", IMDSEndpoint: "http://127.0.0.1:40342"},
+		client.ManagedIdentity{ClientID: clientID, Endpoint: "http://127.0.0.1:42356/msi/token", Header: "hush", IMDSEndpoint: "http://127.0.0.1:40342"},
 	}
 	for i, tenant := range c.Tenants {
 		if got := options(t, tenant).Credential; got != want[i] {

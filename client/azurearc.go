@@ -1,0 +1,121 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/oauth2"
+
+	"github.com/mde-exporter/mde_exporter/internal/readfile"
+)
+
+// The protocol of Azure Arc's Connected Machine agent:
+// https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authentication
+const (
+	arcVersion = "2020-06-01"
+	// maxArcKey is the size of the largest key file that is read.
+	maxArcKey = 4 << 10
+)
+
+// arcTokenDirectory is where the agent puts its key files.
+func arcTokenDirectory() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramData"), "AzureConnectedMachineAgent", "Tokens")
+	}
+	return "/var/opt/azcmagent/tokens"
+}
+
+// exchangeWithArc asks the agent for a token. The agent answers by naming a file
+// that only privileged users of the machine can read, and gives the token to who
+// shows its content. Errors name Azure Arc.
+func (c ManagedIdentity) exchangeWithArc(request *http.Request, s signIn) (*oauth2.Token, error) {
+	response, body, err := s.ask(request)
+	if err == nil && response.StatusCode == http.StatusUnauthorized {
+		key, keyErr := c.arcKey(request, response.Header)
+		if keyErr != nil {
+			return nil, arcError(&Error{API: Token, Reason: ReasonAuth, Message: "get the agent's key", Err: keyErr})
+		}
+		s.learn("Azure Arc key", key)
+		request = request.Clone(request.Context())
+		request.Header.Set("Authorization", "Basic "+key)
+		response, body, err = s.ask(request)
+	}
+	if err != nil {
+		return nil, arcError(err)
+	}
+	token, err := readIdentityAnswer(response, body, s.scope)
+	if err != nil {
+		return nil, arcError(err)
+	}
+	return token, nil
+}
+
+// arcError makes an error name Azure Arc, and what to do about it.
+func arcError(e *Error) *Error {
+	e.Message = strings.TrimSuffix("Azure Arc: "+e.Message, ": ")
+	switch {
+	case e.advice != "":
+	case errors.Is(e, fs.ErrPermission):
+		e.explain("add the user that runs the exporter to the group himds, or on Windows to Hybrid agent extension applications")
+	case e.Reason == ReasonNetwork, e.Reason == ReasonTimeout, e.Reason == ReasonAuth && e.Err == nil:
+		e.explain("check with azcmagent show that the agent runs and is connected")
+	}
+	return e
+}
+
+// arcKey returns the content of the key file that the agent's challenge names.
+func (c ManagedIdentity) arcKey(request *http.Request, challenge http.Header) (string, error) {
+	dir := c.arcTokens
+	if dir == "" {
+		dir = arcTokenDirectory()
+	}
+	path, err := arcKeyFile(challenge, dir)
+	if err != nil {
+		return "", err
+	}
+	// The agent makes files. A link that somebody put there leads elsewhere.
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("a symbolic link, not a regular file")}
+	}
+	if err != nil {
+		return "", err
+	}
+	content, err := readfile.Text(request.Context(), path, maxArcKey)
+	if err != nil {
+		return "", err
+	}
+	key := strings.TrimSpace(string(content))
+	switch {
+	case key == "":
+		return "", fmt.Errorf("%s: %w", path, errEmpty)
+	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }):
+		return "", fmt.Errorf("%s: not a key: it holds characters that no header can hold", path)
+	}
+	return key, nil
+}
+
+// arcKeyFile returns FILE of "WWW-Authenticate: Basic realm=FILE". Whoever answers
+// at the endpoint names the file, so it must be one of the agent's: directly in dir,
+// with the extension .key.
+func arcKeyFile(challenge http.Header, dir string) (string, error) {
+	for _, value := range challenge.Values("WWW-Authenticate") {
+		scheme, parameter, _ := strings.Cut(strings.TrimSpace(value), " ")
+		name, file, ok := strings.Cut(strings.TrimSpace(parameter), "=")
+		if !ok || !strings.EqualFold(scheme, "Basic") || !strings.EqualFold(name, "realm") {
+			continue
+		}
+		file = strings.Trim(file, `"`)
+		if file != filepath.Join(dir, filepath.Base(file)) || filepath.Ext(file) != ".key" {
+			return "", fmt.Errorf("the realm in WWW-Authenticate is not a .key file directly in %s: %.100q", dir, file)
+		}
+		return file, nil
+	}
+	return "", errors.New("the answer has no WWW-Authenticate: Basic realm=FILE")
+}
