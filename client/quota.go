@@ -17,7 +17,7 @@ type QuotaUse struct {
 	// Limits are those in force for this API: the smallest of the clients that
 	// share the quota.
 	Limits Limits
-	// Known tells whether the whole last hour is counted: there is a Ledger or
+	// Known reports whether the whole last hour is counted: there is a Ledger or
 	// the quota is an hour old.
 	Known bool
 	// Clients is how many clients spent of the quota within the last hour.

@@ -119,15 +119,19 @@ func (q *Quotas) leave(p *part) {
 }
 
 // Sweep forgets the quotas that no client shares, of which no limit reaches a
-// call any more and no pause lasts.
-func (q *Quotas) Sweep() {
+// call any more and no pause lasts. It returns the keys of all others.
+func (q *Quotas) Sweep() []QuotaKey {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var kept []QuotaKey
 	for key, quota := range q.quotas {
 		if quota.clients == 0 && quota.isIdle() {
 			delete(q.quotas, key)
+			continue
 		}
+		kept = append(kept, key)
 	}
+	return kept
 }
 
 func (q *quota) isIdle() bool {

@@ -55,7 +55,8 @@ type Exporter struct {
 	quotas     *client.Quotas
 	ready      atomic.Bool
 
-	apply  sync.Mutex // Held while a configuration is applied.
+	apply  sync.Mutex  // Held while a configuration is applied.
+	again  *time.Timer // The sweep to come, nil before the first reload.
 	stores map[string]collector.Store
 
 	mu      sync.RWMutex
@@ -93,6 +94,8 @@ func (e *Exporter) Reload() error {
 	err := e.load((*tenant).start)
 	e.reloads.note(err)
 	if err == nil {
+		e.sweep()
+		e.sweepAgain()
 		e.options.Logger.Info("The configuration is loaded", "from", e.options.Source, "tenants", len(e.config.Tenants))
 	}
 	return err
@@ -161,6 +164,9 @@ func (e *Exporter) Close() {
 	}
 	wg.Wait()
 	e.leaveQuotas(e.tenants, nil)
+	if e.again != nil {
+		e.again.Stop()
+	}
 }
 
 // prepare makes the tenants of a configuration, those that did not change being

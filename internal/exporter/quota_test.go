@@ -317,6 +317,36 @@ func TestAFailedReloadMovesNoLimit(t *testing.T) {
 	})
 }
 
+// TestWhatIsGoneIsForgotten reloads with another tenant of another app each time.
+func TestWhatIsGoneIsForgotten(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := storage.Open(dir, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		w := newQuotaWorld(t, newService(), s)
+		defer w.Close()
+		keeper := entry("keeper", "tid", "app", 100, 1)
+		for i := range 300 {
+			w.reload(keeper, entry(fmt.Sprint("t", i), fmt.Sprint("tid-", i), "app", 100, 1))
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		w.reload(keeper)
+		if n := len(w.quotas.Sweep()); n < 300 {
+			t.Errorf("%d quotas are left after 5 minutes, want those of all calls of the last hour", n)
+		}
+		time.Sleep(sweepAfter)
+		synctest.Wait()
+		// A tenant has a quota at the sign-in host, one at Graph and one at the API.
+		if n := len(w.quotas.Sweep()); n != 3 {
+			t.Errorf("%d quotas are left, want the 3 of the tenant that stays", n)
+		}
+	})
+}
+
 // exposed lists every series with its value, but for those that the time or the
 // attempt to reload itself moves.
 func (w *world) exposed() []string {

@@ -69,8 +69,11 @@ type span struct {
 	offset, length int64
 }
 
+// journalVersionLine is how the header of this version begins.
+var journalVersionLine = journalFormat + strconv.Itoa(journalVersion) + " "
+
 func journalHeader(tenant string) string {
-	return journalFormat + strconv.Itoa(journalVersion) + " " + strconv.Quote(tenant) + "\n"
+	return journalVersionLine + strconv.Quote(tenant) + "\n"
 }
 
 // get returns the value of the key. It checks the record again, since years may

@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -54,33 +53,13 @@ func Open(dir string, logger *slog.Logger) (*Storage, error) {
 		return nil, errors.Join(fmt.Errorf("lock storage directory %s: %w", dir, err), lock.Close(), root.Close())
 	}
 	s := &Storage{root: root, lock: lock, logger: logger, tenants: make(map[string]*Tenant), ledgers: make(map[string]*Ledger)}
-	s.sweep()
+	s.removeHalfWritten()
 	return s, nil
 }
 
 // ErrInUse is in the chain of Open's error when another process has the
 // directory open.
 var ErrInUse = errors.New("in use by another process")
-
-// temporary matches the names under which whole files are written before they
-// are renamed.
-var temporary = regexp.MustCompile(`^\.[a-z0-9_-]+-[0-9a-f]{16}\.(values|spent-[a-z0-9_]+)-?[0-9]+$`)
-
-// sweep removes what a process that was killed left half-written.
-func (s *Storage) sweep() {
-	entries, err := fs.ReadDir(s.root.FS(), ".")
-	if err != nil {
-		s.logger.Warn("Storage directory cannot be listed", "err", err)
-	}
-	for _, entry := range entries {
-		if !temporary.MatchString(entry.Name()) || !entry.Type().IsRegular() {
-			continue
-		}
-		if err := s.root.Remove(entry.Name()); err != nil {
-			s.logger.Warn("Half-written storage file cannot be removed", "file", entry.Name(), "err", err)
-		}
-	}
-}
 
 // Close gives the directory free. What is saved later is refused with an error
 // that wraps [os.ErrClosed].

@@ -1,0 +1,105 @@
+package storage_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+func TestSweepRemovesWhatIsOfNoInterestAndNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	s, log := open(t, dir)
+	for _, tenant := range []string{"stays", "gone", "gone-yesterday"} {
+		save(t, s.Tenant(tenant), "states", snapshotOf(1))
+	}
+	for _, owner := range []string{"tid/stays@host", "tid/gone@host", "tid/gone-long@host"} {
+		s.Ledger(owner).Spend(client.Machines, time.Now())
+	}
+	for name, content := range map[string]string{
+		"notes.txt": "x", "gone-yesterday-0123456789abcdef.values": "somebody else's", "x-0123456789abcdef.values.set-aside-1": "x",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age := func(d time.Duration, but ...string) {
+		t.Helper()
+		for _, name := range names(t, dir) {
+			if slices.ContainsFunc(but, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+				continue
+			}
+			if err := os.Chtimes(filepath.Join(dir, name), time.Time{}, time.Now().Add(-d)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := func(gone ...string) {
+		t.Helper()
+		before := names(t, dir)
+		s.Sweep([]string{"stays"}, []string{"tid/stays@host"})
+		after := names(t, dir)
+		for _, name := range before {
+			isGone := slices.ContainsFunc(gone, func(prefix string) bool {
+				return strings.HasPrefix(name, prefix) && name != "gone-yesterday-0123456789abcdef.values"
+			})
+			if slices.Contains(after, name) == isGone {
+				t.Errorf("%s: removed %v, want %v", name, !isGone, isGone)
+			}
+		}
+	}
+	want()
+	age(2*time.Hour, "tid_gone_host")
+	want("tid_gone-long_host")
+	age(25 * time.Hour)
+	want("gone-", "gone-yesterday", "tid_gone_host")
+	if n := strings.Count(log.String(), "Removed storage files"); n != 2 {
+		t.Errorf("logged %s", log)
+	}
+	wantLoaded(t, s.Tenant("stays"), "states", snapshotOf(1))
+	if got := load(t, s.Tenant("gone"), "states"); got != nil {
+		t.Errorf("loaded %v", got)
+	}
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestInheritedCallsCountOnceAndTheirFileIsGone(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	now := time.Now()
+	first, second, third := now.Add(-3*time.Minute), now.Add(-2*time.Minute), now.Add(-time.Minute)
+	s.Ledger("contoso").Spend(client.Machines, first)
+	s.Ledger("twin").Spend(client.Machines, second)
+	s.Ledger("tid/app@host").Spend(client.Machines, third)
+	closeNow(t, s)
+	for range 2 {
+		s, _ = open(t, dir)
+		quota := s.Ledger("tid/app@host")
+		for _, former := range []string{"contoso", "twin", "never-there"} {
+			quota.Inherit(client.Machines, former)
+			quota.Inherit(client.DomainMachines, former)
+		}
+		wantSpent(t, quota, client.Machines, first, second, third)
+		wantSpent(t, quota, client.DomainMachines)
+		closeNow(t, s)
+	}
+	if got := names(t, dir); len(got) != 2 {
+		t.Errorf("the directory holds %v, want the lock and the quota's file", got)
+	}
+}
