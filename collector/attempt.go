@@ -36,9 +36,9 @@ func (r *Refresher) resumeAttempt(newest time.Time) time.Duration {
 		a.Next = a.Began.Add(failurePause(a.Failures+1, r.options.Interval))
 	}
 	wait := min(time.Until(a.Next), r.options.Interval)
-	r.update(func(s *Status) {
-		s.ConsecutiveFailures = a.Failures
-		s.Resumed = s.Resumed || finished && wait > 0
-	})
+	if finished && wait > 0 {
+		r.publisher.Ready() // It has failed once.
+	}
+	r.update(func(s *Status) { s.ConsecutiveFailures = a.Failures })
 	return wait
 }

@@ -58,6 +58,8 @@ type Refresher struct {
 type Status struct {
 	Tenant, Collector string
 	Interval          time.Duration
+	// Ready is as Refresher.Ready reports it.
+	Ready bool
 	// Running tells that a refresh is under way, since Started.
 	Running bool
 	Started time.Time
@@ -67,9 +69,6 @@ type Status struct {
 	Duration time.Duration
 	Error    string
 	Reason   client.Reason
-	// Resumed tells that stored values, or a failure of the last run, stand for a
-	// first refresh.
-	Resumed bool
 	// LastSuccess is how old the values are at worst, as a scrape shows it. They
 	// may be of an earlier run of the program.
 	LastSuccess time.Time
@@ -144,23 +143,17 @@ func (r *Refresher) Once(ctx context.Context) error {
 // must have returned.
 func (r *Refresher) Withdraw() { r.publisher.Withdraw() }
 
-// Ready reports whether the collector has something to show or has failed once.
-func (r *Refresher) Ready() bool {
-	if r.publisher.ready.Load() {
-		return true
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.status.Refreshes > 0 || r.status.Resumed
-}
+// Ready reports whether the collector has something to show or has failed once,
+// in the last run of the program where a failure of it is still waited out.
+func (r *Refresher) Ready() bool { return r.publisher.ready.Load() }
 
 // Status returns how the collector stands. It never waits for a refresh.
 func (r *Refresher) Status() Status {
-	notes := r.options.Collector.Notes()
+	notes, ready, at := r.options.Collector.Notes(), r.Ready(), r.publisher.at()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.status
-	s.Notes, s.LastSuccess = notes, r.publisher.at()
+	s.Notes, s.Ready, s.LastSuccess = notes, ready, at
 	return s
 }
 
@@ -172,7 +165,6 @@ func (r *Refresher) start(ctx context.Context) (delay time.Duration, newest time
 	at := r.publisher.at()
 	age := time.Since(at)
 	resumed := r.options.Resume && !at.IsZero() && age >= 0 && age < r.options.Interval
-	r.update(func(s *Status) { s.Resumed = resumed })
 	if resumed && !r.options.Continuous {
 		return max(r.options.StartDelay, r.options.Interval-age), newest
 	}
@@ -193,10 +185,12 @@ func (r *Refresher) refresh(ctx context.Context) (Outcome, error) {
 	switch {
 	case err != nil:
 		r.publisher.failed(err, duration)
+		r.publisher.Ready()
 	case outcome.Pending:
 		r.publisher.pending()
 	default:
 		r.publisher.succeeded(outcome.Snapshot, duration)
+		r.publisher.Ready()
 	}
 	var before Status
 	r.update(func(s *Status) {

@@ -138,8 +138,8 @@ func (e *Exporter) load(start func(*tenant)) error {
 	return nil
 }
 
-// Ready tells whether every collector has finished a refresh, well or badly. It
-// stays true once it was: a reload makes nothing unready.
+// Ready reports whether every collector has something to show or has failed once.
+// It stays true once it was: a reload makes nothing unready.
 func (e *Exporter) Ready() bool {
 	if e.ready.Load() {
 		return true

@@ -77,6 +77,7 @@ func collectorStatus(s collector.Status) web.Collector {
 	return web.Collector{
 		Name:        s.Collector,
 		Enabled:     true,
+		Ready:       s.Ready,
 		LastRefresh: s.Finished,
 		LastSuccess: s.LastSuccess,
 		Duration:    s.Duration,

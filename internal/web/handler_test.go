@@ -188,7 +188,7 @@ func TestTelemetryPathsThatCannotBeServed(t *testing.T) {
 }
 
 func TestUnreadinessNamesWhatItWaitsFor(t *testing.T) {
-	finished := Collector{Name: "security_states", Enabled: true, LastRefresh: time.Now()}
+	finished := Collector{Name: "security_states", Enabled: true, Ready: true, LastRefresh: time.Now()}
 	waiting := Collector{Name: "watched_domains", Enabled: true}
 	off := Collector{Name: "other", Enabled: false}
 	o := testOptions()

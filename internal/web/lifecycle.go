@@ -17,11 +17,11 @@ func healthy(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, "mde_exporter is healthy.")
 }
 
-// unfinishedNamed is how many collectors /-/ready names at most.
-const unfinishedNamed = 20
+// unreadyNamed is how many collectors /-/ready names at most.
+const unreadyNamed = 20
 
 // ready answers 503 with the collectors it waits for until each of them has
-// finished a refresh.
+// something to show or has failed once.
 func ready(o Options) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if o.Ready() {
@@ -29,11 +29,11 @@ func ready(o Options) http.HandlerFunc {
 			return
 		}
 		status := o.Status()
-		waiting := status.unfinished()
+		waiting := status.unready()
 		var b strings.Builder
-		b.WriteString("mde_exporter is not ready: waiting for the first refresh of every collector.")
+		b.WriteString("mde_exporter is not ready: waiting until every collector has something to show or has failed once.")
 		for i, name := range waiting {
-			if i == unfinishedNamed {
+			if i == unreadyNamed {
 				fmt.Fprintf(&b, "\nand %d more", len(waiting)-i)
 				break
 			}

@@ -20,13 +20,13 @@ func wellTenant(name string, now time.Time) Tenant {
 		Name: name,
 		Collectors: []Collector{
 			{
-				Name: "security_states", Enabled: true, Source: "machines",
+				Name: "security_states", Enabled: true, Ready: true, Source: "machines",
 				Summary:     "4,213 machines, 97 require attention",
 				LastRefresh: now.Add(-7 * time.Minute), LastSuccess: now.Add(-7 * time.Minute),
 				Duration: 4100 * time.Millisecond, NextRefresh: now.Add(8 * time.Minute), MaxAge: 45 * time.Minute,
 			},
 			{
-				Name: "watched_domains", Enabled: true,
+				Name: "watched_domains", Enabled: true, Ready: true,
 				LastRefresh: now.Add(-20 * time.Second), LastSuccess: now.Add(-20 * time.Second),
 				Duration: 700 * time.Millisecond, NextRefresh: now.Add(59 * time.Minute), MaxAge: 3 * time.Hour,
 			},

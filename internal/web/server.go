@@ -26,7 +26,8 @@ type Options struct {
 	Registry prometheus.Registerer
 	// TelemetryPath is where the metrics are. Empty means DefaultTelemetryPath.
 	TelemetryPath string
-	// Ready tells whether every collector has finished a refresh. Required.
+	// Ready reports whether every collector has something to show or has failed
+	// once. Required.
 	Ready func() bool
 	// Status is asked for each front page. Required.
 	Status func() Status

@@ -43,8 +43,11 @@ type Collector struct {
 	// Summary puts the values in force into a few words, such as
 	// "4,213 machines, 97 require attention". It may be empty.
 	Summary string
-	// LastRefresh is the end of the last refresh, well or badly. Zero while the
-	// first one runs: the exporter is not ready.
+	// Ready reports that the collector has something to show or has failed once.
+	// The exporter is ready once every collector is.
+	Ready bool
+	// LastRefresh is the end of the last refresh, successful or not. Zero while the
+	// first one runs.
 	LastRefresh time.Time
 	// LastSuccess is when the values in force were read. Zero means never.
 	LastSuccess time.Time
@@ -80,7 +83,7 @@ type state int
 const (
 	stateOff     state = iota // switched off by configuration
 	stateWell                 // the last refresh succeeded
-	stateWaiting              // no refresh has ended yet
+	stateWaiting              // not everything was read so far, and nothing failed
 	stateFailing              // the last refresh failed, older values stand
 	stateEmpty                // failing, and there are no values, or none young enough
 )
@@ -101,12 +104,14 @@ func (c *Collector) stateAt(now time.Time) state {
 		return stateOff
 	case aged && !c.LastSuccess.IsZero():
 		return stateEmpty
-	case c.LastRefresh.IsZero():
+	case !c.Ready:
 		return stateWaiting
 	case c.Error != "" && c.LastSuccess.IsZero():
 		return stateEmpty
 	case c.Error != "":
 		return stateFailing
+	case c.LastSuccess.IsZero():
+		return stateWaiting
 	default:
 		return stateWell
 	}
@@ -121,13 +126,12 @@ func (t *Tenant) stateAt(now time.Time) state {
 	return worst
 }
 
-// unfinished names the collectors that have not finished a refresh, each as
-// tenant/collector.
-func (s *Status) unfinished() []string {
+// unready names the collectors that are not ready, each as tenant/collector.
+func (s *Status) unready() []string {
 	var names []string
 	for _, t := range s.Tenants {
 		for _, c := range t.Collectors {
-			if c.Enabled && c.LastRefresh.IsZero() {
+			if c.Enabled && !c.Ready {
 				names = append(names, t.Name+"/"+c.Name)
 			}
 		}
