@@ -67,10 +67,11 @@ type blockBuilder struct {
 	errs   []error
 }
 
+// newBlock begins a Block whose series are exposed until a time of the wall clock.
 func newBlock(tenant string, expires time.Time) *blockBuilder {
 	return &blockBuilder{
 		tenant: tenant,
-		block:  Block{expires: expires},
+		block:  Block{expires: wall(expires)},
 		pairs:  make(map[[2]string]*dto.LabelPair),
 		seen:   make(map[string]struct{}),
 	}

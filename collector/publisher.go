@@ -129,7 +129,7 @@ func (p *Publisher) publish(s *Snapshot, change func(*refreshes)) {
 	}
 	open := p.exposition.update(p, func(x *exposure) {
 		if s != nil {
-			x.snapshot = Snapshot{Blocks: s.Blocks, At: s.At.Round(0)}
+			x.snapshot = Snapshot{Blocks: s.Blocks, At: wall(s.At)}
 		}
 		if change != nil {
 			change(&x.refreshes)

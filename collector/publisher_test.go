@@ -200,3 +200,25 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 		})
 	}
 }
+
+// TestAgesAreThoseOfTheWallClock looks for readings of the monotonic clock, which
+// stands still while a machine is suspended: values would outlive their time.
+func TestAgesAreThoseOfTheWallClock(t *testing.T) {
+	monotonic := func(t time.Time) bool { return strings.Contains(t.String(), " m=") }
+	now := time.Now()
+	if !monotonic(now) {
+		t.Fatal("the clock has no monotonic reading")
+	}
+	w := newWorld()
+	if b := testBlock(t, "contoso", now.Add(time.Hour), "a"); monotonic(b.expires) {
+		t.Errorf("a block expires at %s", b.expires)
+	}
+	c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return nil }}
+	r := w.refresher(c, time.Hour)
+	if err := r.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.Status(); monotonic(s.LastSuccess) || monotonic(s.Started) || monotonic(s.Finished) {
+		t.Errorf("status %+v", s)
+	}
+}

@@ -42,7 +42,7 @@ func (r *reloads) note(err error) {
 	}
 	r.successful.Set(1)
 	r.lastSuccess.SetToCurrentTime()
-	r.loadedAt, r.err = time.Now(), ""
+	r.loadedAt, r.err = time.Now().Round(0), "" // An age of the wall clock.
 }
 
 // last returns when the configuration in force was loaded, and why a later
