@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"golang.org/x/oauth2"
 )
 
@@ -233,15 +232,11 @@ const maxErrorBody = 16 << 10
 // readErrorBody finds the service's own code and message. A body that is empty or
 // HTML has none.
 func readErrorBody(resp *http.Response) (code, message string) {
-	body := io.LimitReader(resp.Body, maxErrorBody)
-	if resp.Header.Get("Content-Encoding") == "gzip" {
-		unpacked, err := gzip.NewReader(body)
-		if err != nil {
-			return "", ""
-		}
-		body = io.LimitReader(unpacked, maxErrorBody)
+	body, err := new(unpacker).open(io.LimitReader(resp.Body, maxErrorBody), resp.Header)
+	if err != nil {
+		return "", ""
 	}
-	content, _ := io.ReadAll(body)
+	content, _ := io.ReadAll(io.LimitReader(body, maxErrorBody))
 	var parsed struct {
 		Error struct {
 			Code    any `json:"code"`

@@ -551,3 +551,17 @@ func serverOptions(t *testing.T, server *httptest.Server) client.Options {
 		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "s"},
 	}
 }
+
+func TestAnErrorIsReadHoweverItIsPacked(t *testing.T) {
+	const body = `{"error":{"code":"DisabledFeature","message":"no"}}`
+	for encoding, packed := range map[string]string{
+		"gzip": gzipped(t, body), "GZIP": gzipped(t, body), "x-gzip": gzipped(t, body),
+		"deflate": deflated(t, body), "Deflate": zlibbed(t, body), "identity": body, "": body,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			far := newFarEnd(t, answer(403, packed, "Content-Encoding", encoding))
+			_, err := builds(t.Context(), t, far.client(t))
+			failure(t, err, client.ReasonForbidden, "DisabledFeature: no; ")
+		})
+	}
+}

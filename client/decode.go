@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
@@ -9,21 +8,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/klauspost/compress/gzip"
 )
 
 // Bounds of an answer. They are far beyond what the APIs send, and keep an API
 // gone mad from filling this machine's memory.
 const (
 	maxPageBytes = 64 << 20 // Unpacked.
-	maxToken     = 4 << 20  // One string or number.
+	maxToken     = 1 << 20  // One string or number, as it is spelled.
+	maxElements  = 10_000   // Of a list within an entity.
 	maxEntity    = 16 << 20 // The texts of one entity.
 	maxDepth     = 64       // Objects and arrays within each other.
+
+	// spelledToken is how long the longest token is with its quotes and a comma
+	// or colon. White space counts, too.
+	spelledToken int64 = maxToken + 3
 )
 
 // A decoder reads the JSON of an answer from front to back. It keeps its first
@@ -47,13 +52,16 @@ type decoder struct {
 	input  input
 	texts  []byte // Of the current entity.
 	absent bool   // The object that was asked for is null: it has no members.
+	// refusal is the error that the answer holds although its status is 200.
+	refusal *serviceError
 
-	unquoted []byte // Holds the name where it was spelled with escapes.
+	unquoted []byte        // Holds the name where it was spelled with escapes.
+	elements [maxDepth]int // Of the lists that are being skipped.
 }
 
 // open begins a new answer.
 func (d *decoder) open(a *answer) {
-	d.err, d.ids, d.absent = nil, 0, false
+	d.err, d.ids, d.absent, d.refusal = nil, 0, false, nil
 	d.json.Reset(&d.input, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	d.err = d.input.open(a, &d.json)
 }
@@ -82,8 +90,8 @@ func (d *decoder) member() bool {
 		return false
 	}
 	name, err := d.json.ReadValue()
-	if err != nil {
-		d.err = err
+	if err != nil || len(name) > maxToken+len(`""`) {
+		d.failToken(err)
 		return false
 	}
 	if d.name = name[1 : len(name)-1]; bytes.IndexByte(d.name, '\\') >= 0 {
@@ -125,8 +133,8 @@ func (d *decoder) text() []byte {
 	switch d.kind() {
 	case jsontext.KindString, jsontext.KindNumber:
 		value, err := d.json.ReadValue()
-		if err != nil {
-			d.err = err
+		if err != nil || len(value) > maxToken+len(`""`) {
+			d.failToken(err)
 			return nil
 		}
 		if len(d.texts)+len(value) > maxEntity {
@@ -150,12 +158,28 @@ func (d *decoder) list(reuse [][]byte) [][]byte {
 		d.skip()
 		return reuse
 	}
+	elements := 0
 	for d.array(); d.element(); {
+		d.countElement(&elements)
 		if text := d.text(); len(text) > 0 {
 			reuse = append(reuse, text)
 		}
 	}
 	return reuse
+}
+
+// countElement fails where a list has too many elements.
+func (d *decoder) countElement(elements *int) {
+	if *elements++; *elements > maxElements {
+		d.fail(fmt.Sprintf("a list has more than %d elements", maxElements))
+	}
+}
+
+// failToken fails because of the error of a token, or because it is too long.
+func (d *decoder) failToken(err error) {
+	if d.err = err; err == nil {
+		d.fail(fmt.Sprintf("a string or number is longer than %d bytes", maxToken))
+	}
 }
 
 // flag reads True or False, which the APIs send as strings, whether it comes as a
@@ -198,23 +222,19 @@ func (d *decoder) timeOrNever() (t time.Time, never bool) {
 
 // id reads a machine's id, and returns it with its spelling.
 func (d *decoder) id() (MachineID, []byte) {
-	if d.kind() != jsontext.KindString {
-		d.skip()
-		return MachineID{}, nil
-	}
 	text := d.text()
 	id := machineID(text)
 	d.ids += binary.LittleEndian.Uint64(id[:])
 	return id, text
 }
 
-// machineID reads an id in either case.
+// machineID reads an id in either case. Only no id is the zero MachineID.
 func machineID(text []byte) (id MachineID) {
 	if len(text) == 0 {
 		return id
 	}
 	if len(text) == hex.EncodedLen(len(id)) {
-		if _, err := hex.Decode(id[:], text); err == nil {
+		if _, err := hex.Decode(id[:], text); err == nil && id != (MachineID{}) {
 			return id
 		}
 	}
@@ -222,28 +242,82 @@ func machineID(text []byte) (id MachineID) {
 	return MachineID(sum[:len(id)])
 }
 
-// skip reads a value nobody wants.
+// skip reads a value nobody wants, within the same bounds as one that is wanted.
 func (d *decoder) skip() {
 	if d.err != nil {
 		return
 	}
-	switch d.json.PeekKind() {
-	case jsontext.KindBeginObject, jsontext.KindBeginArray:
-		depth := d.json.StackDepth()
-		for d.delimiter(); d.err == nil && d.json.StackDepth() > depth; d.delimiter() {
+	start := d.json.InputOffset()
+	for depth := 0; ; {
+		token, err := d.json.ReadToken()
+		end := d.json.InputOffset()
+		if err != nil || end-start > spelledToken {
+			d.failToken(err)
+			return
+		}
+		start = end
+		switch token.Kind() {
+		case jsontext.KindBeginObject, jsontext.KindBeginArray:
 			if d.json.StackDepth() > maxDepth {
 				d.fail(fmt.Sprintf("objects and arrays are nested deeper than %d", maxDepth))
+				return
 			}
+			d.elements[depth] = 0
+			if token.Kind() == jsontext.KindBeginObject {
+				d.elements[depth] = math.MinInt // An object may have more.
+			}
+			depth++
+			continue
+		case jsontext.KindEndObject, jsontext.KindEndArray:
+			depth--
 		}
-	default:
-		if err := d.json.SkipValue(); err != nil {
-			d.err = err
+		if depth == 0 {
+			return
+		}
+		if d.countElement(&d.elements[depth-1]); d.err != nil {
+			return
 		}
 	}
 }
 
-// end makes sure that nothing follows the answer, which thereby is read whole.
+// A serviceError is what a service says of an error.
+type serviceError struct{ code, message string }
+
+// isError reports whether the member that is next is how the services spell an
+// error, whatever the status, and reads it then.
+func (d *decoder) isError() bool {
+	if string(d.name) != "error" && string(d.name) != "odata.error" {
+		return false
+	}
+	switch d.kind() {
+	case jsontext.KindNull:
+		d.skip()
+		return true
+	case jsontext.KindBeginObject:
+	default:
+		d.refusal = &serviceError{message: string(d.text())}
+		return true
+	}
+	d.refusal = &serviceError{}
+	for d.object(); d.member(); {
+		switch string(d.name) {
+		case "code":
+			d.refusal.code = string(d.text())
+		case "message":
+			d.refusal.message = string(d.text())
+		default:
+			d.skip()
+		}
+	}
+	return true
+}
+
+// end makes sure that nothing follows the answer, which thereby is read whole, and
+// that it holds no error.
 func (d *decoder) end() {
+	if d.refusal != nil {
+		d.fail("the status is 200, but the answer holds an error")
+	}
 	if d.err != nil {
 		return
 	}
@@ -306,7 +380,12 @@ func (d *decoder) problem(api API) error {
 	case d.input.html:
 		message = "the answer is an HTML page, perhaps of a sign-in or of a proxy"
 	}
-	return &Error{API: api, Reason: ReasonDecode, Status: 200, Message: message, Err: err}
+	e := &Error{API: api, Reason: ReasonDecode, Status: http.StatusOK, Message: message, Err: err}
+	if d.refusal != nil {
+		e.Code = d.refusal.code
+		e.Message = joinMessage(d.refusal.message, message)
+	}
+	return e
 }
 
 // appendText appends what a JSON string or number spells.
@@ -325,33 +404,19 @@ func appendText(dst []byte, value jsontext.Value) []byte {
 
 // input unpacks an answer and bounds it.
 type input struct {
-	answer *answer
-	json   *jsontext.Decoder
-	from   io.Reader
-	packed *bufio.Reader
-	gzip   *gzip.Reader
-	read   int64
-	html   bool
-	err    error // Why the answer could not be unpacked, or which bound it passes.
+	answer   *answer
+	json     *jsontext.Decoder
+	from     io.Reader
+	unpacker unpacker
+	read     int64
+	html     bool
+	err      error // Why the answer could not be unpacked, or which bound it passes.
 }
 
 func (in *input) open(a *answer, json *jsontext.Decoder) error {
 	in.answer, in.json, in.from, in.read, in.err = a, json, a, 0, nil
 	in.html = strings.Contains(strings.ToLower(a.header.Get("Content-Type")), "html")
-	switch encoding := a.header.Get("Content-Encoding"); encoding {
-	case "", "identity":
-	case "gzip":
-		if in.gzip == nil {
-			in.gzip = new(gzip.Reader)
-			in.packed = bufio.NewReaderSize(nil, 32<<10)
-		}
-		in.packed.Reset(a)
-		if in.err = in.gzip.Reset(in.packed); in.err != nil {
-			return in.err
-		}
-		in.from = in.gzip
-	default:
-		in.err = fmt.Errorf("content encoding %q was not asked for", encoding)
+	if in.from, in.err = in.unpacker.open(a, a.header); in.err != nil {
 		return in.err
 	}
 	return in.skipByteOrderMark()
@@ -377,7 +442,7 @@ func (in *input) skipByteOrderMark() error {
 func (in *input) Read(p []byte) (int, error) {
 	switch {
 	case in.err != nil:
-	case in.read-in.json.InputOffset() > maxToken:
+	case in.read-in.json.InputOffset() > spelledToken:
 		in.err = fmt.Errorf("a string or number is longer than %d bytes", maxToken)
 	case in.read > maxPageBytes:
 		in.err = fmt.Errorf("a page is larger than %d bytes", maxPageBytes)

@@ -66,7 +66,7 @@ func machinesPage() []byte {
 // onePage reads the rows of a page that is in memory.
 func onePage[Entity any](tb testing.TB, page []byte, decode func(*decoder, *Entity), row func(*Entity)) func() {
 	var entity Entity
-	ch := chain{list: list{api: Machines}}
+	ch := chain{list: list{api: Machines, bounds: listBounds}}
 	return func() {
 		ch.contents = make(map[content]bool)
 		p := &pageCall{cancel: func() {}, done: make(chan struct{}), answer: &answer{body: bytes.NewReader(page), finished: func(error) {}}}

@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/oauth2"
 )
@@ -262,16 +263,20 @@ func (c *Client) diagnoseAPI(ctx context.Context, p probe, token finding) findin
 func (p probe) read(a *answer) error {
 	var d decoder
 	d.open(a)
-	for d.object(); d.member(); d.skip() {
-		if p.list && string(d.name) == "value" {
+	for d.object(); d.member(); {
+		if p.list && string(d.name) == "value" && d.kind() == jsontext.KindBeginArray && d.refusal == nil {
 			return nil
 		}
-	}
-	if d.err != nil {
-		return d.problem(p.api)
+		if !d.isError() {
+			d.skip()
+		}
 	}
 	if p.list {
-		return &Error{API: p.api, Reason: ReasonDecode, Status: http.StatusOK, Message: "the answer has no value: this is no list"}
+		d.fail("it has no value: this is no list")
+	}
+	d.end()
+	if d.err != nil {
+		return d.problem(p.api)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func (c *Client) DomainMachines(ctx context.Context, domain string) iter.Seq2[*M
 			yield(nil, err)
 			return
 		}
-		machines := rows(ctx, c, list{api: DomainMachines, service: c.api, first: first}, decodeMachine)
+		machines := rows(ctx, c, list{api: DomainMachines, service: c.api, first: first, bounds: domainBounds}, decodeMachine)
 		for machine, err := range machines {
 			if isNotFound(err) {
 				return
@@ -72,10 +72,12 @@ func decodeDomainStatistics(d *decoder, s *DomainStatistics) {
 		case "orgLastSeen":
 			s.LastSeen = d.time()
 		default:
-			d.skip()
+			if !d.isError() {
+				d.skip()
+			}
 		}
 	}
-	if !known {
+	if !known && d.refusal == nil {
 		d.fail("it has no organizationPrevalence")
 	}
 }

@@ -23,7 +23,6 @@ func TestASecurityStateIsReadAsItIsSpelled(t *testing.T) {
 	}{
 		{"as documented", `{"id":"` + hexID + `","build":14393,"revision":2485,"architecture":"Amd64","osVersion":"10.0.14393.2485.amd64fre.rs1_release.180827-1809","propertiesRequireAttention":["AntivirusNotReporting","EdrImpairedCommunications"]}`, `"14393" "2485" "Amd64" ["AntivirusNotReporting" "EdrImpairedCommunications"]`},
 		{"nothing at all", `{}`, `"" "" "" []`},
-		{"null", `null`, `"" "" "" []`},
 		{"all null", `{"id":null,"build":null,"revision":null,"architecture":null,"propertiesRequireAttention":null}`, `"" "" "" []`},
 		{"numbers that are strings", `{"build":"14393","revision":"2485"}`, `"14393" "2485" "" []`},
 		{"numbers of any spelling", `{"build":14393.0,"revision":-2e3}`, `"14393.0" "-2e3" "" []`},
@@ -75,6 +74,7 @@ func TestAMachineIDIsTheSameHoweverItIsSpelled(t *testing.T) {
 	other := sha256.Sum256([]byte("some-other-id"))
 	short := sha256.Sum256([]byte(hexID[:38]))
 	noHex := sha256.Sum256([]byte(strings.Repeat("g", 40)))
+	number, zero, zeros := sha256.Sum256([]byte("17")), sha256.Sum256([]byte("0")), sha256.Sum256([]byte(strings.Repeat("0", 40)))
 	for _, test := range []struct {
 		name string
 		id   string
@@ -88,7 +88,10 @@ func TestAMachineIDIsTheSameHoweverItIsSpelled(t *testing.T) {
 		{"forty characters that are no digits", `"` + strings.Repeat("g", 40) + `"`, client.MachineID(noHex[:20])},
 		{"empty", `""`, client.MachineID{}},
 		{"null", `null`, client.MachineID{}},
-		{"a number", `17`, client.MachineID{}},
+		{"a number", `17`, client.MachineID(number[:20])},
+		{"the number as a text", `"17"`, client.MachineID(number[:20])},
+		{"forty zeros", `"` + strings.Repeat("0", 40) + `"`, client.MachineID(zeros[:20])},
+		{"zero", `0`, client.MachineID(zero[:20])},
 		{"an object", `{"id":"a"}`, client.MachineID{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -322,6 +325,8 @@ func TestDomainStatisticsAreReadInEitherSpelling(t *testing.T) {
 		{"null", answer(200, `{"organizationPrevalence":null}`), client.DomainStatistics{}, ""},
 		{"404", answer(404, `{"error":{"code":"NotFound"}}`), client.DomainStatistics{}, ""},
 		{"a whole number with a point", answer(200, `{"organizationPrevalence":12.0}`), client.DomainStatistics{Prevalence: 12}, ""},
+		{"an error with 200", answer(200, `{"error":{"code":"Busy","message":"later"}}`), client.DomainStatistics{}, "HTTP 200: Busy: later"},
+		{"an error beside the number", answer(200, `{"organizationPrevalence":1,"error":{"code":"Busy"}}`), client.DomainStatistics{}, "Busy"},
 		{"a text", answer(200, `{"organizationPrevalence":"many"}`), client.DomainStatistics{}, `"many" is no count`},
 		{"a negative number", answer(200, `{"organizationPrevalence":-1}`), client.DomainStatistics{}, `"-1" is no count`},
 		{"half a machine", answer(200, `{"organizationPrevalence":1.5}`), client.DomainStatistics{}, `"1.5" is no count`},

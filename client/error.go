@@ -88,11 +88,15 @@ func (e *Error) Error() string {
 
 // explain adds what to do to what happened.
 func (e *Error) explain(advice string) {
-	if e.Message != "" {
-		e.Message += "; "
-	}
-	e.Message += advice
+	e.Message = joinMessage(e.Message, advice)
 	e.advice = advice
+}
+
+func joinMessage(first, second string) string {
+	if first == "" {
+		return second
+	}
+	return first + "; " + second
 }
 
 // happened is the Message without the advice.

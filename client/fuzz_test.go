@@ -143,7 +143,7 @@ func FuzzNextLink(f *testing.F) {
 	f.Fuzz(func(t *testing.T, link string) {
 		host := &url.URL{Scheme: "https", Host: "graph.example"}
 		first := host.JoinPath("list")
-		ch := chain{list: list{api: MachineSecurityStates, service: &service{url: host}}, seen: make(map[[sha256.Size]byte]bool)}
+		ch := chain{list: list{api: MachineSecurityStates, service: &service{url: host}, bounds: listBounds}, seen: make(map[[sha256.Size]byte]bool)}
 		next, err := ch.follow(first, link)
 		if err != nil {
 			if ReasonOf(err) != ReasonPagination {

@@ -22,7 +22,7 @@ func (c *Client) Machines(ctx context.Context, expected int) iter.Seq2[*Machine,
 func (c *Client) numbered(api API, path string, expected int) list {
 	u := c.api.url.JoinPath("api", path)
 	u.RawQuery = "$top=" + strconv.Itoa(fullPage)
-	return list{api: api, service: c.api, first: u, top: fullPage, expected: expected}
+	return list{api: api, service: c.api, first: u, top: fullPage, expected: expected, bounds: listBounds}
 }
 
 func decodeMachine(d *decoder, m *Machine) {

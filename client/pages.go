@@ -7,18 +7,33 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
-	// maxPages bounds a chain of pages. The quota carries no longer one in three
-	// hours.
-	maxPages = 5_000
 	// maxRepeatedPages bounds how many pages of a chain may hold just what an
 	// earlier one held. Rows repeat where a fleet changes while it is read; whole
 	// pages do so again and again only where a chain leads in circles.
 	maxRepeatedPages = 50
 	// maxLink bounds the length of a link to the next page.
 	maxLink = 32 << 10
+)
+
+// bounds are those of a whole chain of pages: more fails it.
+type bounds struct {
+	pages int
+	rows  int
+	bytes int64 // Unpacked.
+}
+
+var (
+	// listBounds are those of a fleet: ten rows and 8 KiB for each of 2,000,000
+	// machines. The quota carries no more pages in three hours.
+	listBounds = bounds{pages: 5_000, rows: 20_000_000, bytes: 16 << 30}
+	// domainBounds are those of the machines of one domain, which are documented to
+	// be DomainMachinesLimit at most and to come in one page.
+	domainBounds = bounds{pages: 4, rows: 20 * DomainMachinesLimit, bytes: maxPageBytes}
 )
 
 // A list is what comes in pages: where it begins and how it goes on.
@@ -32,6 +47,7 @@ type list struct {
 	// expected is how many rows there probably are, 0 where nobody knows. It
 	// decides whether a page is asked for before the one before it was read.
 	expected int
+	bounds   bounds
 }
 
 // rows yields every row of a list, each decoded into the same entity.
@@ -58,7 +74,9 @@ type chain struct {
 	client  *Client
 	decoder decoder
 
-	rows     int  // Read so far.
+	pages    int // Begun, like all below of the chain so far.
+	rows     int
+	bytes    int64
 	linked   bool // A link came: the pages are the service's to number, not ours.
 	full     bool // The last page was full.
 	seen     map[[sha256.Size]byte]bool
@@ -77,15 +95,11 @@ type content struct {
 func (ch *chain) read(ctx context.Context, row func(*decoder) bool) error {
 	ch.visit(ch.first)
 	page := ch.ask(ctx, ch.first)
-	for n := 1; page != nil; n++ {
+	for page != nil {
 		next, err := ch.readPage(ctx, page, row)
 		page.close()
 		if err != nil {
 			return err
-		}
-		if n == maxPages && next != nil {
-			next.close()
-			return ch.astray("it has more than %d pages", maxPages)
 		}
 		page = next
 	}
@@ -110,6 +124,7 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 	if err != nil {
 		return nil, err
 	}
+	ch.pages++
 	d := &ch.decoder
 	d.open(answer)
 	var link *url.URL
@@ -119,7 +134,7 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 	for d.object(); d.member(); {
 		switch string(d.name) {
 		case "@odata.nextLink":
-			text := string(d.text())
+			text := d.link()
 			if d.err != nil || text == "" {
 				continue
 			}
@@ -135,31 +150,56 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 				continue
 			}
 			hasRows = true
-			if next == nil && ch.anotherLikely() {
+			if next == nil && ch.anotherLikely() && ch.pages < ch.bounds.pages {
 				next = ch.ask(ctx, ch.skip(ch.rows+ch.top))
 			}
 			for d.array(); d.element(); {
+				if d.kind() == jsontext.KindNull {
+					d.mismatch("an object")
+					continue
+				}
+				if held.rows++; ch.rows+held.rows > ch.bounds.rows {
+					return next, ch.astray("it has more than %d rows", ch.bounds.rows)
+				}
 				if !row(d) {
 					return next, errStopped
 				}
-				held.rows++
 			}
 		default:
-			d.skip()
+			if !d.isError() {
+				d.skip()
+			}
 		}
 	}
-	d.end()
 	if !hasRows {
 		d.fail("it has no value: this is no list")
 	}
+	d.end()
 	if d.err != nil {
 		return next, d.problem(ch.api)
+	}
+	if ch.bytes += d.input.read; ch.bytes > ch.bounds.bytes {
+		return next, ch.astray("its pages have more than %d bytes in all", ch.bounds.bytes)
 	}
 	held.ids = d.ids
 	if err := ch.notice(held); err != nil {
 		return next, err
 	}
 	return ch.settle(ctx, held.rows, link, next)
+}
+
+// link reads the link to a next page: a string, empty or null where there is none.
+// Whatever else stands there, nobody knows whether the list has ended.
+func (d *decoder) link() string {
+	switch d.kind() {
+	case jsontext.KindString:
+		return string(d.text())
+	case jsontext.KindNull:
+		d.skip()
+	default:
+		d.mismatch("a link")
+	}
+	return ""
 }
 
 // settle decides which page comes next, now that this one is read.
@@ -176,6 +216,8 @@ func (ch *chain) settle(ctx context.Context, rows int, link *url.URL, asked *pag
 	case after == nil:
 		asked.close()
 		return nil, nil
+	case ch.pages == ch.bounds.pages:
+		return asked, ch.tooManyPages()
 	case asked != nil && asked.url.String() == after.String():
 		return asked, nil
 	default:
@@ -208,6 +250,9 @@ func (ch *chain) skip(n int) *url.URL {
 // follow checks a link to the next page: it must lead to a page of the same
 // service that was not read before.
 func (ch *chain) follow(base *url.URL, link string) (*url.URL, error) {
+	if ch.pages == ch.bounds.pages {
+		return nil, ch.tooManyPages()
+	}
 	next, err := resolveLink(base, link)
 	if err != nil {
 		return nil, ch.astray("%w", err)
@@ -265,6 +310,10 @@ func (ch *chain) notice(held content) error {
 	}
 	ch.contents[held] = true
 	return nil
+}
+
+func (ch *chain) tooManyPages() error {
+	return ch.astray("it has more than %d pages", ch.bounds.pages)
 }
 
 // astray is the error of a chain that leads nowhere.

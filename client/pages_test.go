@@ -2,7 +2,9 @@ package client_test
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
 	"context"
 	"fmt"
 	"net/http"
@@ -26,6 +28,31 @@ func gzipped(t *testing.T, body string) string {
 	return b.String()
 }
 
+func deflated(t *testing.T, body string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.DefaultCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = w.Write([]byte(body))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func zlibbed(t *testing.T, body string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := zlib.NewWriter(&b)
+	_, _ = w.Write([]byte(body))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 func TestAnAnswerIsReadHoweverItIsWrapped(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -34,6 +61,11 @@ func TestAnAnswerIsReadHoweverItIsWrapped(t *testing.T) {
 	}{
 		{"plain", oneState, nil},
 		{"packed", gzipped(t, oneState), []string{"Content-Encoding", "gzip"}},
+		{"packed, in capitals", gzipped(t, oneState), []string{"Content-Encoding", " GZIP"}},
+		{"packed, by the old name", gzipped(t, oneState), []string{"Content-Encoding", "x-gzip"}},
+		{"packed by raw deflate", deflated(t, oneState), []string{"Content-Encoding", "deflate"}},
+		{"packed by deflate with a header", zlibbed(t, oneState), []string{"Content-Encoding", "Deflate"}},
+		{"not packed, as it says", oneState, []string{"Content-Encoding", "identity"}},
 		{"with a byte order mark", "\xef\xbb\xbf" + oneState, nil},
 		{"with space around", "\r\n \t" + oneState + "\n\n", nil},
 		{"with the rows before everything else", `{"value":[{"build":14393}],"@odata.count":1,"@odata.nextLink":null,"unknown":{"a":[{}]}}`, nil},
@@ -72,6 +104,27 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 		{"value is null", `{"value":null}`, nil, "null is where an array should be"},
 		{"value is an object", `{"value":{}}`, nil, "{ is where an array should be"},
 		{"value twice", `{"value":[],"value":[]}`, nil, "twice"},
+		{"an error beside rows", `{"value":[{"build":1}],"error":{"code":"Busy","message":"later","innererror":{"x":[1]}}}`, nil, "HTTP 200: Busy: later; the answer is not what the API documents: the status is 200, but the answer holds an error"},
+		{"an error before rows", `{"error":{"code":"Busy"},"value":[{"build":1}]}`, nil, "Busy"},
+		{"an error of OData before version 4", `{"odata.error":{"code":"Busy","message":{"lang":"en","value":"later"}},"value":[]}`, nil, "Busy"},
+		{"an error that is a text", `{"value":[],"error":"busy"}`, nil, "busy"},
+		{"an error that is true", `{"value":[],"error":true}`, nil, "holds an error"},
+		{"an error that is empty", `{"value":[],"error":{}}`, nil, "holds an error"},
+		{"the code of an error", `{"error":{"code":"Busy"}}`, nil, "HTTP 200: Busy"},
+		{"a link that is an object", `{"value":[{"build":1}],"@odata.nextLink":{"href":"?x"}}`, nil, "{ is where a link should be"},
+		{"a link that is a number", `{"value":[{"build":1}],"@odata.nextLink":2}`, nil, "number is where a link should be"},
+		{"a link that is a list", `{"@odata.nextLink":["?x"],"value":[{"build":1}]}`, nil, "[ is where a link should be"},
+		{"a link that is true", `{"@odata.nextLink":true,"value":[{"build":1}]}`, nil, "true is where a link should be"},
+		{"a row that is null", `{"value":[{"build":1},null]}`, nil, "null is where an object should be"},
+		{"a list without end", `{"value":[{"propertiesRequireAttention":[` + elements(10_001) + `]}]}`, nil, "more than 10000 elements"},
+		{"a list without end that nobody wants", `{"value":[{"machineTags":[` + elements(10_001) + `]}]}`, nil, "more than 10000 elements"},
+		{"a list without end amid what nobody wants", `{"value":[{"a":{"b":[{"c":[` + elements(10_001) + `]}]}}]}`, nil, "more than 10000 elements"},
+		{"a text a byte too long", `{"value":[{"build":"` + strings.Repeat("b", 1<<20+1) + `"}]}`, nil, "longer than"},
+		{"a text a byte too long that nobody wants", `{"value":[{"note":"` + strings.Repeat("b", 1<<20+1) + `"}]}`, nil, "longer than"},
+		{"a text a byte too long amid what nobody wants", `{"value":[{"a":{"b":"` + strings.Repeat("b", 1<<20+1) + `"}}]}`, nil, "longer than"},
+		{"a level too many", `{"value":[{"a":` + strings.Repeat(`[`, 62) + strings.Repeat(`]`, 62) + `}]}`, nil, "nested deeper"},
+		{"packed by deflate, and cut short", deflated(t, oneState)[:20], []string{"Content-Encoding", "deflate"}, "EOF"},
+		{"packed by deflate, with a wrong sum", zlibbed(t, oneState)[:len(zlibbed(t, oneState))-4] + "1234", []string{"Content-Encoding", "deflate"}, "checksum"},
 		{"a row that is a text", `{"value":["a"]}`, nil, "string is where an object should be"},
 		{"a row that is cut short", `{"value":[{"build":`, nil, "unexpected EOF"},
 		{"something behind", `{"value":[]}{}`, nil, "follows"},
@@ -102,6 +155,57 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 			})
 		})
 	}
+}
+
+func elements(n int) string { return strings.Repeat(`"p",`, n-1) + `"p"` }
+
+func TestAnAnswerMayBeAsLargeAsItsBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := strings.Repeat("b", 1<<20)
+		far := newFarEnd(t, answer(200, `{"value":[{"build":"`+text+`","note":"`+text+`","a":{"b":"`+text+`"},"c":`+
+			strings.Repeat(`[`, 61)+strings.Repeat(`]`, 61)+`,"propertiesRequireAttention":[`+elements(10_000)+`],"machineTags":[`+elements(10_000)+`]}]}`))
+		got, err := collect(t, far.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
+			return fmt.Sprint(len(s.Build), " ", len(s.Properties))
+		})
+		if fmt.Sprint(got) != "[1048576 10000]" || err != nil {
+			t.Errorf("state %v, error %v", got, err)
+		}
+	})
+}
+
+func TestOneDomainIsFollowedForFewPages(t *testing.T) {
+	for pages, wantRows := range map[int]int{1: 1, 4: 4, 5: 0, 100: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			page := 0
+			far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+				link := ""
+				if page++; page < pages {
+					link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
+				}
+				answer(200, fmt.Sprintf(`{%s"value":[{"id":"%d"}]}`, link, page))(w, r)
+			})
+			rows, err := collect(t, far.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
+			if wantRows == 0 {
+				failure(t, err, client.ReasonPagination, "more than 4 pages")
+			} else if len(rows) != wantRows || err != nil {
+				t.Errorf("%d rows of %d pages, error %v", len(rows), pages, err)
+			}
+			if calls := far.to("domains"); len(calls) > 4 {
+				t.Errorf("%d calls for one domain", len(calls))
+			}
+		})
+	}
+}
+
+func TestOneDomainHasNotSoManyMachines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(200, `{"value":[`+strings.Repeat(`{},`, 10_000)+`{}]}`))
+		rows, err := collect(t, far.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
+		failure(t, err, client.ReasonPagination, "more than 10000 rows")
+		if len(rows) != 10_000 {
+			t.Errorf("%d rows came before the error", len(rows))
+		}
+	})
 }
 
 func TestALinkIsFollowedOnlyToNewPagesOfTheSameService(t *testing.T) {

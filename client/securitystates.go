@@ -13,6 +13,7 @@ func (c *Client) SecurityStates(ctx context.Context) iter.Seq2[*SecurityState, e
 		api:     MachineSecurityStates,
 		service: c.graph,
 		first:   c.graph.url.JoinPath("testwdatppreview", "machinesecuritystates"),
+		bounds:  listBounds,
 	}, decodeSecurityState)
 }
 

@@ -1,0 +1,80 @@
+package client
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestAChainOfPagesIsBoundedInAll(t *testing.T) {
+	const row = `{"id":"%d"}`
+	for name, test := range map[string]struct {
+		bounds bounds
+		text   string
+		rows   int
+	}{
+		"pages":             {bounds{pages: 3, rows: 100, bytes: 1 << 20}, "more than 3 pages", 3},
+		"rows":              {bounds{pages: 100, rows: 7, bytes: 1 << 20}, "more than 7 rows", 7},
+		"bytes":             {bounds{pages: 100, rows: 100, bytes: 1000}, "more than 1000 bytes in all", 0},
+		"all within bounds": {bounds{pages: 10, rows: 10, bytes: 1 << 20}, "", 10},
+	} {
+		for _, position := range []string{"before", "after"} {
+			t.Run(name+", with links "+position+" the rows", func(t *testing.T) {
+				page, calls := 0, 0
+				c := fuzzClient(t, nil)
+				c.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+					if r.Method == http.MethodPost {
+						return fixedAnswer("").RoundTrip(r)
+					}
+					calls++
+					link := fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d"`, page)
+					if page++; page == 10 && test.text == "" {
+						link = `"@odata.nextLink":null`
+					}
+					rows := fmt.Sprintf(`"value":[`+row+`]`, page)
+					body := "{" + link + "," + rows + "}"
+					if position == "after" {
+						body = "{" + rows + "," + link + "}"
+					}
+					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+				})
+				l := list{api: Machines, service: c.api, first: &url.URL{Scheme: "https", Host: "far.example", Path: "/machines"}, bounds: test.bounds}
+				read := 0
+				var failed error
+				for _, err := range rows(t.Context(), c, l, decodeMachine) {
+					if failed = err; err == nil {
+						read++
+					}
+				}
+				if test.text == "" {
+					if failed != nil || read != test.rows {
+						t.Errorf("%d rows, error %v", read, failed)
+					}
+					return
+				}
+				if failed == nil || ReasonOf(failed) != ReasonPagination || !strings.Contains(failed.Error(), test.text) {
+					t.Errorf("error %v, want %q", failed, test.text)
+				}
+				if test.rows > 0 && read > test.rows {
+					t.Errorf("%d rows came before the error, want at most %d", read, test.rows)
+				}
+				if calls > test.bounds.pages {
+					t.Errorf("%d calls", calls)
+				}
+			})
+		}
+	}
+}
+
+func TestTheBoundsHoldAnyRealFleet(t *testing.T) {
+	const machines, bytesEach, rowsInPage = 2_000_000, 4 << 10, 10_000
+	if b := listBounds; b.rows < 5*machines || b.bytes < machines*bytesEach || b.pages < 10*machines/rowsInPage {
+		t.Errorf("%+v", b)
+	}
+	if b := domainBounds; b.rows < 10*DomainMachinesLimit || b.bytes < 500*DomainMachinesLimit {
+		t.Errorf("%+v", b)
+	}
+}
