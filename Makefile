@@ -68,6 +68,10 @@ bench: ## the benchmarks, some minutes; docs/performance.md has the results
 dashboards: ## write the dashboards' JSON anew
 	$(GO) generate ./dashboards
 
+.PHONY: mixed-fleet
+mixed-fleet: ## serve 40 simulated tenants, 7 of which fail, and write the exporter's configuration for them
+	$(GO) run ./internal/mixedfleet/serve
+
 .PHONY: docker
 docker: ## the container image, mde_exporter:VERSION
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg BRANCH=$(BRANCH) -t mde_exporter:$(VERSION) .

@@ -1,0 +1,74 @@
+package exporter
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mde-exporter/mde_exporter/config"
+	"github.com/mde-exporter/mde_exporter/internal/mixedfleet"
+	"github.com/mde-exporter/mde_exporter/internal/simulation"
+)
+
+// TestMixedFleetShows33GoodAndSevenBadTenants runs the exporter with the mixed
+// fleet's own configuration for four minutes of fake time.
+func TestMixedFleetShows33GoodAndSevenBadTenants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fleet, err := mixedfleet.Start(simulation.ListenOptions{InMemory: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer fleet.Close()
+		transports := map[string]http.RoundTripper{}
+		for _, tenant := range fleet {
+			transport := tenant.Server.Transport()
+			defer transport.CloseIdleConnections()
+			transports[tenant.Name] = transport
+		}
+		w := &world{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
+		if err := os.WriteFile(w.file, []byte(fleet.Configuration()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.Exporter = New(Options{
+			Load:      func() (*config.Config, error) { return config.Load(w.file, config.Overrides{}) },
+			Registry:  prometheus.NewRegistry(),
+			Logger:    slog.New(slog.DiscardHandler),
+			transport: func(tenant string) http.RoundTripper { return transports[tenant] },
+		})
+		defer w.Close()
+		if err := w.Reload(); err != nil {
+			t.Fatal(err)
+		}
+
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		machines := w.sums("mde_machines")
+		counts := map[bool]int{}
+		for _, tenant := range fleet {
+			counts[tenant.Good]++
+			state, read := w.value(fmt.Sprintf("mde_refresh_success{collector=%q,tenant=%q}", "security_states", tenant.Name))
+			_, once := w.value(fmt.Sprintf("mde_refresh_last_success_timestamp_seconds{collector=%q,tenant=%q}", "security_states", tenant.Name))
+			domains, domainsRead := w.value(fmt.Sprintf("mde_refresh_success{collector=%q,tenant=%q}", "watched_domains", tenant.Name))
+			t.Logf("%-42s states %v (read %v, once %v, %v machines), domains %v (read %v)",
+				tenant.Name, state, read, once, machines[tenant.Name], domains, domainsRead)
+			switch {
+			case tenant.Good && (state != 1 || machines[tenant.Name] == 0):
+				t.Errorf("%s: success is %v, with %v machines", tenant.Name, state, machines[tenant.Name])
+			case tenant.Good && domainsRead && domains != 1:
+				t.Errorf("%s: success of the watched domains is %v", tenant.Name, domains)
+			case !tenant.Good && (!read || state != 0 || machines[tenant.Name] != 0):
+				t.Errorf("%s: success is %v, with %v machines", tenant.Name, state, machines[tenant.Name])
+			}
+		}
+		if counts[true] != 33 || counts[false] != 7 {
+			t.Errorf("%d good tenants and %d bad ones", counts[true], counts[false])
+		}
+	})
+}
