@@ -3,11 +3,20 @@ package main
 // exporter answers: can the numbers be trusted, and if not, why.
 func exporter() dashboard {
 	const (
-		age  = `(time() - mde_refresh_last_success_timestamp_seconds{$where}) / on (job, instance, tenant, collector) mde_refresh_interval_seconds{$where}`
 		keys = "tenant, collector"
 		left = `1 - mde_api_quota_calls{$where} / on (job, instance, tenant, api, window) mde_api_quota_limit_calls{$where}`
 		open = "/d/mde-exporter?${datasource:queryparam}&${job:queryparam}&${__url_time_range}"
 	)
+	// What the last refresh did: 0 failed, 1 good, 2 a first round through the watch
+	// list still runs, 3 a first refresh still runs.
+	result := `min by (` + keys + `) (mde_refresh_success{$where})
+or 2 * group by (` + keys + `) (mde_refresh_interval_seconds{$where, collector="watched_domains"})
+or 3 * group by (` + keys + `) (mde_refresh_interval_seconds{$where})`
+	overdue := `max by (` + keys + `) (` + intervalsOf("$where") + `)`
+	// Failures first, of these the never successful ones and then the longest; then
+	// first refreshes, then the rest by age.
+	worst := `($never * (min by (` + keys + `) (mde_refresh_success{$where}) == bool 0) or 0 * group by (` + keys + `) (mde_refresh_interval_seconds{$where}))
++ on (` + keys + `) (` + overdue + ` or 1e6 * group by (` + keys + `) (mde_refresh_interval_seconds{$where}))`
 	quantile := func(q string) string {
 		return `histogram_quantile(` + q + `, sum by (le) (rate(mde_api_request_duration_seconds_bucket{$where}[$__rate_interval])))`
 	}
@@ -18,76 +27,78 @@ func exporter() dashboard {
 			{title: "Can the numbers be trusted?", panels: []*panel{
 				stat("Failing collectors",
 					"Collectors whose last refresh failed. Their values are the last good ones until max_age.",
-					`count(mde_refresh_success{$where} == 0) or vector(0)`).thresholds(calm, step{1, warn}, step{5, alarm}),
+					`count(mde_refresh_success{$where} == 0) or 0 * count(mde_refresh_success{$where})`).thresholds(calm, step{1, warn}, step{5, alarm}).none("no refresh yet"),
 				stat("Oldest, in intervals",
-					"Age of the oldest good refresh, counted in refresh intervals: below 2 is normal, at 3 values are withdrawn by default.",
-					`max(`+age+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).none("never"),
+					"Age of the oldest values, counted in refresh intervals: below 2 is normal, at 3 they are withdrawn by default. never: a collector failed and has not succeeded yet.",
+					`max(`+intervalsOf("$where")+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).mapped(neverWord).none("no refresh yet"),
 				stat("Failed API calls",
 					"Share of the API calls within the last hour that were not answered with success.",
-					`(sum(increase(mde_api_requests_total{$where, code!~"2.."}[1h])) or vector(0)) / sum(increase(mde_api_requests_total{$where}[1h]))`).unit("percentunit").decimals(1).thresholds(calm, step{0.01, warn}, step{0.1, alarm}).none("no calls"),
+					`(sum(increase(mde_api_requests_total{$where, code!~"2.."}[1h])) or vector(0)) / (sum(increase(mde_api_requests_total{$where}[1h])) > 0)`).unit("percentunit").decimals(1).thresholds(calm, step{0.01, warn}, step{0.1, alarm}).none("no calls"),
 				stat("Least quota left",
 					"What is left of the hour's calls at the API and tenant with the least. A stretched watch list spends all of it, on purpose.",
 					`min(`+left+` and on (job, instance, tenant, api, window) mde_api_quota_calls{$where, window="hour"})`).unit("percentunit").decimals(0).within(0, 1).thresholds(alarm, step{0.02, warn}, step{0.2, calm}).none("no calls"),
 				stat("Credential expires in",
-					"The first client certificate to expire. Secrets carry no date that the exporter could read.",
-					`min(mde_credential_expiry_timestamp_seconds{$where} - time())`).unit("s").now().thresholds(alarm, step{2 * 86400, warn}, step{14 * 86400, calm}).none("no certificate"),
+					"The first credential to expire. Only those with a known date count: the exporter cannot read the date of a client secret.",
+					`min(mde_credential_expiry_timestamp_seconds{$where} - time())`).unit("s").now().thresholds(alarm, step{2 * 86400, warn}, step{14 * 86400, calm}).none("no date known"),
 				stat("Exporters",
 					"Exporters that answer. Those that do not are in the table of targets of Prometheus and in the alert MDEExporterDown.",
 					`count(mde_exporter_build_info{job=~"$job"}) or vector(0)`).thresholds(alarm, step{1, calm}),
 			}},
 			{title: "What is late or failing, and why?", panels: []*panel{
 				table("Collectors",
-					"Each tenant's collectors, the most overdue first. Failures are those within the chosen time range; at 3 intervals without success values are withdrawn by default.", 50,
+					"Each tenant's collectors: failures first, and of these the never successful ones; then the longest without success. Failures are those within the chosen time range; at 3 intervals without success values are withdrawn by default.", 500,
 					column{title: "Tenant", label: "tenant", link: open + "&var-tenant=${__value.raw}"},
-					column{title: "Collector", label: "collector"},
-					column{title: "Last refresh", query: `min by (` + keys + `) (mde_refresh_success{$where})`, width: 105, mapping: words([3]string{"1", "good", calm}, [3]string{"0", "failed", alarm}), shade: true},
-					column{title: "Age", query: `max by (` + keys + `) (time() - mde_refresh_last_success_timestamp_seconds{$where})`, unit: "s", width: 90},
-					column{title: "Intervals", query: `max by (` + keys + `) (` + age + `)`, sorted: true, width: 85, digits: new(1), steps: []step{{2, warn}, {3, alarm}}},
-					column{title: "Took", query: `max by (` + keys + `) (mde_refresh_duration_seconds{$where})`, unit: "s", width: 85},
-					column{title: "Failures", query: `sum by (` + keys + `) (increase(mde_refresh_failures_total{$where}[$__range]))`, width: 85, digits: new(0), steps: []step{{1, warn}}},
-				).size(13, 9),
+					column{title: "Collector", label: "collector", width: 140},
+					column{hidden: true, sorted: true, query: worst},
+					column{title: "Last refresh", query: result, width: 100, shade: true, mapping: words(
+						[3]string{"1", "good", calm}, [3]string{"0", "failed", alarm}, [3]string{"2", "filling", "blue"}, [3]string{"3", "not yet", "blue"})},
+					column{title: "Age", query: `max by (` + keys + `) (` + ageOf("$where") + `)`, unit: "s", width: 85, mapping: neverWord},
+					column{title: "Intervals", query: overdue, width: 80, digits: new(1), steps: []step{{2, warn}, {3, alarm}}, mapping: neverWord},
+					column{title: "Took", query: `max by (` + keys + `) (mde_refresh_duration_seconds{$where})`, unit: "s", width: 80},
+					column{title: "Failures", query: `sum by (` + keys + `) (increase(mde_refresh_failures_total{$where}[$__range]))`, width: 75, digits: new(0), steps: []step{{1, warn}}},
+				).none("No tenant is configured, or no exporter answers").size(13, 11),
 				lines("Failed refreshes, by reason",
 					"auth and forbidden need a person: a secret, a role, a consent. throttled, timeout, network and server usually pass. decode and pagination mean an answer that could not be trusted.").
-					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval]))`, "{{reason}}").sparse().counted().decimals(0).custom("axisSoftMax", 1).size(11, 9).
+					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval]))`, "{{reason}}").sparse().counted().decimals(0).custom("axisSoftMax", 1).size(11, 11).none("No refresh ended in this time range").
 					paint([2]string{"auth", alarm}, [2]string{"forbidden", "dark-red"}, [2]string{"throttled", warn}, [2]string{"timeout", notice}, [2]string{"network", "blue"}, [2]string{"server", "purple"}),
 			}},
 			{title: "How do the APIs answer?", panels: []*panel{
 				lines("API calls, by API and code",
 					"Calls a second with their answers: 429 is throttling, 401 and 403 a token or role, error a call without an answer.").
-					query(`sum by (api, code) (rate(mde_api_requests_total{$where}[$__rate_interval]))`, "{{api}} {{code}}").unit("reqps").sparse().size(8, 9),
+					query(`sum by (api, code) (rate(mde_api_requests_total{$where}[$__rate_interval]))`, "{{api}} {{code}}").unit("reqps").sparse().size(8, 9).none("No calls in this time range"),
 				lines("Latency of API calls",
 					"Time until the answer of a call is complete: half, nine of ten and 99 of 100 calls are faster than the lines.").
-					query(quantile("0.5"), "median").query(quantile("0.9"), "90 %").query(quantile("0.99"), "99 %").unit("s").sparse().size(8, 9),
+					query(quantile("0.5"), "median").query(quantile("0.9"), "90 %").query(quantile("0.99"), "99 %").unit("s").sparse().size(8, 9).none("No calls in this time range"),
 				lines("Median latency, by API",
 					"Which of the APIs is the slow one.").
-					query(`histogram_quantile(0.5, sum by (api, le) (rate(mde_api_request_duration_seconds_bucket{$where}[$__rate_interval])))`, "{{api}}").unit("s").sparse().size(8, 9),
+					query(`histogram_quantile(0.5, sum by (api, le) (rate(mde_api_request_duration_seconds_bucket{$where}[$__rate_interval])))`, "{{api}}").unit("s").sparse().size(8, 9).none("No calls in this time range"),
 			}},
 			{title: "Does the quota carry it?", panels: []*panel{
 				lines("Quota spent",
 					"Share of the calls that the exporter may spend inside the last minute and the last hour, at the tenant that spends most.").
-					query(`max by (api, window) (mde_api_quota_calls{$where} / on (job, instance, tenant, api, window) mde_api_quota_limit_calls{$where})`, "{{api}}, {{window}}").unit("percentunit").within(0, 1).limit(calm, step{0.98, warn}).size(8, 9),
+					query(`max by (api, window) (mde_api_quota_calls{$where} / on (job, instance, tenant, api, window) mde_api_quota_limit_calls{$where})`, "{{api}}, {{window}}").unit("percentunit").within(0, 1).limit(calm, step{0.98, warn}).size(8, 9).none("No calls in this time range"),
 				lines("Calls waiting for quota",
 					"How many calls wait at a time, on average. Waiting is how a long watch list is paced, not a fault.").
-					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").sparse().custom("axisSoftMax", 1).size(8, 9),
+					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").sparse().custom("axisSoftMax", 1).size(8, 9).none("No calls in this time range"),
 				lines("Interval of the watch lists",
 					"What the quota really allows, for the ten longest. Above the configured interval, shorten the list or raise the quota.").
 					query(top("tenant", `max by (tenant) (mde_watched_domains_interval_seconds{$where})`), "{{tenant}}").
-					query(`max(mde_refresh_interval_seconds{$where, collector="watched_domains"})`, "configured").unit("s").size(8, 9),
+					query(`max(mde_refresh_interval_seconds{$where, collector="watched_domains"})`, "configured").unit("s").size(8, 9).none("No watched domains"),
 			}},
 			{title: "What does the exporter itself cost?", folded: true, panels: []*panel{
 				lines("Memory", "Resident memory of each exporter.").
-					query(`process_resident_memory_bytes{job=~"$job"} and on (job, instance) mde_exporter_build_info{job=~"$job"}`, "{{instance}}").unit("bytes").size(8, 8),
+					query(`process_resident_memory_bytes{job=~"$job"} and on (job, instance) mde_exporter_build_info{job=~"$job"}`, "{{instance}}").unit("bytes").size(8, 8).none("No exporter was scraped in this time range"),
 				lines("Processor", "Share of one processor that each exporter uses.").
-					query(`rate(process_cpu_seconds_total{job=~"$job"}[$__rate_interval]) and on (job, instance) mde_exporter_build_info{job=~"$job"}`, "{{instance}}").unit("percentunit").size(8, 8),
+					query(`rate(process_cpu_seconds_total{job=~"$job"}[$__rate_interval]) and on (job, instance) mde_exporter_build_info{job=~"$job"}`, "{{instance}}").unit("percentunit").size(8, 8).none("No exporter was scraped in this time range"),
 				lines("Scrapes", "How long Prometheus takes to scrape each exporter. A scrape never waits for an API.").
-					query(`scrape_duration_seconds{job=~"$job"} and on (job, instance) mde_exporter_build_info{job=~"$job"}`, "{{instance}}").unit("s").size(8, 8),
+					query(`scrape_duration_seconds{job=~"$job"} and on (job, instance) mde_exporter_build_info{job=~"$job"}`, "{{instance}}").unit("s").size(8, 8).none("No exporter was scraped in this time range"),
 				table("Versions", "The version each exporter runs, whether its configuration is in force, and how many label values are counted under other.", 50,
 					column{title: "Instance", label: "instance"},
 					column{title: "Version", label: "version"},
 					column{title: "Runs", query: `sum by (instance, version) (mde_exporter_build_info{job=~"$job"})`, sorted: true, width: 80},
 					column{title: "Last reload", query: `min by (instance) (mde_exporter_config_last_reload_successful{job=~"$job"})`, width: 120, mapping: words([3]string{"1", "good", calm}, [3]string{"0", "failed", alarm})},
 					column{title: "Label values dropped", query: `sum by (instance) (mde_label_values_dropped_total{$where})`, width: 170, steps: []step{{1, warn}}},
-				).size(24, 6),
+				).none("No exporter answers").size(24, 6),
 			}},
 		},
 	}

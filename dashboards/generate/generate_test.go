@@ -2,7 +2,11 @@ package main
 
 import (
 	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -26,5 +30,129 @@ func TestCommittedDashboardsAreTheGeneratedOnes(t *testing.T) {
 		if diff := cmp.Diff(string(d.json()), string(got)); diff != "" {
 			t.Errorf("%s is not what is generated; run go generate ./dashboards\n%s", name, diff)
 		}
+	}
+}
+
+// each calls the function for every panel of every dashboard.
+func each(t *testing.T, test func(*testing.T, *panel)) {
+	t.Helper()
+	for name, d := range dashboards() {
+		for _, r := range d.rows {
+			for _, p := range r.panels {
+				t.Run(name+"/"+p.title, func(t *testing.T) { test(t, p) })
+			}
+		}
+	}
+}
+
+// TestRatesHaveDataWithADefaultDataSource computes $__rate_interval as Grafana
+// does where nobody set the scrape interval of the data source: the step plus the
+// query's minimum step, or four times the latter. A rate needs two samples, and
+// a scrape may be late.
+func TestRatesHaveDataWithADefaultDataSource(t *testing.T) {
+	const scrapeInterval = time.Minute
+	each(t, func(t *testing.T, p *panel) {
+		for _, q := range p.queries {
+			q := q.(map[string]any)
+			if !strings.Contains(q["expr"].(string), "$__rate_interval") {
+				continue
+			}
+			minStep := 15 * time.Second
+			step := minStep
+			if text, ok := q["interval"].(string); ok {
+				minStep = duration(t, text)
+				step = minStep
+			}
+			if p.interval != "" {
+				step = max(step, duration(t, p.interval))
+			}
+			if rate := max(step+minStep, 4*minStep); rate < 3*scrapeInterval {
+				t.Errorf("$__rate_interval is %v with scrapes every %v: %s", rate, scrapeInterval, q["expr"])
+			}
+		}
+	})
+}
+
+func duration(t *testing.T, text string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+var (
+	grouped = regexp.MustCompile(`^\w+ by \(([^)]*)\)`)
+	named   = regexp.MustCompile(`\{\{(\w+)\}\}`)
+)
+
+// TestLegendsNameEveryLabelThatTellsSeriesApart keeps two series of a panel,
+// such as those of two tenants, from having the same name.
+func TestLegendsNameEveryLabelThatTellsSeriesApart(t *testing.T) {
+	each(t, func(t *testing.T, p *panel) {
+		if p.kind != "timeseries" {
+			return
+		}
+		for _, q := range p.queries {
+			q := q.(map[string]any)
+			match := grouped.FindStringSubmatch(q["expr"].(string))
+			if match == nil {
+				continue
+			}
+			var legend []string
+			for _, label := range named.FindAllStringSubmatch(q["legendFormat"].(string), -1) {
+				legend = append(legend, label[1])
+			}
+			for label := range strings.SplitSeq(match[1], ", ") {
+				if !slices.Contains(legend, label) {
+					t.Errorf("the legend %q does not name %s of %s", q["legendFormat"], label, q["expr"])
+				}
+			}
+		}
+	})
+}
+
+// TestEmptyPanelsSayWhy keeps a panel without data from showing a 0 that nobody
+// counted, or nothing at all.
+func TestEmptyPanelsSayWhy(t *testing.T) {
+	each(t, func(t *testing.T, p *panel) {
+		if p.title == "Exporters" {
+			return // Without a series there is none.
+		}
+		if p.defaults["noValue"] == nil {
+			t.Error("nothing stands where there is no data")
+		}
+		for _, q := range p.queries {
+			if expr := q.(map[string]any)["expr"].(string); strings.HasSuffix(expr, "or vector(0)") {
+				t.Errorf("unknown is shown as 0 by %s", expr)
+			}
+		}
+	})
+}
+
+func TestLevelsAreOrderedBySeverity(t *testing.T) {
+	want := []string{"High", "Medium", "Low", "Informational", "None", "other"}
+	found := 0
+	each(t, func(t *testing.T, p *panel) {
+		var legends []string
+		for _, q := range p.queries {
+			legend, _ := q.(map[string]any)["legendFormat"].(string) // A table has none.
+			legends = append(legends, legend)
+			if strings.Contains(q.(map[string]any)["expr"].(string), "by (risk_score)") {
+				t.Error("risk scores are ordered by their number of machines or by name")
+			}
+		}
+		if !slices.Contains(legends, "High") {
+			return
+		}
+		found++
+		levels := slices.DeleteFunc(slices.Clone(want), func(level string) bool { return !slices.Contains(legends, level) })
+		if diff := cmp.Diff(levels, legends); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+	})
+	if found != 3 {
+		t.Errorf("%d panels show levels", found)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -79,8 +80,8 @@ func lines(title, about string) *panel {
 	return p.thresholds(calm)
 }
 
-// bars is a ranking of numbers, each with its name.
-func bars(title, about, query, name string) *panel {
+// bars is some numbers, each with its name.
+func bars(title, about string) *panel {
 	p := newPanel("bargauge", title, about)
 	p.options = map[string]any{
 		"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
@@ -88,7 +89,7 @@ func bars(title, about, query, name string) *panel {
 		"showUnfilled": true, "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 28,
 	}
 	p.defaults["min"] = 0
-	return p.instant(query, name).thresholds("blue")
+	return p.thresholds("blue")
 }
 
 // table is a list of at most limit rows. Each column is a query whose
@@ -140,7 +141,7 @@ type column struct {
 	label   string // the label shown, or
 	query   string // the query whose value is shown
 	sorted  bool   // the table is sorted by this column, largest first
-	hidden  bool   // the query only says which rows there are
+	hidden  bool   // the query only says which rows there are, or how they are sorted
 	unit    string
 	width   int
 	steps   []step
@@ -149,6 +150,7 @@ type column struct {
 	mapping []any
 	link    string // where a click on the cell leads to
 	digits  *int   // decimal places
+	none    string // shown in a cell without a value; empty means a dash
 }
 
 func (c column) override() any {
@@ -183,6 +185,9 @@ func (c column) override() any {
 	if c.mapping != nil {
 		set("mappings", c.mapping)
 	}
+	if c.query != "" {
+		set("noValue", cmp.Or(c.none, "–"))
+	}
 	if c.link != "" {
 		set("links", []any{map[string]any{"title": "Show " + strings.ToLower(c.title), "url": c.link, "targetBlank": false}})
 	}
@@ -193,11 +198,21 @@ func transformation(id string, options map[string]any) any {
 	return map[string]any{"id": id, "options": options}
 }
 
+// longestScrape is the scrape interval up to which rates have data whatever the
+// data source says. As the minimum step of a query it makes $__rate_interval at
+// least four times as long; without it Grafana takes the data source's interval,
+// which is 15 s unless somebody set it.
+const longestScrape = "1m"
+
 // add adds a query and returns the letter that stands for it.
 func (p *panel) add(target map[string]any) string {
 	ref := string(rune('A' + len(p.queries)))
 	target["refId"], target["datasource"], target["editorMode"] = ref, datasource, "code"
-	target["expr"] = strings.ReplaceAll(target["expr"].(string), "$where", where)
+	expr := strings.NewReplacer("$where", where, "$never", never).Replace(target["expr"].(string))
+	target["expr"] = expr
+	if strings.Contains(expr, "$__rate_interval") {
+		target["interval"] = longestScrape
+	}
 	p.queries = append(p.queries, target)
 	return ref
 }
@@ -236,8 +251,9 @@ func (p *panel) within(low, high float64) *panel {
 	return p
 }
 
-// none is what stands where there is no value. It has no colour, for there is
-// nothing to judge: the thresholds, which come before, begin with the least number.
+// none is what stands where there is no value; in a table or a course, where
+// there is no row or line. It has no colour, for there is nothing to judge: the
+// thresholds, which come before, begin with the least number.
 func (p *panel) none(text string) *panel {
 	p.defaults["noValue"] = text
 	if limits, ok := p.defaults["thresholds"].(scale); ok && p.kind == "stat" && p.options["colorMode"] == "background" {
@@ -316,7 +332,7 @@ func (p *panel) matrix(columnLabel, rowLabel, expr, corner string, steps ...step
 		"matcher": map[string]any{"id": "byName", "options": corner},
 		"properties": []any{
 			map[string]any{"id": "unit", "value": "string"},
-			map[string]any{"id": "custom.width", "value": 212},
+			map[string]any{"id": "custom.width", "value": 225},
 			map[string]any{"id": "custom.cellOptions", "value": map[string]any{"type": "auto"}},
 		},
 	})
@@ -351,6 +367,18 @@ func words(pairs ...[3]string) []any {
 	return []any{map[string]any{"type": "value", "options": options}}
 }
 
+// never is the age of what has no age because no refresh has succeeded: greater
+// than every age, so that it is the worst of them. Queries write it as $never.
+const never = "1e12"
+
+// neverWord shows ages of never as the word.
+var neverWord = []any{map[string]any{"type": "range", "options": map[string]any{
+	"from": 1e11, "to": 1e18, "result": map[string]any{"text": "never", "color": alarm, "index": 0},
+}}}
+
+// mapped shows some values of a stat as words.
+func (p *panel) mapped(mapping []any) *panel { p.defaults["mappings"] = mapping; return p }
+
 // top keeps the ten series of expr that are largest at the end of the time
 // range, so that no line appears and vanishes along the way. labels tell the
 // series apart.
@@ -379,6 +407,14 @@ func (p *panel) model(id, x, y int) map[string]any {
 		model["transformations"] = p.transformations
 	}
 	return model
+}
+
+// inOrder keeps the legend in the order of the queries.
+func (p *panel) inOrder() *panel {
+	legend := p.options["legend"].(map[string]any)
+	delete(legend, "sortBy")
+	delete(legend, "sortDesc")
+	return p
 }
 
 // paint gives series by name the colours that their meaning asks for.

@@ -4,19 +4,34 @@ package main
 func watchedDomains() dashboard {
 	const (
 		chosen    = `{$where, domain=~"$domain"}`
-		contacted = `mde_watched_domain_machines` + chosen + ` > 0`
-		// Known as 0 within the last day.
-		fresh = `count((` + contacted + `) and on (job, tenant, domain) min_over_time(mde_watched_domain_machines` + chosen + `[1d]) == 0) or vector(0)`
+		counted   = `mde_watched_domain_machines` + chosen
+		contacted = counted + ` > 0`
 
-		keys = "tenant, domain"
-		open = "/d/mde-watched-domains?${datasource:queryparam}&${job:queryparam}&${tenant:queryparam}&${__url_time_range}"
+		refreshes = `$where, collector="watched_domains"`
+		keys      = "tenant, domain"
+		open      = "/d/mde-watched-domains?${datasource:queryparam}&${job:queryparam}&${tenant:queryparam}&${__url_time_range}"
 	)
 	// Columns of the table are about contacted domains only: a watch list has
 	// thousands, of which nearly all were never seen.
 	ofContacted := func(expr string) string {
 		return expr + "\n  and on (" + keys + ") max by (" + keys + ") (" + contacted + ")"
 	}
+	// 0 where nothing is found among what is known; nothing where nothing is known.
+	orNone := `
+or 0 * count(` + counted + `)`
 	machines := `max by (` + keys + `) (mde_watched_domain_machines` + chosen + `)`
+
+	// Domains without a current count, by tenant: never read, or withdrawn.
+	uncounted := `(mde_watched_domains{$where} - on (job, instance, tenant) (
+  count by (job, instance, tenant) (mde_watched_domain_machines{$where})
+  or on (job, instance, tenant) 0 * mde_watched_domains{$where}
+))`
+	failedUncounted := `(sum(` + uncounted + ` and on (job, instance, tenant) mde_refresh_success{` + refreshes + `} == 0) > 0)`
+	// What the last refresh of a tenant's domains did: 0 failed, 1 good, 2 the first
+	// round through the list still runs, 3 no domain is watched.
+	result := `3 + max by (tenant) (mde_watched_domains{$where} == 0)
+or min by (tenant) (mde_refresh_success{` + refreshes + `})
+or 2 * group by (tenant) (mde_refresh_interval_seconds{` + refreshes + `})`
 
 	return dashboard{
 		uid: "mde-watched-domains", title: "Defender for Endpoint / Watched domains", from: "now-24h",
@@ -26,59 +41,81 @@ func watchedDomains() dashboard {
 			{title: "Was a watched domain contacted?", panels: []*panel{
 				stat("Contacted domains",
 					"Domains that at least one machine has communicated with. A domain watched in two tenants counts twice.",
-					`count(`+contacted+`) or vector(0)`).thresholds(calm, step{1, warn}),
+					`count(`+contacted+`)`+orNone).thresholds(calm, step{1, warn}).none("no count yet"),
 				stat("New within a day",
 					"Of these, domains that were known to have no contact at some time within the last 24 hours.",
-					fresh).now().thresholds(calm, step{1, alarm}),
+					`count((`+contacted+`) and on (job, tenant, domain) min_over_time(`+counted+`[1d]) == 0)`+orNone).now().thresholds(calm, step{1, alarm}).none("no count yet"),
 				stat("By unprotected machines",
-					"Domains contacted by machines that require attention themselves: their sensor or antivirus may not tell what happened.",
-					`count(max by (`+keys+`) (mde_watched_domain_machines_attention`+chosen+`) > 0) or vector(0)`).thresholds(calm, step{1, alarm}),
+					"Domains contacted by machines that require attention themselves: their sensor or antivirus may not report what happened. unknown: the security states of a tenant with contacted domains are missing.",
+					`count(max by (`+keys+`) (mde_watched_domain_machines_attention`+chosen+`) > 0)
+or 0 * count(`+counted+`) unless on () (`+contacted+` unless on (job, tenant) mde_machines{$where})`).thresholds(calm, step{1, alarm}).none("unknown"),
 				stat("Largest count",
 					"The largest count of one domain. 500 is the most the API lists, so read it as 500 or more.",
-					`max(mde_watched_domain_machines`+chosen+`)`).thresholds(calm, step{1, warn}).none("no data"),
-				stat("Watched domains",
-					"Domains on the lists of the chosen tenants.",
-					`sum(mde_watched_domains{$where})`).unit("locale").colourValue().none("no list"),
-				stat("Oldest count",
-					"Age of the count that was confirmed longest ago, and so the delay with which a contact may be seen.",
-					`max(time() - mde_watched_domain_last_success_timestamp_seconds`+chosen+`)`).unit("s").now().thresholds(calm, step{7200, warn}, step{10800, alarm}).none("never"),
+					`max(mde_watched_domain_machines`+chosen+`)`).thresholds(calm, step{1, warn}).none("no count yet"),
+				namedStat("Without a count",
+					"Domains on the lists of the chosen tenants whose number of machines is unknown: not yet read, failing, or withdrawn as too old. filling: no refresh failed, and a long list is being read for the first time.",
+					`sum(`+uncounted+`) and on () `+failedUncounted, "failed").query(
+					`sum(`+uncounted+`) > 0 unless on () `+failedUncounted, "filling").query(
+					`sum(`+uncounted+`) == 0`, "all counted").now().thresholds(calm, step{1, alarm}).paint([2]string{"filling", "blue"}).none("no list"),
+				stat("Oldest, in intervals",
+					"Age of the count that was confirmed longest ago, in the interval that the call quota allows its tenant's list: below 2 is normal, at 3 counts are withdrawn by default. Domains without a count are not in it.",
+					`max((time() - mde_watched_domain_last_success_timestamp_seconds`+chosen+`) / on (job, instance, tenant) group_left () mde_watched_domains_interval_seconds{$where})`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).none("no count yet"),
 			}},
 			{title: "Which, by how many, since when?", panels: []*panel{
 				table("Contacted domains",
-					"One line for each contacted domain. Contacted since is when the domain was last seen without a contact; where that is not within the chosen time range it is the start of the range, so choose a wider one. Prevalence and last contact come with the statistics option.", 100,
+					"One line for each contacted domain. Contacted since is the last count of 0 machines. before this range: none within the chosen time range, so choose a wider one. at first count: the domain was contacted already when it was first counted. Prevalence and last contact come with the statistics option.", 500,
 					column{title: "Domain", label: "domain", link: open + "&var-domain=${__value.raw}"},
 					column{title: "Tenant", label: "tenant"},
 					column{title: "Machines", query: ofContacted(machines), sorted: true, width: 90},
 					column{title: "Limit", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_truncated` + chosen + `)`), width: 100, mapping: words([3]string{"1", "500 or more", "orange"}, [3]string{"0", "exact", "text"})},
-					column{title: "Require attention", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_attention` + chosen + `)`), width: 130, steps: []step{{1, alarm}}},
+					column{title: "Require attention", query: ofContacted(`(
+  max by (` + keys + `) (mde_watched_domain_machines_attention` + chosen + `)
+  or
+  0 * ` + machines + ` and on (tenant) mde_machines{$where}
+)`), width: 130, steps: []step{{1, alarm}}, none: "unknown"},
 					column{title: "High risk", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_risk{$where, domain=~"$domain", risk_score="High"})`), width: 85, steps: []step{{1, alarm}}},
 					column{title: "Since yesterday", query: ofContacted(machines + ` - max by (` + keys + `) (mde_watched_domain_machines` + chosen + ` offset 1d)`), width: 120, steps: []step{{1, warn}, {10, alarm}}},
-					column{title: "Contacted since", query: ofContacted(`1000 * (
-  max by (` + keys + `) (max_over_time(timestamp(mde_watched_domain_machines` + chosen + ` == 0)[$__range:$__interval]))
+					column{title: "Contacted since", query: ofContacted(`(
+  1000 * max by (` + keys + `) (max_over_time(timestamp(mde_watched_domain_machines` + chosen + ` == 0)[$__range:$__interval]))
   or
-  max by (` + keys + `) (timestamp(` + contacted + `)) - $__range_s
-)`), unit: "dateTimeFromNow", width: 130},
+  0 * max by (` + keys + `) (last_over_time(mde_watched_domain_machines` + chosen + `[1h] offset $__range))
+  or
+  1 + 0 * ` + machines + `
+)`), unit: "dateTimeFromNow", width: 130, mapping: words([3]string{"0", "before this range", neutral}, [3]string{"1", "at first count", neutral})},
 					column{title: "Last contact", query: ofContacted(`1000 * max by (` + keys + `) (mde_watched_domain_last_seen_timestamp_seconds` + chosen + `)`), unit: "dateTimeFromNow", width: 145},
 					column{title: "Prevalence", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_prevalence` + chosen + `)`), unit: "locale", width: 95},
-					column{title: "Counted", query: ofContacted(`max by (` + keys + `) (time() - mde_watched_domain_last_success_timestamp_seconds` + chosen + `)`), unit: "s", width: 90, steps: []step{{7200, warn}, {10800, alarm}}},
-				).size(24, 9),
+					column{title: "Counted", query: ofContacted(`max by (` + keys + `) (time() - mde_watched_domain_last_success_timestamp_seconds` + chosen + `)`), unit: "s", width: 90},
+				).none("No domain that has a count was contacted").size(24, 9),
+			}},
+			{title: "Is every list read?", panels: []*panel{
+				table("Watch lists",
+					"Tenants whose last refresh failed first, then those with the most domains without a count. filling: the first round through the list still runs. The interval is what the call quota allows.", 500,
+					column{title: "Tenant", label: "tenant", link: "/d/mde-watched-domains?${datasource:queryparam}&${job:queryparam}&${__url_time_range}&var-tenant=${__value.raw}"},
+					column{hidden: true, sorted: true, query: `1e9 * ((` + result + `) == bool 0) + on (tenant) sum by (tenant) (` + uncounted + `)`},
+					column{title: "Last refresh", query: result, width: 110, shade: true, mapping: words(
+						[3]string{"1", "good", calm}, [3]string{"0", "failed", alarm}, [3]string{"2", "filling", "blue"}, [3]string{"3", "no domains", neutral})},
+					column{title: "Domains", query: `sum by (tenant) (mde_watched_domains{$where})`, unit: "locale", width: 100},
+					column{title: "Without a count", query: `sum by (tenant) (` + uncounted + `)`, unit: "locale", width: 130, steps: []step{{1, warn}}},
+					column{title: "Contacted", query: `count by (tenant) (` + contacted + `) or 0 * count by (tenant) (` + counted + `)`, unit: "locale", width: 100, steps: []step{{1, warn}}, none: "unknown"},
+					column{title: "Interval", query: `max by (tenant) (mde_watched_domains_interval_seconds{$where})`, unit: "s", width: 100},
+					column{title: "Oldest count", query: `max by (tenant) (` + ageOf(refreshes) + `)`, unit: "s", width: 120, mapping: neverWord},
+				).none("No domains are watched, or no exporter answers").size(24, 7),
 			}},
 			{title: "How does it spread?", panels: []*panel{
 				lines("Machines by domain",
 					"Machines that communicated with each domain: the ten with the most. 500 means 500 or more.").
-					query(top(keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().logarithmic().size(12, 10),
+					query(top(keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().logarithmic().size(12, 10).none("No contacted domain in this time range"),
 				lines("Contacted domains",
 					"Domains with at least one contact, by tenant: the ten tenants with the most.").
-					query(top("tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped().size(12, 10),
+					query(top("tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped().size(12, 10).none("No contacted domain in this time range"),
 			}},
 			{title: "How dangerous is it?", panels: []*panel{
 				lines("Of these, machines that require attention, by domain and property",
 					"Machines that contacted the domain and have the property: the ten largest.").
-					query(top("tenant, domain, property", `max by (tenant, domain, property) (mde_watched_domain_machines_attention`+chosen+` > 0)`), "{{domain}} · {{property}}").stepped(),
+					query(top("tenant, domain, property", `max by (tenant, domain, property) (mde_watched_domain_machines_attention`+chosen+` > 0)`), "{{domain}} · {{property}} · {{tenant}}").stepped().none("No such machine is known in this time range"),
 				lines("Of these, machines at risk",
 					"Machines with a risk score of Defender, added up over the domains: a machine that contacted two domains counts twice.").
-					query(`sum by (risk_score) (mde_watched_domain_machines_risk{$where, domain=~"$domain", risk_score!="None"})`, "{{risk_score}}").stepped().stacked().
-					paint([2]string{"High", alarm}, [2]string{"Medium", warn}, [2]string{"Low", notice}, [2]string{"Informational", "blue"}),
+					levels(`sum(mde_watched_domain_machines_risk{$where, domain=~"$domain", %s})`, "risk_score", atRisk, (*panel).query).stepped().stacked().inOrder().none("No contacted domain in this time range"),
 			}},
 			{title: "Which machines? (only with machine_info_limit, which names machines)", folded: true, panels: []*panel{
 				table("Machines",
@@ -88,7 +125,7 @@ func watchedDomains() dashboard {
 					column{title: "Domain", label: "domain", sorted: true},
 					column{title: "Tenant", label: "tenant"},
 					column{hidden: true, query: `max by (tenant, domain, machine_id, computer_dns_name) (mde_watched_domain_machine_info` + chosen + `)`},
-				).size(24, 9),
+				).none("No machine is named: machine_info_limit is 0, or no domain was contacted").size(24, 9),
 			}},
 		},
 	}

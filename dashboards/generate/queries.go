@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Tenants are compared with yesterday only where both numbers are known: a new
+// tenant is no change for the worse, and a tenant whose values were withdrawn no
+// improvement.
+const (
+	thenToo = `on (job, tenant) mde_machines{$where} offset 1d`
+	nowToo  = `on (job, tenant) mde_machines{$where}`
+)
+
+// sinceYesterday is the change of a metric of the fleet, summed by labels, since
+// the same time yesterday. It is empty without a day of history. A label value
+// that is new counts as 0 yesterday.
+func sinceYesterday(labels, metric string) string {
+	now := fmt.Sprintf(`sum by (%s) (%s{$where} and %s)`, labels, metric, thenToo)
+	return now + fmt.Sprintf(`
+- (
+  sum by (%[1]s) (%[2]s{$where} offset 1d and %[3]s)
+  or
+  0 * %[4]s
+)`, labels, metric, nowToo, now)
+}
+
+// ageOf is the age of a collector's values. A collector that failed and never
+// succeeded has the age $never; one whose first refresh still runs has none.
+func ageOf(selector string) string {
+	return neverUnless(`time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}`, selector)
+}
+
+// intervalsOf is ageOf counted in refresh intervals. That of watched domains is
+// the interval that the quota allows.
+func intervalsOf(selector string) string {
+	return neverUnless(`(time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}) / on (job, instance, tenant, collector) (
+  label_replace(mde_watched_domains_interval_seconds{$where}, "collector", "watched_domains", "", "")
+  or on (job, instance, tenant, collector) mde_refresh_interval_seconds{`+selector+`}
+)`, selector)
+}
+
+func neverUnless(age, selector string) string {
+	return age + `
+or on (job, instance, tenant, collector) $never + (mde_refresh_success{` + selector + `} == 0)`
+}
+
+// level is a value of a label that ranks, such as a severity.
+type level struct{ name, colour string }
+
+// Defender's levels, the worst first.
+var (
+	exposureLevels = []level{{"High", alarm}, {"Medium", warn}, {"Low", notice}, {"None", calm}}
+	riskScores     = slices.Insert(slices.Clone(exposureLevels), 3, level{"Informational", "blue"})
+	atRisk         = riskScores[:4]
+)
+
+// anyLevel matches the documented levels of risk and exposure.
+const anyLevel = "High|Medium|Low|Informational|None"
+
+// levels adds a query for each level, the worst first, and gives it the
+// colour of its meaning. What the API sends beside the documented levels
+// comes last, as other. expr has a %s in place of the label's matcher.
+func (p *panel) levels(expr, label string, all []level, add func(*panel, string, string) *panel) *panel {
+	for _, l := range all {
+		add(p, fmt.Sprintf(expr, label+`="`+l.name+`"`), l.name)
+		p.paint([2]string{l.name, l.colour})
+	}
+	return add(p, fmt.Sprintf(expr, label+`!~"`+anyLevel+`"`), "other")
+}

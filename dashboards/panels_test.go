@@ -1,0 +1,501 @@
+package dashboards_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mde-exporter/mde_exporter/dashboards"
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
+)
+
+// history is a set of series in the OpenMetrics format, a sample each minute.
+type history struct {
+	text strings.Builder
+	now  time.Time
+}
+
+// series writes a series of a job, from one age to another.
+func (h *history) series(job, name string, value float64, from, to time.Duration) {
+	metric, labels, _ := strings.Cut(strings.TrimSuffix(name, "}"), "{")
+	for age := from; age >= to; age -= time.Minute {
+		fmt.Fprintf(&h.text, "%s{job=%q,instance=%q,%s} %v %d\n", metric, job, "exporter:10058", labels, value, h.now.Add(-age).Unix())
+	}
+}
+
+// current writes a series as it is now.
+func (h *history) current(job, name string, value float64) {
+	h.series(job, name, value, 10*time.Minute, 0)
+}
+
+// yesterday writes a series as it was a day ago.
+func (h *history) yesterday(job, name string, value float64) {
+	h.series(job, name, value, 24*time.Hour+10*time.Minute, 24*time.Hour-10*time.Minute)
+}
+
+// age writes the time of a collector's last success.
+func (h *history) age(job, labels string, age time.Duration) {
+	h.current(job, "mde_refresh_last_success_timestamp_seconds{"+labels+"}", float64(h.now.Add(-age).Unix()))
+}
+
+// load starts a Prometheus that has the series and scrapes nothing.
+func (h *history) load(t *testing.T) *servertest.Prometheus {
+	t.Helper()
+	servertest.Find(t, "prometheus")
+	promtool := servertest.Find(t, "promtool")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "history")
+	if err := os.WriteFile(file, []byte(h.text.String()+"# EOF\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	//nolint:gosec // The command is promtool's, found on PATH.
+	if output, err := exec.CommandContext(t.Context(), promtool, "tsdb", "create-blocks-from", "openmetrics", "-q", file, filepath.Join(dir, "data")).CombinedOutput(); err != nil {
+		t.Fatalf("promtool: %v\n%s", err, output)
+	}
+	return servertest.StartPrometheus(t, dir, "scrape_configs: []\n")
+}
+
+// shown is a panel as the dashboard's file describes it.
+type shown struct {
+	Title, Type string
+	Targets     []struct{ RefID, Expr, LegendFormat string }
+	FieldConfig struct {
+		Defaults  fieldConfig
+		Overrides []struct {
+			Matcher    struct{ Options string }
+			Properties []struct {
+				ID    string
+				Value json.RawMessage
+			}
+		}
+	}
+	Transformations []struct {
+		ID      string
+		Options struct {
+			Sort         []struct{ Field string }
+			LimitField   int
+			RenameByName map[string]string
+		}
+	}
+}
+
+type fieldConfig struct {
+	NoValue  string
+	Mappings []struct {
+		Type    string
+		Options json.RawMessage
+	}
+}
+
+// text is a value as it is shown, without its unit.
+func (c fieldConfig) text(value float64, known bool) string {
+	if !known {
+		return c.NoValue
+	}
+	for _, m := range c.Mappings {
+		type result struct{ Text string }
+		switch m.Type {
+		case "value":
+			var words map[string]result
+			if json.Unmarshal(m.Options, &words) == nil {
+				if word, ok := words[strconv.FormatFloat(value, 'f', -1, 64)]; ok {
+					return word.Text
+				}
+			}
+		case "range":
+			var r struct {
+				From, To float64
+				Result   result
+			}
+			if json.Unmarshal(m.Options, &r) == nil && value >= r.From && value <= r.To {
+				return r.Result.Text
+			}
+		}
+	}
+	return strconv.FormatFloat(value, 'g', 13, 64)
+}
+
+// find returns a panel by its kind and title.
+func find(t *testing.T, dashboard, kind, title string) shown {
+	t.Helper()
+	content, err := fs.ReadFile(dashboards.Files, dashboard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct{ Panels []shown }
+	if err := json.Unmarshal(content, &d); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(d.Panels, func(p shown) bool { return p.Type == kind && p.Title == title })
+	if i < 0 {
+		t.Fatalf("%s has no %s %q", dashboard, kind, title)
+	}
+	return d.Panels[i]
+}
+
+// query evaluates an expression of a dashboard for one job, with a time range of
+// six hours.
+func query(t *testing.T, prometheus *servertest.Prometheus, job, expr string) []servertest.Sample {
+	t.Helper()
+	samples, err := prometheus.Query(strings.NewReplacer(
+		"$__range_s", "21600", "$__range", "6h", "$__rate_interval", "4m", "$__interval", "1m",
+		"$job", job, "$tenant", ".*", "$domain", ".*").Replace(expr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return samples
+}
+
+// table returns the rows that a table shows, each by the titles of its columns,
+// as the transformations merge, sortBy, limit and organize make them.
+func table(t *testing.T, prometheus *servertest.Prometheus, dashboard, title, job string) []map[string]string {
+	t.Helper()
+	p := find(t, dashboard, "table", title)
+	type row struct {
+		labels map[string]string
+		values map[string]float64
+	}
+	var rows []*row
+	byLabels := map[string]*row{}
+	for _, target := range p.Targets {
+		for _, s := range query(t, prometheus, job, target.Expr) {
+			delete(s.Labels, "__name__")
+			key := fmt.Sprint(s.Labels)
+			if byLabels[key] == nil {
+				byLabels[key] = &row{s.Labels, map[string]float64{}}
+				rows = append(rows, byLabels[key])
+			}
+			byLabels[key].values["Value #"+target.RefID] = s.Value
+		}
+	}
+	names := map[string]string{}
+	for _, transformation := range p.Transformations {
+		switch o := transformation.Options; transformation.ID {
+		case "sortBy":
+			slices.SortStableFunc(rows, func(a, b *row) int {
+				x, knownX := a.values[o.Sort[0].Field]
+				y, knownY := b.values[o.Sort[0].Field]
+				switch {
+				case knownX != knownY && knownX, x > y:
+					return -1
+				case knownX != knownY, x < y:
+					return 1
+				default:
+					return strings.Compare(fmt.Sprint(a.labels), fmt.Sprint(b.labels))
+				}
+			})
+		case "limit":
+			rows = rows[:min(len(rows), o.LimitField)]
+		case "organize":
+			names = o.RenameByName
+		}
+	}
+	fields := map[string]fieldConfig{}
+	for _, o := range p.FieldConfig.Overrides {
+		field := p.FieldConfig.Defaults
+		for _, property := range o.Properties {
+			var into any
+			switch property.ID {
+			case "noValue":
+				into = &field.NoValue
+			case "mappings":
+				into = &field.Mappings
+			default:
+				continue
+			}
+			if err := json.Unmarshal(property.Value, into); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fields[o.Matcher.Options] = field
+	}
+	cells := make([]map[string]string, len(rows))
+	for i, r := range rows {
+		cells[i] = map[string]string{}
+		for field, name := range names {
+			if label, ok := r.labels[field]; ok {
+				cells[i][name] = label
+			} else if strings.HasPrefix(field, "Value") {
+				value, known := r.values[field]
+				cells[i][name] = fields[name].text(value, known)
+			}
+		}
+	}
+	return cells
+}
+
+// stat returns what a stat shows.
+func stat(t *testing.T, prometheus *servertest.Prometheus, dashboard, title, job string) string {
+	t.Helper()
+	p := find(t, dashboard, "stat", title)
+	var texts []string
+	for _, target := range p.Targets {
+		for _, s := range query(t, prometheus, job, target.Expr) {
+			texts = append(texts, strings.TrimSpace(p.FieldConfig.Defaults.text(s.Value, true)+" "+target.LegendFormat))
+		}
+	}
+	if texts == nil {
+		return p.FieldConfig.Defaults.NoValue
+	}
+	return strings.Join(texts, ", ")
+}
+
+// columns are some columns of the first rows, joined for comparison.
+func columns(rows []map[string]string, limit int, titles ...string) []string {
+	var lines []string
+	for _, row := range rows[:min(limit, len(rows))] {
+		var cells []string
+		for _, title := range titles {
+			cells = append(cells, row[title])
+		}
+		lines = append(lines, strings.Join(cells, " | "))
+	}
+	return lines
+}
+
+// mixedTenants writes 40 tenants: t01 to t05 failed and were never read, t06 was
+// withdrawn, t07 failed once and still has its values, t08 has a watch list that
+// is being filled, t09 waits for its first answer, the others are good.
+func (h *history) mixedTenants(job string) {
+	for i := 1; i <= 40; i++ {
+		tenant := fmt.Sprintf(`tenant="t%02d"`, i)
+		h.current(job, "mde_watched_domains{"+tenant+"}", 2)
+		h.current(job, "mde_watched_domains_interval_seconds{"+tenant+"}", 900)
+		for _, collector := range []string{"security_states", "watched_domains"} {
+			labels := tenant + fmt.Sprintf(",collector=%q", collector)
+			h.current(job, "mde_refresh_interval_seconds{"+labels+"}", 900)
+			filling := i == 8 && collector == "watched_domains" || i == 9
+			if i != 9 {
+				success := 1.0
+				if i <= 7 {
+					success = 0
+				}
+				if !filling {
+					h.current(job, "mde_refresh_success{"+labels+"}", success)
+				}
+				h.current(job, "mde_refresh_failures_total{"+labels+`,reason="server"}`, 1-success)
+				h.current(job, "mde_refresh_duration_seconds{"+labels+"}", 1)
+			}
+			switch {
+			case i <= 5 || filling:
+			case i == 6:
+				h.age(job, labels, 2*time.Hour)
+			case i == 7:
+				h.age(job, labels, 20*time.Minute)
+			default:
+				h.age(job, labels, 2*time.Minute)
+			}
+		}
+		if i <= 6 || i == 9 {
+			continue
+		}
+		machines := tenant + `,os_build="26100",architecture="Amd64"`
+		h.current(job, "mde_machines{"+machines+"}", 100)
+		h.current(job, "mde_machines_requiring_attention{"+machines+"}", float64(i))
+		domains := []string{"a.example", "b.example"}
+		if i == 8 {
+			domains = domains[:1]
+		}
+		for _, domain := range domains {
+			labels := tenant + fmt.Sprintf(",domain=%q", domain)
+			h.current(job, "mde_watched_domain_machines{"+labels+"}", 0)
+			h.current(job, "mde_watched_domain_last_success_timestamp_seconds{"+labels+"}", float64(h.now.Add(-2*time.Minute).Unix()))
+		}
+	}
+}
+
+// comparedTenants writes a tenant with numbers of both days, one that is new
+// today and one that was withdrawn today.
+func (h *history) comparedTenants(job string) {
+	for _, tenant := range []struct {
+		name                  string
+		yesterday, today      float64
+		wasThere, isThere, up bool
+	}{
+		{name: "both", yesterday: 10, today: 15, wasThere: true, isThere: true},
+		{name: "new", today: 70, isThere: true},
+		{name: "withdrawn", yesterday: 90, wasThere: true},
+	} {
+		labels := fmt.Sprintf(`tenant=%q,os_build="26100",architecture="Amd64"`, tenant.name)
+		for _, day := range []struct {
+			write func(job, name string, value float64)
+			there bool
+			value float64
+		}{{h.yesterday, tenant.wasThere, tenant.yesterday}, {h.current, tenant.isThere, tenant.today}} {
+			if day.there {
+				day.write(job, "mde_machines{"+labels+"}", 100)
+				day.write(job, "mde_machines_requiring_attention{"+labels+"}", day.value)
+				day.write(job, "mde_machines_attention{"+labels+`,property="AntivirusOff"}`, day.value)
+			}
+		}
+		h.current(job, fmt.Sprintf(`mde_refresh_interval_seconds{tenant=%q,collector="security_states"}`, tenant.name), 900)
+	}
+}
+
+// contactedDomains writes domains that were contacted before the range, within
+// it, and already when they were first counted.
+func (h *history) contactedDomains(job string) {
+	write := func(domain string, machines float64, from, to time.Duration) {
+		h.series(job, fmt.Sprintf(`mde_watched_domain_machines{tenant="t",domain=%q}`, domain), machines, from, to)
+	}
+	write("before.example", 3, 8*time.Hour, 0)
+	write("within.example", 0, 8*time.Hour, 2*time.Hour)
+	write("within.example", 4, 2*time.Hour-time.Minute, 0)
+	write("added.example", 5, time.Hour, 0)
+}
+
+func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
+	h := &history{now: time.Now().Truncate(time.Second)}
+	h.mixedTenants("mixed")
+	h.comparedTenants("compared")
+	h.contactedDomains("contacted")
+	// A day of history is missing.
+	h.current("today", `mde_machines{tenant="t",os_build="26100",architecture="Amd64"}`, 100)
+	h.current("today", `mde_machines_attention{tenant="t",os_build="26100",architecture="Amd64",property="AntivirusOff"}`, 10)
+	// Nothing was read, and nothing failed yet. In the job absent there is no series at all.
+	for _, collector := range []string{"security_states", "watched_domains"} {
+		h.current("starting", fmt.Sprintf(`mde_refresh_interval_seconds{tenant="t",collector=%q}`, collector), 900)
+	}
+	h.current("starting", `mde_watched_domains{tenant="t"}`, 10_000)
+	// Nothing requires attention.
+	h.current("sound", `mde_machines{tenant="t",os_build="26100",architecture="Amd64"}`, 100)
+	h.current("sound", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
+	h.current("counted", `mde_watched_domains{tenant="t"}`, 1)
+	h.current("counted", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
+	// A domain was contacted in a tenant whose security states are missing.
+	h.current("joinless", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
+	prometheus := h.load(t)
+
+	t.Run("collectors", func(t *testing.T) {
+		rows := table(t, prometheus, "exporter.json", "Collectors", "mixed")
+		if len(rows) != 80 {
+			t.Errorf("%d of 80 collectors are shown", len(rows))
+		}
+		want := []string{}
+		for i := 1; i <= 5; i++ {
+			want = append(want, fmt.Sprintf("t%02d | failed | never | never", i), fmt.Sprintf("t%02d | failed | never | never", i))
+		}
+		want = append(want,
+			"t06 | failed", "t06 | failed", "t07 | failed", "t07 | failed",
+			"t08 | filling | – | –", "t09 | not yet | – | –", "t09 | filling | – | –")
+		got := columns(rows, 10, "Tenant", "Last refresh", "Age", "Intervals")
+		slices.Sort(got)
+		got = append(got, columns(rows[10:], 4, "Tenant", "Last refresh")...)
+		filling := columns(rows[14:], 3, "Tenant", "Last refresh", "Age", "Intervals")
+		slices.Sort(filling)
+		slices.Sort(want[14:])
+		if diff := cmp.Diff(want, append(got, filling...)); diff != "" {
+			t.Errorf("the first rows (-want +got)\n%s", diff)
+		}
+	})
+	t.Run("tenants", func(t *testing.T) {
+		rows := table(t, prometheus, "fleet.json", "Tenants", "mixed")
+		if len(rows) != 40 {
+			t.Errorf("%d of 40 tenants are shown", len(rows))
+		}
+		want := []string{}
+		for i := 1; i <= 5; i++ {
+			want = append(want, fmt.Sprintf("t%02d | never read | unknown | unknown | never", i))
+		}
+		want = append(want, "t06 | withdrawn | unknown | unknown | 7200", "t09 | not yet read | unknown | unknown | –", "t40 | current | 100 | 0.4 | 120")
+		got := columns(rows, 8, "Tenant", "Numbers", "Machines", "Share", "Counted")
+		got[5] = got[5][:strings.LastIndex(got[5], "|")+1] + " 7200" // It grows while the test runs.
+		if len(got) > 7 {
+			got[7] = got[7][:strings.LastIndex(got[7], "|")+1] + " 120"
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the first rows (-want +got)\n%s", diff)
+		}
+		last := columns(rows[len(rows)-2:], 2, "Tenant", "Numbers")
+		if diff := cmp.Diff([]string{"t08 | current", "t07 | not refreshed"}, last); diff != "" {
+			t.Errorf("the last rows (-want +got)\n%s", diff)
+		}
+	})
+	t.Run("watch lists", func(t *testing.T) {
+		rows := table(t, prometheus, "watched-domains.json", "Watch lists", "mixed")
+		if len(rows) != 40 {
+			t.Errorf("%d of 40 tenants are shown", len(rows))
+		}
+		want := []string{}
+		for i := 1; i <= 5; i++ {
+			want = append(want, fmt.Sprintf("t%02d | failed | 2 | 2 | unknown", i))
+		}
+		want = append(want, "t06 | failed | 2 | 2 | unknown", "t07 | failed | 2 | 0 | 0", "t09 | filling | 2 | 2 | unknown", "t08 | filling | 2 | 1 | 0", "t10 | good | 2 | 0 | 0")
+		if diff := cmp.Diff(want, columns(rows, 10, "Tenant", "Last refresh", "Domains", "Without a count", "Contacted")); diff != "" {
+			t.Errorf("the first rows (-want +got)\n%s", diff)
+		}
+	})
+	t.Run("since yesterday", func(t *testing.T) {
+		const title = "What got worse since yesterday"
+		if rows := table(t, prometheus, "fleet.json", title, "today"); len(rows) != 0 {
+			t.Errorf("without a day of history %v is shown", rows)
+		}
+		if reason := find(t, "fleet.json", "table", title).FieldConfig.Defaults.NoValue; !strings.Contains(reason, "yesterday") {
+			t.Errorf("without a day of history the reason is %q", reason)
+		}
+		got := columns(table(t, prometheus, "fleet.json", title, "compared"), 9, "Property", "Machines", "Since yesterday")
+		if diff := cmp.Diff([]string{"AntivirusOff | 15 | 5"}, got); diff != "" {
+			t.Errorf("properties (-want +got)\n%s", diff)
+		}
+		got = columns(table(t, prometheus, "fleet.json", "Builds and architectures with the most machines that require attention", "compared"), 9, "OS build", "Require attention", "Since yesterday")
+		if diff := cmp.Diff([]string{"26100 | 85 | 5"}, got); diff != "" {
+			t.Errorf("builds (-want +got)\n%s", diff)
+		}
+		got = columns(table(t, prometheus, "fleet.json", "Tenants", "compared"), 9, "Tenant", "Since yesterday")
+		slices.Sort(got)
+		if diff := cmp.Diff([]string{"both | 5", "new | –", "withdrawn | –"}, got); diff != "" {
+			t.Errorf("tenants (-want +got)\n%s", diff)
+		}
+	})
+	t.Run("contacted since", func(t *testing.T) {
+		since := map[string]string{}
+		// The panel asks each minute, so that it is up to a minute late.
+		from, to := h.now.Add(-2*time.Hour), h.now.Add(-2*time.Hour+time.Minute)
+		for _, row := range table(t, prometheus, "watched-domains.json", "Contacted domains", "contacted") {
+			since[row["Domain"]] = row["Contacted since"]
+			if ms, err := strconv.ParseInt(row["Contacted since"], 10, 64); err == nil && ms >= from.UnixMilli() && ms <= to.UnixMilli() {
+				since[row["Domain"]] = "two hours ago"
+			}
+		}
+		want := map[string]string{"before.example": "before this range", "within.example": "two hours ago", "added.example": "at first count"}
+		if diff := cmp.Diff(want, since); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+	})
+
+	stats := map[[2]string]map[string]string{
+		{"exporter.json", "Failing collectors"}:             {"mixed": "14", "starting": "no refresh yet", "absent": "no refresh yet"},
+		{"exporter.json", "Oldest, in intervals"}:           {"mixed": "never", "starting": "no refresh yet"},
+		{"fleet.json", "Require attention"}:                 {"starting": "no data", "sound": "no data"},
+		{"fleet.json", "Since yesterday"}:                   {"compared": "0.05", "today": "no history yet"},
+		{"fleet.json", "Most frequent problem"}:             {"starting": "no data", "sound": "0 {{property}}"},
+		{"fleet.json", "Tenants without numbers"}:           {"mixed": "7", "starting": "1", "absent": "no tenant"},
+		{"fleet.json", "Oldest count"}:                      {"mixed": "never", "starting": "no count yet"},
+		{"watched-domains.json", "Contacted domains"}:       {"mixed": "0", "contacted": "3", "starting": "no count yet"},
+		{"watched-domains.json", "New within a day"}:        {"mixed": "0", "contacted": "1", "starting": "no count yet"},
+		{"watched-domains.json", "By unprotected machines"}: {"mixed": "0", "sound": "0", "joinless": "unknown", "starting": "unknown"},
+		{"watched-domains.json", "Largest count"}:           {"mixed": "0", "contacted": "5", "starting": "no count yet"},
+		{"watched-domains.json", "Without a count"}:         {"mixed": "15 failed", "counted": "0 all counted", "starting": "10000 filling", "absent": "no list"},
+		{"watched-domains.json", "Oldest, in intervals"}:    {"starting": "no count yet"},
+	}
+	for _, panel := range slices.SortedFunc(maps.Keys(stats), func(a, b [2]string) int { return strings.Compare(a[0]+a[1], b[0]+b[1]) }) {
+		t.Run(panel[0]+"/"+panel[1], func(t *testing.T) {
+			for job, want := range stats[panel] {
+				if got := stat(t, prometheus, panel[0], panel[1], job); got != want {
+					t.Errorf("%s: shows %q, want %q", job, got, want)
+				}
+			}
+		})
+	}
+}
