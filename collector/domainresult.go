@@ -29,6 +29,8 @@ var (
 		"Machines that communicated with the domain by the organization's statistics, not capped at 500.", "domain")
 	domainLastSeenFamily = newFamily("mde_watched_domain_last_seen_timestamp_seconds",
 		"When the organization last contacted the domain. Absent for one never contacted.", "domain")
+	domainInvalidFamily = newFamily("mde_watched_domain_invalid",
+		"1: the API calls the domain's name invalid. Absent otherwise.", "domain")
 	domainLastSuccessFamily = newFamily("mde_watched_domain_last_success_timestamp_seconds",
 		"When the count of the domain's machines was last confirmed.", "domain")
 	domainsFamily = newFamily("mde_watched_domains",
@@ -37,9 +39,14 @@ var (
 		"The interval in which each domain is asked, as the call quota really allows it.")
 )
 
-// domainResult is what one lookup of a domain told: plain, and stored as it is.
+// domainResult is what the last lookups of a domain returned: plain, and stored
+// as it is.
 type domainResult struct {
-	At        time.Time      `json:"at"`
+	// At is when the machines were last read, zero where they never were.
+	At time.Time `json:"at"`
+	// Invalid is when the API called the name invalid, zero where the last lookup
+	// read the machines.
+	Invalid   time.Time      `json:"invalid,omitzero"`
 	Machines  int            `json:"machines"`
 	Truncated bool           `json:"truncated,omitempty"`
 	Risk      map[string]int `json:"risk,omitempty"`
@@ -66,7 +73,7 @@ type domainStatistics struct {
 
 // domainAttention is the join with the fleet.
 type domainAttention struct {
-	Expires    time.Time `json:"expires"` // With the fleet it was made from.
+	At         time.Time `json:"at"` // Of the fleet it was made from.
 	Properties []string  `json:"properties"`
 	Machines   []int     `json:"machines"` // Of each property.
 }
@@ -185,7 +192,7 @@ func joinMerged(rows []domainRow) []domainRow {
 
 // check tells whether a result that was stored makes sense.
 func (r *domainResult) check() error {
-	if err := checkTime(r.At); err != nil {
+	if err := checkTime(r.answered()); err != nil {
 		return err
 	}
 	switch {
@@ -199,6 +206,9 @@ func (r *domainResult) check() error {
 		return nil
 	}
 }
+
+// answered is when the last lookup was answered.
+func (r *domainResult) answered() time.Time { return later(r.At, r.Invalid) }
 
 // join counts the machines that require attention. Without a fleet the last
 // join stays.
@@ -214,12 +224,34 @@ func (r *domainResult) join(fleet *attentionIndex) *domainAttention {
 	for id := range slices.Chunk(r.IDs, size) {
 		ids = append(ids, client.MachineID(id))
 	}
-	return &domainAttention{Expires: fleet.expires, Properties: fleet.properties, Machines: fleet.count(ids)}
+	return &domainAttention{At: fleet.at, Properties: fleet.properties, Machines: fleet.count(ids)}
 }
 
 // blocks builds what a scrape shows of the domain. Its parts expire each at its
-// own time.
-func (r *domainResult) blocks(tenant, domain string, maxAge time.Duration) ([]*Block, error) {
+// own time: the join when the fleet it was made from is older than fleetAge, all
+// others when they are older than maxAge.
+func (r *domainResult) blocks(tenant, domain string, maxAge, fleetAge time.Duration) ([]*Block, error) {
+	var builders []*blockBuilder
+	if !r.Invalid.IsZero() {
+		invalid := newBlock(tenant, r.Invalid.Add(maxAge))
+		invalid.add(domainInvalidFamily, 1, domain)
+		builders = append(builders, invalid)
+	}
+	if !r.At.IsZero() {
+		builders = append(builders, r.builders(tenant, domain, maxAge, fleetAge)...)
+	}
+	blocks := make([]*Block, len(builders))
+	var errs []error
+	for i, b := range builders {
+		block, err := b.build()
+		errs = append(errs, err)
+		blocks[i] = block
+	}
+	return blocks, errors.Join(errs...)
+}
+
+// builders are those of the values that were read.
+func (r *domainResult) builders(tenant, domain string, maxAge, fleetAge time.Duration) []*blockBuilder {
 	expires := r.At.Add(maxAge)
 	success := newBlock(tenant, time.Time{})
 	success.add(domainLastSuccessFamily, unixSeconds(r.At), domain)
@@ -238,7 +270,7 @@ func (r *domainResult) blocks(tenant, domain string, maxAge time.Duration) ([]*B
 
 	builders := []*blockBuilder{success, values}
 	if a := r.Attention; a != nil {
-		until := a.Expires
+		until := a.At.Add(fleetAge)
 		if expires.Before(until) {
 			until = expires
 		}
@@ -256,13 +288,5 @@ func (r *domainResult) blocks(tenant, domain string, maxAge time.Duration) ([]*B
 		}
 		builders = append(builders, statistics)
 	}
-
-	blocks := make([]*Block, len(builders))
-	var errs []error
-	for i, b := range builders {
-		block, err := b.build()
-		errs = append(errs, err)
-		blocks[i] = block
-	}
-	return blocks, errors.Join(errs...)
+	return builders
 }

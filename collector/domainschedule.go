@@ -94,11 +94,18 @@ func (s *domainSchedule) remove(name string) {
 	}
 }
 
+// wantedDomains says which domains may be next beside those that have answered:
+// those that were never asked, and those that failed.
+type wantedDomains struct{ fresh, failed bool }
+
 // next returns the domain to ask next and the time to do so, which may have
 // passed. It is nil where there is none; a call that starts or ends, and a
-// domain that comes or goes, may change the answer.
-func (s *domainSchedule) next(now time.Time, quota client.QuotaUse) (*domainVisits, time.Time) {
-	if v, ok := s.fresh.first(); ok {
+// domain that comes or goes, may change the answer. underway is how many domains
+// are asked now, whose calls the quota may not count yet.
+func (s *domainSchedule) next(now time.Time, quota client.QuotaUse, underway int, wanted wantedDomains) (*domainVisits, time.Time) {
+	if v, ok := s.fresh.first(); ok && wanted.fresh {
+		quota.MinuteCalls += underway
+		quota.HourCalls += underway
 		return v, s.fill(now, quota)
 	}
 	cycle, paced := s.cycle(), s.last.Add(s.paceAt(now))
@@ -125,10 +132,10 @@ func (s *domainSchedule) next(now time.Time, quota client.QuotaUse) (*domainVisi
 		}
 		at = later(at, paced)
 	}
-	if again, ok := s.failed.first(); ok {
-		retry := later(again.retry, paced)
-		if next == nil || retry.Before(at) || retry.Equal(at) && again.asked.Before(next.asked) {
-			next, at = again, retry
+	if again, ok := s.failed.first(); ok && wanted.failed {
+		retryAt := later(again.retry, paced)
+		if next == nil || retryAt.Before(at) || retryAt.Equal(at) && again.asked.Before(next.asked) {
+			next, at = again, retryAt
 		}
 	}
 	return next, at

@@ -154,6 +154,9 @@ func (m *merged) add(families map[string]*dto.MetricFamily, block *Block, now ti
 			m.until = block.expires
 		}
 	}
+	for _, part := range block.bundle {
+		m.add(families, part, now)
+	}
 	for _, s := range block.series {
 		f := families[s.family.name]
 		if f == nil {

@@ -45,10 +45,11 @@ func newFamilyOf(kind dto.MetricType, name, help string, labels []string) *famil
 }
 
 // Block is a part of a snapshot: series that are exposed and withdrawn
-// together. It is immutable once it is published.
+// together, or a bundle of other blocks. It is immutable once it is published.
 type Block struct {
-	expires time.Time // The series are exposed until then; the zero time means for good.
+	expires time.Time // The series are exposed until then; the zero time means always.
 	series  []series
+	bundle  []*Block // Withdrawn each at its own time.
 }
 
 // series are the metrics of one family in a Block.

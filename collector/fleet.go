@@ -14,18 +14,21 @@ import (
 // by which a watched domain's machines are joined with their properties. Its
 // methods may be called concurrently.
 type Fleet struct {
+	maxAge time.Duration
+
 	mu        sync.Mutex
 	attention *attentionIndex
 	watchers  map[*fleetWatcher]struct{}
 }
 
-func newFleet() *Fleet {
-	return &Fleet{watchers: make(map[*fleetWatcher]struct{})}
+// newFleet returns a Fleet whose index serves up to the age.
+func newFleet(maxAge time.Duration) *Fleet {
+	return &Fleet{maxAge: maxAge, watchers: make(map[*fleetWatcher]struct{})}
 }
 
 // attentionIndex is immutable.
 type attentionIndex struct {
-	expires      time.Time
+	at           time.Time     // Of the states it was made from.
 	index        *machineIndex // The value of an entry is the number of a combination.
 	combinations []propertySet
 	properties   []string // Those that a machine of the fleet has, sorted.
@@ -68,10 +71,18 @@ func (f *Fleet) current() *attentionIndex {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.attention == nil || !time.Now().Before(f.attention.expires) {
+	if f.attention == nil || !isFresh(f.attention.at, f.maxAge) {
 		return nil
 	}
 	return f.attention
+}
+
+// validFor is the age up to which a join with the fleet serves, 0 without a fleet.
+func (f *Fleet) validFor() time.Duration {
+	if f == nil {
+		return 0
+	}
+	return f.maxAge
 }
 
 // follow calls changed after each set until the context ends. When it has

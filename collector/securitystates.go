@@ -77,7 +77,7 @@ func NewSecurityStates(o SecurityStatesOptions) *SecurityStates {
 		logger:  logger,
 		memory:  newMemory(o.Store, logger),
 		dropped: newDroppedLabels(o.Metrics),
-		fleet:   newFleet(),
+		fleet:   newFleet(o.MaxAge),
 	}
 }
 
@@ -182,7 +182,7 @@ func (s *SecurityStates) Refresh(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	s.last = r
-	attention := c.attention(r.At.Add(s.options.MaxAge))
+	attention := c.attention(r.At)
 	snapshot.Share = func() { s.fleet.set(attention) }
 	s.memory.save(statesName, r)
 	if c.machines >= largeFleet {

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
@@ -44,12 +45,15 @@ type WatchedDomainsOptions struct {
 	Metrics *TenantMetrics
 	// Store keeps the results across restarts. Nil means none does.
 	Store Store
+	// WholeList asks every domain, those with stored results included, as soon as
+	// the quota allows: for a single refresh of the whole list.
+	WholeList bool
 }
 
 // WatchedDomains counts the machines that communicated with each domain of a
 // list. It asks one domain after the other without end, spread over the
 // interval, and publishes each result as it comes. Run it by a Refresher that is
-// Continuous: one refresh is one pass over the list, or an interval's worth of it.
+// Continuous: one refresh is one round of at most the interval.
 type WatchedDomains struct {
 	options WatchedDomainsOptions
 	logger  *slog.Logger
@@ -58,21 +62,30 @@ type WatchedDomains struct {
 	results chan domainOutcome
 
 	// Of the goroutine that refreshes.
-	underway   int  // Domains that are asked at this moment.
-	inARow     int  // Failures of the tenant as a whole since the last success.
-	passed     bool // A pass has ended.
-	warnedSize int  // The length of the list when its interval was last warned of.
+	underway int  // Domains that are asked at this moment.
+	retrying int  // Of these, domains that failed the last time.
+	inARow   int  // Failures of the tenant as a whole since the last success.
+	ended    bool // A round has ended.
+	// provenAsked says that the last domain asked had answered the time before.
+	provenAsked bool
+	warnedSize  int // The length of the list when its interval was last warned of.
+
+	// storing is held while the list or a result is changed and stored, so that
+	// the store follows in the same order. It is locked before mu.
+	storing sync.Mutex
 
 	mu        sync.Mutex
 	schedule  *domainSchedule
 	domains   map[string]*watchedDomain
 	sorted    []*watchedDomain // By name.
+	bundles   []*Block         // Of domainsInBundle each, nil where they are to be made anew.
 	publisher *Publisher       // Nil before Start.
-	pass      int
-	left      int               // Domains of the pass that have not finished.
-	failed    []failedDomain    // Domains whose last lookup failed.
-	notes     map[string]string // By subject.
-	success   time.Time         // Of the last pass without a failure.
+	round     domainRound
+	unasked   int                       // Domains that neither answered nor failed so far.
+	unread    int                       // Domains without a time in confirmed that should have one.
+	confirmed timeQueue[*watchedDomain] // By the age of their values; without invalid ones.
+	filled    bool                      // Every domain was read once: what comes later counts from its addition.
+	notes     map[string]string         // By subject.
 
 	statisticsMu      sync.Mutex
 	statisticsRefused time.Time // When the role was found missing.
@@ -81,25 +94,25 @@ type WatchedDomains struct {
 	risk   *labelTable
 }
 
-// watchedDomain is a domain on the list and what was last told of it.
+// watchedDomain is a domain on the list and its last answer.
 type watchedDomain struct {
 	name   string
 	visits *domainVisits
-	result *domainResult // Nil until something was told.
+	place  int           // In the sorted list.
+	result *domainResult // Nil until there is an answer.
 	blocks []*Block
-	// mistake is why it was last asked in vain, empty where it was not.
-	mistake string
-}
-
-type failedDomain struct {
-	name string
-	err  error
+	added  time.Time // When it joined a list that had been read; zero for others.
+	asked  bool      // It has answered or failed.
+	began  time.Time // When the lookup under way began, zero while there is none.
+	err    error     // Why the last lookup failed, nil where it did not.
+	age    queuePlace[*watchedDomain]
 }
 
 // domainOutcome is how asking one domain ended. A result may come with an error
 // where only the statistics failed.
 type domainOutcome struct {
 	visits *domainVisits
+	retry  bool // The domain had failed before.
 	result *domainResult
 	err    error
 }
@@ -107,10 +120,11 @@ type domainOutcome struct {
 const (
 	watchedDomainsName = "watched_domains"
 	// maxUnderway is how many domains are asked at a time, so that one that hangs
-	// delays no other.
+	// delays no other; of these, maxRetrying may be domains that failed before.
 	maxUnderway = 8
+	maxRetrying = 4
 	// maxInARow is how many failures in a row, none of them the fault of one
-	// domain, end a pass.
+	// domain, end a round.
 	maxInARow = 5
 	// domainRetries bounds the retries of one call; the schedule has its own.
 	domainRetries = 2 * time.Minute
@@ -148,48 +162,112 @@ func callLimits(o WatchedDomainsOptions) client.Limits {
 // Name is "watched_domains".
 func (w *WatchedDomains) Name() string { return watchedDomainsName }
 
-// Notes tell of a missing role and of a list that the quota cannot carry.
+// Notes report a missing role, a list that the quota cannot carry, and invalid
+// domains.
 func (w *WatchedDomains) Notes() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	notes := make([]string, 0, len(w.notes))
+	notes := make([]string, 0, len(w.notes)+1)
 	for _, subject := range slices.Sorted(maps.Keys(w.notes)) {
 		notes = append(notes, w.notes[subject])
 	}
+	if text := w.invalidNote(); text != "" {
+		notes = append(notes, text)
+	}
 	return notes
+}
+
+// maxNamed is how many domains a message names.
+const maxNamed = 5
+
+func (w *WatchedDomains) invalidNote() string {
+	var names []string
+	n := 0
+	for _, d := range w.sorted {
+		if d.invalid() {
+			if n++; n <= maxNamed {
+				names = append(names, d.name)
+			}
+		}
+	}
+	switch {
+	case n == 0:
+		return ""
+	case n > len(names):
+		names = append(names, fmt.Sprintf("%d more", n-len(names)))
+	}
+	return fmt.Sprintf("The API calls %d of %d domain names invalid (400 InvalidDomainName): %s. Correct them or take them off the list.",
+		n, len(w.sorted), strings.Join(names, ", "))
+}
+
+// setNote sets what the page says about a subject; an empty text removes it.
+func (w *WatchedDomains) setNote(subject, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if text == "" {
+		delete(w.notes, subject)
+		return
+	}
+	w.notes[subject] = text
 }
 
 // DomainStatus is how one domain stands, for a page.
 type DomainStatus struct {
 	Domain string
-	// Machines and Truncated are of LastSuccess, which is zero where nothing is known.
-	Machines    int
-	Truncated   bool
+	// Current reports that Machines and Truncated are known and exposed. Otherwise
+	// they are zero: the domain was never read, or its values are older than
+	// max_age and withdrawn.
+	Current   bool
+	Machines  int
+	Truncated bool
+	// LastSuccess is when the machines were last read. Zero means never.
 	LastSuccess time.Time
-	// Failures are those in a row since then, and Error is the last one's, empty
-	// where there was none.
+	// Asked reports that the domain has answered or failed once.
+	Asked bool
+	// Invalid reports that the API calls the name invalid.
+	Invalid bool
+	// Failures are those in a row since the last answer, and Error is the last
+	// one's, empty where there was none.
 	Failures int
 	Error    string
 }
 
 // Domains returns the list in the order of the names. It never waits for an API.
 func (w *WatchedDomains) Domains() []DomainStatus {
+	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	maxAge := w.maxAge()
 	list := make([]DomainStatus, len(w.sorted))
 	for i, d := range w.sorted {
-		list[i] = DomainStatus{Domain: d.name, Failures: d.visits.failures, Error: d.mistake}
-		if d.result != nil {
-			list[i].Machines, list[i].Truncated, list[i].LastSuccess = d.result.Machines, d.result.Truncated, d.result.At
+		s := DomainStatus{Domain: d.name, Asked: d.asked, Invalid: d.invalid(), Failures: d.visits.failures}
+		if d.err != nil {
+			s.Error = d.err.Error()
 		}
+		if r := d.result; r != nil && !r.At.IsZero() {
+			s.LastSuccess = r.At
+			if s.Current = now.Sub(r.At) < maxAge; s.Current {
+				s.Machines, s.Truncated = r.Machines, r.Truncated
+			}
+		}
+		list[i] = s
 	}
 	return list
+}
+
+// Progress returns how many domains have answered or failed, of all.
+func (w *WatchedDomains) Progress() (asked, domains int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.domains) - w.unasked, len(w.domains)
 }
 
 // SetDomains replaces the list. A domain that stays keeps its values and its
 // turn, a new one is asked before all others, and the series of one that left
 // are gone at once.
 func (w *WatchedDomains) SetDomains(domains []string) {
+	w.storing.Lock()
+	defer w.storing.Unlock()
 	removed := w.setList(domains)
 	for _, name := range removed {
 		w.memory.remove(domainKey(name))
@@ -204,129 +282,91 @@ func (w *WatchedDomains) SetDomains(domains []string) {
 func (w *WatchedDomains) setList(domains []string) (removed []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	maxAge := w.maxAge()
+	var added time.Time
+	if w.filled {
+		added = wall(time.Now())
+	}
 	listed := make(map[string]bool, len(domains))
 	for _, name := range domains {
 		listed[name] = true
 		if w.domains[name] == nil {
-			w.domains[name] = &watchedDomain{name: name, visits: w.schedule.add(name, time.Time{})}
-			w.left++
+			d := &watchedDomain{name: name, visits: w.schedule.add(name, time.Time{}), added: added}
+			w.domains[name] = d
+			w.count(d, 1)
 		}
 	}
 	for name, d := range w.domains {
-		if listed[name] {
-			continue
-		}
-		removed = append(removed, name)
-		w.schedule.remove(name)
-		delete(w.domains, name)
-		w.failed = slices.DeleteFunc(w.failed, func(f failedDomain) bool { return f.name == name })
-		if d.visits.round != w.pass {
-			w.left--
+		if !listed[name] {
+			removed = append(removed, name)
+			w.count(d, -1)
+			w.schedule.remove(name)
+			delete(w.domains, name)
 		}
 	}
 	w.sorted = slices.SortedFunc(maps.Values(w.domains), func(a, b *watchedDomain) int { return strings.Compare(a.name, b.name) })
+	for i, d := range w.sorted {
+		d.place = i
+	}
+	w.bundles = make([]*Block, (len(w.sorted)+domainsInBundle-1)/domainsInBundle)
 	if w.publisher != nil {
+		if w.maxAge() != maxAge {
+			w.expireAnew()
+		}
 		w.publish()
 	}
 	return removed
 }
 
-// watchList is stored beside the results, so that those of domains that left
-// while the program did not run are found and deleted.
-type watchList struct {
-	Domains []string  `json:"domains"`
-	Success time.Time `json:"success,omitzero"`
+// count adds a domain, as it stands, to the counters, or takes it out again: n is
+// 1 or -1. Whoever changes what is counted takes the domain out before.
+func (w *WatchedDomains) count(d *watchedDomain, n int) {
+	if !d.asked {
+		w.unasked += n
+	}
+	if d.visits.round != w.round.number {
+		w.round.left += n
+	}
+	at, counts := d.readAt()
+	switch {
+	case !counts:
+	case at.IsZero():
+		w.unread += n
+	case n > 0:
+		w.confirmed.put(&d.age, d, at)
+	default:
+		d.age.leave()
+	}
 }
 
-func domainKey(name string) string { return watchedDomainsName + "/" + name }
-
-// storedJoin is the last join of all domains with a fleet. A domain's own result
-// holds the join of the time it was asked, which may have been before.
-type storedJoin struct {
-	Expires    time.Time        `json:"expires"`
-	Properties []string         `json:"properties"`
-	Machines   map[string][]int `json:"machines"` // By domain, of each property.
+// readAt is the time from which a domain counts for the age of the list's
+// values: of its last answer, or of its addition to a list that had been read.
+// Zero means that it was never read. Invalid domains do not count.
+func (d *watchedDomain) readAt() (at time.Time, counts bool) {
+	switch {
+	case d.invalid():
+		return time.Time{}, false
+	case d.result != nil:
+		return d.result.At, true
+	default:
+		return d.added, true
+	}
 }
 
-const joinKey = watchedDomainsName + "_attention"
+func (d *watchedDomain) invalid() bool { return d.result != nil && !d.result.Invalid.IsZero() }
 
-// attention is the join of one domain where it is newer than the domain's own.
-func (j *storedJoin) attention(domain string, own *domainAttention) *domainAttention {
-	machines := j.Machines[domain]
-	if len(machines) != len(j.Properties) || own != nil && !j.Expires.After(own.Expires) {
-		return own
+// oldest is how old the list's values are at worst: the zero time before every
+// domain was read once, now for a list without domains that count.
+func (w *WatchedDomains) oldest() time.Time {
+	if w.unread > 0 {
+		return time.Time{}
 	}
-	return &domainAttention{Expires: j.Expires, Properties: j.Properties, Machines: machines}
-}
-
-// Start publishes the stored results, joined with the fleet.
-func (w *WatchedDomains) Start(_ context.Context, p *Publisher) time.Time {
-	w.riskMu.Lock()
-	w.risk.dropped.count(0)
-	w.riskMu.Unlock()
-
-	var list watchList
-	w.memory.load(watchedDomainsName, &list)
-	var join storedJoin
-	w.memory.load(joinKey, &join)
-	for _, name := range list.Domains {
-		w.restore(name, &join)
+	d, ok := w.confirmed.first()
+	if !ok {
+		return time.Now()
 	}
-	w.mu.Lock()
-	w.publisher = p
-	w.success = list.Success
-	w.publish()
-	if len(w.domains) == 0 || slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { return !d.visits.asked.IsZero() }) {
-		p.Ready()
-	}
-	w.mu.Unlock()
-	w.saveList()
-	w.rejoin()
-	return w.progressed()
-}
-
-// Follow joins the domains anew whenever the fleet changes.
-func (w *WatchedDomains) Follow(ctx context.Context) {
-	w.options.Fleet.follow(ctx, w.rejoin)
-}
-
-// restore takes the stored result of a domain, unless it is off the list. One
-// whose values are too old to serve tells when they were confirmed and nothing
-// more; it is asked as if it never was.
-func (w *WatchedDomains) restore(name string, join *storedJoin) {
-	w.mu.Lock()
-	d, maxAge := w.domains[name], w.maxAge()
-	w.mu.Unlock()
-	if d == nil {
-		w.memory.remove(domainKey(name))
-		return
-	}
-	var r domainResult
-	if d.result != nil || !w.memory.load(domainKey(name), &r) {
-		return
-	}
-	if err := r.check(); err != nil {
-		w.logger.Warn("A stored result is set aside", "domain", name, "err", err)
-		return
-	}
-	r.Attention = join.attention(name, r.Attention)
-	blocks, err := r.blocks(w.options.Tenant, name, maxAge)
-	if err != nil {
-		w.logger.Warn("A stored result is set aside", "domain", name, "err", err)
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.domains[name] != d {
-		return
-	}
-	d.result, d.blocks = &r, blocks
-	if isFresh(r.At, maxAge) {
-		w.schedule.remove(name)
-		round := d.visits.round
-		d.visits = w.schedule.add(name, time.Now().Add(-time.Since(r.At)))
-		d.visits.round = round
-	}
+	at, _ := d.readAt()
+	return at
 }
 
 // maxAge is the age at which values are withdrawn. The lock is held.
@@ -344,46 +384,28 @@ func (w *WatchedDomains) MaxAge() time.Duration {
 	return w.maxAge()
 }
 
-// progressed is when the last domain was read.
-func (w *WatchedDomains) progressed() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var last time.Time
-	for _, d := range w.sorted {
-		if d.result != nil {
-			last = later(last, d.result.At)
-		}
-	}
-	return last
-}
-
-func (w *WatchedDomains) saveList() {
-	w.mu.Lock()
-	list := watchList{Success: w.success}
-	for _, d := range w.sorted {
-		list.Domains = append(list.Domains, d.name)
-	}
-	started := w.publisher != nil
-	w.mu.Unlock()
-	if started {
-		w.memory.save(watchedDomainsName, list)
-	}
+// Follow joins the domains anew whenever the fleet changes.
+func (w *WatchedDomains) Follow(ctx context.Context) {
+	w.options.Fleet.follow(ctx, w.rejoin)
 }
 
 // rejoin counts the machines that require attention anew, for every domain.
 func (w *WatchedDomains) rejoin() {
-	fleet := w.options.Fleet.current()
+	w.storing.Lock()
+	defer w.storing.Unlock()
+	w.mu.Lock()
+	fleet := w.options.Fleet.current() // Under the lock: no older join overwrites a newer one.
 	if fleet == nil {
+		w.mu.Unlock()
 		return
 	}
-	join := storedJoin{Expires: fleet.expires, Properties: fleet.properties, Machines: make(map[string][]int)}
-	w.mu.Lock()
+	join := storedJoin{At: fleet.at, Properties: fleet.properties, Machines: make(map[string][]int)}
 	for _, d := range w.sorted {
 		if d.result == nil || d.result.Machines == 0 {
 			continue
 		}
 		if err := w.show(d, d.result, fleet); err != nil {
-			w.logger.Error("A domain could not be joined with the fleet", "domain", d.name, "err", err)
+			w.logger.Error("Domain cannot be joined with the fleet", "domain", d.name, "err", err)
 			continue
 		}
 		join.Machines[d.name] = d.result.Attention.Machines
@@ -397,15 +419,43 @@ func (w *WatchedDomains) rejoin() {
 func (w *WatchedDomains) show(d *watchedDomain, r *domainResult, fleet *attentionIndex) error {
 	joined := *r
 	joined.Attention = r.join(fleet)
-	blocks, err := joined.blocks(w.options.Tenant, d.name, w.maxAge())
+	blocks, err := w.blocks(d.name, &joined)
 	if err != nil {
 		return err
 	}
-	d.result, d.blocks = &joined, blocks
+	w.expose(d, &joined, blocks)
 	return nil
 }
 
-// publish exposes every domain's blocks. It copies pointers only.
+// expose makes a result and its blocks those of the domain.
+func (w *WatchedDomains) expose(d *watchedDomain, r *domainResult, blocks []*Block) {
+	d.result, d.blocks = r, blocks
+	w.bundles[d.place/domainsInBundle] = nil
+}
+
+func (w *WatchedDomains) blocks(domain string, r *domainResult) ([]*Block, error) {
+	return r.blocks(w.options.Tenant, domain, w.maxAge(), w.options.Fleet.validFor())
+}
+
+// expireAnew gives all values the time at which they are withdrawn now.
+func (w *WatchedDomains) expireAnew() {
+	for _, d := range w.sorted {
+		if d.result == nil {
+			continue
+		}
+		blocks, err := w.blocks(d.name, d.result)
+		if err != nil {
+			w.logger.Error("Domain cannot be exposed", "domain", d.name, "err", err)
+			continue
+		}
+		w.expose(d, d.result, blocks)
+	}
+}
+
+// domainsInBundle is how many domains' blocks are copied for the result of one.
+const domainsInBundle = 256
+
+// publish exposes every domain's blocks.
 func (w *WatchedDomains) publish() {
 	list := newBlock(w.options.Tenant, time.Time{})
 	list.add(domainsFamily, float64(len(w.sorted)))
@@ -415,10 +465,14 @@ func (w *WatchedDomains) publish() {
 		w.logger.Error("The watch list cannot be exposed", "err", err)
 		return
 	}
-	blocks := make([]*Block, 1, 1+4*len(w.sorted))
-	blocks[0] = block
-	for _, d := range w.sorted {
-		blocks = append(blocks, d.blocks...)
+	for i := range w.bundles {
+		if w.bundles[i] == nil {
+			bundle := &Block{}
+			for _, d := range w.sorted[i*domainsInBundle : min((i+1)*domainsInBundle, len(w.sorted))] {
+				bundle.bundle = append(bundle.bundle, d.blocks...)
+			}
+			w.bundles[i] = bundle
+		}
 	}
-	w.publisher.Publish(Snapshot{Blocks: blocks, At: w.success})
+	w.publisher.Publish(Snapshot{Blocks: append([]*Block{block}, w.bundles...), At: w.oldest()})
 }

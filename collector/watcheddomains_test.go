@@ -106,7 +106,7 @@ func TestOneFailingDomainTouchesNoOther(t *testing.T) {
 		broken := false
 		far.answer = func(domain, _ string) (int, string) {
 			if domain == "b.example" && broken {
-				return 400, `{"error":{"code":"InvalidDomainName","message":"as scripted"}}`
+				return 400, `{"error":{"code":"InvalidInput","message":"as scripted"}}`
 			}
 			return 200, page(row(1, ""))
 		}

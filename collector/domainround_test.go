@@ -1,0 +1,247 @@
+package collector
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// aboutDomains returns a metric about the refreshes of the watched domains.
+func (w *world) aboutDomains(t *testing.T, name string) string {
+	t.Helper()
+	return value(w.scraped(t), name+`{collector="watched_domains",tenant="contoso"}`)
+}
+
+// age is how old the watched domains' values are by their timestamp, and whether
+// there is one.
+func (w *world) age(t *testing.T) (time.Duration, bool) {
+	t.Helper()
+	seconds, err := strconv.ParseFloat(w.aboutDomains(t, "mde_refresh_last_success_timestamp_seconds"), 64)
+	return time.Since(time.UnixMilli(int64(seconds * 1000))), err == nil
+}
+
+func TestARoundWithoutAnAnswerIsNoSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		far := &hangingDomain{farEnd: newFarEnd(), domain: "d00000.example"}
+		d := w.domains(newClient(t, far, emptyLedger{}, w.tenant), domainNames(1), func(o *WatchedDomainsOptions) { o.Interval = 30 * time.Second })
+		r, _ := w.start(t, d, 30*time.Second)
+		time.Sleep(29 * time.Second)
+		if r.Ready() {
+			t.Error("ready before the domain has answered or failed")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		s := r.Status()
+		if s.Failures != 1 || s.Reason != client.ReasonTimeout || !strings.Contains(s.Error, "1 of 1 domains, the first of them d00000.example") || !strings.Contains(s.Error, "(0 failed, 1 hang)") {
+			t.Errorf("status %+v", s)
+		}
+		if got := w.aboutDomains(t, "mde_refresh_success"); got != "0" {
+			t.Errorf("mde_refresh_success is %q, want 0", got)
+		}
+		if _, ok := w.age(t); ok {
+			t.Error("values that were never read have an age")
+		}
+	})
+}
+
+func TestADomainThatHangsFailsTheRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		far := &hangingDomain{farEnd: newFarEnd(), domain: "d00007.example"}
+		d := w.domains(newClient(t, far, emptyLedger{}, w.tenant), domainNames(20), func(o *WatchedDomainsOptions) { o.Interval = 2 * time.Minute })
+		r, _ := w.start(t, d, 2*time.Minute)
+		for range 10 {
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			if s := r.Status(); s.Refreshes != s.Failures || !strings.Contains(s.Error, "1 of 20 domains, the first of them d00007.example") {
+				t.Fatalf("status %+v", s)
+			}
+		}
+	})
+}
+
+func TestARoundNamesTheFirstOfThoseThatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		far := newFarEnd()
+		far.answer = func(domain, _ string) (int, string) {
+			if domain < "d00012.example" {
+				return 200, "no JSON"
+			}
+			return 200, page()
+		}
+		r, _ := w.start(t, w.domains(far.client(t, emptyLedger{}, w.tenant), domainNames(40)), time.Hour)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		s := r.Status()
+		for _, want := range []string{"12 of 40 domains, the first of them d00000.example: ", "; d00004.example: ", "; and 7 more (12 failed, 0 hang)"} {
+			if !strings.Contains(s.Error, want) {
+				t.Errorf("the error does not say %q: %s", want, s.Error)
+			}
+		}
+		if s.Reason != client.ReasonDecode || strings.Contains(s.Error, "d00005") {
+			t.Errorf("reason %s, error %s", s.Reason, s.Error)
+		}
+	})
+}
+
+// The list takes 80 minutes, which are almost three rounds.
+func TestAListThatIsBeingFilledIsNeitherASuccessNorAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		far := newFarEnd()
+		d := w.domains(far.client(t, emptyLedger{}, w.tenant), domainNames(2000), func(o *WatchedDomainsOptions) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
+		r, _ := w.start(t, d, 30*time.Minute)
+		time.Sleep(time.Second)
+		if !r.Ready() {
+			t.Error("not ready though a domain has answered")
+		}
+		for len(far.byDomain()) < 2000 {
+			synctest.Wait()
+			if s := r.Status(); s.Refreshes > 0 || s.Failures > 0 || w.aboutDomains(t, "mde_refresh_success") != "" {
+				t.Fatalf("after %d domains, success %q, status %+v", len(far.byDomain()), w.aboutDomains(t, "mde_refresh_success"), s)
+			}
+			if _, ok := w.age(t); ok {
+				t.Fatalf("after %d domains the list has an age", len(far.byDomain()))
+			}
+			time.Sleep(7 * time.Minute)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := r.Status(); s.Refreshes != 1 || w.aboutDomains(t, "mde_refresh_success") != "1" {
+			t.Errorf("once filled, status %+v", s)
+		}
+		if age, ok := w.age(t); !ok || age < 60*time.Minute || age > 85*time.Minute {
+			t.Errorf("once filled, the oldest value is %s old by the timestamp", age)
+		}
+		for range 10 {
+			time.Sleep(30 * time.Minute)
+			synctest.Wait()
+			if age, ok := w.age(t); !ok || age > 150*time.Minute || w.aboutDomains(t, "mde_refresh_success") != "1" {
+				t.Errorf("the oldest value is %s old, success %s", age, w.aboutDomains(t, "mde_refresh_success"))
+			}
+		}
+	})
+}
+
+func TestADomainThatFailsWhileTheListIsFilledFailsTheRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		far := newFarEnd()
+		broken := true
+		far.answer = func(domain, _ string) (int, string) {
+			if domain == "d00100.example" && broken {
+				return 200, "no JSON"
+			}
+			return 200, page()
+		}
+		d := w.domains(far.client(t, emptyLedger{}, w.tenant), domainNames(2000), func(o *WatchedDomainsOptions) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
+		r, _ := w.start(t, d, 30*time.Minute)
+		time.Sleep(31 * time.Minute)
+		synctest.Wait()
+		if s := r.Status(); s.Failures != 1 || !strings.Contains(s.Error, "1 of 2000 domains") || w.aboutDomains(t, "mde_refresh_success") != "0" {
+			t.Errorf("status %+v", s)
+		}
+		far.mu.Lock()
+		broken = false
+		far.mu.Unlock()
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		if s := r.Status(); s.Error != "" || w.aboutDomains(t, "mde_refresh_success") != "1" {
+			t.Errorf("after it has answered, status %+v", s)
+		}
+	})
+}
+
+// An interval may be shorter than the time between two calls, or an answer come
+// just after it ends.
+func TestAnIntervalInWhichNoDomainIsDueIsNoRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		far := newFarEnd()
+		far.latency = func() time.Duration { return 400 * time.Millisecond }
+		d := w.domains(far.client(t, emptyLedger{}, w.tenant), domainNames(2), func(o *WatchedDomainsOptions) { o.Interval, o.MaxAge = time.Second, 0 })
+		r, _ := w.start(t, d, time.Second)
+		time.Sleep(2 * time.Second)
+		for range 2000 {
+			time.Sleep(700 * time.Millisecond)
+			synctest.Wait()
+			if w.aboutDomains(t, "mde_refresh_success") != "1" {
+				t.Fatalf("success %q, status %+v", w.aboutDomains(t, "mde_refresh_success"), r.Status())
+			}
+		}
+	})
+}
+
+func TestOnceAsksTheWholeListHoweverLongThatTakes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer  func(domain string) (int, string)
+		failure string
+	}{
+		"all answer":     {func(string) (int, string) { return 200, page() }, ""},
+		"one is invalid": {func(string) (int, string) { return 400, `{"error":{"code":"InvalidDomainName"}}` }, ""},
+		"one fails":      {func(string) (int, string) { return 200, "no JSON" }, "1 of 2000 domains, the first of them d00042.example"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &memoryStore{}
+				for range 2 { // The second time with stored results.
+					w := newWorld()
+					far := newFarEnd()
+					far.answer = func(domain, _ string) (int, string) {
+						if domain == "d00042.example" {
+							return tc.answer(domain)
+						}
+						return 200, page()
+					}
+					d := w.domains(far.client(t, emptyLedger{}, w.tenant), domainNames(2000), func(o *WatchedDomainsOptions) {
+						o.Interval, o.MaxAge, o.WholeList, o.Store = 20*time.Minute, 0, true, store
+					})
+					err := w.refresher(d, 20*time.Minute).Once(t.Context())
+					if asked, all := d.Progress(); asked != 2000 || all != 2000 || len(far.byDomain()) != 2000 {
+						t.Errorf("%d of %d domains were asked", asked, all)
+					}
+					if tc.failure == "" && err != nil || tc.failure != "" && !strings.Contains(fmt.Sprint(err), tc.failure) {
+						t.Errorf("error %v, want %q", err, tc.failure)
+					}
+					if far.refused > 0 {
+						t.Errorf("%d calls were refused", far.refused)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestDomainsThatHangLeaveRoomForTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		far := &hangingDomain{farEnd: newFarEnd(), domain: "hanging"}
+		names := domainNames(50)
+		for i := range 50 {
+			names = append(names, fmt.Sprintf("hanging-%d.example", i))
+		}
+		d := w.domains(newClient(t, far, emptyLedger{}, w.tenant), names, func(o *WatchedDomainsOptions) { o.Interval = 10 * time.Minute })
+		w.start(t, d, 10*time.Minute)
+		time.Sleep(20 * time.Minute)
+		far.forget()
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		if n := len(far.byDomain()); n != 50 {
+			t.Errorf("%d of the 50 other domains were asked", n)
+		}
+		for domain, asked := range far.byDomain() {
+			for i := 1; i < len(asked); i++ {
+				if gap := asked[i].Sub(asked[i-1]); gap > 10*time.Minute+20*time.Second {
+					t.Errorf("%s waited %s", domain, gap)
+				}
+			}
+		}
+	})
+}
