@@ -27,8 +27,14 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 		w := newWorld()
 		states := w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Source = SourceMachines })
 		far := newFarEnd()
-		far.answer = answers(map[string]string{"evil.example": page(row(2, ""))})
-		d := w.domains(far.client(t, emptyLedger{}, w.tenant), []string{"evil.example"}, func(o *WatchedDomainsOptions) {
+		known := answers(map[string]string{"evil.example": page(row(2, ""))})
+		far.answer = func(domain, what string) (int, string) {
+			if domain == "bad.example" {
+				return 400, `{"error":{"code":"InvalidDomainName"}}`
+			}
+			return known(domain, what)
+		}
+		d := w.domains(far.client(t, emptyLedger{}, w.tenant), []string{"bad.example", "evil.example"}, func(o *WatchedDomainsOptions) {
 			o.Fleet, o.Statistics, o.MachineInfoLimit = states.Fleet(), true, 1
 		})
 		w.tenant.SetClient(fixedState{})

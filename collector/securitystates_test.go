@@ -581,7 +581,7 @@ func TestValuesAreAsOldAsTheBeginningOfTheirReading(t *testing.T) {
 				t.Errorf("%s: expires at %s", source, expires)
 			}
 			outcome.Snapshot.Share()
-			if expires := s.Fleet().current().expires; expires != began.Round(0).Add(45*time.Minute) {
+			if expires := s.Fleet().current().at.Add(s.Fleet().validFor()); expires != began.Round(0).Add(45*time.Minute) {
 				t.Errorf("%s: the join expires at %s", source, expires)
 			}
 		}

@@ -56,6 +56,7 @@ type Exporter struct {
 	ready      atomic.Bool
 
 	apply  sync.Mutex  // Held while a configuration is applied.
+	once   bool        // Nothing is refreshed twice.
 	again  *time.Timer // The sweep to come, nil before the first reload.
 	stores map[string]collector.Store
 
@@ -102,10 +103,12 @@ func (e *Exporter) Reload() error {
 }
 
 // Once loads the configuration, refreshes every collector of every tenant one
-// time and returns what failed.
+// time, which takes as long as the quota needs to ask every watched domain, and
+// returns what failed.
 func (e *Exporter) Once(ctx context.Context) error {
 	e.apply.Lock()
 	defer e.apply.Unlock()
+	e.once = true
 	var (
 		wg     sync.WaitGroup
 		mu     sync.Mutex

@@ -75,7 +75,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		}
 		domains := collector.NewWatchedDomains(collector.WatchedDomainsOptions{
 			Tenant: c.Name, Client: t.client, Domains: list, Statistics: w.Statistics, MachineInfoLimit: w.MachineInfoLimit,
-			Interval: w.RefreshInterval, MaxAge: w.MaxAge, Fleet: fleet,
+			Interval: w.RefreshInterval, MaxAge: w.MaxAge, Fleet: fleet, WholeList: e.once,
 			Logger: logger, Metrics: t.metrics, Store: store,
 		})
 		t.domains = &watchedDomains{collector: domains, config: w, digest: digest, logger: logger.With("tenant", c.Name)}
