@@ -1,23 +1,14 @@
 package client
 
-import (
-	"context"
-	"fmt"
-	"strings"
-)
+import "context"
 
-// prove reads the secret. The newline that editors and shells append to a file
-// is no part of it.
+// prove reads the secret.
 func (c ClientSecret) prove(ctx context.Context, s signIn) (proof, error) {
 	secret := c.Secret
 	if c.SecretFile != "" {
-		content, err := readCredentialFile(ctx, "client_secret_file", c.SecretFile)
-		if err != nil {
+		var err error
+		if secret, err = readPassword(ctx, "client_secret_file", c.SecretFile); err != nil {
 			return proof{}, err
-		}
-		secret = strings.TrimRight(content, "\r\n")
-		if secret == "" {
-			return proof{}, fmt.Errorf("client_secret_file: %s: %w", c.SecretFile, errEmpty)
 		}
 	}
 	return proof{

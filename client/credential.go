@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -50,9 +51,14 @@ type Certificate struct {
 	TenantID string
 	ClientID string
 	// CertificatePath is a PEM file with the certificate and, unless KeyPath is
-	// set, its private key. A chain may stand in it, in any order.
+	// set, its private key; or a PKCS#12 file with both. A chain may stand in it,
+	// in any order.
 	CertificatePath string
 	KeyPath         string
+	// Password is that of the PKCS#12 file; PasswordFile is a file that holds it.
+	// At most one is set.
+	Password     string
+	PasswordFile string
 }
 
 // WorkloadIdentity is a federated token, such as Kubernetes projects into a pod.
@@ -151,6 +157,29 @@ func readCredentialFile(ctx context.Context, key, path string) (string, error) {
 		return "", fmt.Errorf("%s: %w", key, err)
 	}
 	return string(text), nil
+}
+
+// readPassword is readCredentialFile for a secret or password. The newline that
+// editors and shells append to a file is no part of it.
+func readPassword(ctx context.Context, key, path string) (string, error) {
+	text, err := readCredentialFile(ctx, key, path)
+	if err != nil {
+		return "", err
+	}
+	password := strings.TrimRight(text, "\r\n")
+	if password == "" {
+		return "", fmt.Errorf("%s: %s: %w", key, path, errEmpty)
+	}
+	return password, nil
+}
+
+// readCredentialBytes is readCredentialFile for a file that may be binary.
+func readCredentialBytes(ctx context.Context, key, path string) ([]byte, error) {
+	content, err := readfile.Bytes(ctx, path, maxCredentialFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return content, nil
 }
 
 // errEmpty says that a credential file holds nothing, which happens while
