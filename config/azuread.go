@@ -24,10 +24,7 @@ func (v *validator) azureAD(at position, a azureADSection) azureADSection {
 	}
 	if m := a.Certificate; m != nil {
 		methods = append(methods, "certificate")
-		at := at.key("certificate")
-		v.app(at, m.TenantID, m.ClientID)
-		m.CertificatePath = v.required(at.key("certificate_path"), m.CertificatePath)
-		m.CertificateKeyPath = v.path(at.key("certificate_key_path"), m.CertificateKeyPath)
+		v.certificate(at.key("certificate"), m)
 	}
 	if m := a.WorkloadIdentity; m != nil {
 		methods = append(methods, "workload_identity")
@@ -65,6 +62,16 @@ func (v *validator) oauth(at position, m *oauthSection) {
 		at.key("client_secret_file").problem("only one of client_secret and client_secret_file can be used")
 	}
 	m.ClientSecretFile = v.path(at.key("client_secret_file"), m.ClientSecretFile)
+}
+
+func (v *validator) certificate(at position, m *certificateSection) {
+	v.app(at, m.TenantID, m.ClientID)
+	m.CertificatePath = v.required(at.key("certificate_path"), m.CertificatePath)
+	m.CertificateKeyPath = v.path(at.key("certificate_key_path"), m.CertificateKeyPath)
+	if m.CertificatePassword != "" && m.CertificatePasswordFile != "" {
+		at.key("certificate_password_file").problem("only one of certificate_password and certificate_password_file can be used")
+	}
+	m.CertificatePasswordFile = v.path(at.key("certificate_password_file"), m.CertificatePasswordFile)
 }
 
 // app validates the two ids of an app registration.
@@ -144,6 +151,7 @@ func (t *Tenant) credential() client.Credential {
 		return client.Certificate{
 			TenantID: a.Certificate.TenantID, ClientID: a.Certificate.ClientID,
 			CertificatePath: a.Certificate.CertificatePath, KeyPath: a.Certificate.CertificateKeyPath,
+			Password: string(a.Certificate.CertificatePassword), PasswordFile: a.Certificate.CertificatePasswordFile,
 		}
 	case a.WorkloadIdentity != nil:
 		return client.WorkloadIdentity{

@@ -7,12 +7,13 @@ import (
 
 // The variables of the environment's tenant, named as in Azure's own libraries.
 const (
-	envTenantID        = "AZURE_TENANT_ID"
-	envClientID        = "AZURE_CLIENT_ID"
-	envClientSecret    = "AZURE_CLIENT_SECRET"
-	envCertificatePath = "AZURE_CLIENT_CERTIFICATE_PATH"
-	envTokenFile       = "AZURE_FEDERATED_TOKEN_FILE"
-	envAuthorityHost   = "AZURE_AUTHORITY_HOST"
+	envTenantID            = "AZURE_TENANT_ID"
+	envClientID            = "AZURE_CLIENT_ID"
+	envClientSecret        = "AZURE_CLIENT_SECRET"
+	envCertificatePath     = "AZURE_CLIENT_CERTIFICATE_PATH"
+	envCertificatePassword = "AZURE_CLIENT_CERTIFICATE_PASSWORD"
+	envTokenFile           = "AZURE_FEDERATED_TOKEN_FILE"
+	envAuthorityHost       = "AZURE_AUTHORITY_HOST"
 )
 
 // ErrNoEnvironment tells that no variable names a tenant, which is no mistake
@@ -63,8 +64,11 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 		s.AzureAD.OAuth = &oauthSection{TenantID: tenant, ClientID: app, ClientSecret: secret(clientSecret)}
 	case certificate != "":
 		method = "certificate"
-		s.AzureAD.Certificate = &certificateSection{TenantID: tenant, ClientID: app, CertificatePath: certificate}
+		s.AzureAD.Certificate = &certificateSection{
+			TenantID: tenant, ClientID: app, CertificatePath: certificate, CertificatePassword: secret(getenv(envCertificatePassword)),
+		}
 		names["azuread.certificate.certificate_path"] = envCertificatePath
+		names["azuread.certificate.certificate_password"] = envCertificatePassword
 	case token != "":
 		method = "workload_identity"
 		s.AzureAD.WorkloadIdentity = &workloadIdentitySection{TenantID: tenant, ClientID: app, TokenFilePath: token}

@@ -76,10 +76,12 @@ type oauthSection struct {
 }
 
 type certificateSection struct {
-	TenantID           string `yaml:"tenant_id"`
-	ClientID           string `yaml:"client_id"`
-	CertificatePath    string `yaml:"certificate_path"`
-	CertificateKeyPath string `yaml:"certificate_key_path,omitempty"`
+	TenantID                string `yaml:"tenant_id"`
+	ClientID                string `yaml:"client_id"`
+	CertificatePath         string `yaml:"certificate_path"`
+	CertificateKeyPath      string `yaml:"certificate_key_path,omitempty"`
+	CertificatePassword     secret `yaml:"certificate_password,omitempty"`
+	CertificatePasswordFile string `yaml:"certificate_password_file,omitempty"`
 }
 
 type workloadIdentitySection struct {

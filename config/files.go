@@ -112,7 +112,7 @@ func (t *Tenant) fileProblems() Problems {
 	}
 	known := len(t.at.doc.problems)
 	at, message := t.at.key("azuread").key(t.azureAD.method()), err.Error()
-	for _, key := range []string{"client_secret_file", "certificate_path", "certificate_key_path", "token_file_path"} {
+	for _, key := range []string{"client_secret_file", "certificate_path", "certificate_key_path", "certificate_password", "certificate_password_file", "token_file_path"} {
 		if text, ok := strings.CutPrefix(message, key+": "); ok {
 			at, message = at.key(key), text
 			break
