@@ -284,7 +284,11 @@ func (f *flags) check(stdout io.Writer) error {
 	if f.configFile == "" {
 		return errors.New("--config.check: --config.file names no file")
 	}
-	if err := config.Check(f.configFile, f.overrides()); err != nil {
+	warnings, err := config.Check(f.configFile, f.overrides())
+	for _, warning := range warnings {
+		fmt.Fprintln(stdout, "warning:", warning)
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Fprintln(stdout, f.configFile, "is valid")

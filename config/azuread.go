@@ -8,6 +8,10 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
+// defaultTokenFilePath is where the webhook of Microsoft Entra Workload ID puts the
+// token: https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html
+const defaultTokenFilePath = "/var/run/secrets/azure/tokens/azure-identity-token"
+
 // azureAD validates how a tenant is signed in to.
 func (v *validator) azureAD(at position, a azureADSection) azureADSection {
 	if _, ok := cloudNamed(a.Cloud); !ok {
@@ -30,7 +34,10 @@ func (v *validator) azureAD(at position, a azureADSection) azureADSection {
 		methods = append(methods, "workload_identity")
 		at := at.key("workload_identity")
 		v.app(at, m.TenantID, m.ClientID)
-		m.TokenFilePath = v.required(at.key("token_file_path"), m.TokenFilePath)
+		if m.TokenFilePath == "" {
+			m.TokenFilePath = defaultTokenFilePath
+		}
+		m.TokenFilePath = v.path(at.key("token_file_path"), m.TokenFilePath)
 	}
 	if m := a.ManagedIdentity; m != nil {
 		methods = append(methods, "managed_identity")
@@ -88,6 +95,15 @@ func (v *validator) app(at position, tenant, app string) {
 // this form can be a part of a URL's path and is no slip of another key.
 var appID = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._-]*$`)
 
+// guid is the form of every id that Entra gives.
+var guid = regexp.MustCompile(`^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// exampleID stands in the README for the ids of a reader.
+const (
+	exampleID      = "00000000-0000-0000-0000-000000000000"
+	exampleWarning = "all zeros, as in the example: use your own"
+)
+
 // sharedTenants are words of Entra for any tenant, which has no machines.
 var sharedTenants = []string{"common", "organizations", "consumers"}
 
@@ -96,15 +112,22 @@ func tenantID(at position, id string) {
 	case id == "":
 		at.problem("missing")
 	case !appID.MatchString(id):
-		at.problem("is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com")
+		at.problem("is neither a tenant id such as " + exampleID + " nor a domain such as contoso.onmicrosoft.com")
 	case slices.Contains(sharedTenants, strings.ToLower(id)):
 		at.problem("names no tenant of its own: use the tenant's id")
+	case id == exampleID:
+		at.warn(exampleWarning)
 	}
 }
 
 func clientID(at position, id string) {
-	if !appID.MatchString(id) {
-		at.problem("is not an application (client) id such as 00000000-0000-0000-0000-000000000000")
+	switch {
+	case !appID.MatchString(id):
+		at.problem("is not an application (client) id such as " + exampleID)
+	case !guid.MatchString(id):
+		at.warn("not a GUID: use the client id that the portal shows")
+	case id == exampleID:
+		at.warn(exampleWarning)
 	}
 }
 

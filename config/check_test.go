@@ -14,6 +14,12 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
+// mistakes is the error of a check.
+func mistakes(path string) error {
+	_, err := config.Check(path, config.Overrides{})
+	return err
+}
+
 func TestACheckReadsEveryFileTheConfigurationNames(t *testing.T) {
 	ca := newAuthority(t)
 	end := time.Now().Add(time.Hour)
@@ -70,7 +76,7 @@ func TestACheckReadsEveryFileTheConfigurationNames(t *testing.T) {
 		{"mde.yml:29: tenants[8].azuread.certificate.certificate_path: ", "expired on 2020-02-03"},
 		{"bad.txt:2: ", "wildcard"},
 	}
-	got := lines(config.Check(path, config.Overrides{}), filepath.Dir(path))
+	got := lines(mistakes(path), filepath.Dir(path))
 	if len(got) != len(want) {
 		t.Fatalf("got %d mistakes, want %d:\n%s", len(got), len(want), strings.Join(got, "\n"))
 	}
@@ -84,11 +90,11 @@ func TestACheckReadsEveryFileTheConfigurationNames(t *testing.T) {
 func TestACredentialMayComeLater(t *testing.T) {
 	path := write(t, map[string]string{"mde.yml": "tenants:\n- azuread: {oauth: {tenant_id: " + tenantID + ", client_id: " + clientID + ", client_secret_file: later}}\n"})
 	mustLoad(t, path)
-	if err := config.Check(path, config.Overrides{}); err == nil || !strings.HasPrefix(err.Error(), path+":2: tenants[0].azuread.oauth.client_secret_file: ") {
+	if err := mistakes(path); err == nil || !strings.HasPrefix(err.Error(), path+":2: tenants[0].azuread.oauth.client_secret_file: ") {
 		t.Errorf("got %v, want a mistake in line 2", err)
 	}
 	replace(t, filepath.Join(filepath.Dir(path), "later"), "hush\n")
-	if err := config.Check(path, config.Overrides{}); err != nil {
+	if err := mistakes(path); err != nil {
 		t.Errorf("got %v when it came", err)
 	}
 }
@@ -104,7 +110,7 @@ func TestAFileThatCannotBeReadIsOneMistake(t *testing.T) {
 		if diff := cmp.Diff([]string{want}, lines(err, "-")); diff != "" {
 			t.Errorf("Load (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]string{want}, lines(config.Check(path, config.Overrides{}), "-")); diff != "" {
+		if diff := cmp.Diff([]string{want}, lines(mistakes(path), "-")); diff != "" {
 			t.Errorf("Check (-want +got):\n%s", diff)
 		}
 	}
@@ -128,7 +134,7 @@ func TestAConfigurationFileIsReadWithinBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := config.Load(path, config.Overrides{})
-		for _, err := range []error{err, config.Check(path, config.Overrides{})} {
+		for _, err := range []error{err, mistakes(path)} {
 			if err == nil || err.Error() != path+": "+test.want {
 				t.Errorf("%s: got %v, want %s", name, err, test.want)
 			}
@@ -198,7 +204,7 @@ func TestMistakesOfFilesDisplaceNoOthers(t *testing.T) {
 			"mde.yml": unknown + "tenants:\n- azuread: {oauth: {tenant_id: " + tenantID + ", client_id: " + clientID + ", client_secret_file: none}}\n  watched_domains: {files: [bad.txt]}\n",
 			"bad.txt": "*\n",
 		})
-		if got := lines(config.Check(path, config.Overrides{}), "-"); len(got) != n+2 || !strings.Contains(got[n+1], "bad.txt:1: ") {
+		if got := lines(mistakes(path), "-"); len(got) != n+2 || !strings.Contains(got[n+1], "bad.txt:1: ") {
 			t.Errorf("got %d mistakes, want %d, the last in bad.txt:\n%s", len(got), n+2, strings.Join(got, "\n"))
 		}
 	}

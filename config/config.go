@@ -17,6 +17,8 @@ type Config struct {
 	// Tenants are in the order of the file, with the file's global settings
 	// merged into each of them. Their names are unique.
 	Tenants []*Tenant
+
+	warnings Problems
 }
 
 // Overrides are what flags add to a configuration.
@@ -41,10 +43,11 @@ func Load(path string, o Overrides) (*Config, error) {
 }
 
 // Check reads and validates the configuration file at path and every file it
-// names. The error is Problems, all of the mistakes at once.
-func Check(path string, o Overrides) error {
+// names. The error is Problems, all of the mistakes at once. Warnings are of what is
+// probably a mistake; the configuration can be used nevertheless.
+func Check(path string, o Overrides) (warnings Problems, err error) {
 	c, problems := load(path, o)
-	return slices.Concat(problems, c.fileProblems()).sorted(path).err()
+	return c.warnings.sorted(path), slices.Concat(problems, c.fileProblems()).sorted(path).err()
 }
 
 // maxConfigBytes bounds the configuration file, and a file of certificates.
@@ -100,6 +103,7 @@ func parse(file, dir string, data []byte, o Overrides) (*Config, Problems) {
 		c.Tenants = append(c.Tenants, v.tenant(at, section, inherited))
 	}
 	v.uniqueNames(top.key("tenants"), c.Tenants)
+	c.warnings = doc.warnings
 	return c, slices.Concat(doc.problems, v.problems)
 }
 

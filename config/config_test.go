@@ -199,7 +199,6 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:10: tenants[3].azuread.certificate.client_id: missing",
 			"mde.yml:10: tenants[3].azuread.certificate.certificate_path: missing",
 			"mde.yml:13: tenants[4].azuread.workload_identity.tenant_id: missing",
-			"mde.yml:13: tenants[4].azuread.workload_identity.token_file_path: missing",
 			"mde.yml:16: tenants[5].azuread: only one of oauth, managed_identity can be used",
 			"mde.yml:17: tenants[5].azuread.managed_identity.client_id: is not an application (client) id such as 00000000-0000-0000-0000-000000000000",
 			"mde.yml:20: tenants[6].azuread.oauth: must be a mapping of keys to values",

@@ -24,6 +24,7 @@ type document struct {
 	// judged are the paths of values that have a problem of their own.
 	judged   map[string]bool
 	problems Problems
+	warnings Problems
 }
 
 // parse reads data as one YAML document and checks it against the shape of a

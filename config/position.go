@@ -74,6 +74,14 @@ func (p position) problemAt(line int, format string, args ...any) {
 	})
 }
 
+// warn is problem for what is probably a mistake, but can be used.
+func (p position) warn(message string) {
+	p = p.origin()
+	if !slices.ContainsFunc(p.doc.warnings, func(q Problem) bool { return q.Key == p.name() }) {
+		p.doc.warnings = append(p.doc.warnings, Problem{File: p.doc.file, Line: p.line(), Key: p.name(), Message: message})
+	}
+}
+
 // broken tells whether a mistake was noted at the position or below it.
 func (p position) broken() bool {
 	return slices.ContainsFunc(p.doc.problems, func(q Problem) bool {
