@@ -113,8 +113,11 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 				spent = append(spent, at)
 				wantSpent(t, ledger, client.DomainMachines, spent...)
 			}
-			if log.String() != "" {
-				t.Errorf("logged %s", log)
+			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "Last values cannot be written") {
+				t.Errorf("three values that could not be written are logged as %s", log)
+			}
+			if s.Success() {
+				t.Error("the last write is called a success")
 			}
 		}
 		check()
@@ -137,6 +140,9 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 		save(t, tenant, "states", snapshotOf(2))
 		later := time.Now()
 		ledger.Spend(client.Machines, later)
+		if !s.Success() || !strings.Contains(log.String(), "Last values can be written again") {
+			t.Errorf("success %v, logged %s", s.Success(), log)
+		}
 		closeNow(t, s)
 		s, log = open(t, disk)
 		wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(2))

@@ -43,8 +43,10 @@ type journal struct {
 	file   string
 	tenant string
 
-	mu     sync.Mutex
-	loaded bool
+	mu sync.Mutex
+	// loadedFrom is the directory whose file was read, nil before and where the
+	// file has to be read again.
+	loadedFrom *os.Root
 	contents
 	// compactAt is the size past which the journal is written anew.
 	compactAt int64
@@ -88,7 +90,7 @@ func (j *journal) get(key string) ([]byte, bool, error) {
 	if !ok {
 		return nil, false, nil
 	}
-	f, err := j.dir.root.Open(j.file)
+	f, err := j.dir.openFile(j.file, os.O_RDONLY)
 	if err != nil {
 		return nil, false, err
 	}
@@ -123,10 +125,10 @@ func (j *journal) put(key string, value []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.load(); err != nil {
-		return err
+		return j.wrote(err)
 	}
 	at, err := j.append(formatRecord(key, value))
-	if err != nil {
+	if j.wrote(err) != nil {
 		return err
 	}
 	j.hold(key, at)
@@ -138,17 +140,24 @@ func (j *journal) delete(key string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.load(); err != nil {
-		return err
+		return j.wrote(err)
 	}
 	if _, ok := j.records[key]; !ok {
 		return nil
 	}
-	if _, err := j.append(formatRecord(key, nil)); err != nil {
+	_, err := j.append(formatRecord(key, nil))
+	if j.wrote(err) != nil {
 		return err
 	}
 	j.forget(key)
 	j.compactIfWorthwhile()
 	return nil
+}
+
+// wrote reports the result of a write to the health of the storage, and returns it.
+func (j *journal) wrote(err error) error {
+	j.dir.storage.health.wrote(lastValues, j.file, err)
+	return err
 }
 
 // append writes one record at the end of the file, or leaves the file as it was.
@@ -180,7 +189,7 @@ func (j *journal) append(record []byte) (span, error) {
 // it: where someone has changed it, or taken it away, it is read again.
 func (j *journal) openForAppend() (*os.File, error) {
 	for again := false; ; again = true {
-		f, err := j.dir.root.OpenFile(j.file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		f, err := j.dir.openFile(j.file, os.O_WRONLY|os.O_APPEND|os.O_CREATE)
 		if err != nil {
 			return nil, err
 		}
@@ -198,7 +207,7 @@ func (j *journal) openForAppend() (*os.File, error) {
 			return nil, fmt.Errorf("%s is being written by someone else", j.file)
 		}
 		j.dir.logger.Warn("Storage file was changed by someone else and is read again", "file", j.file)
-		j.loaded = false
+		j.loadedFrom = nil
 		if err := j.load(); err != nil {
 			return nil, err
 		}
@@ -219,7 +228,11 @@ func (j *journal) undo(f *os.File, written int64) {
 
 // load reads the file, unless that has been done.
 func (j *journal) load() error {
-	if j.loaded {
+	root, err := j.dir.root()
+	if err != nil {
+		return err
+	}
+	if j.loadedFrom == root {
 		return nil
 	}
 	found, err := j.scanFile()
@@ -233,7 +246,7 @@ func (j *journal) load() error {
 		j.dir.logger.Warn("Storage file has damaged records, which are set aside: the values saved before them hold",
 			"file", j.file, "records", found.damaged, "first_offset", found.damagedAt)
 	}
-	j.loaded, j.contents, j.compactAt = true, found, leastJournal+2*found.live
+	j.loadedFrom, j.contents, j.compactAt = root, found, leastJournal+2*found.live
 	return nil
 }
 
@@ -340,7 +353,7 @@ func (j *journal) compactIfWorthwhile() {
 }
 
 func (j *journal) compact() error {
-	old, err := j.dir.root.Open(j.file)
+	old, err := j.dir.openFile(j.file, os.O_RDONLY)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (s *Storage) Ledger(owner string) *Ledger {
 func (s *Storage) newLedger(owner string) *Ledger {
 	return &Ledger{
 		owner: owner,
-		dir:   directory{root: s.root, logger: s.logger.With("quota", owner)},
+		dir:   directory{storage: s, logger: s.logger.With("quota", owner)},
 		spent: make(map[client.API]*spentCalls),
 	}
 }
@@ -75,11 +75,15 @@ func (l *Ledger) on(api client.API) *spentCalls {
 func (l *Ledger) Inherit(api client.API, owner string) {
 	former := &Ledger{owner: owner, dir: l.dir, spent: make(map[client.API]*spentCalls)}
 	spent := former.on(api)
-	if _, err := l.dir.root.Lstat(spent.file); errors.Is(err, fs.ErrNotExist) {
+	root, err := l.dir.root()
+	if err != nil {
+		return
+	}
+	if _, err := root.Lstat(spent.file); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	l.on(api).add(spent.times()...)
-	if err := l.dir.root.Remove(spent.file); err != nil {
+	if err := root.Remove(spent.file); err != nil {
 		l.dir.logger.Warn("Spent calls of an earlier version cannot be removed and count again after a restart", "file", spent.file, "err", err)
 	}
 }

@@ -23,7 +23,11 @@ func lockExclusively(f *os.File) error {
 // replace puts a whole new file in the place of another, or leaves the other
 // as it was.
 func (d directory) replace(file string, write func(io.Writer) error) (err error) {
-	pending, err := renameio.NewPendingFile(file, renameio.WithRoot(d.root), renameio.WithPermissions(0o600))
+	root, err := d.root()
+	if err != nil {
+		return err
+	}
+	pending, err := renameio.NewPendingFile(file, renameio.WithRoot(root), renameio.WithPermissions(0o600))
 	if err != nil {
 		return err
 	}

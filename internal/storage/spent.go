@@ -48,14 +48,13 @@ type spentCalls struct {
 	// salt makes the checksums those of this format, owner and API.
 	salt string
 
-	mu     sync.Mutex
-	loaded bool
+	mu sync.Mutex
+	// loadedFrom is the directory whose file was read, nil before.
+	loadedFrom *os.Root
 	// next is the slot to use next.
 	next int
 	// pending are the calls that are not on the disk yet, oldest first.
 	pending []time.Time
-	// failing tells that the log has said that the disk cannot be written.
-	failing bool
 }
 
 // times returns the calls of the last hour, oldest first.
@@ -82,19 +81,16 @@ func (s *spentCalls) add(calls ...time.Time) {
 		s.pending = append(s.pending, at.Round(0))
 	}
 	s.pending = s.pending[max(0, len(s.pending)-spentSlots):]
-	err := s.writePending()
-	switch {
-	case err != nil && !s.failing:
-		s.dir.logger.Error("Spent calls cannot be written: a restart may spend the quota twice", "file", s.file, "err", err)
-	case err == nil && s.failing:
-		s.dir.logger.Info("Spent calls can be written again", "file", s.file)
-	}
-	s.failing = err != nil
+	s.dir.storage.health.wrote(spentCallsKind, s.file, s.writePending())
 }
 
 // writePending writes the calls that are in memory only into the next slots.
 func (s *spentCalls) writePending() error {
-	if !s.loaded {
+	root, err := s.dir.root()
+	if err != nil {
+		return err
+	}
+	if s.loadedFrom != root {
 		if _, err := s.load(time.Now()); err != nil {
 			return err
 		}
@@ -118,12 +114,12 @@ func (s *spentCalls) writePending() error {
 
 // openForWrite opens the file, which is made where there is none.
 func (s *spentCalls) openForWrite() (*os.File, error) {
-	f, err := s.dir.root.OpenFile(s.file, os.O_WRONLY, 0)
+	f, err := s.dir.openFile(s.file, os.O_WRONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := s.create(nil); err != nil {
 			return nil, err
 		}
-		f, err = s.dir.root.OpenFile(s.file, os.O_WRONLY, 0)
+		f, err = s.dir.openFile(s.file, os.O_WRONLY)
 	}
 	return f, err
 }
@@ -149,9 +145,13 @@ func (s *spentCalls) create(times []time.Time) error {
 // load reads the file, mends it where it must be mended, finds the slot to use
 // next, and returns the times of all calls in it, none of them later than now.
 func (s *spentCalls) load(now time.Time) ([]time.Time, error) {
+	root, err := s.dir.root()
+	if err != nil {
+		return nil, err
+	}
 	f, info, err := s.dir.openExisting(s.file)
 	if errors.Is(err, fs.ErrNotExist) {
-		s.loaded, s.next = true, 0
+		s.loadedFrom, s.next = root, 0
 		return nil, nil
 	}
 	if err != nil {
@@ -164,7 +164,7 @@ func (s *spentCalls) load(now time.Time) ([]time.Time, error) {
 	}
 	found := s.parse(content)
 	if !found.ours {
-		s.loaded, s.next = true, 0
+		s.loadedFrom, s.next = root, 0
 		return nil, s.dir.setAside(s.file, errors.New("not a file of this owner's spent calls, or of a newer version"))
 	}
 
@@ -176,7 +176,7 @@ func (s *spentCalls) load(now time.Time) ([]time.Time, error) {
 	if n := notAfter(times, now); n > 0 {
 		faults = append(faults, fmt.Sprintf("%d calls in the future", n))
 	}
-	s.loaded, s.next = true, found.next
+	s.loadedFrom, s.next = root, found.next
 	if len(faults) == 0 && found.ordered {
 		slices.SortFunc(times, time.Time.Compare)
 		return times, nil

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -21,16 +22,27 @@ import (
 
 const lockName = "mde_exporter.lock"
 
-// Storage is one directory, of which this process is the only user.
-// Its methods may be called concurrently.
+// Storage is one directory, of which this process is the only user. One that is
+// removed or replaced is opened anew. Its methods may be called concurrently.
 type Storage struct {
-	root   *os.Root
-	lock   *os.File
+	path   string
 	logger *slog.Logger
+	health health
+
+	opening sync.Mutex
+	*opened
+	closed bool
 
 	mu      sync.Mutex
 	tenants map[string]*Tenant
 	ledgers map[string]*Ledger
+}
+
+// opened is the directory as it was opened, locked for this process.
+type opened struct {
+	root *os.Root
+	lock *os.File
+	info fs.FileInfo // Of the lock.
 }
 
 // Open takes possession of the directory, creating it if need be. Content that
@@ -38,6 +50,23 @@ type Storage struct {
 // there: the directory is a file, cannot be written or belongs to another
 // running exporter. The exporter can do its work without, and should say so.
 func Open(dir string, logger *slog.Logger) (*Storage, error) {
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open storage directory: %w", err)
+	}
+	o, err := openDirectory(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Storage{
+		path: path, logger: logger, health: health{logger: logger}, opened: o,
+		tenants: make(map[string]*Tenant), ledgers: make(map[string]*Ledger),
+	}
+	s.removeHalfWritten()
+	return s, nil
+}
+
+func openDirectory(dir string) (*opened, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create storage directory: %w", err)
 	}
@@ -49,13 +78,42 @@ func Open(dir string, logger *slog.Logger) (*Storage, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("write to storage directory %s: %w", dir, err), root.Close())
 	}
+	o := &opened{root: root, lock: lock}
 	if err := lockExclusively(lock); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock storage directory %s: %w", dir, err), lock.Close(), root.Close())
+		return nil, errors.Join(fmt.Errorf("lock storage directory %s: %w", dir, err), o.close())
 	}
-	s := &Storage{root: root, lock: lock, logger: logger, tenants: make(map[string]*Tenant), ledgers: make(map[string]*Ledger)}
-	s.removeHalfWritten()
-	return s, nil
+	if o.info, err = lock.Stat(); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock storage directory %s: %w", dir, err), o.close())
+	}
+	return o, nil
 }
+
+func (o *opened) close() error { return errors.Join(o.root.Close(), o.lock.Close()) }
+
+// directory returns the directory that is at the path now. Where that is not the
+// one that was opened, or its lock is gone, it takes possession of it first.
+func (s *Storage) directory() (*os.Root, error) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.closed {
+		return nil, os.ErrClosed
+	}
+	if there, err := os.Stat(filepath.Join(s.path, lockName)); err == nil && os.SameFile(there, s.info) {
+		return s.root, nil
+	}
+	o, err := openDirectory(s.path)
+	if err != nil {
+		return nil, err
+	}
+	s.logger.Warn("Storage directory was removed or replaced and is opened again", "path", s.path)
+	_ = s.close() // Nothing in it is of use any more.
+	s.opened = o
+	return s.root, nil
+}
+
+// Success reports whether the last write of every file succeeded. It is false for
+// a nil Storage, and never waits for the disk.
+func (s *Storage) Success() bool { return s != nil && s.health.good() }
 
 // ErrInUse is in the chain of Open's error when another process has the
 // directory open.
@@ -64,7 +122,13 @@ var ErrInUse = errors.New("in use by another process")
 // Close gives the directory free. What is saved later is refused with an error
 // that wraps [os.ErrClosed].
 func (s *Storage) Close() error {
-	return errors.Join(s.root.Close(), s.lock.Close())
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.closed {
+		return os.ErrClosed
+	}
+	s.closed = true
+	return s.close()
 }
 
 // Tenant returns the part of the storage that belongs to one tenant, always the
@@ -75,7 +139,7 @@ func (s *Storage) Tenant(name string) *Tenant {
 	if t, ok := s.tenants[name]; ok {
 		return t
 	}
-	dir := directory{root: s.root, logger: s.logger.With("tenant", name)}
+	dir := directory{storage: s, logger: s.logger.With("tenant", name)}
 	t := &Tenant{journal: journal{dir: dir, file: fileName(name) + ".values", tenant: name}}
 	s.tenants[name] = t
 	return t
@@ -103,17 +167,34 @@ func fileName(name string) string {
 	return fmt.Sprintf("%s-%x", readable, sum[:8])
 }
 
-// directory is where one tenant's files are.
+// directory is where the files of one tenant or quota are.
 type directory struct {
-	root   *os.Root
-	logger *slog.Logger
+	storage *Storage
+	logger  *slog.Logger
+}
+
+// root is the directory as it is now. Another one than the last time holds none of
+// the files.
+func (d directory) root() (*os.Root, error) { return d.storage.directory() }
+
+// openFile opens a file of the directory; one that is made is its owner's only.
+func (d directory) openFile(file string, flag int) (*os.File, error) {
+	root, err := d.root()
+	if err != nil {
+		return nil, err
+	}
+	return root.OpenFile(file, flag, 0o600)
 }
 
 // setAside renames a file that cannot be used, so that another can take its
 // place and a person can look at it.
 func (d directory) setAside(file string, why error) error {
 	aside := file + ".set-aside-" + time.Now().UTC().Format("20060102T150405.000000000Z")
-	if err := d.root.Rename(file, aside); err != nil {
+	root, err := d.root()
+	if err == nil {
+		err = root.Rename(file, aside)
+	}
+	if err != nil {
 		return fmt.Errorf("set aside %s, which is unusable (%w): %w", file, why, err)
 	}
 	d.logger.Warn("Set aside a storage file: what it held is forgotten", "file", file, "renamed", aside, "err", why)
@@ -123,14 +204,18 @@ func (d directory) setAside(file string, why error) error {
 // openExisting opens a file for reading. A file that is not there is
 // [fs.ErrNotExist]; one that can never be read is set aside and then not there.
 func (d directory) openExisting(file string) (*os.File, fs.FileInfo, error) {
-	info, err := d.root.Lstat(file)
+	root, err := d.root()
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := root.Lstat(file)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !info.Mode().IsRegular() {
 		return nil, nil, d.gone(file, errors.New("not a regular file"))
 	}
-	f, err := d.root.Open(file)
+	f, err := root.Open(file)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, nil, d.gone(file, err)
 	}

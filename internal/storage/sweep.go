@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -13,7 +15,7 @@ import (
 const valuesFor = 24 * time.Hour
 
 // kept matches the names of values and of spent calls.
-var kept = regexp.MustCompile(`^([a-z0-9_-]+-[0-9a-f]{16})\.(values|spent-[a-z0-9_]+)$`)
+var kept = regexp.MustCompile(`^[a-z0-9_-]+-[0-9a-f]{16}\.(values|spent-[a-z0-9_]+)$`)
 
 // temporary matches the names under which whole files are written before they
 // are renamed.
@@ -28,29 +30,41 @@ func (s *Storage) Sweep(tenants, owners []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keep(s.tenants, tenants, ".values", inUse)
-	keep(s.ledgers, owners, ".spent", inUse)
+	keep(s.ledgers, owners, "", inUse)
 
+	used := func(name string) bool {
+		stem, _, _ := strings.Cut(name, ".spent-")
+		return inUse[stem]
+	}
+	s.health.forget(used)
+	root, err := s.directory()
+	if err != nil {
+		return
+	}
 	removed := 0
-	s.each(kept, func(entry fs.DirEntry) {
+	var failed error
+	s.each(root, kept, func(entry fs.DirEntry) {
 		name := entry.Name()
-		parts := kept.FindStringSubmatch(name)
-		suffix, age, header := ".values", valuesFor, journalVersionLine
-		if parts[2] != "values" {
-			suffix, age, header = ".spent", spentFor, spentHeader
+		age, header := valuesFor, journalVersionLine
+		if strings.Contains(name, ".spent-") {
+			age, header = spentFor, spentHeader
 		}
-		if inUse[parts[1]+suffix] {
+		if used(name) {
 			return
 		}
 		info, err := entry.Info()
-		if err != nil || time.Since(info.ModTime()) < age || !s.beginsWith(name, header) {
+		if err != nil || time.Since(info.ModTime()) < age || !beginsWith(root, name, header) {
 			return
 		}
-		if err := s.root.Remove(name); err != nil {
-			s.logger.Warn("Storage file that is not used any more cannot be removed", "file", name, "err", err)
+		if err := root.Remove(name); err != nil {
+			failed = err
 			return
 		}
 		removed++
 	})
+	if failed != nil {
+		s.logger.Warn("Storage files that are not used any more cannot be removed", "err", failed)
+	}
 	if removed > 0 {
 		s.logger.Info("Removed storage files of tenants and quotas that are not configured any more", "files", removed)
 	}
@@ -71,8 +85,8 @@ func keep[T any](elements map[string]T, names []string, suffix string, inUse map
 }
 
 // beginsWith reports whether a file begins with the text.
-func (s *Storage) beginsWith(name, text string) bool {
-	f, err := s.root.Open(name)
+func beginsWith(root *os.Root, name, text string) bool {
+	f, err := root.Open(name)
 	if err != nil {
 		return false
 	}
@@ -84,7 +98,7 @@ func (s *Storage) beginsWith(name, text string) bool {
 
 // removeHalfWritten removes what a process that was killed left half-written.
 func (s *Storage) removeHalfWritten() {
-	s.each(temporary, func(entry fs.DirEntry) {
+	s.each(s.root, temporary, func(entry fs.DirEntry) {
 		if err := s.root.Remove(entry.Name()); err != nil {
 			s.logger.Warn("Half-written storage file cannot be removed", "file", entry.Name(), "err", err)
 		}
@@ -92,8 +106,8 @@ func (s *Storage) removeHalfWritten() {
 }
 
 // each calls f for every regular file whose name matches.
-func (s *Storage) each(pattern *regexp.Regexp, f func(fs.DirEntry)) {
-	entries, err := fs.ReadDir(s.root.FS(), ".")
+func (s *Storage) each(root *os.Root, pattern *regexp.Regexp, f func(fs.DirEntry)) {
+	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil && !errors.Is(err, fs.ErrClosed) {
 		s.logger.Warn("Storage directory cannot be listed", "err", err)
 	}

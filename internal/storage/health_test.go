@@ -1,0 +1,142 @@
+package storage_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/storage"
+)
+
+// TestADirectoryThatIsRemovedOrReplacedKeepsAgain does to the directory what
+// operators do to it while the exporter runs.
+func TestADirectoryThatIsRemovedOrReplacedKeepsAgain(t *testing.T) {
+	for name, do := range map[string]func(t *testing.T, dir string){
+		"removed": func(*testing.T, string) {},
+		"removed and made again": func(t *testing.T, dir string) {
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		for _, moved := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, moved away %v", name, moved), func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "storage")
+				s, log := open(t, dir)
+				save(t, s.Tenant("contoso"), "states", snapshotOf(1))
+				save(t, s.Tenant("contoso"), "more", snapshotOf(2))
+				s.Ledger("quota").Spend(client.Machines, time.Now())
+
+				if moved {
+					if err := os.Rename(dir, dir+".away"); err != nil {
+						t.Fatal(err)
+					}
+				} else if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
+				do(t, dir)
+				if got := load(t, s.Tenant("contoso"), "more"); got != nil {
+					t.Errorf("loaded %v from a directory without files", got)
+				}
+				save(t, s.Tenant("contoso"), "states", snapshotOf(3))
+				at := time.Now()
+				s.Ledger("quota").Spend(client.Machines, at)
+				if !s.Success() {
+					t.Error("the last write is not called a success")
+				}
+				if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "is opened again") {
+					t.Errorf("logged %s", log)
+				}
+				if _, err := storage.Open(dir, slog.New(slog.DiscardHandler)); err == nil {
+					t.Error("the directory is not locked")
+				}
+				closeNow(t, s)
+				s, _ = open(t, dir)
+				wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(3))
+				wantSpent(t, s.Ledger("quota"), client.Machines, at)
+			})
+		}
+	}
+}
+
+// TestWhatCannotBeWrittenIsLoggedNowAndThen is an hour of two tenants whose
+// directory is in the way.
+func TestWhatCannotBeWrittenIsLoggedNowAndThen(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "storage")
+	synctest.Test(t, func(t *testing.T) {
+		s, log := open(t, dir)
+		save(t, s.Tenant("contoso"), "old", snapshotOf(1))
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 1500 {
+			for _, tenant := range []string{"contoso", "fabrikam"} {
+				if err := s.Tenant(tenant).Save(fmt.Sprint("key ", i), snapshotOf(i)); err == nil {
+					t.Fatal("a value is kept where there is no directory")
+				}
+				if err := s.Tenant(tenant).Delete("old"); err == nil {
+					t.Fatal("a value is deleted where there is no directory")
+				}
+				s.Ledger(tenant).Spend(client.Machines, time.Now())
+			}
+			time.Sleep(2400 * time.Millisecond)
+		}
+		for _, kind := range []string{"Last values cannot be written", "Spent calls cannot be written"} {
+			if n := strings.Count(log.String(), kind); n != 4 {
+				t.Errorf("%q is logged %d times in an hour, want 4", kind, n)
+			}
+		}
+		if s.Success() {
+			t.Error("the last write is called a success")
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		for _, tenant := range []string{"contoso", "fabrikam"} {
+			save(t, s.Tenant(tenant), "new", snapshotOf(1))
+			s.Ledger(tenant).Spend(client.Machines, time.Now())
+		}
+		for _, kind := range []string{"Last values can be written again", "Spent calls can be written again"} {
+			if n := strings.Count(log.String(), kind); n != 1 {
+				t.Errorf("%q is logged %d times, want once\n%s", kind, n, log)
+			}
+		}
+		if !s.Success() {
+			t.Error("the last write is not called a success")
+		}
+		closeNow(t, s)
+	})
+}
+
+func TestAFailureOfATenantThatIsGoneIsForgotten(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	save(t, s.Tenant("gone"), "states", snapshotOf(1))
+	path := file(t, dir, "gone-*.values")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tenant("gone").Save("states", snapshotOf(2)); err == nil || s.Success() {
+		t.Fatalf("Save to a directory returned %v, success %v", err, s.Success())
+	}
+	s.Sweep([]string{"stays"}, nil)
+	if !s.Success() {
+		t.Error("a tenant that is gone still fails")
+	}
+	var none *storage.Storage
+	if none.Success() {
+		t.Error("no storage is a success")
+	}
+}
