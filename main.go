@@ -123,14 +123,18 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/allocs:bytes$`)})),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	world := exporter.New(exporter.Options{
+	o := exporter.Options{
 		Load:      sources.load,
 		Source:    sources.name(),
 		Registry:  registry,
 		Storage:   f.openStorage(logger),
 		UserAgent: strings.TrimSuffix("mde_exporter/"+version.Version, "/"),
 		Logger:    logger,
-	})
+	}
+	if f.storagePath != "" {
+		o.StorageSuccess = o.Storage.Success // Of none, too: then nothing is kept.
+	}
+	world := exporter.New(o)
 	defer world.Close()
 	if f.diagnose {
 		return printDiagnosis(stop, world, stdout)

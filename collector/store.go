@@ -1,10 +1,6 @@
 package collector
 
-import (
-	"log/slog"
-	"sync/atomic"
-	"time"
-)
+import "log/slog"
 
 // Store keeps plain values across restarts, under keys such as
 // "security_states" and "watched_domains/evil.example". A Store belongs to one
@@ -13,6 +9,8 @@ type Store interface {
 	// Load fills v, a pointer, with the value of the key and reports whether
 	// there was one.
 	Load(key string, v any) (bool, error)
+	// Save and Delete log their errors themselves, as often as is of use, since
+	// what concerns one collector mostly concerns all.
 	Save(key string, v any) error
 	Delete(key string) error
 	// Keys returns the keys that have a value and begin with the prefix, in any
@@ -20,23 +18,16 @@ type Store interface {
 	Keys(prefix string) ([]string, error)
 }
 
-// memory is a Store whose faults are told in the log and go no further: what
-// cannot be remembered is still counted and exposed. Without a Store it
-// remembers nothing.
+// memory is a Store whose faults are logged and change nothing else: what cannot
+// be remembered is still counted and exposed. Without a Store it remembers nothing.
 type memory struct {
 	store  Store
 	logger *slog.Logger
-	told   *atomic.Int64 // When the log last told that nothing can be stored: Unix nanoseconds.
 }
 
 func newMemory(store Store, logger *slog.Logger) memory {
-	return memory{store: store, logger: logger, told: new(atomic.Int64)}
+	return memory{store: store, logger: logger}
 }
-
-// tellAgainAfter lies between two log lines about values that cannot be stored:
-// a full disk stays full for a while, and a long watch list has a value every
-// few seconds.
-const tellAgainAfter = 15 * time.Minute
 
 func (m memory) load(key string, v any) bool {
 	if m.store == nil {
@@ -51,25 +42,14 @@ func (m memory) load(key string, v any) bool {
 }
 
 func (m memory) save(key string, v any) {
-	if m.store == nil {
-		return
-	}
-	err := m.store.Save(key, v)
-	if err == nil {
-		return
-	}
-	now, told := time.Now(), m.told.Load()
-	if now.Sub(time.Unix(0, told)) >= tellAgainAfter && m.told.CompareAndSwap(told, now.UnixNano()) {
-		m.logger.Warn("A value could not be stored; it would be missing after a restart", "key", key, "err", err)
+	if m.store != nil {
+		_ = m.store.Save(key, v) // Logged there.
 	}
 }
 
 func (m memory) remove(key string) {
-	if m.store == nil {
-		return
-	}
-	if err := m.store.Delete(key); err != nil {
-		m.logger.Warn("A stored value could not be deleted", "key", key, "err", err)
+	if m.store != nil {
+		_ = m.store.Delete(key) // Logged there.
 	}
 }
 

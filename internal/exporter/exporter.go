@@ -35,6 +35,9 @@ type Options struct {
 	Registry *prometheus.Registry
 	// Storage keeps values and spent quota across restarts. Nil keeps none.
 	Storage *storage.Storage
+	// StorageSuccess reports whether the last write to the storage succeeded. Nil
+	// means that no storage was asked for.
+	StorageSuccess func() bool
 	// UserAgent is sent with every call to an API.
 	UserAgent string
 	// Logger is required.
@@ -67,6 +70,9 @@ type Exporter struct {
 
 // New returns an Exporter without tenants.
 func New(o Options) *Exporter {
+	if o.StorageSuccess != nil {
+		o.Registry.MustRegister(newStorageSuccess(o.StorageSuccess))
+	}
 	return &Exporter{
 		options:    o,
 		metrics:    collector.NewMetrics(o.Registry),

@@ -434,3 +434,31 @@ func TestOneTenantsTroubleIsItsOwn(t *testing.T) {
 		return states == 1 && domains == 1
 	})
 }
+
+func TestTheStoragesSuccessIsExposedWhereStorageWasAskedFor(t *testing.T) {
+	const series = "mde_exporter_storage_success{}"
+	var none *storage.Storage
+	s, err := storage.Open(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name    string
+		success func() bool
+		want    float64
+		exposed bool
+	}{
+		{"no storage", nil, 0, false},
+		{"storage", s.Success, 1, true},
+		{"a directory that cannot be used", none.Success, 0, true},
+	} {
+		w := &world{t: t}
+		w.Exporter = New(Options{Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), StorageSuccess: test.success})
+		if v, ok := w.value(series); v != test.want || ok != test.exposed {
+			t.Errorf("%s: %v, %v; want %v, %v", test.name, v, ok, test.want, test.exposed)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

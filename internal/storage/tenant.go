@@ -39,7 +39,7 @@ func (t *Tenant) Load(key string, v any) (bool, error) {
 func (t *Tenant) Save(key string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("save %s: %w", key, err)
+		return t.journal.wrote(fmt.Errorf("save %s: %w", key, err))
 	}
 	if err := t.journal.put(key, data); err != nil {
 		return fmt.Errorf("save %s: %w", key, err)
