@@ -108,6 +108,7 @@ func tokenDecodeError(message string) *Error {
 // size, read to its end, and told to the observer.
 type tokenTransport struct {
 	base      http.RoundTripper
+	scope     string
 	timeout   time.Duration
 	observer  Observer
 	userAgent string
@@ -141,16 +142,23 @@ func (t *tokenTransport) roundTrip(request *http.Request) (*http.Response, error
 		return nil, unreached(caller, request.URL.Host, t.timeout, err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxTokenAnswer+1))
+	body, err := readTokenBody(response)
 	switch {
 	case err != nil:
-		return nil, unreached(caller, request.URL.Host, t.timeout, fmt.Errorf("read the answer: %w", err))
+		return nil, unreached(caller, request.URL.Host, t.timeout, err)
 	case len(body) > maxTokenAnswer:
 		return nil, tokenDecodeError(fmt.Sprintf("the answer is larger than %d bytes, no token answer is", maxTokenAnswer))
 	}
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if response.StatusCode < 300 && mediaType == "text/html" {
 		return nil, tokenDecodeError("the answer is an HTML page instead of a token: a proxy's sign-in page, or login_url names another service")
+	}
+	if answer := parseTokenAnswer(body); answer != nil {
+		if response.StatusCode == http.StatusOK && answer.isError() {
+			return nil, answerError(response, body, t.scope)
+		}
+		response.Header.Set("Content-Type", "application/json") // Whatever it was sent as.
+		body = answer.plain()
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	return response, nil

@@ -52,7 +52,7 @@ func newTokens(o Options, scope string, httpClient *http.Client, held *throttle,
 	if _, ok := o.Credential.(ManagedIdentity); ok {
 		base, again = newIdentityTransport(), retryIdentity
 	}
-	transport := &tokenTransport{base: base, timeout: o.RequestTimeout, observer: o.Observer, userAgent: o.UserAgent}
+	transport := &tokenTransport{base: base, scope: scope, timeout: o.RequestTimeout, observer: o.Observer, userAgent: o.UserAgent}
 	return &tokens{
 		credential: o.Credential,
 		expires:    &atomic.Pointer[time.Time]{},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/oauth2"
@@ -33,27 +35,21 @@ func tokenError(err error, scope string) *Error {
 
 // answerError tells what an answer without a token says.
 func answerError(response *http.Response, body []byte, scope string) *Error {
-	var answer struct {
-		Error       string `json:"error"`
-		Description string `json:"error_description"`
-		Codes       []int  `json:"error_codes"`
-	}
-	// A body that is not JSON, such as a proxy's page, says nothing.
-	_ = json.Unmarshal(body, &answer)
-
+	code, description, numbers := parseTokenAnswer(body).refusal()
 	status := response.StatusCode
 	e := &Error{
 		API:     Token,
 		Status:  status,
-		Code:    answer.Error,
-		Message: strings.TrimRight(firstLine(answer.Description), "."),
+		Code:    code,
+		Message: strings.TrimRight(firstLine(description), "."),
 	}
 	switch {
 	case status == http.StatusTooManyRequests:
 		e.Reason = ReasonThrottled
 		e.RetryAfter = retryAfter(response.Header)
 	case status >= 500, status == http.StatusRequestTimeout,
-		answer.Error == "temporarily_unavailable", answer.Error == "server_error":
+		code == "temporarily_unavailable", code == "server_error",
+		slices.ContainsFunc(numbers, func(n int) bool { return slices.Contains(passingFaults, n) }):
 		e.Reason = ReasonServer
 		e.RetryAfter = retryAfter(response.Header)
 	case status >= 300 && status < 400:
@@ -62,12 +58,39 @@ func answerError(response *http.Response, body []byte, scope string) *Error {
 		e.explain("the sign-in host answers with a redirect, which is never followed: check login_url and the proxy")
 	default:
 		e.Reason = ReasonAuth
-		if mend := advice(answer.Error, answer.Codes, scope); mend != "" {
+		if mend := advice(code, numbers, scope); mend != "" {
 			e.explain(mend)
 		}
 	}
 	return e
 }
+
+// refusal returns the error that the answer holds, as OAuth spells it or as the
+// APIs do, and Entra's numbers for it, which may come as strings. A nil answer,
+// that of a proxy for instance, says nothing.
+func (a tokenAnswer) refusal() (code, description string, numbers []int) {
+	_ = json.Unmarshal(a["error_description"], &description)
+	if json.Unmarshal(a["error"], &code) != nil {
+		var e struct{ Code, Message any }
+		_ = json.Unmarshal(a["error"], &e)
+		code, _ = e.Code.(string)
+		if message, _ := e.Message.(string); description == "" {
+			description = message
+		}
+	}
+	var values []json.RawMessage
+	_ = json.Unmarshal(a["error_codes"], &values)
+	for _, value := range values {
+		if n, err := strconv.Atoi(scalarText(value)); err == nil {
+			numbers = append(numbers, n)
+		}
+	}
+	return code, description, numbers
+}
+
+// passingFaults are Entra's numbers of faults that end by themselves, with whatever
+// status they come.
+var passingFaults = []int{90024, 90033}
 
 // advices say what to mend, by Entra's own numbers:
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
@@ -77,6 +100,10 @@ var advices = map[int]string{
 	700016:  "the tenant has no app with this client_id: check client_id and tenant_id; in a customer's tenant an administrator must consent to the app first",
 	90002:   "there is no such tenant in this cloud: check tenant_id and cloud",
 	900023:  "the tenant id is neither a GUID nor a domain name: check tenant_id",
+	7000229: "the app has no service principal in this tenant: an administrator must grant admin consent to the app",
+	900382:  wrongCloud,
+	900432:  wrongCloud,
+	501051:  "the app is not assigned to the API's enterprise application in this tenant: assign it there, or turn off \"Assignment required\"",
 	7000112: "the app is disabled in this tenant: an administrator must enable its enterprise application",
 	700027:  "the certificate is not registered with the app: upload it to the app registration",
 	700024:  "the assertion's validity lies in the past or the future: check the clock of this machine, and that the token file is renewed",
@@ -86,6 +113,8 @@ var advices = map[int]string{
 	70021:   "no federated credential of the app matches the issuer, subject and audience of the token file's token",
 	53003:   "a conditional access policy of the tenant blocks the app: allow it for this workload identity",
 }
+
+const wrongCloud = "the tenant is in another cloud: check azuread.cloud"
 
 // advice returns what to mend, or nothing where it is not known.
 func advice(code string, numbers []int, scope string) string {
