@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,6 +38,9 @@ import (
 )
 
 func main() {
+	// Only net/http's transport uses the standard logger, to print up to 4 kB that
+	// a far end sent unasked, and with that perhaps a token.
+	log.SetOutput(io.Discard)
 	f, err := parseFlags(os.Args[1:], os.Stdout, os.Stderr)
 	if err != nil {
 		os.Exit(exitCode(err, os.Stderr))
