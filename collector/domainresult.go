@@ -210,13 +210,18 @@ func (r *domainResult) check() error {
 // answered is when the last lookup was answered.
 func (r *domainResult) answered() time.Time { return later(r.At, r.Invalid) }
 
-// join counts the machines that require attention. Without a fleet the last
-// join stays.
-func (r *domainResult) join(fleet *attentionIndex) *domainAttention {
-	if fleet == nil {
+// join counts the machines that require attention. Where the machines of the
+// fleet are not known, the last join stays if it is one with this fleet.
+func (r *domainResult) join(fleet *shownFleet) *domainAttention {
+	switch {
+	case fleet.unknown:
 		return r.Attention
-	}
-	if r.Machines == 0 {
+	case r.Machines == 0:
+		return nil
+	case fleet.attention == nil:
+		if r.Attention != nil && r.Attention.At.Equal(fleet.at) {
+			return r.Attention
+		}
 		return nil
 	}
 	const size = len(client.MachineID{})
@@ -224,7 +229,7 @@ func (r *domainResult) join(fleet *attentionIndex) *domainAttention {
 	for id := range slices.Chunk(r.IDs, size) {
 		ids = append(ids, client.MachineID(id))
 	}
-	return &domainAttention{At: fleet.at, Properties: fleet.properties, Machines: fleet.count(ids)}
+	return &domainAttention{At: fleet.at, Properties: fleet.attention.properties, Machines: fleet.attention.count(ids)}
 }
 
 // blocks builds what a scrape shows of the domain. Its parts expire each at its

@@ -68,6 +68,9 @@ func (w *WatchedDomains) restoreAll() {
 	w.memory.load(watchedDomainsName, &list)
 	var join storedJoin
 	w.memory.load(joinKey, &join)
+	w.mu.Lock()
+	w.joined = w.options.Fleet.current()
+	w.mu.Unlock()
 	for _, key := range w.memory.keys(domainKeys) {
 		w.restore(strings.TrimPrefix(key, domainKeys), &join)
 	}
@@ -100,7 +103,8 @@ func (w *WatchedDomains) restore(name string, join *storedJoin) {
 	defer w.mu.Unlock()
 	var blocks []*Block
 	if err == nil {
-		blocks, err = w.blocks(name, &r)
+		r.Attention = r.join(w.joined)
+		blocks, err = w.blocks(name, &r, w.joined)
 	}
 	if err != nil {
 		w.logger.Warn("Stored result ignored", "domain", name, "err", err)

@@ -266,13 +266,13 @@ func TestListsAreStoredInTheOrderInWhichTheyCame(t *testing.T) {
 
 func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
 	w := newWorld()
-	fleet := newFleet(time.Hour)
-	index := func(property string) *attentionIndex {
+	fleet := NewFleet(time.Hour)
+	index := func(property string) *shownFleet {
 		s := w.states(&fakeStates{})
 		c := s.newCount(SourcePreview)
 		c.securityState(new(state(1, "19045", "Amd64", property)))
 		c.securityStates()
-		return c.attention(time.Now())
+		return &shownFleet{at: time.Now(), maxAge: time.Hour, attention: c.attention()}
 	}
 	d := w.domains(&quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *WatchedDomainsOptions) { o.Fleet = fleet })
 	if err := w.refresher(d, time.Hour).Once(t.Context()); err != nil {

@@ -35,6 +35,7 @@ type exposure struct {
 	snapshot  Snapshot
 	refreshes refreshes
 	about     *Block // Of refreshes and the snapshot's time.
+	removed   bool
 }
 
 // merged is what a scrape gets, for as long as nothing changes.
@@ -64,12 +65,22 @@ func (e *Exposition) update(p *Publisher, change func(*exposure)) bool {
 		x = &exposed{}
 		e.collectors[p.key] = x
 	}
+	if x.latest.removed {
+		x.latest = exposure{}
+	}
 	change(&x.latest)
 	if e.held[p.key.tenant] == 0 {
 		x.shown = x.latest
 		e.generation.Add(1)
 	}
 	return true
+}
+
+// Together makes all that f changes of a tenant appear in the same scrape.
+func (e *Exposition) Together(tenant string, f func()) {
+	e.hold(tenant)
+	defer e.release(tenant)
+	f()
 }
 
 // hold makes scrapes see a tenant as it is now until release is called as many
@@ -94,6 +105,9 @@ func (e *Exposition) release(tenant string) {
 	for key, x := range e.collectors {
 		if key.tenant == tenant {
 			x.shown = x.latest
+			if x.latest.removed {
+				delete(e.collectors, key)
+			}
 		}
 	}
 	e.generation.Add(1)
@@ -101,6 +115,10 @@ func (e *Exposition) release(tenant string) {
 
 // remove withdraws what a collector exposes. The lock is held.
 func (e *Exposition) remove(key exposedKey) {
+	if x := e.collectors[key]; x != nil && e.held[key.tenant] > 0 {
+		x.latest = exposure{removed: true}
+		return
+	}
 	delete(e.collectors, key)
 	e.generation.Add(1)
 }

@@ -5,30 +5,46 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// Fleet is the latest index of the machines of a tenant that require attention,
-// by which a watched domain's machines are joined with their properties. Its
-// methods may be called concurrently.
+// Fleet hands the machines of a tenant that require attention from the states to
+// the watched domains, whose machines are joined with their properties. It
+// belongs to one client: machines of another directory are another fleet. It
+// outlives the collectors that a reload replaces. Its methods may be called
+// concurrently; reading it waits for nothing, so it may be read under any lock.
 type Fleet struct {
-	maxAge time.Duration
-
-	mu        sync.Mutex
-	attention *attentionIndex
-	watchers  map[*fleetWatcher]struct{}
+	shown    atomic.Pointer[shownFleet]
+	mu       sync.Mutex
+	watchers map[*fleetWatcher]struct{}
 }
 
-// newFleet returns a Fleet whose index serves up to the age.
-func newFleet(maxAge time.Duration) *Fleet {
-	return &Fleet{maxAge: maxAge, watchers: make(map[*fleetWatcher]struct{})}
+// NewFleet returns a Fleet of which nothing is known so far. Until that changes,
+// joins that were stored are shown up to the maximum age.
+func NewFleet(maxAge time.Duration) *Fleet {
+	f := &Fleet{watchers: make(map[*fleetWatcher]struct{})}
+	f.shown.Store(&shownFleet{unknown: true, maxAge: maxAge})
+	return f
+}
+
+// shownFleet is the fleet whose counts are exposed. It is immutable.
+type shownFleet struct {
+	// at is when reading it began, zero where no fleet is exposed. A join belongs
+	// to it if it is of the same time.
+	at time.Time
+	// maxAge is the age at which the fleet and joins with it are withdrawn.
+	maxAge time.Duration
+	// attention is nil where the machines are not known, as after a restart.
+	attention *attentionIndex
+	// unknown says that the states have neither restored nor read anything yet.
+	unknown bool
 }
 
 // attentionIndex is immutable.
 type attentionIndex struct {
-	at           time.Time     // Of the states it was made from.
 	index        *machineIndex // The value of an entry is the number of a combination.
 	combinations []propertySet
 	properties   []string // Those that a machine of the fleet has, sorted.
@@ -53,36 +69,42 @@ func (a *attentionIndex) count(machines []client.MachineID) []int {
 	return counts
 }
 
-// set replaces the index and returns when all who follow have taken it.
-func (f *Fleet) set(a *attentionIndex) {
+// current returns the fleet that is exposed. Of a nil Fleet nothing is known.
+func (f *Fleet) current() *shownFleet {
+	if f == nil {
+		return &shownFleet{unknown: true}
+	}
+	return f.shown.Load()
+}
+
+// resume makes the fleet of a stored result the one that is exposed, under the
+// maximum age that is now configured; the zero time means that there is none.
+// The machines stay known where it is the same fleet as before.
+func (f *Fleet) resume(at time.Time, maxAge time.Duration) {
+	next := &shownFleet{at: at, maxAge: maxAge}
+	if last := f.current(); last.attention != nil && last.at.Equal(at) {
+		next.attention = last.attention
+	}
+	f.set(next)
+}
+
+// Withdraw says that no fleet is exposed any more, nor will be until states are
+// read again. Joins with it are withdrawn before it returns.
+func (f *Fleet) Withdraw() {
+	if last := f.current(); last.unknown || !last.at.IsZero() {
+		f.set(&shownFleet{})
+	}
+}
+
+// set replaces the fleet and returns when all who follow have taken it.
+func (f *Fleet) set(s *shownFleet) {
+	f.shown.Store(s)
 	f.mu.Lock()
-	f.attention = a
 	watchers := slices.Collect(maps.Keys(f.watchers))
 	f.mu.Unlock()
 	for _, w := range watchers {
 		w.call()
 	}
-}
-
-// current returns the index, or nil where there is none or it is too old.
-func (f *Fleet) current() *attentionIndex {
-	if f == nil {
-		return nil
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.attention == nil || !isFresh(f.attention.at, f.maxAge) {
-		return nil
-	}
-	return f.attention
-}
-
-// validFor is the age up to which a join with the fleet serves, 0 without a fleet.
-func (f *Fleet) validFor() time.Duration {
-	if f == nil {
-		return 0
-	}
-	return f.maxAge
 }
 
 // follow calls changed after each set until the context ends. When it has

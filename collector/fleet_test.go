@@ -8,7 +8,7 @@ import (
 )
 
 func TestFollowingAFleetEndsWithNoCallUnderWay(t *testing.T) {
-	f := newFleet(time.Hour)
+	f := NewFleet(time.Hour)
 	calls, begin, end := 0, make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -23,7 +23,7 @@ func TestFollowingAFleetEndsWithNoCallUnderWay(t *testing.T) {
 	<-begin // For what was set before.
 	end <- struct{}{}
 	set := make(chan struct{})
-	go func() { defer close(set); f.set(&attentionIndex{}) }()
+	go func() { defer close(set); f.set(&shownFleet{}) }()
 	<-begin
 	cancel()
 	select {
@@ -34,7 +34,7 @@ func TestFollowingAFleetEndsWithNoCallUnderWay(t *testing.T) {
 	end <- struct{}{}
 	<-ended
 	<-set
-	f.set(&attentionIndex{})
+	f.set(&shownFleet{})
 	if calls != 2 {
 		t.Errorf("%d calls, want one at the beginning and one for the first set", calls)
 	}

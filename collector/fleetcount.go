@@ -314,7 +314,7 @@ func (c *fleetCount) derived(set derivedSet) propertySet {
 
 // attention reduces the index to the machines that require attention, which is
 // what the join with watched domains needs, and hands it over. It ends the count.
-func (c *fleetCount) attention(at time.Time) *attentionIndex {
+func (c *fleetCount) attention() *attentionIndex {
 	derived := c.health != nil
 	c.index.keep(func(e *indexEntry) bool {
 		if !derived {
@@ -326,7 +326,7 @@ func (c *fleetCount) attention(at time.Time) *attentionIndex {
 		e.value = c.combination(c.derived(derivedSet(e.value & derivedMask)))
 		return true
 	})
-	a := &attentionIndex{at: wall(at), index: c.index, combinations: c.combinations, ids: c.usedProperties()}
+	a := &attentionIndex{index: c.index, combinations: c.combinations, ids: c.usedProperties()}
 	for _, id := range a.ids {
 		a.properties = append(a.properties, c.properties.names[id])
 	}

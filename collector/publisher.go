@@ -121,13 +121,20 @@ func (p *Publisher) at() time.Time {
 // publish swaps in a snapshot together with a change of the metrics about
 // refreshes. Nil leaves the one or the other.
 func (p *Publisher) publish(s *Snapshot, change func(*refreshes)) {
-	var share func()
-	if s != nil && s.Share != nil {
-		share = s.Share
-		p.exposition.hold(p.key.tenant)
-		defer p.exposition.release(p.key.tenant)
+	if s == nil || s.Share == nil {
+		p.swap(s, change)
+		return
 	}
-	open := p.exposition.update(p, func(x *exposure) {
+	p.exposition.Together(p.key.tenant, func() {
+		if p.swap(s, change) {
+			s.Share()
+		}
+	})
+}
+
+// swap reports false where the Publisher is closed.
+func (p *Publisher) swap(s *Snapshot, change func(*refreshes)) bool {
+	return p.exposition.update(p, func(x *exposure) {
 		if s != nil {
 			x.snapshot = Snapshot{Blocks: s.Blocks, At: wall(s.At)}
 		}
@@ -138,9 +145,6 @@ func (p *Publisher) publish(s *Snapshot, change func(*refreshes)) {
 			x.about = x.refreshes.block(p.key, x.snapshot.At)
 		}
 	})
-	if open && share != nil {
-		share()
-	}
 }
 
 // refreshes is what is exposed about the refreshes of a collector. Runs that

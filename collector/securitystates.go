@@ -39,6 +39,9 @@ type SecurityStatesOptions struct {
 	RevisionLabel bool
 	Logger        *slog.Logger
 	Metrics       *TenantMetrics
+	// Fleet takes the machines with which watched domains are joined. It belongs to
+	// the Client. Nil means a Fleet of its own.
+	Fleet *Fleet
 	// Store keeps the last result across restarts. Nil means none does.
 	Store Store
 }
@@ -50,7 +53,6 @@ type SecurityStates struct {
 	logger  *slog.Logger
 	memory  memory
 	dropped *droppedLabels
-	fleet   *Fleet
 	again   atomic.Bool // The preview is to be asked at the next refresh.
 
 	// Of the goroutine that refreshes.
@@ -71,21 +73,23 @@ func NewSecurityStates(o SecurityStatesOptions) *SecurityStates {
 	if o.Source == "" {
 		o.Source = SourceAuto
 	}
+	if o.Fleet == nil {
+		o.Fleet = NewFleet(o.MaxAge)
+	}
 	logger := o.Logger.With("tenant", o.Tenant, "collector", statesName)
 	return &SecurityStates{
 		options: o,
 		logger:  logger,
 		memory:  newMemory(o.Store, logger),
 		dropped: newDroppedLabels(o.Metrics),
-		fleet:   newFleet(o.MaxAge),
 	}
 }
 
 // Name is "security_states".
 func (s *SecurityStates) Name() string { return statesName }
 
-// Fleet is the index of machines by which watched domains are joined.
-func (s *SecurityStates) Fleet() *Fleet { return s.fleet }
+// Fleet is the machines with which watched domains are joined.
+func (s *SecurityStates) Fleet() *Fleet { return s.options.Fleet }
 
 // StatesSummary is what a page shows of the states that were counted last.
 type StatesSummary struct {
@@ -118,36 +122,53 @@ func (s *SecurityStates) Notes() []string {
 	return s.notes
 }
 
-// Start publishes the stored result, unless it is too old or of another shape.
+// Start publishes the stored result, unless it is of another shape. Of one that
+// is too old only the time is shown.
 func (s *SecurityStates) Start(_ context.Context, p *Publisher) time.Time {
 	s.dropped.announce()
 	s.loadSource()
+	r, snapshot, err := s.restore()
+	if err != nil {
+		s.logger.Warn("The stored security states are set aside", "err", err)
+	}
+	if r == nil {
+		if s.options.Fleet.current().unknown {
+			s.options.Fleet.Withdraw()
+		}
+		return time.Time{}
+	}
+	fresh := isFresh(r.At, s.options.MaxAge)
+	if !fresh {
+		snapshot.Blocks = nil
+	}
+	snapshot.Share = func() { s.options.Fleet.resume(r.At, s.options.MaxAge) }
+	p.Publish(snapshot)
+	s.summarize(r)
+	if fresh {
+		p.Ready()
+		s.last = r
+	}
+	return r.At
+}
+
+// restore returns the stored result, nil where there is none that can be shown
+// with the labels that are configured.
+func (s *SecurityStates) restore() (*statesResult, Snapshot, error) {
 	var r statesResult
 	if !s.memory.load(statesName, &r) {
-		return time.Time{}
+		return nil, Snapshot{}, nil
 	}
 	if err := r.check(); err != nil {
-		s.logger.Warn("The stored security states are set aside", "err", err)
-		return time.Time{}
+		return nil, Snapshot{}, err
 	}
 	if r.RevisionLabel != s.options.RevisionLabel {
-		return time.Time{} // They have other labels: nothing stands for a refresh.
-	}
-	if !isFresh(r.At, s.options.MaxAge) {
-		p.Publish(Snapshot{At: r.At})
-		s.summarize(&r)
-		return r.At
+		return nil, Snapshot{}, nil
 	}
 	snapshot, err := s.snapshot(&r)
 	if err != nil {
-		s.logger.Warn("The stored security states are set aside", "err", err)
-		return time.Time{}
+		return nil, Snapshot{}, err
 	}
-	p.Publish(snapshot)
-	p.Ready()
-	s.summarize(&r)
-	s.last = &r
-	return r.At
+	return &r, snapshot, nil
 }
 
 // Follow returns at once: nothing changes the states but a refresh.
@@ -182,8 +203,8 @@ func (s *SecurityStates) Refresh(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	s.last = r
-	attention := c.attention(r.At)
-	snapshot.Share = func() { s.fleet.set(attention) }
+	fleet := &shownFleet{at: r.At, maxAge: s.options.MaxAge, attention: c.attention()}
+	snapshot.Share = func() { s.options.Fleet.set(fleet) }
 	s.memory.save(statesName, r)
 	if c.machines >= largeFleet {
 		runtime.GC()

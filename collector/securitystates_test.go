@@ -400,7 +400,7 @@ func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
 	if series > 250_000 {
 		t.Errorf("%d series", series)
 	}
-	if n := s.Fleet().current().index.len(); n != machines {
+	if n := s.Fleet().current().attention.index.len(); n != machines {
 		t.Errorf("%d machines in the index", n)
 	}
 	got := text(t, must(w.registry.Gather()))
@@ -581,7 +581,7 @@ func TestValuesAreAsOldAsTheBeginningOfTheirReading(t *testing.T) {
 				t.Errorf("%s: expires at %s", source, expires)
 			}
 			outcome.Snapshot.Share()
-			if expires := s.Fleet().current().at.Add(s.Fleet().validFor()); expires != began.Round(0).Add(45*time.Minute) {
+			if expires := s.Fleet().current().at.Add(s.Fleet().current().maxAge); expires != began.Round(0).Add(45*time.Minute) {
 				t.Errorf("%s: the join expires at %s", source, expires)
 			}
 		}

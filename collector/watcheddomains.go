@@ -80,6 +80,7 @@ type WatchedDomains struct {
 	sorted    []*watchedDomain // By name.
 	bundles   []*Block         // Of domainsInBundle each, nil where they are to be made anew.
 	publisher *Publisher       // Nil before Start.
+	joined    *shownFleet      // With which all domains were joined last.
 	round     domainRound
 	unasked   int                       // Domains that neither answered nor failed so far.
 	unread    int                       // Domains without a time in confirmed that should have one.
@@ -395,11 +396,12 @@ func (w *WatchedDomains) rejoin() {
 	defer w.storing.Unlock()
 	w.mu.Lock()
 	fleet := w.options.Fleet.current() // Under the lock: no older join overwrites a newer one.
-	if fleet == nil {
+	if fleet.unknown || fleet == w.joined {
 		w.mu.Unlock()
 		return
 	}
-	join := storedJoin{At: fleet.at, Properties: fleet.properties, Machines: make(map[string][]int)}
+	w.joined = fleet
+	join := storedJoin{At: fleet.at, Machines: make(map[string][]int)}
 	for _, d := range w.sorted {
 		if d.result == nil || d.result.Machines == 0 {
 			continue
@@ -408,7 +410,10 @@ func (w *WatchedDomains) rejoin() {
 			w.logger.Error("Domain cannot be joined with the fleet", "domain", d.name, "err", err)
 			continue
 		}
-		join.Machines[d.name] = d.result.Attention.Machines
+		if a := d.result.Attention; a != nil {
+			join.Properties = a.Properties
+			join.Machines[d.name] = a.Machines
+		}
 	}
 	w.publish()
 	w.mu.Unlock()
@@ -416,10 +421,10 @@ func (w *WatchedDomains) rejoin() {
 }
 
 // show makes a result the one that is published next.
-func (w *WatchedDomains) show(d *watchedDomain, r *domainResult, fleet *attentionIndex) error {
+func (w *WatchedDomains) show(d *watchedDomain, r *domainResult, fleet *shownFleet) error {
 	joined := *r
 	joined.Attention = r.join(fleet)
-	blocks, err := w.blocks(d.name, &joined)
+	blocks, err := w.blocks(d.name, &joined, fleet)
 	if err != nil {
 		return err
 	}
@@ -433,17 +438,18 @@ func (w *WatchedDomains) expose(d *watchedDomain, r *domainResult, blocks []*Blo
 	w.bundles[d.place/domainsInBundle] = nil
 }
 
-func (w *WatchedDomains) blocks(domain string, r *domainResult) ([]*Block, error) {
-	return r.blocks(w.options.Tenant, domain, w.maxAge(), w.options.Fleet.validFor())
+func (w *WatchedDomains) blocks(domain string, r *domainResult, fleet *shownFleet) ([]*Block, error) {
+	return r.blocks(w.options.Tenant, domain, w.maxAge(), fleet.maxAge)
 }
 
 // expireAnew gives all values the time at which they are withdrawn now.
 func (w *WatchedDomains) expireAnew() {
+	fleet := w.options.Fleet.current()
 	for _, d := range w.sorted {
 		if d.result == nil {
 			continue
 		}
-		blocks, err := w.blocks(d.name, d.result)
+		blocks, err := w.blocks(d.name, d.result, fleet)
 		if err != nil {
 			w.logger.Error("Domain cannot be exposed", "domain", d.name, "err", err)
 			continue

@@ -15,11 +15,13 @@ import (
 // tenant is one tenant of the configuration. What a reload does not change is
 // shared by the tenants before and after it: the client, a collector that runs.
 type tenant struct {
-	config  *config.Tenant
-	client  *client.Client
-	metrics *collector.TenantMetrics
-	states  *securityStates // Nil where it is switched off.
-	domains *watchedDomains // Nil where it is switched off.
+	config     *config.Tenant
+	client     *client.Client
+	metrics    *collector.TenantMetrics
+	exposition *collector.Exposition
+	fleet      *collector.Fleet // Of the client.
+	states     *securityStates  // Nil where it is switched off.
+	domains    *watchedDomains  // Nil where it is switched off.
 }
 
 type securityStates struct {
@@ -31,7 +33,7 @@ type securityStates struct {
 // delay. It takes over what it can from the tenant of the same name that runs,
 // if there is one. What it returns with an error is to be discarded.
 func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration) (*tenant, error) {
-	t := &tenant{config: c}
+	t := &tenant{config: c, exposition: e.exposition}
 	if old != nil {
 		t.metrics = old.metrics
 	} else {
@@ -41,6 +43,11 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		return t, err
 	}
 	sameClient := old != nil && old.client == t.client
+	if sameClient {
+		t.fleet = old.fleet
+	} else {
+		t.fleet = collector.NewFleet(c.SecurityStates.MaxAge)
+	}
 	logger, store := e.options.Logger, e.store(c.Name)
 
 	switch s := c.SecurityStates; {
@@ -50,7 +57,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 	default:
 		states := collector.NewSecurityStates(collector.SecurityStatesOptions{
 			Tenant: c.Name, Client: t.client, Source: s.Source, Interval: s.RefreshInterval, MaxAge: s.MaxAge, RevisionLabel: s.RevisionLabel,
-			Logger: logger, Metrics: t.metrics, Store: store,
+			Fleet: t.fleet, Logger: logger, Metrics: t.metrics, Store: store,
 		})
 		t.states = &securityStates{collector: states}
 		t.states.refresher = collector.NewRefresher(collector.RefresherOptions{
@@ -61,7 +68,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 
 	switch w := c.WatchedDomains; {
 	case !w.Enabled:
-	case sameClient && t.states == old.states && old.domains != nil && old.config.WatchedDomains.Equal(w):
+	case sameClient && old.domains != nil && old.config.WatchedDomains.Equal(w):
 		t.domains = old.domains
 	default:
 		digest := w.Digest()
@@ -69,13 +76,9 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		if len(problems) > 0 {
 			return t, problems
 		}
-		var fleet *collector.Fleet
-		if t.states != nil {
-			fleet = t.states.collector.Fleet()
-		}
 		domains := collector.NewWatchedDomains(collector.WatchedDomainsOptions{
 			Tenant: c.Name, Client: t.client, Domains: list, Statistics: w.Statistics, MachineInfoLimit: w.MachineInfoLimit,
-			Interval: w.RefreshInterval, MaxAge: w.MaxAge, Fleet: fleet, WholeList: e.once,
+			Interval: w.RefreshInterval, MaxAge: w.MaxAge, Fleet: t.fleet, WholeList: e.once,
 			Logger: logger, Metrics: t.metrics, Store: store,
 		})
 		t.domains = &watchedDomains{collector: domains, config: w, digest: digest, logger: logger.With("tenant", c.Name)}
@@ -110,6 +113,7 @@ func (e *Exporter) connect(t, old *tenant) error {
 func (t *tenant) start() {
 	t.metrics.SetClient(t.client)
 	go t.client.ReadCredential(context.Background()) // Bounded in time.
+	t.withdrawFleet()
 	if t.states != nil {
 		t.states.start()
 	}
@@ -118,10 +122,18 @@ func (t *tenant) start() {
 	}
 }
 
+// withdrawFleet withdraws joins with a fleet that is not counted any more.
+func (t *tenant) withdrawFleet() {
+	if t.states == nil {
+		t.fleet.Withdraw()
+	}
+}
+
 // once refreshes every collector one time: the states first, so that the domains
 // are joined with them.
 func (t *tenant) once(ctx context.Context) error {
 	t.metrics.SetClient(t.client)
+	t.withdrawFleet()
 	var failed error
 	for _, r := range t.runs() {
 		if err := r.refresher.Once(ctx); err != nil {
@@ -164,9 +176,11 @@ func (t *tenant) ready() bool {
 }
 
 // stop ends the refreshes and returns when they have ended.
-func (t *tenant) stop() {
+func (t *tenant) stop() { stopAll(t.runs()) }
+
+func stopAll(runs []*run) {
 	var wg sync.WaitGroup
-	for _, r := range t.runs() {
+	for _, r := range runs {
 		wg.Go(r.stop)
 	}
 	wg.Wait()
@@ -185,27 +199,34 @@ func (t *tenant) discard(old *tenant) {
 	}
 }
 
-// leaveTo stops what the next tenant of the same name does not share, and
-// removes the series of what it does not have. Next is nil where there is none.
+// leaveTo stops what the next tenant of the same name does not share, and then
+// removes the series of what it does not have, all in one scrape. Next is nil
+// where there is none.
 func (t *tenant) leaveTo(next *tenant) {
 	if next == nil {
-		t.stop()
-		for _, r := range t.runs() {
-			r.refresher.Withdraw()
-		}
-		t.metrics.Delete()
-		return
+		next = &tenant{}
+		defer t.metrics.Delete()
 	}
+	var left, gone []*run
 	if t.states != nil && t.states != next.states {
-		t.states.stop()
+		left = append(left, &t.states.run)
 		if next.states == nil {
-			t.states.refresher.Withdraw()
+			gone = append(gone, &t.states.run)
 		}
 	}
 	if t.domains != nil && t.domains != next.domains {
-		t.domains.stop()
+		left = append(left, &t.domains.run)
 		if next.domains == nil {
-			t.domains.refresher.Withdraw()
+			gone = append(gone, &t.domains.run)
 		}
 	}
+	stopAll(left)
+	t.exposition.Together(t.config.Name, func() {
+		for _, r := range gone {
+			r.refresher.Withdraw()
+		}
+		if next.fleet == t.fleet {
+			next.withdrawFleet()
+		}
+	})
 }
