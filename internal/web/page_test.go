@@ -105,10 +105,10 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 			name:   "a good day",
 			change: func(*Status, time.Time) {},
 			want: []string{
-				"for Prometheus · 1.2.3", "1 tenant", "2 of 2 collectors well", "2 of 5 watched domains contacted", "1 by 500 machines or more",
+				"for Prometheus · 1.2.3", "1 tenant", "2 of 2 collectors well", "2 of 4 watched domains contacted 1 of 5 unknown 1 by 500 machines or more",
 				"security_states well 4,213 machines, 97 require attention Values from 7m 0s ago Last refresh 7m 0s ago , took 4s Next refresh in 8m 0s Source machines",
 				"watched_domains well Values from 20s ago Last refresh 20s ago , took under a second",
-				"worse.example 500 or more 20s ago evil.example 12 20s ago broken.example domain_machines: HTTP 500 0 2h 0m ago new.example – never quiet.example 0 20s ago",
+				"worse.example 500 or more 20s ago evil.example 12 20s ago broken.example domain_machines: HTTP 500 0 2h 0m ago new.example unknown never quiet.example 0 20s ago",
 				"Configuration mde.yml loaded 1d 1h ago", "fleet.json", "mde.yaml", "As of 2000-01-01 00:00:00 UTC",
 			},
 		},
@@ -156,6 +156,29 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 				s.Tenants[0].Domains = nil
 			},
 			want: []string{"1 of 1 collectors well", "0 of 0 watched domains contacted", "watched_domains off Grafana dashboards"},
+		},
+		{
+			name: "a watch list of which nothing was read",
+			change: func(s *Status, _ time.Time) {
+				s.Tenants[0].Domains = []Domain{{Name: "a.example"}, {Name: "b.example", Error: "domain_machines: HTTP 500"}}
+			},
+			want: []string{
+				"Unknown which watched domains were contacted 2 of 2 unknown", "Watched domains: 2, contacted: unknown",
+				"b.example domain_machines: HTTP 500 unknown never a.example unknown never",
+			},
+		},
+		{
+			name: "domains that are withdrawn or have no valid name",
+			change: func(s *Status, now time.Time) {
+				s.Tenants[0].Domains = []Domain{
+					{Name: "old.example", Machines: 7, Withdrawn: true, LastSuccess: now.Add(-4 * time.Hour)},
+					{Name: "odd_name.example", Invalid: true},
+				}
+			},
+			want: []string{
+				"Unknown which watched domains were contacted 2 of 2 unknown",
+				"old.example withdrawn 4h 0m ago", "odd_name.example invalid name never",
+			},
 		},
 		{
 			name: "a missing role",
@@ -381,4 +404,52 @@ func TestNumbersAndSpansAreWrittenForPeople(t *testing.T) {
 			t.Errorf("span(%s) is %q, want %q", d, got, want)
 		}
 	}
+}
+
+// TestOnlyWhatIsKnownLooksGood looks at the edges of the front page's totals,
+// which are green unless a class says otherwise.
+func TestOnlyWhatIsKnownLooksGood(t *testing.T) {
+	now := time.Now()
+	tests := []struct {
+		name    string
+		domains []Domain
+		class   string
+	}{
+		{"all known, none contacted", []Domain{{Name: "a.example", LastSuccess: now}}, ""},
+		{"one contacted, one unknown", []Domain{{Name: "a.example", Machines: 1, LastSuccess: now}, {Name: "b.example"}}, "alarm"},
+		{"one known, one unknown", []Domain{{Name: "a.example", LastSuccess: now}, {Name: "b.example"}}, "neutral"},
+		{"none known", []Domain{{Name: "a.example"}}, "neutral"},
+		{"withdrawn", []Domain{{Name: "a.example", Machines: 3, Withdrawn: true, LastSuccess: now.Add(-9 * time.Hour)}}, "neutral"},
+		{"no list", nil, "neutral"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := Status{Tenants: []Tenant{wellTenant("contoso", now)}}
+			s.Tenants[0].Domains = test.domains
+			for node := range parse(t, showPage(t, s, "/")).Descendants() {
+				if node.Data != "li" || !strings.Contains(nodeText(node), "watched domains") {
+					continue
+				}
+				class := ""
+				for _, attribute := range node.Attr {
+					class = attribute.Val
+				}
+				if class != test.class {
+					t.Errorf("class %q, want %q", class, test.class)
+				}
+				return
+			}
+			t.Error("the page has no total of watched domains")
+		})
+	}
+}
+
+func nodeText(node *html.Node) string {
+	var text strings.Builder
+	for n := range node.Descendants() {
+		if n.Type == html.TextNode {
+			text.WriteString(n.Data + " ")
+		}
+	}
+	return text.String()
 }

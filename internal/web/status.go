@@ -73,9 +73,17 @@ type Domain struct {
 	Truncated bool
 	// LastSuccess is when Machines was last confirmed. Zero means never.
 	LastSuccess time.Time
-	// Error is why the last look-up failed, empty where it succeeded.
+	// Withdrawn says that LastSuccess is longer ago than max_age: Machines is not
+	// exposed any more.
+	Withdrawn bool
+	// Invalid says that the API calls the name invalid.
+	Invalid bool
+	// Error is why the last lookup failed, empty where it succeeded.
 	Error string
 }
+
+// Known reports whether Machines is known and young enough to be exposed.
+func (d Domain) Known() bool { return !d.LastSuccess.IsZero() && !d.Withdrawn }
 
 // state is how a collector or a tenant stands, from the best to the worst.
 type state int

@@ -35,25 +35,35 @@ type view struct {
 
 // totals count across all tenants, whatever part of them the page shows.
 type totals struct {
-	Tenants, TenantsBad           int
-	Collectors, Well, Waiting     int
-	Bad                           int
-	Domains, Contacted, Truncated int
+	Tenants, TenantsBad       int
+	Collectors, Well, Waiting int
+	Bad                       int
+	// Known are the domains whose number of machines is known and young enough to
+	// be exposed. Contacted and Truncated are among them.
+	Domains, Known, Contacted, Truncated int
 }
+
+// Unknown is how many domains were never read, are withdrawn or have no valid name.
+func (t totals) Unknown() int { return t.Domains - t.Known }
 
 type tenantBlock struct {
 	Name       string
 	State      state
 	Collectors []collectorBlock
-	// Domains are those shown, of DomainCount in all.
+	// Domains are those shown, of DomainCount in all. Known of these have a current
+	// number of machines, Contacted of those more than none.
 	Domains     []domainBlock
 	DomainCount int
+	Known       int
 	Contacted   int
 	// Page of Pages, of a tenant's own page. Previous and Following are 0 where
 	// there is none.
 	Page, Pages         int
 	Previous, Following int
 }
+
+// Unknown is how many domains have no current number of machines.
+func (b tenantBlock) Unknown() int { return b.DomainCount - b.Known }
 
 type collectorBlock struct {
 	Collector
@@ -175,6 +185,10 @@ func newView(s Status, now time.Time) view {
 		}
 		v.Totals.Domains += len(t.Domains)
 		for _, d := range t.Domains {
+			if !d.Known() {
+				continue
+			}
+			v.Totals.Known++
 			if d.Machines > 0 {
 				v.Totals.Contacted++
 			}
@@ -203,8 +217,11 @@ func newTenantBlock(t Tenant, now time.Time) tenantBlock {
 	}
 	for _, d := range byInterest(t.Domains) {
 		b.Domains = append(b.Domains, domainBlock{d, moment{d.LastSuccess, now}})
-		if d.Machines > 0 {
-			b.Contacted++
+		if d.Known() {
+			b.Known++
+			if d.Machines > 0 {
+				b.Contacted++
+			}
 		}
 	}
 	return b
