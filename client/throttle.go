@@ -12,7 +12,23 @@ import (
 type throttle struct {
 	mu       sync.Mutex
 	until    time.Time
-	refusals int // In a row that did not say how long to wait.
+	refusals int       // In a row that did not say how long to wait.
+	since    time.Time // The first refusal since the host last gave a token.
+}
+
+// maxSignInWait is how long token requests wait for a sign-in host that asks for
+// pauses, all of them together: after that each makes one attempt, so that refreshes
+// fail soon, with the reason.
+const maxSignInWait = 5 * time.Minute
+
+// deadline returns the time past which no token request that begins now waits.
+func (h *throttle) deadline(now time.Time) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.since.IsZero() {
+		return now.Add(maxSignInWait)
+	}
+	return h.since.Add(maxSignInWait)
 }
 
 // check fails while the sign-in host does not want to be asked.
@@ -43,14 +59,20 @@ func (h *throttle) note(err error, now time.Time) {
 	e, ok := errors.AsType[*Error](err)
 	switch {
 	case !ok:
-		h.refusals = 0
+		h.refusals, h.since = 0, time.Time{}
 		return
 	case e.RetryAfter > 0:
 	case e.Reason == ReasonThrottled:
 		h.refusals++
 		e.RetryAfter = backoff(h.refusals)
+	case e.Reason == ReasonAuth:
+		h.since = time.Time{} // It answers.
+		return
 	default:
 		return
+	}
+	if h.since.IsZero() {
+		h.since = now
 	}
 	if until := now.Add(e.RetryAfter); until.After(h.until) {
 		h.until = until

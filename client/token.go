@@ -129,11 +129,15 @@ type pendingToken struct {
 // start asks for a token in the background. The caller holds t.mu.
 //
 // The request lives as long as anybody waits, not as long as who came first;
-// but it is not tried again after the time until which that one would.
+// but it is not tried again after the time until which that one would, nor for
+// longer than a sign-in host is waited for.
 func (t *tokens) start(ctx context.Context) *pendingToken {
 	deadline, bounded := retryDeadline(ctx)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	if bounded {
+		if end := t.throttle.deadline(time.Now()); end.Before(deadline) {
+			deadline = end
+		}
 		ctx = WithRetryDeadline(ctx, deadline)
 	}
 	p := &pendingToken{done: make(chan struct{}), cancel: cancel}

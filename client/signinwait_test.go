@@ -1,0 +1,84 @@
+package client
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A sign-in host that throttles for hours must not hold a refresh for as long as its
+// interval, nor each refresh of a tenant anew.
+func TestThrottlingSignInHostIsWaitedForAtMostFiveMinutes(t *testing.T) {
+	for name, test := range map[string]struct {
+		status     int
+		retryAfter string
+	}{
+		"that says how long":         {http.StatusTooManyRequests, "20"},
+		"that does not say how long": {http.StatusTooManyRequests, ""},
+		"that asks for long":         {http.StatusTooManyRequests, "3600"},
+		"that is unavailable":        {http.StatusServiceUnavailable, "60"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				throttled := true
+				graph, far := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
+					if !throttled {
+						giveToken(w, "good", time.Hour)
+						return
+					}
+					if test.retryAfter != "" {
+						w.Header().Set("Retry-After", test.retryAfter)
+					}
+					w.WriteHeader(test.status)
+				})
+				api := newTokens(testOptions(secretCredential()), testScope, &http.Client{Transport: far}, graph.throttle, &redactor{})
+				ctx := WithRetryDeadline(t.Context(), time.Now().Add(time.Hour))
+				start := time.Now()
+				for i := range 10 {
+					for _, tokens := range []*tokens{graph, api} {
+						_, err := tokens.token(ctx)
+						if want := map[int]Reason{429: ReasonThrottled, 503: ReasonServer}[test.status]; ReasonOf(err) != want && ReasonOf(err) != ReasonThrottled {
+							t.Fatalf("error is %v, want %s", err, want)
+						}
+					}
+					if waited := time.Since(start); waited > 5*time.Minute {
+						t.Fatalf("%d refreshes took %s", i+1, waited)
+					}
+				}
+
+				// Once it was there again, the next throttling is waited for anew.
+				time.Sleep(time.Hour)
+				throttled = false
+				ctx = WithRetryDeadline(t.Context(), time.Now().Add(time.Hour))
+				for _, tokens := range []*tokens{graph, api} {
+					token, err := tokens.token(ctx)
+					if err != nil {
+						t.Fatal(err)
+					}
+					tokens.reject(token)
+				}
+				throttled = true
+				start = time.Now()
+				time.AfterFunc(2*time.Minute, func() { throttled = false })
+				if _, err := graph.token(ctx); err != nil && test.retryAfter != "3600" {
+					t.Errorf("after %s: %v", time.Since(start), err)
+				}
+			})
+		})
+	}
+}
+
+func TestWaitForSignInHostEndsWithTheReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "30")
+			refuse(w, http.StatusTooManyRequests, "temporarily_unavailable", 90033, "Too many requests.")
+		})
+		_, err := tokens.token(WithRetryDeadline(t.Context(), time.Now().Add(time.Hour)))
+		if ReasonOf(err) != ReasonThrottled || fmt.Sprint(err) != "token: HTTP 429: temporarily_unavailable: AADSTS90033: Too many requests" {
+			t.Errorf("error is %v", err)
+		}
+	})
+}
