@@ -20,17 +20,18 @@ type QuotaUse struct {
 	// Known reports whether the whole last hour is counted: there is a Ledger or
 	// the quota is an hour old.
 	Known bool
-	// Clients is how many clients spent of the quota within the last hour.
-	Clients int
+	// Clients is how many clients spent of the quota within the last hour, and
+	// OthersHourCalls what clients other than this one spent in it.
+	Clients, OthersHourCalls int
 }
 
-// Share is what one client may plan to spend, now and in the time to come: its
-// part of the limits where others spend of the same quota.
+// Share is what the client may plan to spend, now and in the time to come: what
+// the others leave, and no less than an equal part.
 func (u QuotaUse) Share() Limits {
-	n := max(1, u.Clients)
+	perHour := max(u.Limits.CallsPerHour-u.OthersHourCalls, u.Limits.CallsPerHour/max(1, u.Clients), 1)
 	return Limits{
-		CallsPerMinute: max(1, u.Limits.CallsPerMinute/n),
-		CallsPerHour:   max(1, u.Limits.CallsPerHour/n),
+		CallsPerMinute: max(1, u.Limits.CallsPerMinute*perHour/max(1, u.Limits.CallsPerHour)),
+		CallsPerHour:   perHour,
 	}
 }
 
@@ -80,9 +81,9 @@ type share struct {
 	*gate
 	limits   Limits
 	observer Observer
-	// spent is when the client last passed the gate, negative where it never did.
-	// Guarded by the gate's mutex.
-	spent time.Duration
+	// spent is when the client's requests were written, oldest first, of the last
+	// hour. Guarded by the gate's mutex.
+	spent []time.Duration
 }
 
 func newGate(api API, ledger Ledger) *gate {
@@ -109,7 +110,7 @@ func newGate(api API, ledger Ledger) *gate {
 // join gives one more client a share. Its limits hold at once, for every call
 // that is still to leave, where they are smaller than those of the others.
 func (g *gate) join(limits Limits, observer Observer) *share {
-	s := &share{gate: g, limits: limits.of(g.api), observer: observer, spent: -1}
+	s := &share{gate: g, limits: limits.of(g.api), observer: observer}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.shares[s] = true
@@ -168,7 +169,7 @@ func (s *share) take(ctx context.Context) (*slot, error) {
 		if ctx.Err() != nil {
 			return nil, g.interrupted(ctx)
 		}
-		wait, ok := s.pass()
+		wait, ok := g.pass()
 		if ok {
 			return &slot{gate: g, share: s, pending: true}, nil
 		}
@@ -184,8 +185,7 @@ func (s *share) take(ctx context.Context) (*slot, error) {
 
 // pass takes a slot if one is free now. Otherwise it returns how long the next one
 // is away, or zero when that hangs on a call that is not written yet.
-func (s *share) pass() (wait time.Duration, ok bool) {
-	g := s.gate
+func (g *gate) pass() (wait time.Duration, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
@@ -195,7 +195,6 @@ func (s *share) pass() (wait time.Duration, ok bool) {
 	switch {
 	case known && at <= now:
 		g.pending++
-		s.spent = now
 		return 0, true
 	case known:
 		return at - now, false
@@ -284,32 +283,31 @@ func (g *gate) interrupted(ctx context.Context) error {
 	return interrupted(ctx, g.api, "while waiting for quota")
 }
 
-func (g *gate) use() QuotaUse {
+func (s *share) use() QuotaUse {
+	g := s.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	within := func(span time.Duration) int {
-		first := sort.Search(len(g.sent), func(i int) bool { return g.sent[i] > now-span })
-		return len(g.sent) - first + g.pending
+	within := func(sent []time.Duration, span time.Duration) int {
+		first := sort.Search(len(sent), func(i int) bool { return sent[i] > now-span })
+		return len(sent) - first
 	}
-	return QuotaUse{
-		MinuteCalls: within(time.Minute),
-		HourCalls:   within(time.Hour),
+	use := QuotaUse{
+		MinuteCalls: within(g.sent, time.Minute) + g.pending,
+		HourCalls:   within(g.sent, time.Hour) + g.pending,
 		Limits:      g.limits,
-		Clients:     g.spenders(now),
 		Known:       g.ledger != nil || now >= time.Hour,
 	}
-}
-
-// spenders counts the shares that passed the gate within the last hour.
-func (g *gate) spenders(now time.Duration) int {
-	n := 0
-	for s := range g.shares {
-		if s.spent >= 0 && now-s.spent < time.Hour {
-			n++
+	for other := range g.shares {
+		calls := within(other.spent, time.Hour)
+		if calls > 0 {
+			use.Clients++
+		}
+		if other != s {
+			use.OthersHourCalls += calls
 		}
 	}
-	return n
+	return use
 }
 
 // isIdle reports whether nothing the gate knows matters to a later call.
@@ -324,11 +322,15 @@ func (g *gate) isIdle() bool {
 func (g *gate) now() time.Duration { return time.Since(g.start) }
 
 // forget drops the calls that no window reaches any more.
-func (g *gate) forget(now time.Duration) {
-	old := sort.Search(len(g.sent), func(i int) bool { return g.sent[i]+time.Hour+quotaGuard > now })
+func (g *gate) forget(now time.Duration) { g.sent = forgotten(g.sent, now) }
+
+// forgotten returns the times without those that no window reaches any more.
+func forgotten(sent []time.Duration, now time.Duration) []time.Duration {
+	old := sort.Search(len(sent), func(i int) bool { return sent[i]+time.Hour+quotaGuard > now })
 	if old > 0 {
-		g.sent = append(g.sent[:0], g.sent[old:]...)
+		sent = append(sent[:0], sent[old:]...)
 	}
+	return sent
 }
 
 func (g *gate) wake() {
@@ -410,7 +412,9 @@ func (s *slot) sent() {
 	}
 	s.pending = false
 	g.pending--
-	g.sent = append(g.sent, g.now())
+	now := g.now()
+	g.sent = append(g.sent, now)
+	s.share.spent = append(forgotten(s.share.spent, now), now)
 	g.wake()
 }
 

@@ -336,11 +336,11 @@ func TestQuotaUseForgetsWhatNoWindowHolds(t *testing.T) {
 				t.Errorf("use %+v, want %+v", got, want)
 			}
 		}
-		check(QuotaUse{1, 1, limits, false, 1})
+		check(QuotaUse{1, 1, limits, false, 1, 0})
 		time.Sleep(time.Minute)
-		check(QuotaUse{0, 1, limits, false, 1})
+		check(QuotaUse{0, 1, limits, false, 1, 0})
 		time.Sleep(time.Hour)
-		check(QuotaUse{0, 0, limits, true, 0})
+		check(QuotaUse{0, 0, limits, true, 0, 0})
 	})
 }
 

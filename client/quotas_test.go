@@ -75,11 +75,8 @@ func TestClientsOfOneAppShareTheirQuotaAndItsPauses(t *testing.T) {
 		pass(t, one.share(Machines))
 		pass(t, two.share(Machines))
 		use := one.Quota(Machines)
-		if want := (QuotaUse{2, 2, Limits{2, 100}, false, 2}); use != want || two.Quota(Machines) != want {
+		if want := (QuotaUse{2, 2, Limits{2, 100}, false, 2, 1}); use != want || two.Quota(Machines) != want {
 			t.Errorf("use %+v and %+v, want %+v", use, two.Quota(Machines), want)
-		}
-		if got := use.Share(); got != (Limits{1, 50}) {
-			t.Errorf("a share of %+v, want half", got)
 		}
 		one.share(Machines).refused(10 * time.Minute)
 		start := time.Now()
@@ -133,5 +130,25 @@ func TestAClientThatNeverTakesPartLeavesNothing(t *testing.T) {
 	quotaClient(t, q, Limits{1, 1}).Close()
 	if n := len(q.quotas); n != 0 {
 		t.Errorf("%d quotas", n)
+	}
+}
+
+func TestTheShareOfAClientIsWhatTheOthersLeave(t *testing.T) {
+	limits := Limits{100, 1500}
+	for _, test := range []struct {
+		name            string
+		clients, others int
+		want            Limits
+	}{
+		{"alone", 1, 0, limits},
+		{"before its first call", 0, 0, limits},
+		{"beside one that spends little", 2, 15, Limits{99, 1485}},
+		{"beside one that spends all", 2, 1500, Limits{50, 750}},
+		{"beside many", 4000, 1500, Limits{1, 1}},
+	} {
+		use := QuotaUse{Limits: limits, Clients: test.clients, OthersHourCalls: test.others}
+		if got := use.Share(); got != test.want {
+			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
+		}
 	}
 }

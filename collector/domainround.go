@@ -167,8 +167,9 @@ func (w *WatchedDomains) askNext(ctx context.Context) (time.Duration, bool) {
 			return 0, false
 		}
 		now := time.Now()
-		quota := w.options.Client.Quota(client.DomainMachines)
+		quota, limits := w.options.Client.Quota(client.DomainMachines), callLimits(w.options)
 		w.mu.Lock()
+		w.schedule.setLimits(limits)
 		wanted := wantedDomains{fresh: true, failed: w.retrying < maxRetrying}
 		if w.isProbing() && !w.provenAsked {
 			wanted = wantedDomains{}

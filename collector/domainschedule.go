@@ -56,15 +56,21 @@ const firstRetry = time.Minute
 
 // newDomainSchedule makes an empty schedule under the limits of the API.
 func newDomainSchedule(interval time.Duration, limits client.Limits) *domainSchedule {
-	perHour, perMinute := max(1, limits.CallsPerHour), max(1, limits.CallsPerMinute)
-	return &domainSchedule{
+	s := &domainSchedule{
 		interval: interval,
-		pace: max((time.Hour+windowGuard)/time.Duration(perHour),
-			(time.Minute+windowGuard)/time.Duration(perMinute)),
-		perHour: perHour,
-		burst:   perMinute - 1, // After the first call, which needs no leave.
-		domains: make(map[string]*domainVisits),
+		burst:    max(1, limits.CallsPerMinute) - 1, // After the first call, which needs no leave.
+		domains:  make(map[string]*domainVisits),
 	}
+	s.setLimits(limits)
+	return s
+}
+
+// setLimits sets the pace that the limits allow. They change where others spend
+// of the same quota.
+func (s *domainSchedule) setLimits(limits client.Limits) {
+	s.perHour = max(1, limits.CallsPerHour)
+	s.pace = max((time.Hour+windowGuard)/time.Duration(s.perHour),
+		(time.Minute+windowGuard)/time.Duration(max(1, limits.CallsPerMinute)))
 }
 
 // cycle is the time in which each domain is asked once.

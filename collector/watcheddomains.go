@@ -149,11 +149,11 @@ func NewWatchedDomains(o WatchedDomainsOptions) *WatchedDomains {
 	return w
 }
 
-// callLimits are those of the API that allows less.
+// callLimits is what the client may plan to spend, of the API that allows less.
 func callLimits(o WatchedDomainsOptions) client.Limits {
-	limits := o.Client.Quota(client.DomainMachines).Limits
+	limits := o.Client.Quota(client.DomainMachines).Share()
 	if o.Statistics {
-		statistics := o.Client.Quota(client.DomainStats).Limits
+		statistics := o.Client.Quota(client.DomainStats).Share()
 		limits.CallsPerMinute = min(limits.CallsPerMinute, statistics.CallsPerMinute)
 		limits.CallsPerHour = min(limits.CallsPerHour, statistics.CallsPerHour)
 	}

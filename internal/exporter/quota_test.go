@@ -273,6 +273,47 @@ func TestTheSmallestLimitOfThoseThatShareAQuotaIsInForce(t *testing.T) {
 	})
 }
 
+// TestListsThatShareAQuotaPlanWithTheirPart watches two lists that need 40 minutes
+// each of the whole quota, and then one of them alone.
+func TestListsThatShareAQuotaPlanWithTheirPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		service := newService()
+		w := newQuotaWorld(t, service, nil)
+		defer w.Close()
+		interval := func(tenant string) time.Duration {
+			v, _ := w.value(fmt.Sprintf("mde_watched_domains_interval_seconds{tenant=%q}", tenant))
+			return time.Duration(v) * time.Second
+		}
+		a, b := entry("a", "tid", "app", 100, 1000), entry("b", "tid", "app", 100, 1000)
+		w.reload(a, b, entry("small", "tid", "app", 100, 1))
+		time.Sleep(6 * time.Hour)
+		synctest.Wait()
+		for _, tenant := range []string{"a", "b"} {
+			if got := interval(tenant); got < 70*time.Minute || got > 90*time.Minute {
+				t.Errorf("beside another the list of %s takes %v, want about the 80 minutes that half the quota allows", tenant, got)
+			}
+			oldest, _ := w.value(fmt.Sprintf(`mde_refresh_last_success_timestamp_seconds{collector="watched_domains",tenant=%q}`, tenant))
+			if age := time.Since(time.Unix(int64(oldest), 0)); age > 100*time.Minute {
+				t.Errorf("the oldest value of %s is %v old", tenant, age)
+			}
+		}
+		before := service.callsTo("/api/domains")
+		time.Sleep(time.Hour)
+		if spent := service.callsTo("/api/domains") - before; spent < 1450 {
+			t.Errorf("%d calls in an hour, want nearly the whole quota of 1500", spent)
+		}
+		w.reload(a)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if got := interval("a"); got > 41*time.Minute {
+			t.Errorf("alone the list takes %v, want the 40 minutes that the quota allows", got)
+		}
+		if worst, _ := service.worst(time.Hour); worst > 1500 {
+			t.Errorf("the service counts %d calls in an hour", worst)
+		}
+	})
+}
+
 // TestAFailedReloadMovesNoLimit makes a reload fail after the tenants before the
 // mistake were prepared.
 func TestAFailedReloadMovesNoLimit(t *testing.T) {
