@@ -30,12 +30,12 @@ type Overrides struct {
 	Getenv func(string) string
 }
 
-// Load reads and validates the configuration file at path, the watch lists and
-// the TLS files it names. The error is Problems, all of the mistakes at once.
-// Credential files are not looked at: they are read for each token, and may
-// come later than the exporter starts. Check looks at them too.
+// Load reads and validates the configuration file at path and the TLS files it
+// names. The error is Problems, all of the mistakes at once. Credential files
+// and watch lists are not read: WatchLists and the client do so, again and
+// again, and go on without those that have mistakes. Check reads them too.
 func Load(path string, o Overrides) (*Config, error) {
-	c, problems := load(path, o)
+	c, problems := load(path, newValidator(o))
 	if len(problems) > 0 {
 		return nil, problems.sorted(path)
 	}
@@ -46,7 +46,9 @@ func Load(path string, o Overrides) (*Config, error) {
 // names. The error is Problems, all of the mistakes at once. Warnings are of what is
 // probably a mistake; the configuration can be used nevertheless.
 func Check(path string, o Overrides) (warnings Problems, err error) {
-	c, problems := load(path, o)
+	v := newValidator(o)
+	v.listsChecked = map[string]bool{}
+	c, problems := load(path, v)
 	return c.warnings.sorted(path), slices.Concat(problems, c.fileProblems()).sorted(path).err()
 }
 
@@ -55,21 +57,20 @@ const maxConfigBytes = 16 << 20
 
 // load returns what can be understood of the file, and every mistake in it. The
 // configuration is good for use only where there are none.
-func load(path string, o Overrides) (*Config, Problems) {
+func load(path string, v *validator) (*Config, Problems) {
 	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
 	if err != nil {
 		return &Config{}, Problems{{File: path, Message: reason(err)}}
 	}
-	dir, err := filepath.Abs(filepath.Dir(path))
+	v.dir, err = filepath.Abs(filepath.Dir(path))
 	if err != nil {
 		return &Config{}, Problems{{File: path, Message: reason(err)}}
 	}
-	return parse(path, dir, data, o)
+	return v.parse(path, data)
 }
 
-// parse is load without the file: its name is for messages, relative paths
-// begin in dir.
-func parse(file, dir string, data []byte, o Overrides) (*Config, Problems) {
+// parse is load without the file, whose name is for messages.
+func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 	c := &Config{}
 	doc := &document{file: file}
 	root := doc.parse(data)
@@ -82,7 +83,6 @@ func parse(file, dir string, data []byte, o Overrides) (*Config, Problems) {
 		Tenants []yaml.Node     `yaml:"tenants"`
 	}
 	sections.Global = defaultSettings()
-	v := newValidator(dir, o)
 	v.typesChecked(doc, root.Decode(&sections))
 	top := position{doc: doc}
 	inherited := v.global(top.key(global), sections.Global)

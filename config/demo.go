@@ -45,7 +45,7 @@ func (d Demo) Tenant(o Overrides) (*Tenant, error) {
 	s.Endpoints = endpointsSection{LoginURL: d.Endpoints.LoginURL, GraphURL: d.Endpoints.GraphURL, APIURL: d.Endpoints.APIURL}
 
 	doc := &document{}
-	v := newValidator("", o)
+	v := newValidator(o)
 	t := v.tenant(position{doc: doc}, s, watchList{})
 	if problems := slices.Concat(doc.problems, v.problems); len(problems) > 0 {
 		return nil, problems

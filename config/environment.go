@@ -82,7 +82,7 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 	names["azuread."+method+".tenant_id"] = envTenantID
 	names["azuread."+method+".client_id"] = envClientID
 
-	v := newValidator("", o)
+	v := newValidator(o)
 	t := v.tenant(at, s, watchList{})
 	if problems := slices.Concat(doc.problems, v.problems); len(problems) > 0 {
 		return nil, problems

@@ -96,6 +96,13 @@ var spellings = []string{
 	"‹›: &x {‹›: *x}", "[&x [‹›], *x, *x]", "{@: ‹›, @: ‹›}", "{@: 1, @: ‹›, ‹›: 1, ‹›: 2}",
 }
 
+// parseIn checks a file as --config.check does.
+func parseIn(dir, file string) (*Config, Problems) {
+	v := newValidator(Overrides{Getenv: func(string) string { return "" }})
+	v.dir, v.listsChecked = dir, map[string]bool{}
+	return v.parse("mde.yml", []byte(file))
+}
+
 // TestNoMessageRepeatsTheFile puts a secret into every place of a file where an
 // operator, or a slip of indentation or quoting, might put it.
 func TestNoMessageRepeatsTheFile(t *testing.T) {
@@ -107,8 +114,8 @@ func TestNoMessageRepeatsTheFile(t *testing.T) {
 			for _, spelling := range spellings {
 				with := strings.NewReplacer("‹›", marker, "@", tokens[place]).Replace(spelling)
 				file := strings.Join(slices.Concat(tokens[:place], []string{with}, tokens[place+1:]), "")
-				c, problems := parse("mde.yml", dir, []byte(file), Overrides{})
-				problems = append(problems, c.fileProblems()...)
+				c, problems := parseIn(dir, file)
+				problems = slices.Concat(problems, c.fileProblems(), c.warnings)
 				checked++
 				if len(problems) > 0 {
 					mistakes++
@@ -140,7 +147,7 @@ func TestAKeyThatRunsIntoItsValueIsNamed(t *testing.T) {
 		"tenants:\n- name: a\n  azuread: {certificate: {certificate_path: \"" + marker + "\\n" + marker + "\"}}\n": "mde.yml:3: tenants[0].azuread.certificate.certificate_path: must be the path of a file, without line breaks or control characters",
 		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: *" + marker + "}}\n":                              "mde.yml:3: not valid YAML: text that begins with * or & must be quoted",
 	} {
-		_, problems := parse("mde.yml", t.TempDir(), []byte(file), Overrides{})
+		_, problems := parseIn(t.TempDir(), file)
 		if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.HasPrefix(p.String(), want) }) || strings.Contains(problems.Error(), marker) {
 			t.Errorf("%q: got\n%s\nwant %s", file, problems, want)
 		}
@@ -160,8 +167,8 @@ func FuzzNoMessageRepeatsTheFile(f *testing.F) {
 		}
 		i := int(at % uint(len(file)+1))
 		file = file[:i] + marker + file[i:]
-		c, problems := parse("mde.yml", "/nonexistent", []byte(file), Overrides{Getenv: func(string) string { return "" }})
-		if message := append(problems, c.fileProblems()...).Error(); strings.Contains(message, marker) {
+		c, problems := parseIn("/nonexistent", file)
+		if message := slices.Concat(problems, c.fileProblems(), c.warnings).Error(); strings.Contains(message, marker) {
 			t.Errorf("%q:\n%s", file, message)
 		}
 	})

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,12 +37,13 @@ type validator struct {
 	// problems are those of flags and of watch-list files; those of a
 	// document are noted there.
 	problems Problems
-	// read remembers the patterns that were looked at.
-	read map[string]bool
+	// listsChecked are the patterns of watch lists whose files were read. Nil
+	// means that the files are not read.
+	listsChecked map[string]bool
 }
 
-func newValidator(dir string, o Overrides) *validator {
-	v := &validator{dir: dir, getenv: o.Getenv, read: map[string]bool{}}
+func newValidator(o Overrides) *validator {
+	v := &validator{getenv: o.Getenv}
 	if v.getenv == nil {
 		v.getenv = os.Getenv
 	}
@@ -176,8 +178,9 @@ func (v *validator) domains(at position, names []string) []string {
 	return domains
 }
 
-// files makes patterns absolute and notes every mistake in the files they
-// match. A mistake of a file as a whole belongs to the key that names it.
+// files makes patterns absolute. Where lists are checked, it reports every
+// mistake in the files they match; one of a file as a whole belongs to the key
+// that names it.
 func (v *validator) files(at position, paths []string) []string {
 	var patterns []string
 	for i, path := range paths {
@@ -190,13 +193,16 @@ func (v *validator) files(at position, paths []string) []string {
 			continue
 		}
 		p := absolutePattern(v.dir, path)
-		patterns = append(patterns, p)
-		if v.read[p] {
+		if err := checkPattern(p); err != nil {
+			at.index(i).problem("%s: %s", p, err)
 			continue
 		}
-		v.read[p] = true
-		_, problems := readLists(p)
-		for _, problem := range problems {
+		patterns = append(patterns, p)
+		if v.listsChecked == nil || v.listsChecked[p] {
+			continue
+		}
+		v.listsChecked[p] = true
+		for _, problem := range readPattern(context.Background(), p) {
 			if problem.Line > 0 {
 				v.problems = append(v.problems, problem)
 			} else {

@@ -2,127 +2,87 @@ package config
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
 // maxListBytes bounds a watch-list file: half a million domains fit, a disk
 // image that a wildcard happens to match does not.
 const maxListBytes = 16 << 20
 
-// Read returns the domains to watch, those of the configuration and those of
-// its files as they are now, sorted and each of them once. Every line that is
-// no domain and every file that cannot be read is a problem; the domains are
-// then all the others.
-func (w WatchedDomains) Read() ([]string, Problems) {
-	domains := slices.Clone(w.Domains)
-	var problems Problems
-	for _, pattern := range w.Files {
-		found, mistakes := readLists(pattern)
-		domains = append(domains, found...)
-		problems = append(problems, mistakes...)
+// WithList returns the domains to watch: those of the configuration and those
+// of the list, sorted and each once. The result may be the list's own slice and
+// must not be changed.
+func (w WatchedDomains) WithList(list *WatchList) []string {
+	if len(w.Domains) == 0 {
+		return list.Domains
 	}
+	domains := slices.Concat(w.Domains, list.Domains)
 	slices.Sort(domains)
-	return slices.Compact(domains), problems
+	return slices.Compact(domains)
 }
 
-// Digest tells one state of the files from another: it changes when a file
-// comes, goes or holds something else, however it was replaced. It is empty
-// without files. Reading them is cheap enough to do so every few seconds.
-func (w WatchedDomains) Digest() string {
-	if len(w.Files) == 0 {
-		return ""
-	}
-	sum := sha256.New()
-	for _, pattern := range w.Files {
-		paths, err := expand(pattern)
-		fmt.Fprintf(sum, "%q %v\n", pattern, err)
-		for _, path := range paths {
-			data, err := readList(path)
-			fmt.Fprintf(sum, "%q %v %d\n", path, err, len(data))
-			sum.Write(data)
-		}
-	}
-	return hex.EncodeToString(sum.Sum(nil))
-}
-
-// readLists reads the files of one pattern. A problem without a line is one of
-// the pattern or of a file as a whole.
-func readLists(pattern string) (domains []string, problems Problems) {
-	paths, err := expand(pattern)
+// readPattern reads the files of one pattern and returns what is wrong with
+// them. A problem without a line is one of the pattern or of a file as a whole.
+func readPattern(ctx context.Context, pattern string) (problems Problems) {
+	paths, err := expand(ctx, pattern)
 	if err != nil {
-		return nil, Problems{{File: pattern, Message: err.Error()}}
+		return Problems{{File: pattern, Message: err.Error()}}
 	}
 	for _, path := range paths {
-		data, err := readList(path)
+		_, mistakes, err := readList(ctx, path)
 		if err != nil {
-			problems = append(problems, Problem{File: path, Message: reason(err)})
-			continue
+			mistakes = Problems{{File: path, Message: reason(err)}}
 		}
-		found, mistakes := parseList(path, data)
-		domains = append(domains, found...)
 		problems = append(problems, mistakes...)
 	}
-	return domains, problems
+	return problems
 }
 
 // expand lists the files of a pattern. A wildcard takes no hidden files and no
 // directories: editors and Kubernetes keep such beside the ones that are meant.
-func expand(pattern string) ([]string, error) {
+func expand(ctx context.Context, pattern string) ([]string, error) {
 	if !hasWildcard(pattern) {
 		return []string{unescape(pattern)}, nil
 	}
-	matches, err := filepath.Glob(pattern)
+	matches, err := readfile.Glob(ctx, pattern)
 	if err != nil {
-		return nil, errors.New("not a valid pattern of file names")
+		return nil, err
 	}
-	hidden := strings.HasPrefix(filepath.Base(pattern), ".")
-	return slices.DeleteFunc(matches, func(path string) bool {
-		if !hidden && strings.HasPrefix(filepath.Base(path), ".") {
-			return true
-		}
-		info, err := os.Stat(path)
-		return err == nil && info.IsDir()
-	}), nil
+	if strings.HasPrefix(filepath.Base(pattern), ".") {
+		return matches, nil
+	}
+	return slices.DeleteFunc(matches, func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") }), nil
 }
 
-// readList returns the content of a file, which must be a regular one: reading
-// a pipe might never end.
-func readList(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+// checkPattern says what is wrong with the pattern itself.
+func checkPattern(pattern string) error {
+	if _, err := filepath.Match(pattern, ""); err != nil {
+		return errors.New("not a valid pattern of file names")
+	}
+	return nil
+}
+
+// readList reads a watch-list file.
+func readList(ctx context.Context, path string) (domains []string, problems Problems, err error) {
+	data, err := readfile.Text(ctx, path, maxListBytes)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
-	f, err := os.Open(path) // #nosec G304 -- the operator names the file
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxListBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxListBytes {
-		return nil, fmt.Errorf("larger than %d MiB", maxListBytes>>20)
-	}
-	return data, nil
+	domains, problems = parseList(path, data)
+	return domains, problems, nil
 }
 
 // parseList reads a watch list: a domain a line, with blank lines and comments
 // from # to the end of the line.
 func parseList(path string, data []byte) (domains []string, problems Problems) {
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	number := 0
 	for line := range bytes.Lines(data) {
 		number++

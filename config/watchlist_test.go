@@ -1,11 +1,16 @@
 package config_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -33,7 +38,7 @@ func TestWatchListsAreReadAndMerged(t *testing.T) {
 	if diff := cmp.Diff([]string{"b.example", "flag.example", "inline.example"}, w.Domains); diff != "" {
 		t.Errorf("domains of the file and of flags (-want +got):\n%s", diff)
 	}
-	domains, problems := w.Read()
+	domains, problems := readList(w)
 	if len(problems) > 0 {
 		t.Errorf("problems: %v", problems)
 	}
@@ -54,16 +59,16 @@ func TestAMistakeInAWatchListIsToldWithItsOwnLine(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := config.Load(path, config.Overrides{})
+	_, err := config.Check(path, config.Overrides{})
 	want := []string{
+		"mde.yml:6: tenants[0].watched_domains.files[0]: lists/utf.txt: encoded as UTF-16: save it as UTF-8",
 		"mde.yml:7: tenants[0].watched_domains.files[1]: none.txt: no such file or directory",
-		"mde.yml:8: tenants[0].watched_domains.files[2]: lists: not a regular file",
+		"mde.yml:8: tenants[0].watched_domains.files[2]: lists: a directory, not a regular file",
 		"mde.yml:9: tenants[0].watched_domains.files[3]: [.txt: not a valid pattern of file names",
-		"mde.yml:10: tenants[0].watched_domains.files[4]: pipe: not a regular file",
+		"mde.yml:10: tenants[0].watched_domains.files[4]: pipe: a named pipe, not a regular file",
 		`lists/one.txt:2: is a URL: only its domain can be watched`,
 		`lists/one.txt:4: holds a wildcard: each domain must be named`,
 		"lists/two.txt:2: not UTF-8 text",
-		"lists/utf.txt:1: not UTF-8 text",
 	}
 	if diff := cmp.Diff(want, lines(err, dir)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
@@ -99,7 +104,7 @@ func TestGoodLinesOfABrokenListAreWatched(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "b.txt")); err != nil {
 		t.Fatal(err)
 	}
-	domains, problems := w.Read()
+	domains, problems := readList(w)
 	if diff := cmp.Diff([]string{"c.example", "inline.example"}, domains); diff != "" {
 		t.Errorf("domains (-want +got):\n%s", diff)
 	}
@@ -118,10 +123,23 @@ func TestTheDirectoryOfTheFileIsTakenLiterally(t *testing.T) {
 		"we[i]rd-2/list.txt": "no.example\n",
 	})
 	w := mustLoad(t, filepath.Join(filepath.Dir(path), "we[i]rd*/mde.yml")).Tenants[0].WatchedDomains
-	domains, problems := w.Read()
+	domains, problems := readList(w)
 	if diff := cmp.Diff([]string{"a.example", "b.example"}, domains); diff != "" || len(problems) > 0 {
 		t.Errorf("problems %v, domains (-want +got):\n%s", problems, diff)
 	}
+}
+
+func asError(problems config.Problems) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return problems
+}
+
+// readList reads the files of a watch list as a program does that starts.
+func readList(w config.WatchedDomains) ([]string, config.Problems) {
+	list := new(config.WatchLists).List(w.Files)
+	return w.WithList(list), list.Mistakes
 }
 
 func mustLoad(t *testing.T, path string) *config.Config {
@@ -144,7 +162,7 @@ func replace(t *testing.T, path, content string) {
 	}
 }
 
-func TestTheDigestChangesWithTheFiles(t *testing.T) {
+func TestEveryChangeOfTheFilesIsNoticed(t *testing.T) {
 	path := write(t, map[string]string{
 		"mde.yml":       oneTenant + "  watched_domains: {files: ['lists/*.txt', other.txt]}\n",
 		"lists/one.txt": "a.example\n",
@@ -153,32 +171,48 @@ func TestTheDigestChangesWithTheFiles(t *testing.T) {
 	dir := filepath.Dir(path)
 	one := filepath.Join(dir, "lists/one.txt")
 	w := mustLoad(t, path).Tenants[0].WatchedDomains
-	last := w.Digest()
-	if again := w.Digest(); again != last || last == "" {
-		t.Fatalf("digests %q and %q of the same files", last, again)
+	var lists config.WatchLists
+	last := lists.List(w.Files)
+	lists.Read(t.Context())
+	if again := lists.List(w.Files); again != last {
+		t.Fatalf("lists %v and %v of the same files", last, again)
 	}
+	old := time.Now().Add(-time.Hour)
 	for _, step := range []struct {
 		name string
 		do   func() error
 	}{
-		{"an edit in place", func() error { return os.WriteFile(one, []byte("b.example\n"), 0o600) }},
-		{"an editor that renames", func() error { replace(t, one, "c.example\n"); return nil }},
+		{"an edit in place of the same size", func() error { return os.WriteFile(one, []byte("b.example\n"), 0o600) }},
+		{"another one right after it", func() error { return os.WriteFile(one, []byte("c.example\n"), 0o600) }},
+		{"an older time", func() error {
+			return errors.Join(os.WriteFile(one, []byte("d.example\n"), 0o600), os.Chtimes(one, old, old))
+		}},
+		{"an editor that renames", func() error { replace(t, one, "e.example\n"); return nil }},
+		{"a rename that keeps size and time", func() error {
+			return errors.Join(os.WriteFile(one+"~", []byte("f.example\n"), 0o600), os.Chtimes(one+"~", old, old), os.Chtimes(one, old, old), os.Rename(one+"~", one))
+		}},
 		{"a new file", func() error { return os.WriteFile(filepath.Join(dir, "lists/two.txt"), nil, 0o600) }},
 		{"a file that goes", func() error { return os.Remove(one) }},
 		{"the last file that goes", func() error { return os.Remove(filepath.Join(dir, "lists/two.txt")) }},
 		{"a named file that goes", func() error { return os.Remove(filepath.Join(dir, "other.txt")) }},
+		{"a named file that comes back", func() error { return os.WriteFile(filepath.Join(dir, "other.txt"), nil, 0o600) }},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatal(err)
 		}
-		digest := w.Digest()
-		if digest == last {
-			t.Errorf("%s does not change the digest", step.name)
+		lists.Read(t.Context())
+		list := lists.List(w.Files)
+		if list == last {
+			t.Errorf("%s is not noticed", step.name)
 		}
-		last = digest
+		last = list
+		lists.Read(t.Context())
+		if list := lists.List(w.Files); list != last {
+			t.Errorf("after %s the list changes without a change", step.name)
+		}
 	}
-	if digest := (config.WatchedDomains{}).Digest(); digest != "" {
-		t.Errorf("digest %q without files", digest)
+	if list := lists.List(nil); len(list.Domains) != 0 || len(list.Mistakes) != 0 {
+		t.Errorf("got %v without files", list)
 	}
 }
 
@@ -204,20 +238,130 @@ func TestAKubernetesConfigMapIsSwapped(t *testing.T) {
 
 	path := write(t, map[string]string{"mde.yml": oneTenant + "  watched_domains: {files: ['" + dir + "/*']}\n"})
 	w := mustLoad(t, path).Tenants[0].WatchedDomains
-	before := w.Digest()
-	if domains, problems := w.Read(); len(domains) != 1 || domains[0] != "a.example" || len(problems) > 0 {
-		t.Errorf("got %v, %v before the swap", domains, problems)
+	var lists config.WatchLists
+	if list := lists.List(w.Files); len(list.Domains) != 1 || list.Domains[0] != "a.example" || len(list.Mistakes) > 0 {
+		t.Errorf("got %v before the swap", list)
 	}
 
 	link("..two", "..data_tmp")
 	if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
 		t.Fatal(err)
 	}
-	if w.Digest() == before {
-		t.Error("the swap does not change the digest")
+	lists.Read(t.Context())
+	if list := lists.List(w.Files); len(list.Domains) != 1 || list.Domains[0] != "b.example" || len(list.Mistakes) > 0 {
+		t.Errorf("got %v after the swap", list)
 	}
-	if domains, problems := w.Read(); len(domains) != 1 || domains[0] != "b.example" || len(problems) > 0 {
-		t.Errorf("got %v, %v after the swap", domains, problems)
+}
+
+func TestTheLastGoodListStaysInForce(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "list.txt")
+	patterns := []string{path, filepath.Join(dir, "more/*.txt")}
+	var lists config.WatchLists
+	for _, step := range []struct {
+		name     string
+		do       func() error
+		domains  []string
+		mistakes []string
+		old      bool
+	}{
+		{"a start without the file", func() error { return nil }, nil, []string{"list.txt: no such file or directory"}, false},
+		{
+			"a file with a mistake, still without a good list", func() error { return os.WriteFile(path, []byte("a.example\n*\n"), 0o600) },
+			[]string{"a.example"}, []string{"list.txt:2: holds a wildcard: each domain must be named"}, false,
+		},
+		{"the mistake fixed", func() error { return os.WriteFile(path, []byte("b.example\n"), 0o600) }, []string{"b.example"}, nil, false},
+		{
+			"a mistake beside a new domain", func() error { return os.WriteFile(path, []byte("c.example\n*\n"), 0o600) },
+			[]string{"b.example"}, []string{"list.txt:2: holds a wildcard: each domain must be named"}, true,
+		},
+		{"the file removed", func() error { return os.Remove(path) }, []string{"b.example"}, []string{"list.txt: no such file or directory"}, true},
+		{"a pipe in its place", func() error { return syscall.Mkfifo(path, 0o600) }, []string{"b.example"}, []string{"list.txt: a named pipe, not a regular file"}, true},
+		{
+			"a file of Windows PowerShell", func() error {
+				return errors.Join(os.Remove(path), os.WriteFile(path, []byte("\xff\xfec\x00"), 0o600))
+			},
+			[]string{"b.example"}, []string{"list.txt: encoded as UTF-16: save it as UTF-8"}, true,
+		},
+		{"another good file", func() error { return os.WriteFile(path, []byte("d.example\n"), 0o600) }, []string{"d.example"}, nil, false},
+		{"an empty file", func() error { return os.WriteFile(path, nil, 0o600) }, nil, nil, false},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		lists.Read(t.Context(), patterns)
+		list := lists.List(patterns)
+		if !slices.Equal(list.Domains, step.domains) || list.Old != step.old || !slices.Equal(lines(asError(list.Mistakes), dir), step.mistakes) {
+			t.Errorf("%s: got %v, old %t, mistakes %v", step.name, list.Domains, list.Old, list.Mistakes)
+		}
+	}
+}
+
+func TestABrokenListRefusesNoConfiguration(t *testing.T) {
+	path := write(t, map[string]string{
+		"mde.yml": oneTenant + "  watched_domains: {files: [bad.txt, none.txt]}\n", "bad.txt": "*\n",
+	})
+	mustLoad(t, path)
+	_, err := config.Check(path, config.Overrides{})
+	if got := lines(err, filepath.Dir(path)); len(got) != 2 {
+		t.Errorf("--config.check finds %q, want two mistakes", got)
+	}
+	path = write(t, map[string]string{"mde.yml": oneTenant + "  watched_domains: {files: ['[.txt']}\n"})
+	if _, err := config.Load(path, config.Overrides{}); err == nil {
+		t.Error("a pattern that can match nothing is a mistake of the configuration")
+	}
+}
+
+func TestAReaderThatIsStoppedChangesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "list.txt")
+	replace(t, path, "a.example\n")
+	var lists config.WatchLists
+	last := lists.List([]string{path})
+	replace(t, path, "b.example\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	lists.Read(ctx)
+	if list := lists.List([]string{path}); list != last {
+		t.Errorf("got %v", list)
+	}
+}
+
+func TestManyMistakesAreSummarized(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "list.csv")
+	replace(t, path, strings.Repeat("a.example,1\n", 5000))
+	list := new(config.WatchLists).List([]string{path})
+	if n := len(list.Mistakes); n != 100 {
+		t.Errorf("%d mistakes are kept", n)
+	}
+	if s := list.Summary(); len(s) > 1000 || !strings.Contains(s, path+":1: ") || !strings.Contains(s, "--config.check") {
+		t.Errorf("the summary is %q", s)
+	}
+}
+
+// BenchmarkFollowing is one look at a list of 10,000 domains in four files that
+// 500 tenants share, none of which changed.
+func BenchmarkFollowing(b *testing.B) {
+	dir := b.TempDir()
+	old := time.Now().Add(-time.Hour)
+	for i := range 4 {
+		var list strings.Builder
+		for j := range 2500 {
+			fmt.Fprintf(&list, "host%d.list%d.example\n", j, i)
+		}
+		path := filepath.Join(dir, fmt.Sprintf("%d.txt", i))
+		if err := errors.Join(os.WriteFile(path, []byte(list.String()), 0o600), os.Chtimes(path, old, old)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var lists config.WatchLists
+	patterns := []string{filepath.Join(dir, "*.txt")}
+	for b.Loop() {
+		lists.Read(b.Context(), patterns)
+		for range 500 {
+			if list := lists.List(patterns); len(list.Domains) != 10_000 {
+				b.Fatalf("%d domains", len(list.Domains))
+			}
+		}
 	}
 }
 
@@ -231,7 +375,7 @@ func FuzzWatchList(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		domains, problems := config.WatchedDomains{Files: []string{path}}.Read()
+		domains, problems := readList(config.WatchedDomains{Files: []string{path}})
 		if n := strings.Count(string(data), "\n") + 1; len(domains)+len(problems) > n {
 			t.Errorf("%d domains and %d problems in %d lines", len(domains), len(problems), n)
 		}

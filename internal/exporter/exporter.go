@@ -55,6 +55,7 @@ type Exporter struct {
 	metrics    *collector.Metrics
 	exposition *collector.Exposition
 	reloads    *reloads
+	lists      *config.WatchLists
 	quotas     *client.Quotas
 	ready      atomic.Bool
 
@@ -73,7 +74,7 @@ func New(o Options) *Exporter {
 	if o.StorageSuccess != nil {
 		o.Registry.MustRegister(newStorageSuccess(o.StorageSuccess))
 	}
-	return &Exporter{
+	e := &Exporter{
 		options:    o,
 		metrics:    collector.NewMetrics(o.Registry),
 		exposition: &collector.Exposition{},
@@ -82,7 +83,10 @@ func New(o Options) *Exporter {
 		stores:     make(map[string]collector.Store),
 		config:     &config.Config{},
 		tenants:    make(map[string]*tenant),
+		lists:      &config.WatchLists{Logger: o.Logger},
 	}
+	o.Registry.MustRegister(listReads{e})
+	return e
 }
 
 // Gatherer gathers the registry and the values of all tenants. Gathering calls
@@ -181,6 +185,7 @@ func (e *Exporter) Close() {
 // prepare makes the tenants of a configuration, those that did not change being
 // the running ones. It starts none.
 func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
+	e.readLists(c)
 	next := make(map[string]*tenant, len(c.Tenants))
 	var (
 		problems error
@@ -206,6 +211,17 @@ func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
 		return nil, problems
 	}
 	return next, nil
+}
+
+// readLists reads the watch lists of a configuration as they are now.
+func (e *Exporter) readLists(c *config.Config) {
+	var lists [][]string
+	for _, t := range c.Tenants {
+		if t.WatchedDomains.Enabled {
+			lists = append(lists, t.WatchedDomains.Files)
+		}
+	}
+	e.lists.Read(context.Background(), lists...)
 }
 
 // swap stops what is no longer wanted, makes the next tenants those in force and

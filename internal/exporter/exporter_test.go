@@ -290,10 +290,13 @@ func TestWatchListFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	write("old.example\n")
 	w := newWorld(t, nil, far.section("contoso", fmt.Sprintf("  watched_domains: {files: [%q], refresh_interval: 1h}\n", list)))
 	w.awaitReady()
-	domains := w.tenants["contoso"].domains
+	readAgain := func() {
+		w.lists.Read(t.Context())
+		w.tenants["contoso"].domains.update()
+	}
 
 	write("new.example # joined\n")
-	domains.readAgain()
+	readAgain()
 	eventually(t, "the new domain is asked", func() bool {
 		v, _ := w.value(`mde_watched_domain_machines{domain="new.example",tenant="contoso"}`)
 		return v == 2
@@ -303,12 +306,61 @@ func TestWatchListFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	}
 
 	write("new.example\nhttp://not-a-domain/\n")
-	domains.readAgain()
+	readAgain()
 	if _, ok := w.value(`mde_watched_domain_machines{domain="new.example",tenant="contoso"}`); !ok {
 		t.Error("a mistake in the file cost the last good list")
 	}
 	if notes := strings.Join(w.Status().Tenants[0].Collectors[1].Notes, "\n"); !strings.Contains(notes, list+":2") {
 		t.Errorf("the page's notes do not name the file and the line: %q", notes)
+	}
+}
+
+func TestABrokenWatchListStopsNothing(t *testing.T) {
+	far := newFarEnd(t, simulation.Options{Machines: 10})
+	dir := t.TempDir()
+	list := filepath.Join(dir, "list.txt")
+	write := func(content string) {
+		if err := os.WriteFile(list, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	section := far.section("contoso", fmt.Sprintf("  watched_domains: {domains: [inline.example], files: [%q, %q], refresh_interval: 1h}\n", list, filepath.Join(dir, "none*.txt")))
+	write("right.example\nhttps://wrong.example/\n")
+	w := newWorld(t, nil, section)
+	const gauge = `mde_watched_domains_list_last_read_successful{tenant="contoso"}`
+	check := func(when string, successful, domains float64, note string) {
+		t.Helper()
+		if v, ok := w.value(gauge); !ok || v != successful {
+			t.Errorf("%s the gauge is %v, %t, want %v", when, v, ok, successful)
+		}
+		if n, _ := w.value(`mde_watched_domains{tenant="contoso"}`); n != domains {
+			t.Errorf("%s %v domains are watched, want %v", when, n, domains)
+		}
+		if notes := strings.Join(w.Status().Tenants[0].Collectors[1].Notes, "\n"); (note == "") != !strings.Contains(notes, list) || !strings.Contains(notes, note) {
+			t.Errorf("%s the page's notes are %q, want %q", when, notes, note)
+		}
+	}
+	w.awaitReady()
+	check("after a start with a broken list", 0, 2, "Only the lines of the watch list that are right")
+	write("right.example\nfixed.example\n")
+	w.reload(section)
+	check("when it is fixed", 1, 3, "")
+	write("new.example\nhttps://wrong.example/\n")
+	w.reload(section)
+	check("when it breaks again", 0, 3, "The last good watch list stays in force")
+	w.reload(strings.Replace(section, "inline.example", "other.example", 1))
+	check("after a reload of the tenant", 0, 3, "The last good watch list stays in force")
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	w.reload(section)
+	check("when it is gone", 0, 3, "The last good watch list stays in force")
+	write("")
+	w.reload(section)
+	check("when it is empty", 1, 1, "")
+	w.reload(far.section("contoso", "  watched_domains: {enabled: false}\n"))
+	if v, ok := w.value(gauge); ok {
+		t.Errorf("without the collector the gauge is %v", v)
 	}
 }
 

@@ -71,17 +71,13 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 	case sameClient && old.domains != nil && old.config.WatchedDomains.Equal(w):
 		t.domains = old.domains
 	default:
-		digest := w.Digest()
-		list, problems := w.Read()
-		if len(problems) > 0 {
-			return t, problems
-		}
+		list := e.lists.List(w.Files)
 		domains := collector.NewWatchedDomains(collector.WatchedDomainsOptions{
-			Tenant: c.Name, Client: t.client, Domains: list, Statistics: w.Statistics, MachineInfoLimit: w.MachineInfoLimit,
+			Tenant: c.Name, Client: t.client, Domains: w.WithList(list), Statistics: w.Statistics, MachineInfoLimit: w.MachineInfoLimit,
 			Interval: w.RefreshInterval, MaxAge: w.MaxAge, Fleet: t.fleet, WholeList: e.once,
 			Logger: logger, Metrics: t.metrics, Store: store,
 		})
-		t.domains = &watchedDomains{collector: domains, config: w, digest: digest, logger: logger.With("tenant", c.Name)}
+		t.domains = &watchedDomains{collector: domains, config: w, lists: e.lists, list: list}
 		t.domains.refresher = collector.NewRefresher(collector.RefresherOptions{
 			Tenant: c.Name, Collector: domains, Interval: w.RefreshInterval, StartDelay: delay, Continuous: true, Resume: old == nil, Store: store,
 			Exposition: e.exposition, Logger: logger,
@@ -143,14 +139,14 @@ func (t *tenant) once(ctx context.Context) error {
 	return failed
 }
 
-// lookAgain tells the tenant of a reload to ask again for what was
-// refused before, and to read its watch-list files now and not in a while.
+// lookAgain makes the tenant of a reload ask again for what was refused before,
+// and watch the lists that the reload has read.
 func (t *tenant) lookAgain() {
 	if t.states != nil {
 		t.states.collector.LookAgain()
 	}
 	if t.domains != nil {
-		t.domains.readAgain()
+		t.domains.update()
 	}
 }
 

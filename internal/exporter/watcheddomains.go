@@ -2,9 +2,11 @@ package exporter
 
 import (
 	"context"
-	"log/slog"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/config"
@@ -19,13 +21,10 @@ type watchedDomains struct {
 	run
 	collector *collector.WatchedDomains
 	config    config.WatchedDomains
-	logger    *slog.Logger
+	lists     *config.WatchLists
 
-	reading sync.Mutex // Held while the files are read.
-	digest  string     // Of the files that were read last.
-
-	mu      sync.Mutex
-	mistake string // In the files as they are now; the list is then the last good one.
+	mu   sync.Mutex
+	list *config.WatchList // That the collector has.
 }
 
 // start runs the collector, unless it runs already.
@@ -39,50 +38,74 @@ func (w *watchedDomains) start() {
 	}
 }
 
-// follow looks at the files until the context ends. It compares their content,
-// which tells every way to replace a file.
+// follow looks at the files until the context ends.
 func (w *watchedDomains) follow(ctx context.Context) {
 	ticker := time.NewTicker(listCheckInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			w.readAgain()
+			w.lists.Poll(ctx)
+			w.update()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// readAgain reads the files if they changed. A mistake in them changes nothing
-// but what the log and the page say.
-func (w *watchedDomains) readAgain() {
-	w.reading.Lock()
-	defer w.reading.Unlock()
-	digest := w.config.Digest()
-	if digest == w.digest {
-		return
-	}
-	w.digest = digest
-	domains, problems := w.config.Read()
+// update gives the collector the list as it was last read.
+func (w *watchedDomains) update() {
+	list := w.lists.List(w.config.Files)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(problems) > 0 {
-		w.mistake = problems.Error()
-		w.logger.Error("A watch-list file has a mistake; the last good list stays in force", "err", problems)
-		return
+	changed := !slices.Equal(list.Domains, w.list.Domains)
+	w.list = list
+	if changed {
+		w.collector.SetDomains(w.config.WithList(list))
 	}
-	w.mistake = ""
-	w.logger.Info("The watch-list files are read again", "domains", len(domains))
-	w.collector.SetDomains(domains)
+}
+
+func (w *watchedDomains) current() *config.WatchList {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.list
 }
 
 // notes are those of the collector and of the files.
 func (w *watchedDomains) notes(notes []string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.mistake == "" {
+	switch list := w.current(); {
+	case list.Old:
+		return append([]string{"The last good watch list stays in force: " + list.Summary()}, notes...)
+	case len(list.Mistakes) > 0:
+		return append([]string{"Only the lines of the watch list that are right are in force: " + list.Summary()}, notes...)
+	default:
 		return notes
 	}
-	return append([]string{"The last good watch list stays in force: " + w.mistake}, notes...)
+}
+
+// listReads collects whether the watch lists of the tenants in force could be read.
+type listReads struct{ exporter *Exporter }
+
+var listRead = prometheus.NewDesc("mde_watched_domains_list_last_read_successful",
+	"1 while every file of the watch list was read without a mistake the last time; "+
+		"0: an older list is in force, or, after a start, only the lines that are right.", []string{"tenant"}, nil)
+
+func (l listReads) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- listRead }
+
+func (l listReads) Collect(metrics chan<- prometheus.Metric) {
+	_, tenants := l.exporter.inForce()
+	for name, t := range tenants {
+		if t.domains == nil {
+			continue
+		}
+		successful := 1.0
+		if len(t.domains.current().Mistakes) > 0 {
+			successful = 0
+		}
+		metric, err := prometheus.NewConstMetric(listRead, prometheus.GaugeValue, successful, name)
+		if err != nil {
+			metric = prometheus.NewInvalidMetric(listRead, err)
+		}
+		metrics <- metric
+	}
 }

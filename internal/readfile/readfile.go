@@ -38,6 +38,12 @@ func Text(ctx context.Context, path string, limit int64) ([]byte, error) {
 	return text, pathError("read", path, err)
 }
 
+// Stat is os.Stat that fails if there is no answer before Timeout passes or ctx ends.
+func Stat(ctx context.Context, path string) (fs.FileInfo, error) {
+	info, err := within(ctx, &stats, path, func() (fs.FileInfo, error) { return os.Stat(path) })
+	return info, pathError("stat", path, err)
+}
+
 // Glob returns the names that match the pattern and are no directories, sorted, as
 // filepath.Glob does. It fails if the directories are not read before Timeout
 // passes or ctx ends.
@@ -122,7 +128,7 @@ type calls struct {
 	running map[string]chan struct{} // Closed when the call ends.
 }
 
-var reads, globs calls
+var reads, stats, globs calls
 
 // acquire waits until no call for the name is under way, and registers one.
 func (c *calls) acquire(ctx context.Context, name string) error {
