@@ -3,6 +3,7 @@ package collector
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -64,7 +65,9 @@ type blockBuilder struct {
 	tenant string
 	block  Block
 	pairs  map[[2]string]*dto.LabelPair
-	seen   map[string]struct{}
+	gauges map[float64]*dto.Gauge
+	seed   maphash.Seed
+	seen   map[uint64]struct{} // Hashes of names and label values.
 	errs   []error
 }
 
@@ -74,7 +77,9 @@ func newBlock(tenant string, expires time.Time) *blockBuilder {
 		tenant: tenant,
 		block:  Block{expires: wall(expires)},
 		pairs:  make(map[[2]string]*dto.LabelPair),
-		seen:   make(map[string]struct{}),
+		gauges: make(map[float64]*dto.Gauge),
+		seed:   maphash.MakeSeed(),
+		seen:   make(map[uint64]struct{}),
 	}
 }
 
@@ -97,12 +102,10 @@ func (b *blockBuilder) add(f *family, value float64, values ...string) {
 		}
 		labels[i] = b.pair(name, text)
 	}
-	key := f.name + "\xff" + strings.Join(values, "\xff")
-	if _, twice := b.seen[key]; twice {
+	if b.isTwice(f, values) {
 		b.errs = append(b.errs, fmt.Errorf("%s: label values %q occur twice", f.name, values))
 		return
 	}
-	b.seen[key] = struct{}{}
 	if n := len(b.block.series); n == 0 || b.block.series[n-1].family != f {
 		b.block.series = append(b.block.series, series{family: f})
 	}
@@ -111,7 +114,7 @@ func (b *blockBuilder) add(f *family, value float64, values ...string) {
 	if f.kind == dto.MetricType_COUNTER {
 		m.Counter = &dto.Counter{Value: &value}
 	} else {
-		m.Gauge = &dto.Gauge{Value: &value}
+		m.Gauge = b.gauge(value)
 	}
 	last.metrics = append(last.metrics, m)
 }
@@ -127,9 +130,36 @@ func (b *blockBuilder) pair(name, value string) *dto.LabelPair {
 	return p
 }
 
+// gauge returns one Gauge for all series with the same value: of a fleet's many,
+// most are 0.
+func (b *blockBuilder) gauge(value float64) *dto.Gauge {
+	g, ok := b.gauges[value]
+	if !ok {
+		g = &dto.Gauge{Value: &value}
+		b.gauges[value] = g
+	}
+	return g
+}
+
+// isTwice reports whether the block has the series already.
+func (b *blockBuilder) isTwice(f *family, values []string) bool {
+	var h maphash.Hash
+	h.SetSeed(b.seed)
+	_, _ = h.WriteString(f.name)
+	for _, value := range values {
+		_ = h.WriteByte(0xff) // Occurs in no valid UTF-8.
+		_, _ = h.WriteString(value)
+	}
+	sum := h.Sum64()
+	_, twice := b.seen[sum]
+	b.seen[sum] = struct{}{}
+	return twice
+}
+
+// build returns the block, which holds nothing of the builder's working memory.
 func (b *blockBuilder) build() (*Block, error) {
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, fmt.Errorf("expose: %w", err)
 	}
-	return &b.block, nil
+	return &Block{expires: b.block.expires, series: b.block.series}, nil
 }

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"fmt"
 	"maps"
 	"math/bits"
 	"slices"
@@ -26,10 +27,19 @@ func (s propertySet) each(f func(int)) {
 	}
 }
 
-// maxGroups bounds the combinations of build, architecture and revision, so
-// that a scrape stays small even where an API sends every combination. Machines
-// of further ones count under other.
-const maxGroups = 2000
+// maxGroups bounds the combinations of build, architecture and revision, and
+// maxAttention the numbers of machines by group and property, so that a scrape
+// stays small even where an API sends every combination. Machines of further
+// groups, and further properties, count under other. maxAttention has room for
+// all builds with all properties.
+const (
+	maxGroups    = 2000
+	maxAttention = (maxBuilds + 100) * (maxProperties + 1)
+)
+
+// DefaultMaxMachines is how many distinct machines a fleet may have unless
+// SecurityStatesOptions say otherwise.
+const DefaultMaxMachines = 2_000_000
 
 // maxCombinations bounds the distinct sets of properties that the join tells
 // apart; machines with further ones count under other there, too.
@@ -38,6 +48,7 @@ const maxCombinations = 1 << 16
 // fleetCount counts the machines of one refresh.
 type fleetCount struct {
 	source                                       string
+	maxMachines                                  int
 	incomplete                                   bool // The antivirus rows could not be read.
 	withRevision                                 bool
 	builds, architectures, revisions, properties *labelTable
@@ -56,6 +67,7 @@ type fleetCount struct {
 	lastGroup    int
 	droppedGroup *droppedValues
 	machines     int
+	nameless     int // Of machines from /api/machines, those without an id.
 }
 
 type groupKey struct{ build, architecture, revision uint16 }
@@ -88,8 +100,9 @@ func (d *droppedLabels) announce() {
 	}
 }
 
-// newFleetCount starts a count in which the names that last used keep their place.
-func newFleetCount(last *statesResult, withRevision bool, dropped *droppedLabels) *fleetCount {
+// newFleetCount starts a count of at most so many machines, in which the names that
+// last used keep their place.
+func newFleetCount(maxMachines int, last *statesResult, withRevision bool, dropped *droppedLabels) *fleetCount {
 	if last == nil {
 		last = &statesResult{}
 	}
@@ -100,12 +113,13 @@ func newFleetCount(last *statesResult, withRevision bool, dropped *droppedLabels
 		revisions = append(revisions, g.Revision)
 	}
 	c := &fleetCount{
+		maxMachines:   maxMachines,
 		withRevision:  withRevision,
 		builds:        newLabelTable(maxBuilds, unknownValue, builds, dropped.build),
 		architectures: newLabelTable(maxArchitectures, unknownValue, architectures, dropped.architecture),
 		revisions:     newLabelTable(maxRevisions, unknownValue, nil, dropped.revision),
 		properties:    newLabelTable(maxProperties, otherValue, last.Properties, dropped.property),
-		log:           newStateLog(),
+		log:           newStateLog(maxMachines),
 		index:         newMachineIndex(),
 		combinations:  []propertySet{{}},
 		combinationN:  make(map[propertySet]uint32),
@@ -171,7 +185,7 @@ func (c *fleetCount) group(key groupKey) int {
 	}
 	n, ok := c.groupNumbers[key]
 	if !ok {
-		if len(c.groups) >= maxGroups {
+		if len(c.groups) >= maxGroups || (len(c.groups)+1)*len(c.properties.names) > maxAttention {
 			c.droppedGroup.drop(c.builds.names[key.build] + "\xff" + c.architectures.names[key.architecture] + "\xff" + c.revisions.names[key.revision])
 			return 0
 		}
@@ -204,83 +218,125 @@ func (c *fleetCount) combination(set propertySet) uint32 {
 // onlyOther is the set that holds nothing but other.
 var onlyOther = propertySet{1 << otherID}
 
+// property returns the number of a property by its name as the API sent it.
+func (c *fleetCount) property(name []byte) int {
+	c.properties.full = len(c.groups)*(len(c.properties.names)+1) > maxAttention
+	return c.properties.id(name)
+}
+
+// hasTooMany reports whether more machines were read than the fleet may have.
+func (c *fleetCount) hasTooMany() bool {
+	return c.machines > c.maxMachines || c.index.len()+c.nameless > c.maxMachines
+}
+
+// tooManyMachines is the error of a fleet that has more machines than it may.
+func (c *fleetCount) tooManyMachines(api client.API) error {
+	return &client.Error{API: api, Reason: client.ReasonDecode, Message: fmt.Sprintf(
+		"more than %d distinct machines: raise security_states.max_machines if the tenant has so many", c.maxMachines)}
+}
+
 // securityState takes a row of machinesecuritystates. Its machine is counted by
 // securityStates, unless it has no id by which it could come again.
-func (c *fleetCount) securityState(s *client.SecurityState) {
+func (c *fleetCount) securityState(s *client.SecurityState) error {
 	var set propertySet
 	for _, name := range s.Properties {
 		if len(name) > 0 {
-			set.put(c.properties.id(name))
+			set.put(c.property(name))
 		}
 	}
 	group := c.groupOf(s.Build, s.Architecture, s.Revision)
-	if s.ID == (client.MachineID{}) {
-		c.add(group, set)
-		return
+	if s.ID != (client.MachineID{}) {
+		if !c.log.add(loggedState{id: s.ID, group: uint32(group), combination: c.combination(set)}) {
+			return c.tooManyMachines(client.MachineSecurityStates)
+		}
+		return nil
 	}
-	c.log.note(loggedState{id: s.ID, group: uint32(group), combination: c.combination(set)})
+	if c.add(group, set); c.hasTooMany() {
+		return c.tooManyMachines(client.MachineSecurityStates)
+	}
+	return nil
 }
 
 // securityStates counts each machine whose rows were taken, once. The index then
 // holds those that require attention.
-func (c *fleetCount) securityStates() {
+func (c *fleetCount) securityStates() error {
+	c.index.reserve(c.log.requiring)
 	for s := range c.log.machines() {
-		c.add(int(s.group), c.combinations[s.combination])
+		if c.add(int(s.group), c.combinations[s.combination]); c.hasTooMany() {
+			return c.tooManyMachines(client.MachineSecurityStates)
+		}
 		if s.combination != 0 {
 			e, _ := c.index.add(s.id)
 			e.value = s.combination
 		}
 	}
 	c.log = nil
+	return nil
 }
 
 // A fleet from /api/machines uses an index entry's value for what is known of
-// the machine: its derived properties, its revision, and whether it was counted.
-// The stamp tells how new its antivirus row is.
+// the machine: its derived properties, its revision, whether a row of it came and
+// whether that was counted. The stamp is the age of its antivirus row.
 const (
 	derivedMask   = 1<<8 - 1
 	revisionShift = 8
 	revisionMask  = 1<<12 - 1
-	countedBit    = 1 << 31
+	countedBit    = 1 << 30
+	seenBit       = 1 << 31
 )
 
 // antivirusRow takes the antivirus health of a machine that is still to come.
 // Of several rows for one machine the newest holds; equally new ones all do, as
 // they come in any order.
-func (c *fleetCount) antivirusRow(row *client.AntivirusHealth, now time.Time) {
+func (c *fleetCount) antivirusRow(row *client.AntivirusHealth, now time.Time) error {
 	if row.MachineID == (client.MachineID{}) {
-		return
+		return nil
 	}
 	stamp := uint32(0)
 	if !row.DataRefreshedAt.IsZero() {
 		stamp = uint32(max(0, row.DataRefreshedAt.Unix()))
 	}
 	entry, added := c.index.add(row.MachineID)
+	if c.hasTooMany() {
+		return c.tooManyMachines(client.DeviceAVInfo)
+	}
 	switch {
 	case added || stamp > entry.stamp:
 		entry.value = 0
 	case stamp < entry.stamp:
-		return
+		return nil
 	}
 	entry.stamp = stamp
 	entry.value |= uint32(antivirusProperties(row, now))
 	if revision := int(entry.value >> revisionShift); c.withRevision && (revision == 0 || revision == c.revisions.missing) {
 		entry.value = entry.value&derivedMask | uint32(c.revisions.id(revisionOf(row.OSVersion)))<<revisionShift
 	}
+	return nil
 }
 
-// machine counts a row of /api/machines, unless it has no security state or its
-// machine is counted already.
-func (c *fleetCount) machine(m *client.Machine) {
-	if !hasSecurityState(m) {
-		return
-	}
+// machine counts a row of /api/machines, unless it has no security state or is not
+// the first of its machine.
+func (c *fleetCount) machine(m *client.Machine) error {
 	set := edrProperties(m.HealthStatus)
 	revision := 0
-	if m.ID != (client.MachineID{}) {
+	if m.ID == (client.MachineID{}) {
+		if !hasSecurityState(m) {
+			return nil
+		}
+		if c.nameless++; c.hasTooMany() {
+			return c.tooManyMachines(client.Machines)
+		}
+	} else {
 		entry, _ := c.index.add(m.ID)
-		if entry.value&countedBit != 0 {
-			return
+		if c.hasTooMany() {
+			return c.tooManyMachines(client.Machines)
+		}
+		if entry.value&seenBit != 0 {
+			return nil
+		}
+		entry.value |= seenBit
+		if !hasSecurityState(m) {
+			return nil
 		}
 		set |= derivedSet(entry.value & derivedMask)
 		revision = int(entry.value >> revisionShift & revisionMask)
@@ -301,13 +357,14 @@ func (c *fleetCount) machine(m *client.Machine) {
 	c.risk.count(m.RiskScore)
 	c.exposure.count(m.ExposureLevel)
 	c.platforms.count(m.OSPlatform)
+	return nil
 }
 
 // derived turns a set of derivedProperties into one of this count's numbers.
 func (c *fleetCount) derived(set derivedSet) propertySet {
 	var out propertySet
 	for rest := uint8(set); rest != 0; rest &= rest - 1 {
-		out.put(c.properties.id([]byte(derivedProperties[bits.TrailingZeros8(rest)])))
+		out.put(c.property([]byte(derivedProperties[bits.TrailingZeros8(rest)])))
 	}
 	return out
 }

@@ -37,6 +37,7 @@ type labelTable struct {
 	ids     map[string]int
 	last    string
 	lastID  int
+	full    bool // There is no place for a new value, whatever the limit.
 	dropped *droppedValues
 }
 
@@ -87,7 +88,7 @@ func (t *labelTable) newID(raw []byte) int {
 	if id, ok := t.ids[name]; ok {
 		return id
 	}
-	if len(t.names) >= t.limit {
+	if t.full || len(t.names) >= t.limit {
 		t.dropped.drop(name)
 		return otherID
 	}
@@ -104,8 +105,8 @@ func (t *labelTable) place(name string) int {
 // cleanLabel makes a label value of what an API sent: valid UTF-8 without
 // control and format characters, cut to maxLabelBytes between two characters.
 func cleanLabel(raw []byte) string {
-	if len(raw) <= maxLabelBytes && isPlain(raw) {
-		return strings.TrimSpace(string(raw))
+	if start := raw[:min(len(raw), maxLabelBytes)]; isPlain(start) {
+		return strings.TrimSpace(string(start))
 	}
 	raw = raw[:min(len(raw), 8*maxLabelBytes)]
 	var b strings.Builder
@@ -134,7 +135,7 @@ func isPlain(raw []byte) bool {
 }
 
 // maxDropped bounds the memory of droppedValues; the counter stops there.
-const maxDropped = 1 << 17
+const maxDropped = 1 << 14
 
 // droppedValues counts the distinct values of a label that found no place, for
 // as long as the collector lives. It remembers hashes, not values.

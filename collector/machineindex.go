@@ -39,6 +39,29 @@ func newMachineIndex() *machineIndex {
 	return &machineIndex{seed: maphash.MakeSeed()}
 }
 
+// reserve makes room for about so many machines in an empty index, so that its
+// tables need not grow. More may be added.
+func (x *machineIndex) reserve(machines int) {
+	if machines == 0 {
+		return
+	}
+	each := machines / len(x.tables)
+	size := tableSize(each + each/16)
+	for part := range x.tables {
+		x.tables[part] = make([]indexSlot, size)
+	}
+}
+
+// tableSize is the number of slots, a power of two, of a table that has room for so
+// many entries and one more.
+func tableSize(entries int) int {
+	size := 8
+	for entries*8 >= size*7 {
+		size *= 2
+	}
+	return size
+}
+
 // len returns the number of entries.
 func (x *machineIndex) len() int {
 	if len(x.chunks) == 0 {
@@ -144,7 +167,7 @@ func place(table []indexSlot, slot indexSlot) {
 // keep drops every entry for which keep is false. It needs no memory beside
 // what it keeps: entries move to the front, and the rest is let go.
 func (x *machineIndex) keep(keep func(*indexEntry) bool) {
-	x.tables, x.counts = [256][]indexSlot{}, [256]int{}
+	x.counts = [256]int{}
 	n := 0
 	for _, chunk := range x.chunks {
 		for i := range chunk {
@@ -161,11 +184,21 @@ func (x *machineIndex) keep(keep func(*indexEntry) bool) {
 	}
 	x.chunks = chunks
 	for i := range n {
-		part, hash := x.hash(x.entry(i).id)
-		if x.counts[part]*8 >= len(x.tables[part])*7 {
-			x.grow(part, max(8, 2*len(x.tables[part])))
-		}
-		place(x.tables[part], indexSlot(hash)<<32|indexSlot(i+1))
+		part, _ := x.hash(x.entry(i).id)
 		x.counts[part]++
+	}
+	for part, entries := range x.counts {
+		switch size := tableSize(entries); {
+		case entries == 0:
+			x.tables[part] = nil
+		case size == len(x.tables[part]):
+			clear(x.tables[part])
+		default:
+			x.tables[part] = make([]indexSlot, size)
+		}
+	}
+	for i := range n {
+		part, hash := x.hash(x.entry(i).id)
+		place(x.tables[part], indexSlot(hash)<<32|indexSlot(i+1))
 	}
 }

@@ -37,8 +37,11 @@ type SecurityStatesOptions struct {
 	MaxAge time.Duration
 	// RevisionLabel adds the label os_revision to the fleet's gauges.
 	RevisionLabel bool
-	Logger        *slog.Logger
-	Metrics       *TenantMetrics
+	// MaxMachines is how many distinct machines may be read; more fail the refresh.
+	// 0 means DefaultMaxMachines.
+	MaxMachines int
+	Logger      *slog.Logger
+	Metrics     *TenantMetrics
 	// Fleet takes the machines with which watched domains are joined. It belongs to
 	// the Client. Nil means a Fleet of its own.
 	Fleet *Fleet
@@ -60,6 +63,7 @@ type SecurityStates struct {
 	source sourceChoice
 	// Rows of the last answers, so that the client knows how many to expect.
 	machineRows, antivirusRows int
+	read                       int // Rows of the refresh under way.
 
 	mu      sync.Mutex
 	notes   []string
@@ -72,6 +76,9 @@ const statesName = "security_states"
 func NewSecurityStates(o SecurityStatesOptions) *SecurityStates {
 	if o.Source == "" {
 		o.Source = SourceAuto
+	}
+	if o.MaxMachines == 0 {
+		o.MaxMachines = DefaultMaxMachines
 	}
 	if o.Fleet == nil {
 		o.Fleet = NewFleet(o.MaxAge)
@@ -193,8 +200,10 @@ func checkTime(at time.Time) error {
 // Refresh counts the whole fleet and returns the counts, or changes nothing.
 func (s *SecurityStates) Refresh(ctx context.Context) (Outcome, error) {
 	began := wall(time.Now())
+	s.read = 0
 	c, err := s.count(ctx)
 	if err != nil {
+		s.collectGarbage()
 		return Outcome{}, err
 	}
 	r := c.result(began)
@@ -204,20 +213,35 @@ func (s *SecurityStates) Refresh(ctx context.Context) (Outcome, error) {
 	}
 	s.last = r
 	fleet := &shownFleet{at: r.At, maxAge: s.options.MaxAge, attention: c.attention()}
-	snapshot.Share = func() { s.options.Fleet.set(fleet) }
-	s.memory.save(statesName, r)
-	if c.machines >= largeFleet {
-		runtime.GC()
+	snapshot.Share = func() {
+		s.options.Fleet.set(fleet)
+		s.collectGarbage()
 	}
+	s.memory.save(statesName, r)
 	s.summarize(r)
 	return Outcome{Snapshot: &snapshot}, nil
 }
 
-// largeFleet is how many machines leave so much garbage behind, the index of
-// those that require nothing, that it is collected at once. The next refresh,
-// minutes later, would else begin on top of it, and the process be half as large
-// again. The index has no pointers: this takes a few milliseconds.
+// largeFleet is how many rows leave so much garbage behind that it is collected at
+// once, and not only when the heap has doubled: an index of millions of machines
+// would be held twice. The index has no pointers, so this takes a few milliseconds.
 const largeFleet = 100_000
+
+// countRow counts a row of the refresh under way, and collects the garbage of every
+// fifth large fleet of them.
+func (s *SecurityStates) countRow() {
+	if s.read++; s.read%(5*largeFleet) == 0 {
+		runtime.GC()
+	}
+}
+
+// collectGarbage frees the memory of a refresh that read a large fleet, whether it
+// succeeded or not.
+func (s *SecurityStates) collectGarbage() {
+	if s.read >= largeFleet {
+		runtime.GC()
+	}
+}
 
 // snapshot is a result as it is exposed until it is too old. Where it came from
 // stays.
@@ -282,9 +306,14 @@ func (s *SecurityStates) countPreview(ctx context.Context) (*fleetCount, error) 
 			return nil, err
 		}
 		rows++
-		c.securityState(state)
+		s.countRow()
+		if err := c.securityState(state); err != nil {
+			return nil, fmt.Errorf("read machine security states: %w", err)
+		}
 	}
-	c.securityStates()
+	if err := c.securityStates(); err != nil {
+		return nil, fmt.Errorf("read machine security states: %w", err)
+	}
 	s.noteAntivirus(nil)
 	return c, nil
 }
@@ -309,7 +338,10 @@ func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error)
 			return nil, fmt.Errorf("read machines: %w", err)
 		}
 		rows++
-		c.machine(machine)
+		s.countRow()
+		if err := c.machine(machine); err != nil {
+			return nil, fmt.Errorf("read machines: %w", err)
+		}
 	}
 	s.machineRows = rows
 	return c, nil
@@ -353,6 +385,7 @@ func refusesAntivirus(e *client.Error) bool {
 
 func (s *SecurityStates) readAntivirus(ctx context.Context) (*fleetCount, error) {
 	c := s.newCount(SourceMachines)
+	c.index.reserve(min(max(s.machineRows, s.antivirusRows), s.options.MaxMachines))
 	now := time.Now()
 	rows := 0
 	for row, err := range s.options.Client.AntivirusHealth(ctx, s.antivirusRows) {
@@ -360,7 +393,10 @@ func (s *SecurityStates) readAntivirus(ctx context.Context) (*fleetCount, error)
 			return nil, err
 		}
 		rows++
-		c.antivirusRow(row, now)
+		s.countRow()
+		if err := c.antivirusRow(row, now); err != nil {
+			return nil, err
+		}
 	}
 	s.antivirusRows = rows
 	return c, nil
@@ -384,7 +420,7 @@ func (s *SecurityStates) noteAntivirus(err error) {
 }
 
 func (s *SecurityStates) newCount(source string) *fleetCount {
-	c := newFleetCount(s.last, s.options.RevisionLabel, s.dropped)
+	c := newFleetCount(s.options.MaxMachines, s.last, s.options.RevisionLabel, s.dropped)
 	c.source = source
 	if source == SourceMachines {
 		c.countStates(s.last, s.dropped)

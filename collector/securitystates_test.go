@@ -519,11 +519,15 @@ func BenchmarkCountSecurityStates(b *testing.B) {
 	}
 	dropped := newDroppedLabels(newWorld().tenant)
 	for b.Loop() {
-		c := newFleetCount(nil, false, dropped)
+		c := newFleetCount(machines, nil, false, dropped)
 		for i := range fleet {
-			c.securityState(&fleet[i])
+			if err := c.securityState(&fleet[i]); err != nil {
+				b.Fatal(err)
+			}
 		}
-		c.securityStates()
+		if err := c.securityStates(); err != nil {
+			b.Fatal(err)
+		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*machines), "ns/machine")
 }

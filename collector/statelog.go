@@ -7,22 +7,27 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// stateLog notes the rows of machinesecuritystates until the last is there, and
-// then yields each machine once. What is noted needs no place that could be
-// looked up, so a row costs a write behind the one before it, where adding it to
+// stateLog keeps the rows of machinesecuritystates until the last is there, and
+// then yields each machine once. A row that is kept needs no place that could be
+// looked up, so it costs a write behind the one before it, where adding it to
 // an index of the whole fleet costs a wait for the memory: a third of a refresh.
 //
-// Rows are noted in 256 parts by a keyed hash of the id. A machine's rows meet in
+// Rows are kept in 256 parts by a keyed hash of the id. A machine's rows meet in
 // one of them, whose slots fit into the processor's cache.
 type stateLog struct {
-	seed  maphash.Seed
-	parts [256]statePart
+	seed      maphash.Seed
+	parts     [256]statePart
+	most      int // Machines.
+	rows      int
+	requiring int      // Rows whose machine requires attention, whether it came before or not.
+	compactAt int      // Rows.
+	slots     []uint32 // Of the part that was compacted last.
 }
 
 // statePart holds rows in chunks that never move; the last may still grow.
 type statePart [][]loggedState
 
-// loggedState is a row whose machine may have been noted before.
+// loggedState is a row whose machine may have come before.
 type loggedState struct {
 	id          client.MachineID
 	group       uint32
@@ -32,9 +37,15 @@ type loggedState struct {
 // stateChunk is how many rows a chunk holds.
 const stateChunk = 128
 
-func newStateLog() *stateLog { return &stateLog{seed: maphash.MakeSeed()} }
+// newStateLog returns a log of at most so many machines. It holds no more than an
+// eighth of that, or some tens of thousands, in rows of machines that came before.
+func newStateLog(most int) *stateLog {
+	return &stateLog{seed: maphash.MakeSeed(), most: most, compactAt: most + max(most/8, 1<<16)}
+}
 
-func (l *stateLog) note(s loggedState) {
+// add keeps a row. It reports false once the rows are known to be of more machines
+// than the log may hold.
+func (l *stateLog) add(s loggedState) bool {
 	part := &l.parts[maphash.Bytes(l.seed, s.id[:])>>56]
 	last := len(*part) - 1
 	switch {
@@ -46,29 +57,66 @@ func (l *stateLog) note(s loggedState) {
 		last++
 	}
 	(*part)[last] = append((*part)[last], s)
+	if s.combination != 0 {
+		l.requiring++
+	}
+	if l.rows++; l.rows < l.compactAt {
+		return true
+	}
+	l.rows = 0
+	for p := range l.parts {
+		l.rows += l.compact(&l.parts[p])
+	}
+	l.requiring = min(l.requiring, l.rows)
+	return l.rows <= l.most
 }
 
-// machines yields the first row of every machine, in no order.
+// machines yields the first row of every machine, in no order. It ends the log,
+// whose memory is free to be collected as the rows are yielded.
 func (l *stateLog) machines() iter.Seq[*loggedState] {
 	return func(yield func(*loggedState) bool) {
-		var slots []uint32 // Open addressing: the number of a row plus one, or 0.
 		for p := range l.parts {
-			part := l.parts[p]
-			if len(part) == 0 {
-				continue
-			}
-			slots = emptySlots(slots, stateChunk*(len(part)-1)+len(part[len(part)-1]))
-			n := uint32(0)
-			for _, chunk := range part {
+			l.compact(&l.parts[p])
+			for _, chunk := range l.parts[p] {
 				for i := range chunk {
-					n++
-					if part.isNew(l.seed, slots, &chunk[i], n) && !yield(&chunk[i]) {
+					if !yield(&chunk[i]) {
 						return
 					}
 				}
 			}
+			l.parts[p] = nil
 		}
 	}
+}
+
+// compact drops the rows of a part whose machine came before, and returns how many
+// are left.
+func (l *stateLog) compact(p *statePart) int {
+	part := *p
+	if len(part) == 0 {
+		return 0
+	}
+	l.slots = emptySlots(l.slots, stateChunk*(len(part)-1)+len(part[len(part)-1]))
+	n := 0
+	for _, chunk := range part {
+		for i := range chunk {
+			if !part.isNew(l.seed, l.slots, &chunk[i], uint32(n+1)) {
+				continue
+			}
+			if to := &part[n/stateChunk][n%stateChunk]; to != &chunk[i] {
+				*to = chunk[i]
+			}
+			n++
+		}
+	}
+	whole, rest := n/stateChunk, n%stateChunk
+	if rest > 0 {
+		part[whole] = part[whole][:rest]
+		whole++
+	}
+	clear(part[whole:])
+	*p = part[:whole]
+	return n
 }
 
 // emptySlots returns slots for so many rows, at least a third of them free.
@@ -85,7 +133,8 @@ func emptySlots(reuse []uint32, rows int) []uint32 {
 	return reuse
 }
 
-// isNew gives a row a slot, unless an earlier row of its machine has one.
+// isNew gives a row the slot of the number n, counted from 1, unless an earlier row
+// of its machine has one.
 func (part statePart) isNew(seed maphash.Seed, slots []uint32, s *loggedState, n uint32) bool {
 	mask := uint32(len(slots) - 1)
 	for at := uint32(maphash.Bytes(seed, s.id[:])) & mask; ; at = (at + 1) & mask {

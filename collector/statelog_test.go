@@ -12,13 +12,15 @@ func TestStateLogYieldsTheFirstRowOfEachMachine(t *testing.T) {
 	for _, rows := range []int{0, 1, 2, 300, 100_000} {
 		t.Run(fmt.Sprint(rows, " rows"), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(rows), 1))
-			log, want := newStateLog(), make(map[client.MachineID]uint32)
+			log, want := newStateLog(rows), make(map[client.MachineID]uint32)
 			for i := range uint32(rows) {
 				id := hashedID(random.Uint64N(uint64(rows)))
 				if _, twice := want[id]; !twice {
 					want[id] = i
 				}
-				log.note(loggedState{id: id, group: i})
+				if !log.add(loggedState{id: id, group: i}) {
+					t.Fatal("the log is full")
+				}
 			}
 			for s := range log.machines() {
 				first, known := want[s.id]

@@ -1,0 +1,252 @@
+package collector
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// endless yields rows until the consumer stops, and fails the test where it does
+// not do so in time.
+func endless[T any](t *testing.T, most int, row func(n int) T) func(func(*T, error) bool) {
+	return func(yield func(*T, error) bool) {
+		for n := range most {
+			r := row(n)
+			if !yield(&r, nil) {
+				return
+			}
+		}
+		t.Errorf("still reading after %d rows", most)
+	}
+}
+
+func TestMoreMachinesThanAllowedFailTheRefresh(t *testing.T) {
+	const most = 1000
+	nameless := func(m *client.Machine) { m.ID = client.MachineID{} }
+	others := func(m *client.Machine) { m.OnboardingStatus = []byte("CanBeOnboarded") }
+	for name, tc := range map[string]struct {
+		source string
+		api    client.API
+		fill   func(t *testing.T, f *fakeStates)
+	}{
+		"preview": {SourcePreview, client.MachineSecurityStates, func(t *testing.T, f *fakeStates) {
+			f.states = endless(t, 200_000, func(n int) client.SecurityState { return state(n, "19045", "Amd64", "A") })
+		}},
+		"preview, one machine more": {SourcePreview, client.MachineSecurityStates, func(_ *testing.T, f *fakeStates) {
+			rows := make([]client.SecurityState, most+1)
+			for n := range rows {
+				rows[n] = state(n, "19045", "Amd64")
+			}
+			f.states = rowsOf(nil, rows...)
+		}},
+		"preview without ids": {SourcePreview, client.MachineSecurityStates, func(t *testing.T, f *fakeStates) {
+			f.states = endless(t, most+2, func(int) client.SecurityState { return client.SecurityState{Build: []byte("19045")} })
+		}},
+		"machines": {SourceMachines, client.Machines, func(t *testing.T, f *fakeStates) {
+			f.machines = endless(t, most+2, func(n int) client.Machine { return machine(n, nil) })
+		}},
+		"machines without ids": {SourceMachines, client.Machines, func(t *testing.T, f *fakeStates) {
+			f.machines = endless(t, most+2, func(n int) client.Machine { return machine(n, nameless) })
+		}},
+		"machines that are not onboarded": {SourceMachines, client.Machines, func(t *testing.T, f *fakeStates) {
+			f.machines = endless(t, most+2, func(n int) client.Machine { return machine(n, others) })
+		}},
+		"antivirus rows": {SourceMachines, client.DeviceAVInfo, func(t *testing.T, f *fakeStates) {
+			f.antivirus = endless(t, most+2, func(n int) client.AntivirusHealth { return antivirus(n, nil) })
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, f := newWorld(), machineFleet()
+				f.states = rowsOf(nil, previewFleet()...)
+				s := w.states(f, func(o *SecurityStatesOptions) { o.Source, o.MaxMachines = tc.source, most })
+				if err := w.refresh(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				before := w.exposed(t)
+				tc.fill(t, f)
+				err := w.refresh(t.Context(), s)
+				if client.ReasonOf(err) != client.ReasonDecode || !strings.Contains(fmt.Sprint(err), string(tc.api)+": more than 1000 distinct machines: raise security_states.max_machines") {
+					t.Errorf("error %v", err)
+				}
+				if after := w.exposed(t); after != before {
+					t.Errorf("before:\n%s\nafter:\n%s", before, after)
+				}
+			})
+		})
+	}
+}
+
+func TestAsManyMachinesAsAllowedMayComeAgainAndAgain(t *testing.T) {
+	const most = 1000
+	f := &fakeStates{
+		states: func(yield func(*client.SecurityState, error) bool) {
+			for n := range 300 * most {
+				row := state(n%most, "19045", "Amd64", "A")
+				if !yield(&row, nil) {
+					return
+				}
+			}
+		},
+		machines: func(yield func(*client.Machine, error) bool) {
+			for n := range 3 * most {
+				row := machine(n%most, nil)
+				if !yield(&row, nil) {
+					return
+				}
+			}
+		},
+		antivirus: rowsOf(nil, antivirus(1, nil), antivirus(2, nil)),
+	}
+	for _, source := range []string{SourcePreview, SourceMachines} {
+		w := newWorld()
+		s := w.states(f, func(o *SecurityStatesOptions) { o.Source, o.MaxMachines = source, most })
+		if err := w.refresh(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if got := value(w.exposed(t), `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`); got != "1000" {
+			t.Errorf("%s: %s machines", source, got)
+		}
+	}
+}
+
+func TestOfSeveralRowsWithOneIDTheFirstCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), machineFleet()
+		off := func(a *client.AntivirusHealth) { a.Mode = []byte("2") }
+		f.antivirus = rowsOf(nil, antivirus(1, off), antivirus(2, off))
+		f.machines = rowsOf(nil,
+			machine(1, func(m *client.Machine) { m.OnboardingStatus = []byte("CanBeOnboarded") }), machine(1, nil),
+			machine(2, nil), machine(2, func(m *client.Machine) { m.OnboardingStatus = []byte("CanBeOnboarded") }),
+			machine(3, func(m *client.Machine) { m.Merged = true }), machine(3, nil))
+		s := w.states(f, func(o *SecurityStatesOptions) { o.Source = SourceMachines })
+		outcome, err := s.Refresh(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.publisher(s).Publish(*outcome.Snapshot)
+		if got := w.exposed(t); value(got, `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`) != "1" {
+			t.Errorf("want one machine:\n%s", got)
+		}
+		if index := s.Fleet().current().attention.index; index.len() != 1 || index.find(id(2)) == nil {
+			t.Errorf("%d machines in the join, want the second alone", index.len())
+		}
+	})
+}
+
+func TestStateLogHoldsFewMoreRowsThanMachines(t *testing.T) {
+	const most = 1000
+	log, held := newStateLog(most), 0
+	for n := range 400_000 {
+		if !log.add(loggedState{id: id(n % most), group: uint32(n), combination: 1}) {
+			t.Fatalf("full after %d rows of %d machines", n, most)
+		}
+		held = max(held, log.rows)
+	}
+	if limit := most + 1<<16; held > limit {
+		t.Errorf("held %d rows, want at most %d", held, limit)
+	}
+	machines := 0
+	for s := range log.machines() {
+		if machines++; s.group >= most {
+			t.Fatalf("row %d is not the first of its machine", s.group)
+		}
+	}
+	if machines != most {
+		t.Errorf("%d machines, want %d", machines, most)
+	}
+}
+
+// madFleet is machines each with another random set of properties, random builds,
+// architectures and revisions, and long texts.
+func madFleet(machines int) func(func(*client.SecurityState, error) bool) {
+	return func(yield func(*client.SecurityState, error) bool) {
+		random := rand.New(rand.NewPCG(1, 2))
+		long := strings.Repeat("y", 200)
+		for n := range machines {
+			s := client.SecurityState{
+				ID: hashedID(uint64(n)), Build: fmt.Appendf(nil, "build %d %s", random.IntN(3000), long),
+				Architecture: fmt.Appendf(nil, "architecture %d %s", random.IntN(70), long), Revision: fmt.Append(nil, random.IntN(3000)),
+			}
+			for p := range 120 {
+				if random.IntN(3) == 0 || n < 1000 && p < maxProperties {
+					s.Properties = append(s.Properties, fmt.Appendf(nil, "property %d %s", p, long))
+				}
+			}
+			if !yield(&s, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestTheMemoryOfAFleetIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads a large fleet")
+	}
+	const machines, limit = 5_000, 60 << 20
+	used := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	w, before := newWorld(), used()
+	s := w.states(&fakeStates{states: madFleet(machines)}, func(o *SecurityStatesOptions) { o.RevisionLabel = true })
+	if err := w.refresh(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	// What is exposed is held until the next refresh is published.
+	outcome, err := s.Refresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := w.exposition.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := int64(used() - before); n > limit {
+		t.Errorf("two refreshes of %d machines hold %d MiB, want at most %d", machines, n>>20, limit>>20)
+	}
+	series, sum := 0, 0.
+	for _, f := range families {
+		series += len(f.Metric)
+		for _, m := range f.Metric {
+			if f.GetName() == "mde_machines" {
+				sum += m.GetGauge().GetValue()
+			}
+		}
+	}
+	if most := maxAttention + 2*maxGroups + 100; series > most || sum != machines {
+		t.Errorf("%d series of %v machines, want at most %d of %d", series, sum, most, machines)
+	}
+	runtime.KeepAlive(outcome)
+	runtime.KeepAlive(s)
+}
+
+func TestEachPropertyOfEachBuildHasAPlace(t *testing.T) {
+	w := newWorld()
+	s := w.states(&fakeStates{states: func(yield func(*client.SecurityState, error) bool) {
+		properties := make([]string, maxProperties)
+		for p := range properties {
+			properties[p] = fmt.Sprintf("property %d", p)
+		}
+		for n := range maxBuilds {
+			row := state(n+1, fmt.Sprint("build ", n), "Amd64", properties...)
+			if !yield(&row, nil) {
+				return
+			}
+		}
+	}})
+	if err := w.refresh(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.exposed(t); strings.Contains(got, `"other"`) || strings.Count(got, "mde_machines_attention{") != maxBuilds*maxProperties {
+		t.Errorf("%d numbers, want %d", strings.Count(got, "mde_machines_attention{"), maxBuilds*maxProperties)
+	}
+}
