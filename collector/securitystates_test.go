@@ -473,6 +473,10 @@ func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
 		"no object":               {`[]`, "could not be read"},
 		"no time":                 {`{}`, "no time"},
 		"too few numbers":         {`{"at":"` + at + `","properties":["a","b"],"groups":[{"build":"1","machines":1,"attention":[1]}]}`, "a number for each property"},
+		"a negative number":       {`{"at":"` + at + `","properties":["a"],"groups":[{"build":"1","machines":1,"attention":[-1]}]}`, "a number for each property"},
+		"a long label":            {`{"at":"` + at + `","groups":[{"build":"` + strings.Repeat("1", 129) + `","machines":1}]}`, "longer than it may be"},
+		"too many groups":         {`{"at":"` + at + `","groups":[{"build":"1"}` + strings.Repeat(`,{"build":"1"}`, maxGroups) + `]}`, "than there may be"},
+		"too many platforms":      {`{"at":"` + at + `","platforms":{"0":1` + manyKeys(maxPlatforms+2) + `}}`, "than there may be"},
 		"a series twice":          {`{"at":"` + at + `","groups":[{"build":"1"},{"build":"1"}]}`, "occur twice"},
 		"a time that is to come":  {`{"at":"2999-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, "still to come"},
 		"another set of labels":   {`{"at":"` + at + `","revision_label":true,"groups":[{"build":"1","machines":1}]}`, ""},
@@ -492,6 +496,14 @@ func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
 			}
 		})
 	}
+}
+
+func manyKeys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"key %d":1`, i)
+	}
+	return b.String()
 }
 
 func TestAStoreThatFailsFailsNoRefresh(t *testing.T) {

@@ -106,18 +106,32 @@ func (r *statesResult) summary() StatesSummary {
 	return s
 }
 
-// check tells whether a result that was stored makes sense.
+// check returns why a stored result is not one that a refresh can have made.
 func (r *statesResult) check() error {
 	if err := checkTime(r.At); err != nil {
 		return err
 	}
-	if len(r.Properties) > maxProperties+1 || len(r.Groups) > maxGroups+1 {
+	if len(r.Properties) > maxProperties+1 || len(r.Groups) > maxGroups || len(r.Properties)*len(r.Groups) > maxAttention {
 		return errors.New("more properties or groups than there may be")
 	}
+	values := slices.Clone(r.Properties)
 	for _, g := range r.Groups {
-		if len(g.Attention) != len(r.Properties) || g.Machines < 0 || g.Requiring < 0 {
+		if len(g.Attention) != len(r.Properties) || g.Machines < 0 || g.Requiring < 0 || slices.ContainsFunc(g.Attention, func(n int) bool { return n < 0 }) {
 			return errors.New("a group does not hold a number for each property")
 		}
+		values = append(values, g.Build, g.Architecture, g.Revision)
+	}
+	for _, t := range []struct {
+		counts map[string]int
+		most   int
+	}{{r.Health, maxStates + len(healthStates)}, {r.Risk, maxStates + len(riskScores)}, {r.Exposure, maxStates + len(exposureLevels)}, {r.Platforms, maxPlatforms}} {
+		if len(t.counts) > t.most+2 { // With other and the missing one.
+			return errors.New("more values of a label than there may be")
+		}
+		values = slices.AppendSeq(values, maps.Keys(t.counts))
+	}
+	if slices.ContainsFunc(values, func(value string) bool { return len(value) > maxLabelBytes }) {
+		return errors.New("a label value is longer than it may be")
 	}
 	return nil
 }

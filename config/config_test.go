@@ -49,7 +49,7 @@ func TestATenantInheritsWhatItDoesNotSet(t *testing.T) {
 	c := load(t, `
 global:
   request_timeout: 30s
-  security_states: {source: machines, refresh_interval: 10m, revision_label: true}
+  security_states: {source: machines, refresh_interval: 10m, revision_label: true, max_machines: 5000}
   watched_domains: {refresh_interval: 2h, max_age: 1d, domains: [b.example, A.example.]}
   quota: {calls_per_minute: 50}
 tenants:
@@ -57,7 +57,7 @@ tenants:
   azuread: {oauth: `+oauth+`}
 - azuread: {oauth: `+oauth+`}
   request_timeout: 1m30s
-  security_states: {refresh_interval: 5m, revision_label: false}
+  security_states: {refresh_interval: 5m, revision_label: false, max_machines: 100}
   watched_domains: {enabled: false, domains: [c.example, a.example], machine_info_limit: 7}
   quota: {calls_per_hour: 900}
 `)
@@ -67,7 +67,7 @@ tenants:
 			RequestTimeout: 30 * time.Second,
 			SecurityStates: config.SecurityStates{
 				Enabled: true, Source: config.SourceMachines, RevisionLabel: true,
-				RefreshInterval: 10 * time.Minute, MaxAge: 30 * time.Minute,
+				RefreshInterval: 10 * time.Minute, MaxAge: 30 * time.Minute, MaxMachines: 5000,
 			},
 			WatchedDomains: config.WatchedDomains{
 				Enabled: true, RefreshInterval: 2 * time.Hour, MaxAge: 24 * time.Hour,
@@ -80,7 +80,7 @@ tenants:
 			RequestTimeout: 90 * time.Second,
 			SecurityStates: config.SecurityStates{
 				Enabled: true, Source: config.SourceMachines,
-				RefreshInterval: 5 * time.Minute, MaxAge: 15 * time.Minute,
+				RefreshInterval: 5 * time.Minute, MaxAge: 15 * time.Minute, MaxMachines: 100,
 			},
 			WatchedDomains: config.WatchedDomains{
 				RefreshInterval: 2 * time.Hour, MaxAge: 24 * time.Hour,
@@ -149,11 +149,12 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:7: global.watched_domains.domains: must be a list",
 			"mde.yml:9: tenants[0].name: must be text",
 		}},
-		{"a global value out of range is told once", "global:\n  request_timeout: 0s\n  quota:\n    calls_per_minute: 100001\n    calls_per_hour: 0\n  security_states: {source: graph}\n  watched_domains: {machine_info_limit: 501}\ntenants:\n- name: a\n" + azuread + "- name: b\n" + azuread, []string{
+		{"a global value out of range is told once", "global:\n  request_timeout: 0s\n  quota:\n    calls_per_minute: 100001\n    calls_per_hour: 0\n  security_states: {source: graph, max_machines: 0}\n  watched_domains: {machine_info_limit: 501}\ntenants:\n- name: a\n" + azuread + "- name: b\n" + azuread, []string{
 			"mde.yml:2: global.request_timeout: must be longer than 0s",
 			"mde.yml:4: global.quota.calls_per_minute: 100001 is not between 1 and 100000",
 			"mde.yml:5: global.quota.calls_per_hour: 0 is not between 1 and 100000",
 			"mde.yml:6: global.security_states.source: is not one of auto, machinesecuritystates, machines",
+			"mde.yml:6: global.security_states.max_machines: 0 is not between 1 and 100000000",
 			"mde.yml:7: global.watched_domains.machine_info_limit: 501 is not between 0 and 500",
 		}},
 		{"an age that ends before the next refresh", "global:\n  security_states: {max_age: 45m}\ntenants:\n- name: a\n" + azuread + "  security_states:\n    refresh_interval: 1h\n- name: b\n" + azuread + "  watched_domains:\n    max_age: 0s\n", []string{

@@ -5,6 +5,8 @@ import (
 
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
+
+	"github.com/mde-exporter/mde_exporter/collector"
 )
 
 // The types of this file are the shape of the configuration file. They hold
@@ -41,6 +43,7 @@ type securityStatesSection struct {
 	// MaxAge of 0 stands for three times the refresh interval.
 	MaxAge        model.Duration `yaml:"max_age,omitempty"`
 	RevisionLabel bool           `yaml:"revision_label"`
+	MaxMachines   int            `yaml:"max_machines"`
 }
 
 type watchedDomainsSection struct {
@@ -130,6 +133,7 @@ func defaultSettings() settingsSection {
 			Enabled:         true,
 			Source:          SourceAuto,
 			RefreshInterval: model.Duration(15 * time.Minute),
+			MaxMachines:     collector.DefaultMaxMachines,
 		},
 		WatchedDomains: watchedDomainsSection{
 			Enabled:         true,

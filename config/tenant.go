@@ -54,6 +54,8 @@ type SecurityStates struct {
 	MaxAge time.Duration
 	// RevisionLabel adds os_revision to the fleet's gauges.
 	RevisionLabel bool
+	// MaxMachines is how many distinct machines may be read; more fail the refresh.
+	MaxMachines int
 }
 
 // WatchedDomains configure the collector of watched domains.
@@ -144,6 +146,7 @@ func (t *Tenant) section() tenantSection {
 				RefreshInterval: model.Duration(t.SecurityStates.RefreshInterval),
 				MaxAge:          model.Duration(t.SecurityStates.MaxAge),
 				RevisionLabel:   t.SecurityStates.RevisionLabel,
+				MaxMachines:     t.SecurityStates.MaxMachines,
 			},
 			WatchedDomains: watchedDomainsSection{
 				Enabled:          t.WatchedDomains.Enabled,

@@ -21,6 +21,8 @@ const (
 	defaultCallsPerMinute = 100
 	defaultCallsPerHour   = 1500
 	mostCalls             = 100_000
+	// mostMachines is far more than a tenant has, and what an index can number.
+	mostMachines = 100_000_000
 	// maxNameBytes bounds the tenant label as all labels are bounded.
 	maxNameBytes = 128
 	// maxAgeIntervals is the default of max_age in refresh intervals.
@@ -136,12 +138,16 @@ func (v *validator) securityStates(at position, s securityStatesSection) Securit
 	if sources := []string{SourceAuto, SourceMachineSecurityStates, SourceMachines}; !slices.Contains(sources, s.Source) {
 		at.key("source").problem("is not one of %s", strings.Join(sources, ", "))
 	}
+	if s.MaxMachines < 1 || s.MaxMachines > mostMachines {
+		at.key("max_machines").problem("%d is not between 1 and %d", s.MaxMachines, mostMachines)
+	}
 	return SecurityStates{
 		Enabled:         s.Enabled,
 		Source:          s.Source,
 		RefreshInterval: positive(at.key("refresh_interval"), s.RefreshInterval),
 		MaxAge:          maxAge(at, s.MaxAge, s.RefreshInterval, maxAgeIntervals*time.Duration(s.RefreshInterval)),
 		RevisionLabel:   s.RevisionLabel,
+		MaxMachines:     s.MaxMachines,
 	}
 }
 

@@ -56,7 +56,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		t.states = old.states
 	default:
 		states := collector.NewSecurityStates(collector.SecurityStatesOptions{
-			Tenant: c.Name, Client: t.client, Source: s.Source, Interval: s.RefreshInterval, MaxAge: s.MaxAge, RevisionLabel: s.RevisionLabel,
+			Tenant: c.Name, Client: t.client, Source: s.Source, Interval: s.RefreshInterval, MaxAge: s.MaxAge, RevisionLabel: s.RevisionLabel, MaxMachines: s.MaxMachines,
 			Fleet: t.fleet, Logger: logger, Metrics: t.metrics, Store: store,
 		})
 		t.states = &securityStates{collector: states}
