@@ -3,6 +3,7 @@ package client
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,9 +23,10 @@ func TestThrottlingSignInHostIsWaitedForAtMostFiveMinutes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				throttled := true
+				var throttled atomic.Bool
+				throttled.Store(true)
 				graph, far := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
-					if !throttled {
+					if !throttled.Load() {
 						giveToken(w, "good", time.Hour)
 						return
 					}
@@ -50,7 +52,7 @@ func TestThrottlingSignInHostIsWaitedForAtMostFiveMinutes(t *testing.T) {
 
 				// Once it was there again, the next throttling is waited for anew.
 				time.Sleep(time.Hour)
-				throttled = false
+				throttled.Store(false)
 				ctx = WithRetryDeadline(t.Context(), time.Now().Add(time.Hour))
 				for _, tokens := range []*tokens{graph, api} {
 					token, err := tokens.token(ctx)
@@ -59,9 +61,9 @@ func TestThrottlingSignInHostIsWaitedForAtMostFiveMinutes(t *testing.T) {
 					}
 					tokens.reject(token)
 				}
-				throttled = true
+				throttled.Store(true)
 				start = time.Now()
-				time.AfterFunc(2*time.Minute, func() { throttled = false })
+				time.AfterFunc(2*time.Minute, func() { throttled.Store(false) })
 				if _, err := graph.token(ctx); err != nil && test.retryAfter != "3600" {
 					t.Errorf("after %s: %v", time.Since(start), err)
 				}
