@@ -1,7 +1,9 @@
 package config
 
 import (
+	"context"
 	"errors"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
 // endpoints fills in what the cloud says where nothing overrides it.
@@ -97,6 +100,30 @@ func (v *validator) http(at position, h httpSection) httpSection {
 	h.TLSConfig.KeyFile = v.path(at.key("tls_config").key("key_file"), h.TLSConfig.KeyFile)
 	v.tls(at.key("tls_config"), h.TLSConfig)
 	return h
+}
+
+// transport returns a transport that reads the TLS files again when they change, as
+// readfile does: the library's own reading waits without end for a named pipe or a
+// file system that hangs.
+func (h httpSection) transport() (http.RoundTripper, error) {
+	c := h.clientConfig()
+	files := &c.TLSConfig
+	files.CARef, files.CAFile = files.CAFile, ""
+	files.CertRef, files.CertFile = files.CertFile, ""
+	files.KeyRef, files.KeyFile = files.KeyFile, ""
+	return promconfig.NewRoundTripperFromConfigWithContext(context.Background(), c, "mde_exporter", promconfig.WithSecretManager(tlsFiles{}))
+}
+
+// tlsFiles is a secret manager whose secrets are files, by their path.
+type tlsFiles struct{}
+
+// Fetch returns the text of a file. Some callers have no context and pass nil.
+func (tlsFiles) Fetch(ctx context.Context, path string) (string, error) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	text, err := readfile.Text(ctx, path, maxConfigBytes)
+	return strings.TrimSpace(string(text)), err
 }
 
 // clientConfig is the section as Prometheus's own type. Redirects are the

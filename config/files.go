@@ -79,7 +79,7 @@ func (p position) material(key, inline, file string) (position, []byte) {
 
 // content reads a file that the configuration names, and reports why it cannot.
 func (p position) content(path string) []byte {
-	data, err := readfile.Bytes(context.Background(), path, maxConfigBytes)
+	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
 	if err != nil {
 		p.problem("%s: %s", path, reason(err))
 		return nil

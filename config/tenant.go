@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -103,7 +102,7 @@ func (t *Tenant) Equal(o *Tenant) bool {
 // ask for compressed answers by itself. The error is about a TLS file that
 // changed since it was checked, and names it where it cannot be read.
 func (t *Tenant) ClientOptions() (client.Options, error) {
-	transport, err := promconfig.NewRoundTripperFromConfig(t.http.clientConfig(), "mde_exporter")
+	transport, err := t.http.transport()
 	if unread, ok := errors.AsType[*fs.PathError](err); ok {
 		return client.Options{}, fmt.Errorf("tenant %s: http_config.tls_config: %w", t.Name, unread)
 	}
