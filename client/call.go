@@ -212,6 +212,8 @@ func (c *Client) statusError(api API, resp *http.Response) error {
 		} else {
 			e.explain("the app registration has no access to this preview; the source machines needs none")
 		}
+	case status == http.StatusNotFound && !e.NotFound():
+		e.explain("not an answer of the API itself: check the URL, and the proxy or gateway before it")
 	case status >= 300 && status < 400:
 		e.Message = "redirects are not followed" + redirectTarget(resp)
 	}

@@ -249,7 +249,7 @@ func TestOtherRefusalsAreNeverTriedAgainAndSayWhatToMend(t *testing.T) {
 		{"403 of machines", machines, answer(403, `{"error":{"code":"Forbidden","message":"no"}}`), client.ReasonForbidden, []string{"HTTP 403", "no; ", "Machine.Read.All"}},
 		{"403 of statistics", statistics, answer(403, ""), client.ReasonForbidden, []string{"URL.Read.All"}},
 		{"403 of the preview", states, answer(403, "<html>"), client.ReasonForbidden, []string{"preview"}},
-		{"404", machines, answer(404, ""), client.ReasonOther, []string{"HTTP 404"}},
+		{"404", machines, answer(404, ""), client.ReasonOther, []string{"HTTP 404", "not an answer of the API itself: check the URL"}},
 		{"410 with a body of HTML", states, answer(410, "<html>gone</html>"), client.ReasonOther, []string{"HTTP 410"}},
 		{"a body that is no error", states, answer(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
 		{"a body without end", states, answer(400, `{"error":{"message":"`+strings.Repeat("word,", 1000)+`"}}`), client.ReasonOther, []string{"word,word", "…"}},

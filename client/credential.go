@@ -33,8 +33,9 @@ type Credential interface {
 // from signing in. It calls nobody. An error about a file begins with the key of
 // the configuration that names the file, as in "certificate_path: ".
 func CheckCredential(ctx context.Context, c Credential) error {
-	_, err := c.prove(ctx, signIn{})
-	return err
+	secrets := &redactor{}
+	_, err := c.prove(ctx, signIn{secrets: secrets})
+	return secrets.error(err)
 }
 
 // ClientSecret is a password of an app registration; exactly one of Secret and
