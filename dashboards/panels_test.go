@@ -373,6 +373,10 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 	h.current("sound", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
 	h.current("counted", `mde_watched_domains{tenant="t"}`, 1)
 	h.current("counted", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
+	// One domain was not contacted, the other is no domain.
+	h.current("zero", `mde_watched_domains{tenant="t"}`, 2)
+	h.current("zero", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 0)
+	h.current("zero", `mde_watched_domain_invalid{tenant="t",domain="b"}`, 1)
 	// A domain was contacted in a tenant whose security states are missing.
 	h.current("joinless", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
 	prometheus := h.load(t)
@@ -482,12 +486,12 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 		{"fleet.json", "Most frequent problem"}:             {"starting": "no data", "sound": "0 {{property}}"},
 		{"fleet.json", "Tenants without numbers"}:           {"mixed": "7", "starting": "1", "absent": "no tenant"},
 		{"fleet.json", "Oldest count"}:                      {"mixed": "never", "starting": "no count yet"},
-		{"watched-domains.json", "Contacted domains"}:       {"mixed": "0", "contacted": "3", "starting": "no count yet"},
-		{"watched-domains.json", "New within a day"}:        {"mixed": "0", "contacted": "1", "starting": "no count yet"},
-		{"watched-domains.json", "By unprotected machines"}: {"mixed": "0", "sound": "0", "joinless": "unknown", "starting": "unknown"},
-		{"watched-domains.json", "Largest count"}:           {"mixed": "0", "contacted": "5", "starting": "no count yet"},
-		{"watched-domains.json", "Without a count"}:         {"mixed": "15 failed", "counted": "0 all counted", "starting": "10000 filling", "absent": "no list"},
-		{"watched-domains.json", "Oldest, in intervals"}:    {"starting": "no count yet"},
+		{"watched-domains.json", "Contacted domains"}:       {"mixed": "none known", "counted": "1", "contacted": "3", "starting": "none known", "zero": "0"},
+		{"watched-domains.json", "New within a day"}:        {"mixed": "none known", "contacted": "1", "starting": "none known", "zero": "0"},
+		{"watched-domains.json", "By unprotected machines"}: {"mixed": "none known", "sound": "0", "joinless": "none known", "starting": "none known", "zero": "0"},
+		{"watched-domains.json", "Largest count"}:           {"mixed": "none known", "contacted": "5", "starting": "none known", "zero": "0"},
+		{"watched-domains.json", "Without a count"}:         {"mixed": "15 failed", "counted": "0 all counted", "zero": "0 all counted", "starting": "10000 filling", "absent": "no list"},
+		{"watched-domains.json", "Oldest, in intervals"}:    {"mixed": "never", "starting": "no full round yet"},
 	}
 	for _, panel := range slices.SortedFunc(maps.Keys(stats), func(a, b [2]string) int { return strings.Compare(a[0]+a[1], b[0]+b[1]) }) {
 		t.Run(panel[0]+"/"+panel[1], func(t *testing.T) {

@@ -92,11 +92,12 @@ or 3 * group by (` + keys + `) (mde_refresh_interval_seconds{$where})`
 					query(`rate(process_cpu_seconds_total{job=~"$job"}[$__rate_interval]) and on (job, instance) mde_exporter_build_info{job=~"$job"}`, "{{instance}}").unit("percentunit").size(8, 8).none("No exporter was scraped in this time range"),
 				lines("Scrapes", "How long Prometheus takes to scrape each exporter. A scrape never waits for an API.").
 					query(`scrape_duration_seconds{job=~"$job"} and on (job, instance) mde_exporter_build_info{job=~"$job"}`, "{{instance}}").unit("s").size(8, 8).none("No exporter was scraped in this time range"),
-				table("Versions", "The version each exporter runs, whether its configuration is in force, and how many label values are counted under other.", 50,
+				table("Versions", "The version each exporter runs, whether its configuration is in force, whether its last values are stored, and how many label values are counted under other.", 50,
 					column{title: "Instance", label: "instance"},
 					column{title: "Version", label: "version"},
 					column{title: "Runs", query: `sum by (instance, version) (mde_exporter_build_info{job=~"$job"})`, sorted: true, width: 80},
 					column{title: "Last reload", query: `min by (instance) (mde_exporter_config_last_reload_successful{job=~"$job"})`, width: 120, mapping: words([3]string{"1", "good", calm}, [3]string{"0", "failed", alarm})},
+					column{title: "Storage", query: `min by (instance) (mde_exporter_storage_success{job=~"$job"})`, width: 100, mapping: words([3]string{"1", "good", calm}, [3]string{"0", "failed", alarm}), none: "not used"},
 					column{title: "Label values dropped", query: `sum by (instance) (mde_label_values_dropped_total{$where})`, width: 170, steps: []step{{1, warn}}},
 				).none("No exporter answers").size(24, 6),
 			}},

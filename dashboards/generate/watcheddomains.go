@@ -16,16 +16,18 @@ func watchedDomains() dashboard {
 	ofContacted := func(expr string) string {
 		return expr + "\n  and on (" + keys + ") max by (" + keys + ") (" + contacted + ")"
 	}
-	// 0 where nothing is found among what is known; nothing where nothing is known.
-	orNone := `
-or 0 * count(` + counted + `)`
-	machines := `max by (` + keys + `) (mde_watched_domain_machines` + chosen + `)`
-
-	// Domains without a current count, by tenant: never read, or withdrawn.
+	// Domains without a current count, by tenant: never read, or withdrawn. Invalid
+	// names never get one.
 	uncounted := `(mde_watched_domains{$where} - on (job, instance, tenant) (
-  count by (job, instance, tenant) (mde_watched_domain_machines{$where})
+  count by (job, instance, tenant) (mde_watched_domain_machines{$where} or mde_watched_domain_invalid{$where})
   or on (job, instance, tenant) 0 * mde_watched_domains{$where}
 ))`
+	// 0 where nothing is found and every domain has a count; nothing where some have
+	// none.
+	orNone := `
+or 0 * count(` + counted + `) unless on () sum(` + uncounted + `) > 0`
+	machines := `max by (` + keys + `) (mde_watched_domain_machines` + chosen + `)`
+
 	failedUncounted := `(sum(` + uncounted + ` and on (job, instance, tenant) mde_refresh_success{` + refreshes + `} == 0) > 0)`
 	// What the last refresh of a tenant's domains did: 0 failed, 1 good, 2 the first
 	// round through the list still runs, 3 no domain is watched.
@@ -40,26 +42,26 @@ or 2 * group by (tenant) (mde_refresh_interval_seconds{` + refreshes + `})`
 		rows: []row{
 			{title: "Was a watched domain contacted?", panels: []*panel{
 				stat("Contacted domains",
-					"Domains that at least one machine has communicated with. A domain watched in two tenants counts twice.",
-					`count(`+contacted+`)`+orNone).thresholds(calm, step{1, warn}).none("no count yet"),
+					"Domains that at least one machine has communicated with. A domain watched in two tenants counts twice. none known: some domains have no count.",
+					`count(`+contacted+`)`+orNone).thresholds(calm, step{1, warn}).none("none known"),
 				stat("New within a day",
 					"Of these, domains that were known to have no contact at some time within the last 24 hours.",
-					`count((`+contacted+`) and on (job, tenant, domain) min_over_time(`+counted+`[1d]) == 0)`+orNone).now().thresholds(calm, step{1, alarm}).none("no count yet"),
+					`count((`+contacted+`) and on (job, tenant, domain) min_over_time(`+counted+`[1d]) == 0)`+orNone).now().thresholds(calm, step{1, alarm}).none("none known"),
 				stat("By unprotected machines",
-					"Domains contacted by machines that require attention themselves: their sensor or antivirus may not report what happened. unknown: the security states of a tenant with contacted domains are missing.",
+					"Domains contacted by machines that require attention themselves: their sensor or antivirus may not report what happened. none known: some domains have no count, or the security states of a tenant with contacted domains are missing.",
 					`count(max by (`+keys+`) (mde_watched_domain_machines_attention`+chosen+`) > 0)
-or 0 * count(`+counted+`) unless on () (`+contacted+` unless on (job, tenant) mde_machines{$where})`).thresholds(calm, step{1, alarm}).none("unknown"),
+or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+contacted+` unless on (job, tenant) mde_machines{$where})`).thresholds(calm, step{1, alarm}).none("none known"),
 				stat("Largest count",
 					"The largest count of one domain. 500 is the most the API lists, so read it as 500 or more.",
-					`max(mde_watched_domain_machines`+chosen+`)`).thresholds(calm, step{1, warn}).none("no count yet"),
+					`max(`+contacted+`)`+orNone).thresholds(calm, step{1, warn}).none("none known"),
 				namedStat("Without a count",
-					"Domains on the lists of the chosen tenants whose number of machines is unknown: not yet read, failing, or withdrawn as too old. filling: no refresh failed, and a long list is being read for the first time.",
+					"Domains on the lists of the chosen tenants whose number of machines is unknown: not yet read, failing, or withdrawn as too old. Invalid names do not count. filling: no refresh failed, and a long list is being read for the first time.",
 					`sum(`+uncounted+`) and on () `+failedUncounted, "failed").query(
 					`sum(`+uncounted+`) > 0 unless on () `+failedUncounted, "filling").query(
 					`sum(`+uncounted+`) == 0`, "all counted").now().thresholds(calm, step{1, alarm}).paint([2]string{"filling", "blue"}).none("no list"),
 				stat("Oldest, in intervals",
-					"Age of the count that was confirmed longest ago, in the interval that the call quota allows its tenant's list: below 2 is normal, at 3 counts are withdrawn by default. Domains without a count are not in it.",
-					`max((time() - mde_watched_domain_last_success_timestamp_seconds`+chosen+`) / on (job, instance, tenant) group_left () mde_watched_domains_interval_seconds{$where})`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).none("no count yet"),
+					"Age of the count that was confirmed longest ago, in the interval that the call quota allows its tenant's list: below 2 is normal, at 3 counts are withdrawn by default. A list that is read for the first time has no age; never: it failed.",
+					`max(`+intervalsOf(refreshes)+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).mapped(neverWord).none("no full round yet"),
 			}},
 			{title: "Which, by how many, since when?", panels: []*panel{
 				table("Contacted domains",
@@ -92,26 +94,33 @@ or 0 * count(`+counted+`) unless on () (`+contacted+` unless on (job, tenant) md
 					"Tenants whose last refresh failed first, then those with the most domains without a count. filling: the first round through the list still runs. The interval is what the call quota allows.", 500,
 					column{title: "Tenant", label: "tenant", link: "/d/mde-watched-domains?${datasource:queryparam}&${job:queryparam}&${__url_time_range}&var-tenant=${__value.raw}"},
 					column{hidden: true, sorted: true, query: `1e9 * ((` + result + `) == bool 0) + on (tenant) sum by (tenant) (` + uncounted + `)`},
-					column{title: "Last refresh", query: result, width: 110, shade: true, mapping: words(
+					column{title: "Last refresh", query: result, width: 100, shade: true, mapping: words(
 						[3]string{"1", "good", calm}, [3]string{"0", "failed", alarm}, [3]string{"2", "filling", "blue"}, [3]string{"3", "no domains", neutral})},
-					column{title: "Domains", query: `sum by (tenant) (mde_watched_domains{$where})`, unit: "locale", width: 100},
+					column{title: "Domains", query: `sum by (tenant) (mde_watched_domains{$where})`, unit: "locale", width: 85},
 					column{title: "Without a count", query: `sum by (tenant) (` + uncounted + `)`, unit: "locale", width: 130, steps: []step{{1, warn}}},
-					column{title: "Contacted", query: `count by (tenant) (` + contacted + `) or 0 * count by (tenant) (` + counted + `)`, unit: "locale", width: 100, steps: []step{{1, warn}}, none: "unknown"},
-					column{title: "Interval", query: `max by (tenant) (mde_watched_domains_interval_seconds{$where})`, unit: "s", width: 100},
-					column{title: "Oldest count", query: `max by (tenant) (` + ageOf(refreshes) + `)`, unit: "s", width: 120, mapping: neverWord},
-				).none("No domains are watched, or no exporter answers").size(24, 7),
+					column{title: "Contacted", query: `count by (tenant) (` + contacted + `) or 0 * count by (tenant) (` + counted + `)`, unit: "locale", width: 90, steps: []step{{1, warn}}, none: "unknown"},
+					column{title: "Invalid", query: `count by (tenant) (mde_watched_domain_invalid{$where}) or 0 * group by (tenant) (mde_watched_domains{$where})`, unit: "locale", width: 75, steps: []step{{1, warn}}},
+					column{title: "Interval", query: `max by (tenant) (mde_watched_domains_interval_seconds{$where})`, unit: "s", width: 90},
+					column{title: "Oldest count", query: `max by (tenant) (` + ageOf(refreshes) + `)`, unit: "s", width: 110, mapping: neverWord},
+				).none("No domains are watched, or no exporter answers").size(18, 8),
+				table("Invalid names",
+					"Domains on the lists that the API calls invalid. They have no count: correct or remove them.", 500,
+					column{title: "Domain", label: "domain", sorted: true},
+					column{title: "Tenant", label: "tenant"},
+					column{hidden: true, query: `max by (tenant, domain) (mde_watched_domain_invalid` + chosen + `)`},
+				).none("No name is known to be invalid").size(6, 8),
 			}},
 			{title: "How does it spread?", panels: []*panel{
 				lines("Machines by domain",
-					"Machines that communicated with each domain: the ten with the most. 500 means 500 or more.").
+					"Machines that communicated with each domain: the ten with the most. 500 means 500 or more. A line that ends keeps its last value in the legend.").
 					query(top(keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().logarithmic().size(12, 10).none("No contacted domain in this time range"),
 				lines("Contacted domains",
-					"Domains with at least one contact, by tenant: the ten tenants with the most.").
+					"Domains with at least one contact, by tenant: the ten tenants with the most. A line that ends keeps its last value in the legend.").
 					query(top("tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped().size(12, 10).none("No contacted domain in this time range"),
 			}},
 			{title: "How dangerous is it?", panels: []*panel{
 				lines("Of these, machines that require attention, by domain and property",
-					"Machines that contacted the domain and have the property: the ten largest.").
+					"Machines that contacted the domain and have the property: the ten largest. A line that ends keeps its last value in the legend.").
 					query(top("tenant, domain, property", `max by (tenant, domain, property) (mde_watched_domain_machines_attention`+chosen+` > 0)`), "{{domain}} · {{property}} · {{tenant}}").stepped().none("No such machine is known in this time range"),
 				lines("Of these, machines at risk",
 					"Machines with a risk score of Defender, added up over the domains: a machine that contacted two domains counts twice.").
