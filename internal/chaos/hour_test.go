@@ -195,10 +195,16 @@ func (c *counted) Refresh(ctx context.Context) (collector.Outcome, error) {
 		return outcome, nil
 	}
 	c.bad++
-	if e, ok := errors.AsType[*client.Error](err); client.ReasonOf(err) == client.ReasonOther && (!ok || !isRedirect(e.Status)) {
+	if e, ok := errors.AsType[*client.Error](err); client.ReasonOf(err) == client.ReasonOther && (!ok || !isRedirect(e.Status) && !isRefusedPreview(e)) {
 		c.unexpected = append(c.unexpected, err)
 	}
 	return outcome, err
+}
+
+// isRefusedPreview tells the refusal that, in one refresh after the other, makes
+// the source change.
+func isRefusedPreview(e *client.Error) bool {
+	return e.API == client.MachineSecurityStates && e.Status >= 400 && e.Status < 500
 }
 
 // isRedirect tells what counts as other, and says so.

@@ -41,7 +41,7 @@ func newWitness(tenant string, far *simulation.Tenant) *witness {
 
 // servedFleet is what one walk through a source showed.
 type servedFleet struct {
-	end                              time.Time // When its last call arrived.
+	begin, end                       time.Time // When its first and its last call arrived.
 	source                           string
 	machines, requiring              map[simulation.Group]int
 	attention                        map[attentionKey]int
@@ -86,14 +86,14 @@ func (w *witness) observe() {
 				continue
 			}
 			walk := countFleet(c.View, (*simulation.Machine).Properties)
-			walk.source, walk.end = "machinesecuritystates", c.At
+			walk.source, walk.begin, walk.end = "machinesecuritystates", c.At, c.At
 			w.walks[c.View] = walk
 			w.fleets = append(w.fleets, walk)
 		case simulation.DeviceAVInfo:
 			w.antivirus = c.View
 		case simulation.Machines:
 			walk := countFleet(c.View, joinedWith(w.antivirus))
-			walk.source, walk.end = "machines", c.At
+			walk.source, walk.begin, walk.end = "machines", c.At, c.At
 			w.fleets = append(w.fleets, walk)
 		case simulation.DomainMachines:
 			name := domainOf(c.Target)
@@ -205,31 +205,20 @@ func (w *witness) check(e exposition, before, after time.Time) []string {
 	complain := func(format string, args ...any) {
 		faults = append(faults, "tenant "+w.tenant+": "+fmt.Sprintf(format, args...))
 	}
-	w.checkFleet(e, before, after, complain)
-	w.checkDomains(e, before, after, complain)
+	fleets := w.checkFleet(e, before, after, complain)
+	w.checkDomains(e, fleets, before, after, complain)
 	w.checkCounters(e, complain)
 	return faults
 }
 
 type complaint func(format string, args ...any)
 
-// servedSince tells whether the fleet that is shown was served after a moment.
-func (w *witness) servedSince(e exposition, since time.Time) bool {
-	for _, f := range slices.Backward(w.fleets) {
-		if f.end.After(since) && len(f.differences(e, w.tenant)) == 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// checkFleet lets states that were just counted, or just restored, be a moment
-// ahead of the time of their success.
-func (w *witness) checkFleet(e exposition, before, after time.Time, complain complaint) {
+// checkFleet returns those of the fleets that were served which the scrape may
+// show, none where it shows none.
+func (w *witness) checkFleet(e exposition, before, after time.Time, complain complaint) []*servedFleet {
 	seconds, known := e.value("mde_refresh_last_success_timestamp_seconds", "tenant", w.tenant, "collector", "security_states")
 	at := fromUnix(seconds)
 	age, laterAge := before.Sub(at), after.Sub(at)
-	refreshes, _ := e.value("mde_refreshes_total", "tenant", w.tenant, "collector", "security_states")
 	_, shown := e.value("mde_security_states_incomplete", "tenant", w.tenant)
 	machines := e.samples("mde_machines", "tenant", w.tenant)
 	switch {
@@ -239,26 +228,42 @@ func (w *witness) checkFleet(e exposition, before, after time.Time, complain com
 		complain("machines without mde_security_states_incomplete")
 	case !shown && known && laterAge < w.statesMaxAge-w.grace:
 		complain("states of %s ago are gone", laterAge)
-	case shown && !known && refreshes > 0 && !w.servedSince(e, before.Add(-w.statesMaxAge-w.grace)):
+	case shown && !known:
 		complain("states without a last success")
-	case shown && known && age > w.statesMaxAge+w.grace && !w.servedSince(e, before.Add(-w.statesMaxAge-w.grace)):
+	case shown && age > w.statesMaxAge+w.grace:
 		complain("states of %s ago are still shown, max_age is %s", age, w.statesMaxAge)
 	}
 	if !shown {
-		return
+		return nil
 	}
+	var fleets []*servedFleet
 	differences := []string{"nothing was served then"}
-	for _, f := range slices.Backward(w.fleets) {
-		if f.end.Before(at.Add(-w.late - w.grace)) {
+	for _, f := range w.fleets {
+		if !f.servedDuring(e, w, at) {
 			continue
 		}
 		differences = f.differences(e, w.tenant)
 		if len(differences) == 0 {
-			return
+			fleets = append(fleets, f)
 		}
 	}
-	complain("states that were never served, last success %s ago: %d machines; beside what was served last: %s",
-		age, int(sum(machines)), strings.Join(differences[:min(len(differences), 5)], "; "))
+	if len(fleets) == 0 {
+		complain("states that were never served, last success %s ago: %d machines; beside what was served last: %s",
+			age, int(sum(machines)), strings.Join(differences[:min(len(differences), 5)], "; "))
+	}
+	return fleets
+}
+
+// servedDuring reports whether the fleet may be the one that a refresh read which
+// began at a time. How long that took is known of a refresh that was the last.
+func (f *servedFleet) servedDuring(e exposition, w *witness, at time.Time) bool {
+	if f.end.Before(at.Add(-w.grace)) {
+		return false
+	}
+	success, _ := e.value("mde_refresh_success", "tenant", w.tenant, "collector", "security_states")
+	seconds, _ := e.value("mde_refresh_duration_seconds", "tenant", w.tenant, "collector", "security_states")
+	took := time.Duration(seconds * float64(time.Second))
+	return success == 0 || !f.begin.After(at.Add(took+w.grace))
 }
 
 // differences tells in what a scrape differs from the fleet.
@@ -303,7 +308,7 @@ func byName[K comparable](counts map[K]int, name func(K) string) map[string]int 
 	return out
 }
 
-func (w *witness) checkDomains(e exposition, before, after time.Time, complain complaint) {
+func (w *witness) checkDomains(e exposition, fleets []*servedFleet, before, after time.Time, complain complaint) {
 	for _, s := range e.samples("mde_watched_domain_machines", "tenant", w.tenant) {
 		domain := s.labels["domain"]
 		seconds, known := e.value("mde_watched_domain_last_success_timestamp_seconds", "tenant", w.tenant, "domain", domain)
@@ -318,7 +323,7 @@ func (w *witness) checkDomains(e exposition, before, after time.Time, complain c
 			complain("%s has %v machines, last success %s ago: that was never served; served were %s", domain, s.value, age, w.servedMachines(domain))
 			continue
 		}
-		w.checkJoin(e, domain, served, before, complain)
+		w.checkJoin(e, domain, served, fleets, complain)
 		for _, info := range e.samples("mde_watched_domain_machine_info", "tenant", w.tenant, "domain", domain) {
 			if !served.ids[info.labels["machine_id"]] {
 				complain("%s names the machine %s, which did not contact it", domain, info.labels["machine_id"])
@@ -362,8 +367,8 @@ func (w *witness) servedMachines(domain string) string {
 }
 
 // checkJoin compares the properties of a domain's machines with those that they
-// had in some fleet that is not too old.
-func (w *witness) checkJoin(e exposition, domain string, served servedDomain, before time.Time, complain complaint) {
+// had in the fleet that is shown.
+func (w *witness) checkJoin(e exposition, domain string, served servedDomain, fleets []*servedFleet, complain complaint) {
 	samples := e.samples("mde_watched_domain_machines_attention", "tenant", w.tenant, "domain", domain)
 	if len(samples) == 0 {
 		return
@@ -374,10 +379,7 @@ func (w *witness) checkJoin(e exposition, domain string, served servedDomain, be
 			shown[s.labels["property"]] = int(s.value)
 		}
 	}
-	for _, f := range slices.Backward(w.fleets) {
-		if before.Sub(f.end) > w.statesMaxAge+w.late+w.grace {
-			continue
-		}
+	for _, f := range fleets {
 		joined := map[string]int{}
 		for _, index := range served.indexes {
 			for _, name := range f.properties[index] {
@@ -388,16 +390,15 @@ func (w *witness) checkJoin(e exposition, domain string, served servedDomain, be
 			return
 		}
 	}
-	complain("%s is joined to %v, which no fleet within max_age explains", domain, shown)
+	complain("%s is joined to %v, which the fleet that is shown does not explain: %d fleets were served then", domain, shown, len(fleets))
 }
 
-// checkCounters sees that refreshes and their failures add up: a scrape amid the
-// end of a refresh may read one counter before it and another after it.
+// checkCounters sees that refreshes and their failures add up.
 func (w *witness) checkCounters(e exposition, complain complaint) {
 	for _, s := range e.samples("mde_refreshes_total", "tenant", w.tenant) {
 		collector := s.labels["collector"]
 		failures := sum(e.samples("mde_refresh_failures_total", "tenant", w.tenant, "collector", collector))
-		if failures > s.value+1 {
+		if failures > s.value {
 			complain("%s: %v refreshes, %v of them failed", collector, s.value, failures)
 		}
 	}
