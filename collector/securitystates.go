@@ -215,10 +215,10 @@ func (s *SecurityStates) Refresh(ctx context.Context) (Outcome, error) {
 	fleet := &shownFleet{at: r.At, maxAge: s.options.MaxAge, attention: c.attention()}
 	snapshot.Share = func() {
 		s.options.Fleet.set(fleet)
+		s.summarize(r)
 		s.collectGarbage()
 	}
 	s.memory.save(statesName, r)
-	s.summarize(r)
 	return Outcome{Snapshot: &snapshot}, nil
 }
 

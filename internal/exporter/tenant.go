@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -20,8 +21,10 @@ type tenant struct {
 	metrics    *collector.TenantMetrics
 	exposition *collector.Exposition
 	fleet      *collector.Fleet // Of the client.
-	states     *securityStates  // Nil where it is switched off.
-	domains    *watchedDomains  // Nil where it is switched off.
+	store      collector.Store
+	logger     *slog.Logger
+	states     *securityStates // Nil where it is switched off.
+	domains    *watchedDomains // Nil where it is switched off.
 }
 
 type securityStates struct {
@@ -49,6 +52,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		t.fleet = collector.NewFleet(c.SecurityStates.MaxAge)
 	}
 	logger, store := e.options.Logger, e.store(c.Name)
+	t.store, t.logger = store, logger.With("tenant", c.Name)
 
 	switch s := c.SecurityStates; {
 	case !s.Enabled:
@@ -109,13 +113,19 @@ func (e *Exporter) connect(t, old *tenant) error {
 func (t *tenant) start() {
 	t.metrics.SetClient(t.client)
 	go t.client.ReadCredential(context.Background()) // Bounded in time.
-	t.withdrawFleet()
+	t.prepareToRun()
 	if t.states != nil {
 		t.states.start()
 	}
 	if t.domains != nil {
 		t.domains.start()
 	}
+}
+
+// prepareToRun does what comes before the collectors run that are new.
+func (t *tenant) prepareToRun() {
+	claimStore(t.store, t.directory(), t.logger)
+	t.withdrawFleet()
 }
 
 // withdrawFleet withdraws joins with a fleet that is not counted any more.
@@ -129,7 +139,7 @@ func (t *tenant) withdrawFleet() {
 // are joined with them.
 func (t *tenant) once(ctx context.Context) error {
 	t.metrics.SetClient(t.client)
-	t.withdrawFleet()
+	t.prepareToRun()
 	var failed error
 	for _, r := range t.runs() {
 		if err := r.refresher.Once(ctx); err != nil {
@@ -196,23 +206,24 @@ func (t *tenant) discard(old *tenant) {
 }
 
 // leaveTo stops what the next tenant of the same name does not share, and then
-// removes the series of what it does not have, all in one scrape. Next is nil
-// where there is none.
+// removes the series of what it does not have, or has of another directory, all in
+// one scrape. Next is nil where there is none.
 func (t *tenant) leaveTo(next *tenant) {
 	if next == nil {
 		next = &tenant{}
 		defer t.metrics.Delete()
 	}
+	elsewhere := next.client == nil || next.directory() != t.directory()
 	var left, gone []*run
 	if t.states != nil && t.states != next.states {
 		left = append(left, &t.states.run)
-		if next.states == nil {
+		if next.states == nil || elsewhere {
 			gone = append(gone, &t.states.run)
 		}
 	}
 	if t.domains != nil && t.domains != next.domains {
 		left = append(left, &t.domains.run)
-		if next.domains == nil {
+		if next.domains == nil || elsewhere {
 			gone = append(gone, &t.domains.run)
 		}
 	}

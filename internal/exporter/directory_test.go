@@ -1,0 +1,61 @@
+package exporter
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/internal/simulation"
+	"github.com/mde-exporter/mde_exporter/internal/storage"
+)
+
+// TestValuesOfAnotherDirectoryAreNotShown gives a tenant of the configuration
+// another tenant id under its old name, by a reload and by a restart.
+func TestValuesOfAnotherDirectoryAreNotShown(t *testing.T) {
+	open := func(dir string) *storage.Storage {
+		s, err := storage.Open(dir, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, how := range []string{"a reload", "a reload with storage", "a restart"} {
+		t.Run(how, func(t *testing.T) {
+			first := newFarEnd(t, simulation.Options{Machines: 30})
+			first.Contact("evil.example", 3)
+			second := newFarEnd(t, simulation.Options{Machines: 40, TenantID: "22222222-2222-2222-2222-222222222222"})
+			second.Fail(simulation.Every, simulation.Fault{Status: http.StatusInternalServerError})
+			dir := t.TempDir()
+			var s *storage.Storage
+			if how != "a reload" {
+				s = open(dir)
+			}
+			w := newWorld(t, s, first.section("contoso", quickDomains))
+			w.awaitReady()
+			eventually(t, "the values are there", func() bool {
+				series := strings.Join(w.tenantSeries("contoso"), "\n")
+				return strings.Contains(series, "mde_machines{") && strings.Contains(series, "mde_watched_domain_machines{")
+			})
+
+			if how == "a restart" {
+				w.Close()
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = open(dir)
+				w = newWorld(t, s, second.section("contoso", quickDomains))
+			} else {
+				w.reload(second.section("contoso", quickDomains))
+			}
+			for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				for _, series := range w.tenantSeries("contoso") {
+					if strings.HasPrefix(series, "mde_machines") || strings.HasPrefix(series, "mde_watched_domain_") || strings.HasPrefix(series, "mde_refresh_success") {
+						t.Fatalf("of another directory: %s", series)
+					}
+				}
+			}
+		})
+	}
+}
