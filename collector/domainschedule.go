@@ -73,6 +73,11 @@ func (s *domainSchedule) setLimits(limits client.Limits) {
 		(time.Minute+windowGuard)/time.Duration(max(1, limits.CallsPerMinute)))
 }
 
+// reserve makes room for n domains on an empty list.
+func (s *domainSchedule) reserve(n int) {
+	s.domains = make(map[string]*domainVisits, n)
+}
+
 // cycle is the time in which each domain is asked once.
 func (s *domainSchedule) cycle() time.Duration {
 	return max(s.interval, time.Duration(len(s.domains))*s.pace)

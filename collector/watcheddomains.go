@@ -288,26 +288,33 @@ func (w *WatchedDomains) setList(domains []string) (removed []string) {
 	if w.filled {
 		added = wall(time.Now())
 	}
-	listed := make(map[string]bool, len(domains))
+	listed := slices.Compact(slices.Sorted(slices.Values(domains)))
+	if len(w.domains) == 0 {
+		w.domains = make(map[string]*watchedDomain, len(listed))
+		w.schedule.reserve(len(listed))
+	}
 	for _, name := range domains {
-		listed[name] = true
 		if w.domains[name] == nil {
 			d := &watchedDomain{name: name, visits: w.schedule.add(name, time.Time{}), added: added}
 			w.domains[name] = d
 			w.count(d, 1)
 		}
 	}
-	for name, d := range w.domains {
-		if !listed[name] {
-			removed = append(removed, name)
-			w.count(d, -1)
-			w.schedule.remove(name)
-			delete(w.domains, name)
+	if len(w.domains) > len(listed) {
+		for name, d := range w.domains {
+			if _, ok := slices.BinarySearch(listed, name); !ok {
+				removed = append(removed, name)
+				w.count(d, -1)
+				w.schedule.remove(name)
+				delete(w.domains, name)
+			}
 		}
 	}
-	w.sorted = slices.SortedFunc(maps.Values(w.domains), func(a, b *watchedDomain) int { return strings.Compare(a.name, b.name) })
-	for i, d := range w.sorted {
+	w.sorted = make([]*watchedDomain, len(listed))
+	for i, name := range listed {
+		d := w.domains[name]
 		d.place = i
+		w.sorted[i] = d
 	}
 	w.bundles = make([]*Block, (len(w.sorted)+domainsInBundle-1)/domainsInBundle)
 	if w.publisher != nil {

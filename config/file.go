@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
@@ -124,6 +125,16 @@ type httpSection struct {
 // tlsSection has Prometheus's keys without Prometheus's decoding, whose errors
 // know no line.
 type tlsSection promconfig.TLSConfig
+
+// MarshalYAML masks certificates that hold a private key, too.
+func (t tlsSection) MarshalYAML() (any, error) {
+	for _, pem := range []*string{&t.CA, &t.Cert} {
+		if strings.Contains(*pem, "PRIVATE KEY") {
+			*pem = masked
+		}
+	}
+	return promconfig.TLSConfig(t), nil
+}
 
 // defaultSettings are the values of keys that stand nowhere in the file.
 func defaultSettings() settingsSection {

@@ -354,3 +354,14 @@ func TestTheClientKnowsTheSecretsOfItsProxy(t *testing.T) {
 		}
 	}
 }
+
+func TestAKeyBesideItsCertificateIsMasked(t *testing.T) {
+	cert, key := newAuthority(t).issue(t, time.Now().Add(time.Hour), false)
+	text := load(t, oneTenant+fmt.Sprintf("  http_config: {tls_config: {cert: %q, key: %q, server_name: x}}\n", cert+key, key)).String()
+	if strings.Contains(text, strings.Split(key, "\n")[1]) || strings.Contains(text, "BEGIN") {
+		t.Errorf("the key is printed:\n%s", text)
+	}
+	if !strings.Contains(text, "server_name: x") {
+		t.Errorf("no server_name in\n%s", text)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ import (
 const (
 	// listsTimeout bounds one look at all files, however many hang.
 	listsTimeout = 2 * readfile.Timeout
-	// parallelReads is how many files are looked at at a time.
+	// parallelReads is how many files are looked at together.
 	parallelReads = 16
 	// mtimeGranularity is more than any file system rounds a file's time by. A
 	// file that changed so shortly before it was read may change again without
@@ -182,9 +183,7 @@ func (l *WatchLists) look(ctx context.Context) {
 	for path, file := range next {
 		files[path] = *file
 	}
-	for pattern, file := range failed {
-		files[pattern] = file
-	}
+	maps.Copy(files, failed)
 	if ctx.Err() != nil {
 		return
 	}
