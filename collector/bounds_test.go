@@ -250,3 +250,64 @@ func TestEachPropertyOfEachBuildHasAPlace(t *testing.T) {
 		t.Errorf("%d numbers, want %d", strings.Count(got, "mde_machines_attention{"), maxBuilds*maxProperties)
 	}
 }
+
+func TestUnusualIDsAreMachinesOfTheirOwn(t *testing.T) {
+	zeros := strings.Repeat("0", 40)
+	for name, tc := range map[string]struct {
+		ids  []string // As JSON.
+		want string
+	}{
+		"forty zeros are an id":               {[]string{`"` + zeros + `"`, `"` + zeros + `"`, `"` + zeros + `"`}, "1"},
+		"a number is its decimal text":        {[]string{`17`, `17`, `"17"`, `18`}, "2"},
+		"ids are compared without case":       {[]string{`"Ab"`, `"aB"`, `"` + strings.Repeat("aB", 20) + `"`, `"` + strings.Repeat("Ab", 20) + `"`}, "2"},
+		"a machine without an id is one each": {[]string{`null`, `""`, `null`}, "3"},
+	} {
+		for _, source := range []string{SourcePreview, SourceMachines} {
+			t.Run(name+", "+source, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w, far := newWorld(), healthyAPIs()
+					var states, machines []string
+					for _, id := range tc.ids {
+						states = append(states, `{"id":`+id+`,"build":19045,"architecture":"Amd64","propertiesRequireAttention":["A"]}`)
+						machines = append(machines, `{"id":`+id+`,"osBuild":19045,"osProcessor":"x64","healthStatus":"Inactive","onboardingStatus":"Onboarded"}`)
+					}
+					far["machinesecuritystates"] = jsonAnswer(200, `{"value":[`+strings.Join(states, ",")+`]}`)
+					far["machines"] = jsonAnswer(200, `{"value":[`+strings.Join(machines, ",")+`]}`)
+					s := w.states(newClient(t, far, nil, nil), func(o *SecurityStatesOptions) { o.Source = source })
+					if err := w.refresh(t.Context(), s); err != nil {
+						t.Fatal(err)
+					}
+					got := w.exposed(t)
+					for _, metric := range []string{"mde_machines", "mde_machines_requiring_attention"} {
+						if n := value(got, metric+`{architecture="Amd64",os_build="19045",tenant="contoso"}`); n != tc.want {
+							t.Errorf("%s is %s, want %s", metric, n, tc.want)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestARowThatIsNoMachineFailsTheRefresh(t *testing.T) {
+	for _, api := range []string{"machinesecuritystates", "machines", "deviceavinfo"} {
+		for _, row := range []string{`null`, `[]`, `"machine"`, `7`} {
+			synctest.Test(t, func(t *testing.T) {
+				w, far := newWorld(), healthyAPIs()
+				source := SourceMachines
+				if api == "machinesecuritystates" {
+					source = SourcePreview
+				}
+				s := w.states(newClient(t, far, nil, nil), func(o *SecurityStatesOptions) { o.Source = source })
+				if err := w.refresh(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				before := w.exposed(t)
+				far[api] = jsonAnswer(200, `{"value":[`+row+`]}`)
+				if err := w.refresh(t.Context(), s); client.ReasonOf(err) != client.ReasonDecode || w.exposed(t) != before {
+					t.Errorf("%s, row %s: error %v and exposed:\n%s", api, row, err, w.exposed(t))
+				}
+			})
+		}
+	}
+}

@@ -262,15 +262,16 @@ func (c *fleetCount) securityState(s *client.SecurityState) error {
 func (c *fleetCount) securityStates() error {
 	c.index.reserve(c.log.requiring)
 	for s := range c.log.machines() {
-		if c.add(int(s.group), c.combinations[s.combination]); c.hasTooMany() {
-			return c.tooManyMachines(client.MachineSecurityStates)
-		}
+		c.add(int(s.group), c.combinations[s.combination])
 		if s.combination != 0 {
 			e, _ := c.index.add(s.id)
 			e.value = s.combination
 		}
 	}
 	c.log = nil
+	if c.hasTooMany() {
+		return c.tooManyMachines(client.MachineSecurityStates)
+	}
 	return nil
 }
 

@@ -97,26 +97,27 @@ func (l *stateLog) compact(p *statePart) int {
 		return 0
 	}
 	l.slots = emptySlots(l.slots, stateChunk*(len(part)-1)+len(part[len(part)-1]))
-	n := 0
+	seed, slots := l.seed, l.slots
+	n, read := uint32(0), uint32(0)
 	for _, chunk := range part {
 		for i := range chunk {
-			if !part.isNew(l.seed, l.slots, &chunk[i], uint32(n+1)) {
+			read++
+			if !part.isNew(seed, slots, &chunk[i], n+1) {
 				continue
 			}
-			if to := &part[n/stateChunk][n%stateChunk]; to != &chunk[i] {
-				*to = chunk[i]
+			if n++; n < read {
+				part[(n-1)/stateChunk][(n-1)%stateChunk] = chunk[i]
 			}
-			n++
 		}
 	}
-	whole, rest := n/stateChunk, n%stateChunk
+	whole, rest := int(n/stateChunk), int(n%stateChunk)
 	if rest > 0 {
 		part[whole] = part[whole][:rest]
 		whole++
 	}
 	clear(part[whole:])
 	*p = part[:whole]
-	return n
+	return int(n)
 }
 
 // emptySlots returns slots for so many rows, at least a third of them free.
