@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -38,9 +37,9 @@ import (
 )
 
 func main() {
-	// Only net/http's transport uses the standard logger, to print up to 4 kB that
+	// Only net/http's transport uses the default logger, to print up to 4 kB that
 	// a far end sent unasked, and with that perhaps a token.
-	log.SetOutput(io.Discard)
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 	f, err := parseFlags(os.Args[1:], os.Stdout, os.Stderr)
 	if err != nil {
 		os.Exit(exitCode(err, os.Stderr))

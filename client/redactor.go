@@ -67,7 +67,7 @@ func (r *redactor) error(err error) error {
 	if err == nil {
 		return nil
 	}
-	if e, ok := err.(*Error); ok {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // What wraps an Error has a text of its own.
 		return r.apiError(e)
 	}
 	text := err.Error()

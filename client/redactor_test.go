@@ -39,7 +39,10 @@ var spellings = []struct {
 		return b.String()
 	}},
 	{"JSON", func(_ *rand.Rand, s string) string {
-		quoted, _ := json.Marshal(s)
+		quoted, err := json.Marshal(s)
+		if err != nil {
+			panic(err)
+		}
 		return strings.Trim(string(quoted), `"`)
 	}},
 	{"JSON with every character escaped", func(_ *rand.Rand, s string) string {
@@ -236,7 +239,7 @@ func TestAnErrorKeepsItsCausesButNotTheirTexts(t *testing.T) {
 	if err := r.error(inner); !isNotFound(err) {
 		t.Errorf("%q is no longer NotFound", err)
 	}
-	if r.error(io.EOF) != io.EOF || r.error(nil) != nil {
+	if !errors.Is(r.error(io.EOF), io.EOF) || r.error(nil) != nil {
 		t.Error("an error without a secret changed")
 	}
 }
@@ -307,11 +310,9 @@ func respond(status int, body string, header ...string) *http.Response {
 }
 
 func TestNoMethodOfAClientShowsASecret(t *testing.T) {
-	client := reflect.TypeFor[*Client]()
-	for i := range client.NumMethod() {
-		method := client.Method(i)
-		for j := range method.Type.NumOut() {
-			switch method.Type.Out(j).Kind() {
+	for method := range reflect.TypeFor[*Client]().Methods() {
+		for result := range method.Type.Outs() {
+			switch result.Kind() {
 			case reflect.Func, reflect.Interface, reflect.Slice, reflect.String:
 				if calls[method.Name] == nil {
 					t.Errorf("add the method %s to the calls that are tried here", method.Name)
@@ -374,7 +375,7 @@ func TestNoMethodOfAClientShowsASecret(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 					defer cancel()
 					said := call(ctx, c)
-					for _, line := range strings.Split(said, "\n") {
+					for line := range strings.SplitSeq(said, "\n") {
 						if len(line) > 4*maxText {
 							t.Errorf("%s, %s: a line of %d bytes", name, what, len(line))
 						}

@@ -50,6 +50,9 @@ func (a tokenAnswer) plain() []byte {
 		seconds := min(max(lifetime/time.Second, -math.MaxInt32), math.MaxInt32)
 		a["expires_in"] = fmt.Append(nil, int64(seconds))
 	}
-	body, _ := json.Marshal(a) // Every value was JSON before.
+	body, err := json.Marshal(a)
+	if err != nil {
+		return nil // Which x/oauth2 refuses, but every value was JSON before.
+	}
 	return body
 }
