@@ -81,7 +81,8 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 			Interval: w.RefreshInterval, MaxAge: w.MaxAge, Fleet: t.fleet, WholeList: e.once,
 			Logger: logger, Metrics: t.metrics, Store: store,
 		})
-		t.domains = &watchedDomains{collector: domains, config: w, lists: e.lists, list: list}
+		t.domains = &watchedDomains{collector: domains, config: w, lists: e.lists}
+		t.domains.list.Store(list)
 		t.domains.refresher = collector.NewRefresher(collector.RefresherOptions{
 			Tenant: c.Name, Collector: domains, Interval: w.RefreshInterval, StartDelay: delay, Continuous: true, Resume: old == nil, Store: store,
 			Exposition: e.exposition, Logger: logger,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,8 +24,8 @@ type watchedDomains struct {
 	config    config.WatchedDomains
 	lists     *config.WatchLists
 
-	mu   sync.Mutex
-	list *config.WatchList // That the collector has.
+	updating sync.Mutex                       // Held while the collector takes a list, which may write to the storage.
+	list     atomic.Pointer[config.WatchList] // That the collector has, or is about to.
 }
 
 // start runs the collector, unless it runs already.
@@ -56,24 +57,17 @@ func (w *watchedDomains) follow(ctx context.Context) {
 // update gives the collector the list as it was last read.
 func (w *watchedDomains) update() {
 	list := w.lists.List(w.config.Files)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	changed := !slices.Equal(list.Domains, w.list.Domains)
-	w.list = list
-	if changed {
+	w.updating.Lock()
+	defer w.updating.Unlock()
+	last := w.list.Swap(list)
+	if !slices.Equal(list.Domains, last.Domains) {
 		w.collector.SetDomains(w.config.WithList(list))
 	}
 }
 
-func (w *watchedDomains) current() *config.WatchList {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.list
-}
-
 // notes are those of the collector and of the files.
 func (w *watchedDomains) notes(notes []string) []string {
-	switch list := w.current(); {
+	switch list := w.list.Load(); {
 	case list.Old:
 		return append([]string{"The last good watch list stays in force: " + list.Summary()}, notes...)
 	case len(list.Mistakes) > 0:
@@ -99,7 +93,7 @@ func (l listReads) Collect(metrics chan<- prometheus.Metric) {
 			continue
 		}
 		successful := 1.0
-		if len(t.domains.current().Mistakes) > 0 {
+		if len(t.domains.list.Load().Mistakes) > 0 {
 			successful = 0
 		}
 		metric, err := prometheus.NewConstMetric(listRead, prometheus.GaugeValue, successful, name)
