@@ -20,7 +20,7 @@ import (
 // the start, which is spread out.
 func BenchmarkHundredsOfTenants(b *testing.B) {
 	const tenants = 500
-	far := simulation.New(simulation.Options{Machines: 200, PageSize: 100})
+	far := simulation.New(simulation.Options{MultiTenant: true, Machines: 200, PageSize: 100})
 	far.Contact("evil.example", 20)
 	server, err := far.Listen(simulation.ListenOptions{Separate: true})
 	if err != nil {
