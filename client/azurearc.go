@@ -35,21 +35,17 @@ func arcTokenDirectory() string {
 // that only privileged users of the machine can read, and gives the token to who
 // shows its content. Errors name Azure Arc.
 func (c ManagedIdentity) exchangeWithArc(request *http.Request, s signIn) (*oauth2.Token, error) {
-	response, body, err := s.ask(request)
-	if err == nil && response.StatusCode == http.StatusUnauthorized {
-		key, keyErr := c.arcKey(request, response.Header)
+	token, header, err := s.identityToken(request)
+	if err != nil && err.Status == http.StatusUnauthorized {
+		key, keyErr := c.arcKey(request, header)
 		if keyErr != nil {
 			return nil, arcError(&Error{API: Token, Reason: ReasonAuth, Message: "get the agent's key", Err: keyErr})
 		}
 		s.learn("Azure Arc key", key)
 		request = request.Clone(request.Context())
 		request.Header.Set("Authorization", "Basic "+key)
-		response, body, err = s.ask(request)
+		token, _, err = s.identityToken(request)
 	}
-	if err != nil {
-		return nil, arcError(err)
-	}
-	token, err := readIdentityAnswer(response, body, s.scope)
 	if err != nil {
 		return nil, arcError(err)
 	}

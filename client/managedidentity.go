@@ -107,25 +107,21 @@ func (c ManagedIdentity) request(host identityHost, endpoint *url.URL, resource 
 
 // exchange makes the request and reads its answer.
 func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Token, error) {
-	response, body, err := s.ask(request)
-	if err != nil {
-		if err.Reason == ReasonNetwork || err.Reason == ReasonTimeout {
-			err.explain("managed_identity works on Azure machines and services that have an identity only")
-		}
-		return nil, err
+	token, _, err := s.identityToken(request)
+	switch {
+	case err == nil:
+		return token, nil
+	case err.Reason == ReasonNetwork, err.Reason == ReasonTimeout:
+		err.explain("managed_identity works on Azure machines and services that have an identity only")
+	case err.Reason == ReasonAuth && err.advice == "":
+		err.explain("the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id")
 	}
-	token, err := readIdentityAnswer(response, body, s.scope)
-	if err != nil {
-		if err.Reason == ReasonAuth && err.advice == "" {
-			err.explain("the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id")
-		}
-		return nil, err
-	}
-	return token, nil
+	return nil, err
 }
 
-// ask sends a request for a token and returns the answer and its whole body.
-func (s signIn) ask(request *http.Request) (*http.Response, []byte, *Error) {
+// identityToken asks an identity endpoint for a token. It returns the header of the
+// answer as well, nil without an answer.
+func (s signIn) identityToken(request *http.Request) (*oauth2.Token, http.Header, *Error) {
 	response, err := s.client.Do(request)
 	if err != nil {
 		return nil, nil, tokenError(err, s.scope)
@@ -135,18 +131,13 @@ func (s signIn) ask(request *http.Request) (*http.Response, []byte, *Error) {
 	if err != nil {
 		return nil, nil, tokenError(err, s.scope)
 	}
-	return response, body, nil
-}
-
-// readIdentityAnswer returns the token that an identity endpoint gave.
-func readIdentityAnswer(response *http.Response, body []byte, scope string) (*oauth2.Token, *Error) {
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound, http.StatusGone:
 		// The service answers so while it starts or is updated.
-		return nil, &Error{API: Token, Reason: ReasonServer, Status: response.StatusCode, Message: "the identity endpoint is not ready"}
+		return nil, response.Header, &Error{API: Token, Reason: ReasonServer, Status: response.StatusCode, Message: "the identity endpoint is not ready"}
 	default:
-		return nil, answerError(response, body, scope)
+		return nil, response.Header, answerError(response, body, s.scope)
 	}
 	now := time.Now()
 	token, err := parseIdentityToken(body, now)
@@ -154,9 +145,9 @@ func readIdentityAnswer(response *http.Response, body []byte, scope string) (*oa
 		err = checkToken(token, now)
 	}
 	if err != nil {
-		return nil, tokenError(err, scope)
+		return nil, response.Header, tokenError(err, s.scope)
 	}
-	return token, nil
+	return token, response.Header, nil
 }
 
 // newIdentityTransport returns a transport for an endpoint beside this

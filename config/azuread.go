@@ -10,7 +10,7 @@ import (
 
 // defaultTokenFilePath is where the webhook of Microsoft Entra Workload ID puts the
 // token: https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html
-const defaultTokenFilePath = "/var/run/secrets/azure/tokens/azure-identity-token"
+const defaultTokenFilePath = "/var/run/secrets/azure/tokens/azure-identity-token" //nolint:gosec // The path of a token, not a token.
 
 // azureAD validates how a tenant is signed in to.
 func (v *validator) azureAD(at position, a azureADSection) azureADSection {
