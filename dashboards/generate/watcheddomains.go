@@ -91,7 +91,7 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 			}},
 			{title: "Is every list read?", panels: []*panel{
 				table("Watch lists",
-					"Tenants whose last refresh failed first, then those with the most domains without a count. filling: the first round through the list still runs. The interval is what the call quota allows.", 500,
+					"Tenants whose last refresh failed first, then those with the most domains without a count. filling: the first round through the list still runs. List files: failed means that an older list is in force, or only its valid lines. The interval is what the call quota allows.", 500,
 					column{title: "Tenant", label: "tenant", link: "/d/mde-watched-domains?${datasource:queryparam}&${job:queryparam}&${__url_time_range}&var-tenant=${__value.raw}"},
 					column{hidden: true, sorted: true, query: `1e9 * ((` + result + `) == bool 0) + on (tenant) sum by (tenant) (` + uncounted + `)`},
 					column{title: "Last refresh", query: result, width: 100, shade: true, mapping: words(
@@ -100,7 +100,8 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					column{title: "Without a count", query: `sum by (tenant) (` + uncounted + `)`, unit: "locale", width: 130, steps: []step{{1, warn}}},
 					column{title: "Contacted", query: `count by (tenant) (` + contacted + `) or 0 * count by (tenant) (` + counted + `)`, unit: "locale", width: 90, steps: []step{{1, warn}}, none: "unknown"},
 					column{title: "Invalid", query: `count by (tenant) (mde_watched_domain_invalid{$where}) or 0 * group by (tenant) (mde_watched_domains{$where})`, unit: "locale", width: 75, steps: []step{{1, warn}}},
-					column{title: "Interval", query: `max by (tenant) (mde_watched_domains_interval_seconds{$where})`, unit: "s", width: 90},
+					column{title: "List files", query: `min by (tenant) (mde_watched_domains_list_last_read_successful{$where})`, width: 85, mapping: words([3]string{"1", "read", calm}, [3]string{"0", "failed", alarm})},
+					column{title: "Interval", query: `max by (tenant) (mde_watched_domains_interval_seconds{$where})`, unit: "s", width: 85},
 					column{title: "Oldest count", query: `max by (tenant) (` + ageOf(refreshes) + `)`, unit: "s", width: 110, mapping: neverWord},
 				).none("No domains are watched, or no exporter answers").size(18, 8),
 				table("Invalid names",
