@@ -100,7 +100,7 @@ func TestConfigCheckTellsEachMistakeWithFileAndLine(t *testing.T) {
 tenants:
 - name: contoso
   azuread:
-    oauth: {tenant_id: contoso.example, client_id: app, client_secret: not-to-be-shown}
+    oauth: {tenant_id: contoso.example, client_id: 22222222-2222-4222-8222-222222222222, client_secret: not-to-be-shown}
     managed_identity: {}
   endpoints: {api_url: http://api.example}
   colour: blue
@@ -114,7 +114,7 @@ tenants:
 		file + ":4: global.watched_domains.refresh_interval: ",
 		file + ":7: tenants[0].azuread: ",
 		file + ":10: tenants[0].endpoints.api_url: ",
-		file + ":11: tenants[0].colour: ",
+		file + ":11: tenants[0]: unknown key; ",
 		list + ":2: ",
 		list + ":4: ",
 	} {
@@ -127,7 +127,7 @@ tenants:
 	}
 
 	write(t, list, "good.example\n")
-	write(t, file, "tenants:\n- azuread: {managed_identity: {client_id: app}}\n  name: contoso\n  watched_domains: {files: [list.txt]}\n")
+	write(t, file, "tenants:\n- azuread: {managed_identity: {client_id: 22222222-2222-4222-8222-222222222222}}\n  name: contoso\n  watched_domains: {files: [list.txt]}\n")
 	if result := servertest.Run(t, nil, "--config.check", "--config.file="+file); result.Code != 0 || result.Stdout != file+" is valid\n" || result.Stderr != "" {
 		t.Errorf("a file without mistakes: %+v", result)
 	}
