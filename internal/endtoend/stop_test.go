@@ -3,6 +3,7 @@
 package endtoend
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -47,19 +48,18 @@ func TestSIGTERMWinsWhateverHangs(t *testing.T) {
 		return strings.Replace(far.section("contoso", ""), "client_secret: "+far.ClientSecret(), "client_secret_file: "+file, 1)
 	}
 
-	t.Run("the configuration file at start", func(t *testing.T) {
-		t.Parallel()
-		file := hangingFile(t, filepath.Join(t.TempDir(), "mde.yml"))
-		p := servertest.Launch(t, "", servertest.Build(t), "--config.file="+file, "--web.listen-address=127.0.0.1:0")
-		time.Sleep(time.Second)
-		stopsWithin(t, p, limit, 0)
-	})
 	for _, mode := range []string{"--once", "--diagnose"} {
-		t.Run("a credential file of "+mode, func(t *testing.T) {
+		t.Run("a far end that hangs, "+mode, func(t *testing.T) {
 			t.Parallel()
-			file := hangingFile(t, filepath.Join(t.TempDir(), "secret"))
-			p := servertest.Launch(t, "", servertest.Build(t), mode, "--config.file="+configuration(t, withSecretFile(file)))
-			time.Sleep(time.Second)
+			hanging := newFarEnd(t, simulation.Options{Machines: 10})
+			hanging.Fail(simulation.Every, simulation.Fault{Hang: true})
+			p := servertest.Launch(t, "", servertest.Build(t), mode, "--config.file="+configuration(t, hanging.section("contoso", "")))
+			p.Await(t, "a call hangs", func() error {
+				if hanging.Count(simulation.Every, 0) == 0 {
+					return errors.New("no call yet")
+				}
+				return nil
+			})
 			stopsWithin(t, p, limit, 1)
 		})
 	}
@@ -87,13 +87,4 @@ func TestSIGTERMWinsWhateverHangs(t *testing.T) {
 			stopsWithin(t, p, limit, 0)
 		})
 	}
-	t.Run("a second signal does not wait", func(t *testing.T) {
-		t.Parallel()
-		file := hangingFile(t, filepath.Join(t.TempDir(), "mde.yml"))
-		p := servertest.Launch(t, "", servertest.Build(t), "--config.file="+file, "--web.listen-address=127.0.0.1:0")
-		time.Sleep(time.Second)
-		p.Signal(t, syscall.SIGINT)
-		time.Sleep(100 * time.Millisecond)
-		stopsWithin(t, p, 2*time.Second, 0)
-	})
 }
