@@ -43,6 +43,7 @@ func newWitness(tenant string, far *simulation.Tenant) *witness {
 type servedFleet struct {
 	begin, end                       time.Time // When its first and its last call arrived.
 	source                           string
+	incomplete                       float64 // 1 without the antivirus rows.
 	machines, requiring              map[simulation.Group]int
 	attention                        map[attentionKey]int
 	health, risk, exposure, platform map[string]int
@@ -94,7 +95,10 @@ func (w *witness) observe() {
 		case simulation.Machines:
 			walk := countFleet(c.View, joinedWith(w.antivirus))
 			walk.source, walk.begin, walk.end = "machines", c.At, c.At
-			w.fleets = append(w.fleets, walk)
+			// Two revoked tokens in a row look like a missing role.
+			alone := countFleet(c.View, func(m *simulation.Machine) []string { return named(m.Properties(), "Edr") })
+			alone.source, alone.begin, alone.end, alone.incomplete = "machines", c.At, c.At, 1
+			w.fleets = append(w.fleets, alone, walk)
 		case simulation.DomainMachines:
 			name := domainOf(c.Target)
 			w.domains[name] = append(w.domains[name], countDomain(c, name))
@@ -288,6 +292,9 @@ func (f *servedFleet) differences(e exposition, tenant string) []string {
 		func(l labels) string { return group(l) + " " + l["property"] })
 	if source, _ := e.value("mde_security_states_source_info", "tenant", tenant, "source", f.source); source != 1 {
 		return append(out, "the source is another")
+	}
+	if incomplete, _ := e.value("mde_security_states_incomplete", "tenant", tenant); incomplete != f.incomplete {
+		return append(out, fmt.Sprintf("incomplete is %v, served was %v", incomplete, f.incomplete))
 	}
 	if f.source == "machines" {
 		compare("mde_machines_health", f.health, func(l labels) string { return l["health_status"] })
