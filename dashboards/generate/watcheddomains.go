@@ -65,7 +65,7 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 			}},
 			{title: "Which, by how many, since when?", panels: []*panel{
 				table("Contacted domains",
-					"One line for each contacted domain. Contacted since is the last count of 0 machines. before this range: none within the chosen time range, so choose a wider one. at first count: the domain was contacted already when it was first counted. Prevalence and last contact come with the statistics option.", 500,
+					"One line for each contacted domain. Contacted since is the last count of 0 machines. before this range: none within the chosen time range, so choose a wider one. within this range: too briefly to see when, so choose a narrower one. at first count: the domain was contacted already when it was first counted. Prevalence and last contact come with the statistics option.", 500,
 					column{title: "Domain", label: "domain", link: open + "&var-domain=${__value.raw}"},
 					column{title: "Tenant", label: "tenant"},
 					column{title: "Machines", query: ofContacted(machines), sorted: true, width: 90},
@@ -80,10 +80,12 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					column{title: "Contacted since", query: ofContacted(`(
   1000 * max by (` + keys + `) (max_over_time(timestamp(mde_watched_domain_machines` + chosen + ` == 0)[$__range:$__interval]))
   or
+  2 + max by (` + keys + `) (min_over_time(mde_watched_domain_machines` + chosen + `[$__range]) == 0)
+  or
   0 * max by (` + keys + `) (last_over_time(mde_watched_domain_machines` + chosen + `[1h] offset $__range))
   or
   1 + 0 * ` + machines + `
-)`), unit: "dateTimeFromNow", width: 130, mapping: words([3]string{"0", "before this range", neutral}, [3]string{"1", "at first count", neutral})},
+)`), unit: "dateTimeFromNow", width: 130, mapping: words([3]string{"0", "before this range", neutral}, [3]string{"1", "at first count", neutral}, [3]string{"2", "within this range", neutral})},
 					column{title: "Last contact", query: ofContacted(`1000 * max by (` + keys + `) (mde_watched_domain_last_seen_timestamp_seconds` + chosen + `)`), unit: "dateTimeFromNow", width: 145},
 					column{title: "Prevalence", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_prevalence` + chosen + `)`), unit: "locale", width: 95},
 					column{title: "Counted", query: ofContacted(`max by (` + keys + `) (time() - mde_watched_domain_last_success_timestamp_seconds` + chosen + `)`), unit: "s", width: 90},
