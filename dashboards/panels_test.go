@@ -59,7 +59,6 @@ func (h *history) load(t *testing.T) *servertest.Prometheus {
 	if err := os.WriteFile(file, []byte(h.text.String()+"# EOF\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	//nolint:gosec // The command is promtool's, found on PATH.
 	if output, err := exec.CommandContext(t.Context(), promtool, "tsdb", "create-blocks-from", "openmetrics", "-q", file, filepath.Join(dir, "data")).CombinedOutput(); err != nil {
 		t.Fatalf("promtool: %v\n%s", err, output)
 	}

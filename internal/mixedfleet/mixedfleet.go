@@ -94,7 +94,7 @@ func answering() Fleet {
 	for i, name := range names {
 		o := simulation.Options{
 			Machines: int(15 * math.Pow(1.15, float64(i))),
-			Seed:     uint64(i), //nolint:gosec // An index is not negative.
+			Seed:     uint64(i),
 			Domains:  contacts(i),
 		}
 		if name == "contoso" {
@@ -136,7 +136,7 @@ func failing() Fleet {
 	} {
 		i += len(names)
 		tenant := newTenant(i, t.name, simulation.Options{
-			Machines: 400, Seed: uint64(i), Domains: contacts(i), Roles: t.roles, //nolint:gosec // An index is not negative.
+			Machines: 400, Seed: uint64(i), Domains: contacts(i), Roles: t.roles,
 			PreviewStatus: http.StatusNotFound,
 		})
 		if t.api != "" {
