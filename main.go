@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -106,6 +107,12 @@ func exitCode(err error, stderr io.Writer) int {
 // ask for, or when the context says to stop; an error is one that the operator
 // can act on.
 func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
+	var progress *progressLine
+	if f.once {
+		if progress = newProgressLine(stderr); progress != nil {
+			stderr = progress
+		}
+	}
 	logger := f.logger(stderr)
 
 	if f.configCheck {
@@ -143,7 +150,7 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 		return printDiagnosis(stop, world, stdout)
 	}
 	if f.once {
-		return printOnce(stop, world, stdout)
+		return printOnce(stop, world, stdout, progress)
 	}
 	if err := toolkit.Validate(*f.web.WebConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
@@ -172,10 +179,15 @@ func printDiagnosis(ctx context.Context, world *exporter.Exporter, stdout io.Wri
 	return nil
 }
 
-// printOnce refreshes everything once and prints the exposition, also of what
-// did not fail where something did.
-func printOnce(ctx context.Context, world *exporter.Exporter, stdout io.Writer) error {
+// printOnce refreshes everything once and prints the metrics, even if some
+// collectors failed.
+func printOnce(ctx context.Context, world *exporter.Exporter, stdout io.Writer, progress *progressLine) error {
+	refreshing, refreshed := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	following.Go(func() { progress.follow(refreshing, world) })
 	failed := world.Once(ctx)
+	refreshed()
+	following.Wait()
 	families, err := exposed(world).Gather()
 	encoder := expfmt.NewEncoder(stdout, expfmt.NewFormat(expfmt.TypeTextPlain))
 	for _, family := range families {

@@ -198,7 +198,7 @@ func (q *quickDomains) Quota(client.API) client.QuotaUse {
 	return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
 }
 
-// heldStore lets go of each value of a key only when it is told to.
+// heldStore lets go of each value of a key when the test says so.
 type heldStore struct {
 	*memoryStore
 	key           string

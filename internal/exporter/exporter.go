@@ -137,6 +137,20 @@ func (e *Exporter) Once(ctx context.Context) error {
 	return errors.Join(append(failed, err)...)
 }
 
+// Progress returns how many watched domains have answered or failed, of all on
+// the lists of all tenants.
+func (e *Exporter) Progress() (asked, domains int) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, t := range e.tenants {
+		if t.domains != nil {
+			a, n := t.domains.collector.Progress()
+			asked, domains = asked+a, domains+n
+		}
+	}
+	return asked, domains
+}
+
 // load makes the world of the configuration as it is now and swaps it in.
 func (e *Exporter) load(start func(*tenant)) error {
 	c, err := e.options.Load()

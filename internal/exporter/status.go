@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,10 +65,12 @@ func (t *tenant) status() web.Tenant {
 	domains := web.Collector{Name: "watched_domains"}
 	if t.domains != nil {
 		domains = collectorStatus(t.domains.refresher.Status())
-		domains.MaxAge = t.domains.collector.MaxAge()
 		domains.Notes = t.domains.notes(domains.Notes)
 		out.Domains = t.domains.status()
 		domains.Summary = domainsSummary(out.Domains)
+		if !slices.ContainsFunc(out.Domains, web.Domain.Known) {
+			domains.MaxAge = t.domains.collector.MaxAge() // One old domain does not withdraw the others.
+		}
 	}
 	out.Collectors = []web.Collector{states, domains}
 	return out
@@ -91,7 +94,8 @@ func (w *watchedDomains) status() []web.Domain {
 	var out []web.Domain
 	for _, d := range w.collector.Domains() {
 		out = append(out, web.Domain{
-			Name: d.Domain, Machines: d.Machines, Truncated: d.Truncated, LastSuccess: d.LastSuccess, Error: d.Error,
+			Name: d.Domain, Machines: d.Machines, Truncated: d.Truncated, LastSuccess: d.LastSuccess,
+			Withdrawn: !d.LastSuccess.IsZero() && !d.Current, Invalid: d.Invalid, Error: d.Error,
 		})
 	}
 	return out
@@ -109,12 +113,29 @@ func statesSummary(s collector.StatesSummary, maxAge time.Duration) string {
 	}
 }
 
+// domainsSummary counts as contacted or not only what is known now.
 func domainsSummary(domains []web.Domain) string {
-	contacted := 0
+	known, contacted, invalid := 0, 0, 0
 	for _, d := range domains {
-		if d.Machines > 0 {
-			contacted++
+		switch {
+		case d.Known():
+			if known++; d.Machines > 0 {
+				contacted++
+			}
+		case d.Invalid:
+			invalid++
 		}
 	}
-	return fmt.Sprintf("%d domains, %d contacted", len(domains), contacted)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d domains", len(domains))
+	if known > 0 || len(domains) == 0 {
+		fmt.Fprintf(&b, ", %d contacted", contacted)
+	}
+	if unknown := len(domains) - known - invalid; unknown > 0 {
+		fmt.Fprintf(&b, ", %d unknown", unknown)
+	}
+	if invalid > 0 {
+		fmt.Fprintf(&b, ", %d invalid", invalid)
+	}
+	return b.String()
 }

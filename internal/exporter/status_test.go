@@ -4,18 +4,27 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/internal/web"
 )
 
-func TestThePageShowsNoWithdrawnStatesAsCurrent(t *testing.T) {
-	at := time.Now()
-	for want, s := range map[string]collector.StatesSummary{
-		"":                                 {},
-		"50 machines, 3 require attention": {At: at, Machines: 50, Requiring: 3},
-		"values withdrawn: older than max_age 45m": {At: at, Machines: 50, Requiring: 3, Withdrawn: true},
+func TestTheSummaryOfDomainsCountsOnlyWhatIsKnown(t *testing.T) {
+	now := time.Now()
+	contacted, quiet := web.Domain{Machines: 3, LastSuccess: now}, web.Domain{LastSuccess: now}
+	withdrawn, never := web.Domain{LastSuccess: now, Withdrawn: true}, web.Domain{}
+	invalid := web.Domain{Invalid: true}
+	for _, test := range []struct {
+		domains []web.Domain
+		want    string
+	}{
+		{nil, "0 domains, 0 contacted"},
+		{[]web.Domain{never, never}, "2 domains, 2 unknown"},
+		{[]web.Domain{withdrawn, withdrawn}, "2 domains, 2 unknown"},
+		{[]web.Domain{quiet, quiet}, "2 domains, 0 contacted"},
+		{[]web.Domain{contacted, quiet, withdrawn, never, invalid}, "5 domains, 1 contacted, 2 unknown, 1 invalid"},
+		{[]web.Domain{invalid}, "1 domains, 1 invalid"},
 	} {
-		if got := statesSummary(s, 45*time.Minute); got != want {
-			t.Errorf("%+v is shown as %q, want %q", s, got, want)
+		if got := domainsSummary(test.domains); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
 		}
 	}
 }

@@ -56,9 +56,9 @@ func (w *watchedDomains) follow(ctx context.Context) {
 
 // update gives the collector the list as it was last read.
 func (w *watchedDomains) update() {
-	list := w.lists.List(w.config.Files)
 	w.updating.Lock()
 	defer w.updating.Unlock()
+	list := w.lists.List(w.config.Files)
 	last := w.list.Swap(list)
 	if !slices.Equal(list.Domains, last.Domains) {
 		w.collector.SetDomains(w.config.WithList(list))
