@@ -67,6 +67,9 @@ func (w *WatchedDomains) Refresh(ctx context.Context) (Outcome, error) {
 func (w *WatchedDomains) beginRound() {
 	w.mu.Lock()
 	w.round = domainRound{number: w.round.number + 1, left: len(w.domains), filling: w.unasked > 0}
+	if w.expireAnew() {
+		w.publish()
+	}
 	w.mu.Unlock()
 	w.warnOfInterval()
 }

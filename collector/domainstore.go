@@ -51,6 +51,7 @@ func (w *WatchedDomains) Start(_ context.Context, p *Publisher) time.Time {
 	w.restoreAll()
 	w.mu.Lock()
 	w.publisher = p
+	w.expireAnew()
 	w.publish()
 	if len(w.domains) == 0 || slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { return !d.visits.asked.IsZero() }) {
 		p.Ready()

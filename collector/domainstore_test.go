@@ -65,7 +65,7 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 		check("of a domain that was added two hours ago and fails", 2*time.Hour, 2*time.Hour+time.Minute)
 		stop()
 		time.Sleep(time.Hour)
-		d, stop = begin("a.example", "b.example", "c.example")
+		_, stop = begin("a.example", "b.example", "c.example")
 		check("after a restart", 3*time.Hour, 3*time.Hour+time.Minute)
 		stop()
 		d, stop = begin("a.example", "b.example", "c.example", "d.example")

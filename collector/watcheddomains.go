@@ -85,6 +85,7 @@ type WatchedDomains struct {
 	unasked   int                       // Domains that neither answered nor failed so far.
 	unread    int                       // Domains without a time in confirmed that should have one.
 	confirmed timeQueue[*watchedDomain] // By the age of their values; without invalid ones.
+	expiry    time.Duration             // The max_age of all blocks, but for those of the newest answers.
 	filled    bool                      // Every domain was read once: what comes later counts from its addition.
 	notes     map[string]string         // By subject.
 
@@ -283,7 +284,6 @@ func (w *WatchedDomains) SetDomains(domains []string) {
 func (w *WatchedDomains) setList(domains []string) (removed []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	maxAge := w.maxAge()
 	var added time.Time
 	if w.filled {
 		added = wall(time.Now())
@@ -318,9 +318,7 @@ func (w *WatchedDomains) setList(domains []string) (removed []string) {
 	}
 	w.bundles = make([]*Block, (len(w.sorted)+domainsInBundle-1)/domainsInBundle)
 	if w.publisher != nil {
-		if w.maxAge() != maxAge {
-			w.expireAnew()
-		}
+		w.expireAnew()
 		w.publish()
 	}
 	return removed
@@ -449,8 +447,14 @@ func (w *WatchedDomains) blocks(domain string, r *domainResult, fleet *shownFlee
 	return r.blocks(w.options.Tenant, domain, w.maxAge(), fleet.maxAge)
 }
 
-// expireAnew gives all values the time at which they are withdrawn now.
-func (w *WatchedDomains) expireAnew() {
+// expireAnew gives all values the time at which they are withdrawn now, if the
+// length of the list or the quota has changed it, and reports whether it did.
+func (w *WatchedDomains) expireAnew() bool {
+	maxAge := w.maxAge()
+	if maxAge == w.expiry {
+		return false
+	}
+	w.expiry = maxAge
 	fleet := w.options.Fleet.current()
 	for _, d := range w.sorted {
 		if d.result == nil {
@@ -463,6 +467,7 @@ func (w *WatchedDomains) expireAnew() {
 		}
 		w.expose(d, d.result, blocks)
 	}
+	return true
 }
 
 // domainsInBundle is how many domains' blocks are copied for the result of one.

@@ -1,0 +1,162 @@
+package collector
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+var benchmarkedLists = []int{10_000, 200_000}
+
+// readList is a list of which every domain was read; one of a hundred has been
+// contacted.
+func readList(b *testing.B, n int, o ...func(*WatchedDomainsOptions)) (*WatchedDomains, *Exposition) {
+	b.Helper()
+	options := WatchedDomainsOptions{
+		Tenant: "contoso", Client: &quickDomains{}, Domains: domainNames(n), Interval: time.Hour,
+		Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()).Tenant("contoso"),
+	}
+	for _, f := range o {
+		f(&options)
+	}
+	w, exposition := NewWatchedDomains(options), &Exposition{}
+	w.publisher = &Publisher{exposition: &Exposition{}, closed: true} // Nothing is shown meanwhile.
+	for i, d := range w.sorted {
+		w.schedule.start(d.visits, time.Now())
+		w.settle(&domainOutcome{visits: d.visits, result: answerOf(i)})
+	}
+	w.Start(b.Context(), exposition.Publisher("contoso", watchedDomainsName))
+	return w, exposition
+}
+
+func answerOf(i int) *domainResult {
+	r := &domainResult{At: wall(time.Now())}
+	if i%100 == 0 {
+		r.Machines, r.Risk = 50, map[string]int{"None": 50}
+		for n := range 50 {
+			m := id(50*i + n)
+			r.IDs = append(r.IDs, m[:]...)
+		}
+	}
+	return r
+}
+
+func forEachList(b *testing.B, f func(b *testing.B, n int)) {
+	for _, n := range benchmarkedLists {
+		b.Run(fmt.Sprintf("%d domains", n), func(b *testing.B) { f(b, n) })
+	}
+}
+
+// BenchmarkAnAnswer publishes the result of one domain of many.
+func BenchmarkAnAnswer(b *testing.B) {
+	forEachList(b, func(b *testing.B, n int) {
+		w, _ := readList(b, n)
+		for i := 0; b.Loop(); i++ {
+			d := w.sorted[i*7919%n]
+			w.schedule.start(d.visits, time.Now())
+			w.settle(&domainOutcome{visits: d.visits, result: answerOf(i)})
+		}
+	})
+}
+
+// BenchmarkTheNextDomain chooses the domain that is asked next.
+func BenchmarkTheNextDomain(b *testing.B) {
+	forEachList(b, func(b *testing.B, n int) {
+		w, _ := readList(b, n)
+		quota := w.options.Client.Quota(client.DomainMachines)
+		for b.Loop() {
+			now := time.Now()
+			v, _ := w.schedule.next(now, quota, 0, wantedDomains{fresh: true, failed: true})
+			w.schedule.start(v, now)
+			w.schedule.answered(v)
+		}
+	})
+}
+
+// BenchmarkAListThatBecomesShort takes all domains but one off the list, and
+// BenchmarkAListThatBecomesLong puts them on it.
+func BenchmarkAListThatBecomesShort(b *testing.B) {
+	forEachList(b, func(b *testing.B, n int) {
+		for b.Loop() {
+			b.StopTimer()
+			w, _ := readList(b, n)
+			b.StartTimer()
+			w.SetDomains(domainNames(1))
+		}
+	})
+}
+
+func BenchmarkAListThatBecomesLong(b *testing.B) {
+	forEachList(b, func(b *testing.B, n int) {
+		for b.Loop() {
+			b.StopTimer()
+			w, _ := readList(b, 1000)
+			names := domainNames(n)
+			b.StartTimer()
+			w.SetDomains(names)
+		}
+	})
+}
+
+// BenchmarkARoundsEnd looks for the domains that failed or hang.
+func BenchmarkARoundsEnd(b *testing.B) {
+	forEachList(b, func(b *testing.B, n int) {
+		w, _ := readList(b, n)
+		for b.Loop() {
+			w.roundIsVoid()
+			if _, err := w.endRound(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkANewFleet joins all domains with the states of a refresh.
+func BenchmarkANewFleet(b *testing.B) {
+	forEachList(b, func(b *testing.B, n int) {
+		fleet := NewFleet(time.Hour)
+		w, _ := readList(b, n, func(o *WatchedDomainsOptions) { o.Fleet = fleet })
+		index := newMachineIndex()
+		for i := range 100_000 {
+			e, _ := index.add(id(i))
+			e.value = 0
+		}
+		attention := &attentionIndex{index: index, combinations: []propertySet{{}}}
+		for b.Loop() {
+			fleet.set(&shownFleet{at: wall(time.Now()), maxAge: time.Hour, attention: attention})
+			w.rejoin()
+		}
+	})
+}
+
+// BenchmarkAPageOfDomains lists them for the page.
+func BenchmarkAPageOfDomains(b *testing.B) {
+	forEachList(b, func(b *testing.B, n int) {
+		w, _ := readList(b, n)
+		for b.Loop() {
+			if len(w.Domains()) != n {
+				b.Fatal("domains are missing")
+			}
+		}
+	})
+}
+
+// BenchmarkAScrapeOfDomains merges the exposition after a domain has answered.
+func BenchmarkAScrapeOfDomains(b *testing.B) {
+	forEachList(b, func(b *testing.B, n int) {
+		w, exposition := readList(b, n)
+		for i := 0; b.Loop(); i++ {
+			d := w.sorted[i*7919%n]
+			w.schedule.start(d.visits, time.Now())
+			w.settle(&domainOutcome{visits: d.visits, result: answerOf(i)})
+			if _, err := exposition.Gather(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
