@@ -39,7 +39,6 @@ const debianPython = "/usr/bin/python3"
 func TestTheOpenMetricsExpositionIsValid(t *testing.T) {
 	t.Parallel()
 	servertest.Find(t, "prometheus")
-	//nolint:gosec // A constant program.
 	if err := exec.CommandContext(t.Context(), debianPython, "-c", "import prometheus_client").Run(); err != nil {
 		t.Skip("needs Debian's python3-prometheus-client")
 	}
@@ -65,7 +64,7 @@ func TestTheOpenMetricsExpositionIsValid(t *testing.T) {
 	if !strings.HasPrefix(a.header.Get("Content-Type"), openMetrics) || !strings.HasSuffix(a.body, "# EOF\n") {
 		t.Fatalf("not an OpenMetrics exposition: %s\n%s", a.header.Get("Content-Type"), a.body)
 	}
-	parse := exec.CommandContext(t.Context(), debianPython, "-c", referenceParser) //nolint:gosec // A constant program.
+	parse := exec.CommandContext(t.Context(), debianPython, "-c", referenceParser)
 	parse.Stdin = strings.NewReader(a.body)
 	var stderr bytes.Buffer
 	parse.Stderr = &stderr

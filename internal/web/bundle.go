@@ -42,5 +42,5 @@ func (b *bundle) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", b.contentType)
-	http.ServeFileFS(w, r, b.files, name) //nolint:gosec // The name is one of a closed list.
+	http.ServeFileFS(w, r, b.files, name)
 }
