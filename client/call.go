@@ -50,7 +50,11 @@ type answer struct {
 func (c *Client) get(ctx context.Context, api API, svc *service, u *url.URL) (*answer, error) {
 	var a *answer
 	renewed := false
+	report, _ := ctx.Value(attemptErrorsKey{}).(func(error))
 	err := retry(ctx, func(ctx context.Context) (err error) {
+		if report != nil {
+			defer func() { report(c.secrets.error(err)) }()
+		}
 		var token *oauth2.Token
 		a, token, err = c.attempt(ctx, api, svc, u)
 		if isStatus(err, http.StatusForbidden) {

@@ -78,6 +78,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+type attemptErrorsKey struct{}
+
+// WithAttemptErrors returns a context under which report is called after every
+// attempt of a call, with its error, nil where there was none: why a call that is
+// still retried has no answer so far. Reports of one call come one after another.
+func WithAttemptErrors(ctx context.Context, report func(error)) context.Context {
+	return context.WithValue(ctx, attemptErrorsKey{}, report)
+}
+
 type retryDeadlineKey struct{}
 
 // WithRetryDeadline returns a context under which no pause before another

@@ -143,10 +143,7 @@ func (w *WatchedDomains) roundError(domains []*watchedDomain, now time.Time) err
 		err := d.err
 		if err == nil {
 			hanging++
-			err = &client.Error{
-				API: client.DomainMachines, Reason: client.ReasonTimeout,
-				Message: fmt.Sprintf("no answer for %s", now.Sub(d.began).Round(time.Second)),
-			}
+			err = d.hangs(now)
 		}
 		switch {
 		case i == 0:
@@ -160,6 +157,16 @@ func (w *WatchedDomains) roundError(domains []*watchedDomain, now time.Time) err
 	}
 	return fmt.Errorf("%d of %d domains, the first of them %s: %w%s (%d failed, %d hang)",
 		len(domains), len(w.sorted), domains[0].name, first, strings.Join(more, ""), len(domains)-hanging, hanging)
+}
+
+// hangs says for how long a lookup has been under way, and why it is retried, if
+// it is.
+func (d *watchedDomain) hangs(now time.Time) error {
+	message := fmt.Sprintf("no answer for %s", now.Sub(d.began).Round(time.Second))
+	if d.failed != nil {
+		return fmt.Errorf("%s: %w", message, d.failed)
+	}
+	return &client.Error{API: client.DomainMachines, Reason: client.ReasonTimeout, Message: message}
 }
 
 // askNext asks every domain that is due and returns how long it is until the
@@ -190,8 +197,9 @@ func (w *WatchedDomains) askNext(ctx context.Context) (time.Duration, bool) {
 			return at.Sub(now), true
 		}
 		w.schedule.start(v, now)
-		w.domains[v.name].began = now
-		w.provenAsked = w.domains[v.name].result != nil && v.failures == 0
+		d := w.domains[v.name]
+		d.began, d.failed = now, nil
+		w.provenAsked = d.result != nil && v.failures == 0
 		w.mu.Unlock()
 		retryUntil := now.Add(min(domainRetries, w.options.Interval))
 		if w.isProbing() {
@@ -202,8 +210,13 @@ func (w *WatchedDomains) askNext(ctx context.Context) (time.Duration, bool) {
 		if o.retry {
 			w.retrying++
 		}
+		attempted := client.WithAttemptErrors(ctx, func(err error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			d.failed = err
+		})
 		go func() {
-			o.result, o.err = w.ask(client.WithRetryDeadline(ctx, retryUntil), v.name)
+			o.result, o.err = w.ask(client.WithRetryDeadline(attempted, retryUntil), v.name)
 			w.results <- o
 		}()
 	}
@@ -342,7 +355,7 @@ func (w *WatchedDomains) accept(o *domainOutcome) (stored *domainResult, filled 
 			stored = d.result
 		}
 	}
-	d.began, d.err, d.asked = time.Time{}, o.err, true
+	d.began, d.failed, d.err, d.asked = time.Time{}, nil, o.err, true
 	if o.err != nil {
 		w.schedule.failedAt(d.visits, time.Now())
 	} else {

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -62,6 +63,42 @@ func TestADomainThatHangsFailsTheRound(t *testing.T) {
 			if s := r.Status(); s.Refreshes != s.Failures || !strings.Contains(s.Error, "1 of 20 domains, the first of them d00007.example") {
 				t.Fatalf("status %+v", s)
 			}
+		}
+	})
+}
+
+// busyDomain answers 503 for one domain from a time on, and asks for a pause.
+type busyDomain struct {
+	*farEnd
+	domain, retryAfter string
+	since              time.Time
+}
+
+func (f *busyDomain) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := f.farEnd.RoundTrip(r)
+	if err == nil && strings.Contains(r.URL.Path, f.domain) && !time.Now().Before(f.since) {
+		response.StatusCode = http.StatusServiceUnavailable
+		response.Header.Set("Retry-After", f.retryAfter)
+	}
+	return response, err
+}
+
+// A lookup that is retried when its round ends has the reason of its last attempt.
+func TestADomainThatIsRetriedFailsTheRoundForItsReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		far := &busyDomain{farEnd: newFarEnd(), domain: "d00007.example", retryAfter: "100", since: time.Now().Add(3 * time.Minute)}
+		d := w.domains(newClient(t, far, emptyLedger{}, w.tenant), domainNames(20), func(o *WatchedDomainsOptions) { o.Interval = 2 * time.Minute })
+		r, _ := w.start(t, d, 2*time.Minute)
+		for range 10 {
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			if s := r.Status(); s.Error != "" && (s.Reason != client.ReasonServer || !strings.Contains(s.Error, "HTTP 503")) {
+				t.Fatalf("reason %s: %s", s.Reason, s.Error)
+			}
+		}
+		if s := r.Status(); s.Failures == 0 {
+			t.Error("no round failed")
 		}
 	})
 }

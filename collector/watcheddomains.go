@@ -106,6 +106,7 @@ type watchedDomain struct {
 	added  time.Time // When it joined a list that had been read; zero for others.
 	asked  bool      // It has answered or failed.
 	began  time.Time // When the lookup under way began, zero while there is none.
+	failed error     // Why the last attempt of the lookup under way failed, nil where none did.
 	err    error     // Why the last lookup failed, nil where it did not.
 	age    queuePlace[*watchedDomain]
 }
