@@ -78,10 +78,10 @@ type domainAttention struct {
 	Machines   []int     `json:"machines"` // Of each property.
 }
 
-// maxDomainRows is how many rows of one domain are read, four times as many as
-// the API documents. Of an answer that has more, these are counted, as a lower
-// bound.
-const maxDomainRows = 4 * client.DomainMachinesLimit
+// maxDomainRows is how many rows of one domain are read, twice as many as the API
+// documents: its ids are kept for the join, and 10,000 domains of a far end that
+// sends more than it should must not take more than twice the memory.
+const maxDomainRows = 2 * client.DomainMachinesLimit
 
 // domainRow is what is kept of a row until all of them are read.
 type domainRow struct {
