@@ -82,7 +82,7 @@ func (s *tenantSources) startDemo() (stop func(), err error) {
 		o.PreviewStatus = 404
 	}
 	simulated := simulation.New(o)
-	server, err := simulated.ListenPlain()
+	server, err := simulated.Listen(simulation.ListenOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("--demo: %w", err)
 	}

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -268,7 +267,7 @@ func (r *domainResult) builders(tenant, domain string, maxAge, fleetAge time.Dur
 		values.add(domainRiskFamily, float64(r.Risk[score]), domain, score)
 	}
 	named := slices.Clone(r.Named)
-	sort.Slice(named, func(i, j int) bool { return named[i].ID < named[j].ID })
+	slices.SortFunc(named, func(a, b namedMachine) int { return strings.Compare(a.ID, b.ID) })
 	for _, m := range named {
 		values.add(domainInfoFamily, 1, domain, m.ID, m.Name)
 	}

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -437,7 +436,7 @@ func (c *fleetCount) result(at time.Time) *statesResult {
 		}
 		r.Groups = append(r.Groups, out)
 	}
-	sort.Slice(r.Groups, func(i, j int) bool { return r.Groups[i].compare(r.Groups[j]) < 0 })
+	slices.SortFunc(r.Groups, stateGroup.compare)
 	if c.health != nil {
 		r.Health, r.Risk, r.Exposure, r.Platforms = c.health.result(), c.risk.result(), c.exposure.result(), c.platforms.result()
 	}

@@ -50,32 +50,19 @@ type Server struct {
 
 // Listen serves the tenant until the Server is closed.
 func (t *Tenant) Listen(o ListenOptions) (*Server, error) {
-	if !o.TLS {
-		return t.listen(o, nil)
-	}
-	certificate, err := newCertificate()
-	if err != nil {
-		return nil, fmt.Errorf("make a certificate: %w", err)
-	}
-	s, err := t.listen(o, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
-	if err != nil {
-		return nil, err
-	}
-	s.CertificateAuthority = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
-	return s, nil
-}
-
-// ListenPlain is Listen with the zero options. The program's demo needs no
-// certificate: what makes one is not linked into the program.
-func (t *Tenant) ListenPlain() (*Server, error) { return t.listen(ListenOptions{}, nil) }
-
-// listen serves HTTPS where there is a config for it.
-func (t *Tenant) listen(o ListenOptions, config *tls.Config) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{cancel: cancel, listeners: map[string]*memoryListener{}}
 	scheme := "http://"
-	if config != nil {
+	var config *tls.Config
+	if o.TLS {
+		certificate, err := newCertificate()
+		if err != nil {
+			cancel()
+			return nil, fmt.Errorf("make a certificate: %w", err)
+		}
 		scheme = "https://"
+		config = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+		s.CertificateAuthority = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
 	}
 	start := func(handler http.Handler) (string, error) {
 		listener, err := s.listen(ctx, o)
@@ -108,7 +95,7 @@ func (t *Tenant) listen(o ListenOptions, config *tls.Config) (*Server, error) {
 		s.APIURL, errs[2] = start(t.APIHandler())
 		err = errors.Join(errs[:]...)
 	} else {
-		s.LoginURL, err = start(t.route(AllOrigins)) // Not t: its methods for tests would be linked into the program.
+		s.LoginURL, err = start(t)
 		s.GraphURL, s.APIURL = s.LoginURL, s.LoginURL
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/pprof"
 	"path"
 	"strings"
 
@@ -54,7 +55,13 @@ func NewHandler(o Options) (http.Handler, error) {
 		{reading, "/alerts/{name}", alerts.serve},
 	}
 	if o.Pprof {
-		endpoints = append(endpoints, profiles()...)
+		endpoints = append(endpoints,
+			endpoint{reading, "/debug/pprof/", pprof.Index},
+			endpoint{reading, "/debug/pprof/cmdline", pprof.Cmdline}, // No secrets: no flag takes one.
+			endpoint{reading, "/debug/pprof/profile", pprof.Profile},
+			endpoint{[]string{http.MethodGet, http.MethodPost}, "/debug/pprof/symbol", pprof.Symbol},
+			endpoint{reading, "/debug/pprof/trace", pprof.Trace},
+		)
 	}
 
 	mux := http.NewServeMux()

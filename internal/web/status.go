@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 )
@@ -157,13 +156,12 @@ func byInterest(domains []Domain) []Domain {
 		return 1
 	}
 	sorted := slices.Clone(domains)
-	sort.Slice(sorted, func(i, j int) bool {
-		a, b := sorted[i], sorted[j]
+	slices.SortFunc(sorted, func(a, b Domain) int {
 		return cmp.Or(
 			cmp.Compare(b.Machines, a.Machines),
 			cmp.Compare(failed(a), failed(b)),
 			strings.Compare(a.Name, b.Name),
-		) < 0
+		)
 	})
 	return sorted
 }

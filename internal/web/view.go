@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -113,9 +112,8 @@ func overview(s Status, now time.Time) view {
 		}
 		return 0
 	}
-	sort.Slice(blocks, func(i, j int) bool {
-		a, b := blocks[i], blocks[j]
-		return cmp.Or(cmp.Compare(trouble(a), trouble(b)), strings.Compare(a.Name, b.Name)) < 0
+	slices.SortFunc(blocks, func(a, b tenantBlock) int {
+		return cmp.Or(cmp.Compare(trouble(a), trouble(b)), strings.Compare(a.Name, b.Name))
 	})
 	if len(blocks) > wholeTenants {
 		v.Rows = blocks
