@@ -114,6 +114,10 @@ func (c *Client) QuotaKey(api API) QuotaKey {
 	return newQuotaKey(c.credential, c.serviceOf(api).url)
 }
 
+// HoldsSecret reports whether a name that an API sent repeats a token or another
+// secret of the client, in whatever encoding. Such a name must not be exposed.
+func (c *Client) HoldsSecret(name string) bool { return c.secrets.holdsSecret(name) }
+
 // Close leaves the quota and closes connections that are idle. Calls under way
 // are ended by their contexts.
 func (c *Client) Close() {

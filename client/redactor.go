@@ -23,6 +23,13 @@ import (
 type redactor struct {
 	mu    sync.Mutex
 	known map[string][]string
+	index *secretIndex // Of what is known, nil until somebody asks for it.
+}
+
+// secretIndex finds secrets in folded text. It is immutable.
+type secretIndex struct {
+	fragments map[uint64]struct{}
+	short     []string // The secrets shorter than a fragment.
 }
 
 const (
@@ -37,6 +44,9 @@ const (
 	// fragment is how many characters of a secret in a row are masked wherever
 	// they occur, so that a secret that somebody cut leaves no long part.
 	fragment = 8
+	// secretInName is how much of a secret makes a name one that is not shown. Less
+	// may be a word that somebody has in a password.
+	secretInName = 16
 	// keptSecrets is how many secrets of a kind are known: the current one, and
 	// those it replaced, which calls under way may still show.
 	keptSecrets = 3
@@ -59,6 +69,7 @@ func (r *redactor) learn(kind, secret string) {
 		r.known = make(map[string][]string)
 	}
 	r.known[kind] = kept[max(0, len(kept)-keptSecrets):]
+	r.index = nil
 }
 
 // error returns err with every text in it masked, cleaned and bounded. What it
@@ -129,53 +140,75 @@ func (r *redactor) mask(text string) string {
 	if s == nil {
 		return text
 	}
+	return s.masked()
+}
+
+// holdsSecret reports whether so much of the text belongs to a secret that this is
+// no coincidence: secretInName bytes or more.
+func (r *redactor) holdsSecret(text string) bool {
+	if len(text) < secretInName {
+		return false
+	}
+	s := r.search(text)
+	if s == nil {
+		return false
+	}
+	found := 0
+	for _, f := range s.found {
+		if f {
+			found++
+		}
+	}
+	return found >= secretInName
+}
+
+// search looks for all secrets in a text, or returns nil where there are none.
+func (r *redactor) search(text string) *search {
+	index := r.indexed()
+	if index == nil || text == "" {
+		return nil
+	}
+	s := &search{text: text, found: make([]bool, len(text)), secrets: index}
 	whole := newView(len(text))
 	for i := range len(text) {
 		whole.add(text[i], i, i+1)
 	}
 	s.look(whole, maxEncodings)
-	return s.masked()
+	return s
 }
 
-// search prepares the search of a text for all secrets, or returns nil where
-// there are none.
-func (r *redactor) search(text string) *search {
+// indexed returns the index of the secrets, nil where there are none.
+func (r *redactor) indexed() *secretIndex {
 	if r == nil {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.known) == 0 || text == "" {
-		return nil
+	if r.index != nil || len(r.known) == 0 {
+		return r.index
 	}
-	size := 0
-	for _, secrets := range r.known {
-		for _, secret := range secrets {
-			size += len(secret)
-		}
-	}
-	s := &search{text: text, found: make([]bool, len(text)), fragments: make(map[uint64]struct{}, size)}
+	index := &secretIndex{fragments: make(map[uint64]struct{})}
 	for _, secrets := range r.known {
 		for _, secret := range secrets {
 			folded := fold(make([]byte, 0, len(secret)), []byte(secret))
 			if len(folded) < fragment {
-				s.short = append(s.short, string(folded))
+				index.short = append(index.short, string(folded))
 			}
 			for i := range len(folded) - fragment + 1 {
-				s.fragments[binary.LittleEndian.Uint64(folded[i:])] = struct{}{}
+				index.fragments[binary.LittleEndian.Uint64(folded[i:])] = struct{}{}
 			}
 		}
 	}
-	return s
+	r.index = index
+	return index
 }
 
-// search looks for the secrets in one text, behind every encoding.
+// search is the search for the secrets in one text, behind every encoding.
 type search struct {
-	text      string
-	found     []bool // The bytes of the text that belong to a secret.
-	fragments map[uint64]struct{}
-	short     []string // The secrets shorter than a fragment.
-	folded    []byte
+	text    string
+	found   []bool // The bytes of the text that belong to a secret.
+	secrets *secretIndex
+	folded  []byte
 }
 
 // A view is the text after some decoding: byte i comes from the text's bytes from
@@ -235,11 +268,11 @@ func (s *search) lookIntoBytes(v view, encodings int) {
 func (s *search) scan(v view) {
 	s.folded = fold(s.folded[:0], v.bytes)
 	for i := range len(s.folded) - fragment + 1 {
-		if _, ok := s.fragments[binary.LittleEndian.Uint64(s.folded[i:])]; ok {
+		if _, ok := s.secrets.fragments[binary.LittleEndian.Uint64(s.folded[i:])]; ok {
 			s.mark(v, i, fragment)
 		}
 	}
-	for _, secret := range s.short {
+	for _, secret := range s.secrets.short {
 		for i := range len(s.folded) - len(secret) + 1 {
 			if string(s.folded[i:i+len(secret)]) == secret {
 				s.mark(v, i, len(secret))

@@ -136,6 +136,18 @@ func newestMachines(machines []namedMachine, limit int) []namedMachine {
 	return append([]namedMachine(nil), machines[:min(len(machines), max(limit, 0))]...)
 }
 
+// withoutSecrets returns the machines whose id may be shown, those whose name may
+// not with an unknown one.
+func withoutSecrets(machines []namedMachine, isSecret func(name string) bool) []namedMachine {
+	machines = slices.DeleteFunc(machines, func(m namedMachine) bool { return isSecret(m.ID) })
+	for i := range machines {
+		if isSecret(machines[i].Name) {
+			machines[i].Name = unknownValue
+		}
+	}
+	return machines
+}
+
 func newDomainRow(m *client.Machine, risk func([]byte) string, named bool) domainRow {
 	row := domainRow{id: m.ID, risk: risk(m.RiskScore)}
 	if m.Merged && m.MergedInto != m.ID {

@@ -236,6 +236,7 @@ func (w *WatchedDomains) ask(ctx context.Context, domain string) (*domainResult,
 	if err != nil {
 		return nil, fmt.Errorf("list machines of %s: %w", domain, err)
 	}
+	r.Named = withoutSecrets(r.Named, w.options.Client.HoldsSecret)
 	r.At = wall(time.Now())
 	if r.Statistics, err = w.statistics(ctx, domain); err != nil {
 		return r, fmt.Errorf("read statistics of %s: %w", domain, err)

@@ -161,6 +161,10 @@ type fakeStates struct {
 	calls     []client.API
 }
 
+func noSecret(string) bool { return false }
+
+func (f *fakeStates) HoldsSecret(string) bool { return false }
+
 func (f *fakeStates) SecurityStates(context.Context) iter.Seq2[*client.SecurityState, error] {
 	f.calls = append(f.calls, client.MachineSecurityStates)
 	return f.states
@@ -335,6 +339,8 @@ func (f *refusedDomains) count() int {
 	defer f.mu.Unlock()
 	return f.calls
 }
+
+func (f *refusedDomains) HoldsSecret(string) bool { return false }
 
 func (f *refusedDomains) DomainStatistics(context.Context, string) (client.DomainStatistics, error) {
 	return client.DomainStatistics{}, nil

@@ -82,8 +82,8 @@ type droppedLabels struct {
 	build, architecture, revision, property, group, health, risk, exposure, platform *droppedValues
 }
 
-func newDroppedLabels(m *TenantMetrics) *droppedLabels {
-	d := func(label string) *droppedValues { return newDroppedValues(label, m) }
+func newDroppedLabels(m *TenantMetrics, isSecret func(name string) bool) *droppedLabels {
+	d := func(label string) *droppedValues { return newDroppedValues(label, m, isSecret) }
 	return &droppedLabels{
 		build: d("os_build"), architecture: d("architecture"), revision: d("os_revision"), property: d("property"), group: d("group"),
 		health: d("health_status"), risk: d("risk_score"), exposure: d("exposure_level"), platform: d("os_platform"),

@@ -34,7 +34,7 @@ type labelTable struct {
 	limit   int
 	missing int
 	names   []string
-	ids     map[string]int
+	ids     map[string]int // Of the names, and otherID for each secret that came as one.
 	last    string
 	lastID  int
 	full    bool // There is no place for a new value, whatever the limit.
@@ -88,7 +88,12 @@ func (t *labelTable) newID(raw []byte) int {
 	if id, ok := t.ids[name]; ok {
 		return id
 	}
-	if t.full || len(t.names) >= t.limit {
+	if t.full || len(t.ids) >= t.limit {
+		t.dropped.drop(name)
+		return otherID
+	}
+	if t.dropped.isSecret(name) {
+		t.ids[name] = otherID
 		t.dropped.drop(name)
 		return otherID
 	}
@@ -143,13 +148,16 @@ type droppedValues struct {
 	seed  maphash.Seed
 	seen  map[uint64]struct{}
 	count func(n int)
+	// isSecret reports whether a value must not be shown and so gets no place.
+	isSecret func(name string) bool
 }
 
-func newDroppedValues(label string, metrics *TenantMetrics) *droppedValues {
+func newDroppedValues(label string, metrics *TenantMetrics, isSecret func(name string) bool) *droppedValues {
 	return &droppedValues{
-		seed:  maphash.MakeSeed(),
-		seen:  make(map[uint64]struct{}),
-		count: func(n int) { metrics.valueDropped(label, n) },
+		seed:     maphash.MakeSeed(),
+		seen:     make(map[uint64]struct{}),
+		count:    func(n int) { metrics.valueDropped(label, n) },
+		isSecret: isSecret,
 	}
 }
 

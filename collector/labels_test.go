@@ -8,7 +8,7 @@ import (
 )
 
 func uncounted() *droppedValues {
-	d := newDroppedValues("test", nil)
+	d := newDroppedValues("test", nil, noSecret)
 	d.count = func(int) {}
 	return d
 }

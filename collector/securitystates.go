@@ -21,6 +21,7 @@ type StatesClient interface {
 	SecurityStates(ctx context.Context) iter.Seq2[*client.SecurityState, error]
 	Machines(ctx context.Context, expected int) iter.Seq2[*client.Machine, error]
 	AntivirusHealth(ctx context.Context, expected int) iter.Seq2[*client.AntivirusHealth, error]
+	HoldsSecret(name string) bool
 }
 
 // SecurityStatesOptions configure a SecurityStates.
@@ -88,7 +89,7 @@ func NewSecurityStates(o SecurityStatesOptions) *SecurityStates {
 		options: o,
 		logger:  logger,
 		memory:  newMemory(o.Store, logger),
-		dropped: newDroppedLabels(o.Metrics),
+		dropped: newDroppedLabels(o.Metrics, o.Client.HoldsSecret),
 	}
 }
 

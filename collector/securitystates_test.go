@@ -484,7 +484,7 @@ func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
-			s := w.states(nil, func(o *SecurityStatesOptions) {
+			s := w.states(&fakeStates{}, func(o *SecurityStatesOptions) {
 				o.Store = &memoryStore{values: map[string]string{"security_states": tc.text}}
 			})
 			s.Start(t.Context(), w.publisher(s))
@@ -529,7 +529,7 @@ func BenchmarkCountSecurityStates(b *testing.B) {
 		fleet[i] = state(0, builds[i%len(builds)], "Amd64", properties[:i%10/7]...)
 		fleet[i].ID = hashedID(uint64(i))
 	}
-	dropped := newDroppedLabels(newWorld().tenant)
+	dropped := newDroppedLabels(newWorld().tenant, noSecret)
 	for b.Loop() {
 		c := newFleetCount(machines, nil, false, dropped)
 		for i := range fleet {
@@ -569,7 +569,7 @@ func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 		if got := s.Summary(); !got.Withdrawn {
 			t.Errorf("at the maximum age: %+v", got)
 		}
-		s = newWorld().states(nil, keep)
+		s = newWorld().states(&fakeStates{}, keep)
 		s.Start(t.Context(), w.publisher(s))
 		if got := s.Summary(); !got.Withdrawn || !got.At.Equal(at) {
 			t.Errorf("after a restart: %+v", got)

@@ -20,6 +20,7 @@ type DomainsClient interface {
 	DomainMachines(ctx context.Context, domain string) iter.Seq2[*client.Machine, error]
 	DomainStatistics(ctx context.Context, domain string) (client.DomainStatistics, error)
 	Quota(api client.API) client.QuotaUse
+	HoldsSecret(name string) bool
 }
 
 // WatchedDomainsOptions configure a WatchedDomains.
@@ -145,7 +146,7 @@ func NewWatchedDomains(o WatchedDomainsOptions) *WatchedDomains {
 		schedule: newDomainSchedule(o.Interval, callLimits(o)),
 		domains:  make(map[string]*watchedDomain),
 		notes:    make(map[string]string),
-		risk:     newLabelTable(maxStates+len(riskScores), "None", riskScores, newDroppedValues("risk_score", o.Metrics)),
+		risk:     newLabelTable(maxStates+len(riskScores), "None", riskScores, newDroppedValues("risk_score", o.Metrics, o.Client.HoldsSecret)),
 	}
 	w.setList(o.Domains)
 	return w
