@@ -34,7 +34,7 @@ func (w WatchedDomains) WithList(list *WatchList) []string {
 func readPattern(ctx context.Context, pattern string) (problems Problems) {
 	paths, err := expand(ctx, pattern)
 	if err != nil {
-		return Problems{{File: pattern, Message: err.Error()}}
+		return Problems{{File: pattern, Message: reason(err)}}
 	}
 	for _, path := range paths {
 		_, mistakes, err := readList(ctx, path)

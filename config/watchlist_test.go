@@ -284,6 +284,11 @@ func TestTheLastGoodListStaysInForce(t *testing.T) {
 			[]string{"b.example"}, []string{"list.txt: encoded as UTF-16: save it as UTF-8"}, true,
 		},
 		{"another good file", func() error { return os.WriteFile(path, []byte("d.example\n"), 0o600) }, []string{"d.example"}, nil, false},
+		{
+			"a directory of a pattern that cannot be read", func() error { return os.Symlink("more", filepath.Join(dir, "more")) },
+			[]string{"d.example"}, []string{"more/*.txt: too many levels of symbolic links"}, true,
+		},
+		{"the directory removed", func() error { return os.Remove(filepath.Join(dir, "more")) }, []string{"d.example"}, nil, false},
 		{"an empty file", func() error { return os.WriteFile(path, nil, 0o600) }, nil, nil, false},
 	} {
 		if err := step.do(); err != nil {

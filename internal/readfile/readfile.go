@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -45,13 +46,56 @@ func Stat(ctx context.Context, path string) (fs.FileInfo, error) {
 }
 
 // Glob returns the names that match the pattern and are no directories, sorted, as
-// filepath.Glob does. It fails if the directories are not read before Timeout
-// passes or ctx ends.
+// filepath.Glob does. It fails if a directory cannot be read, or if the directories
+// are not read before Timeout passes or ctx ends. One that does not exist holds
+// nothing.
 func Glob(ctx context.Context, pattern string) ([]string, error) {
 	return within(ctx, &globs, pattern, func() ([]string, error) {
+		if err := checkDirectories(pattern); err != nil {
+			return nil, err
+		}
 		matches, err := filepath.Glob(pattern)
 		return slices.DeleteFunc(matches, isDirectory), err
 	})
+}
+
+// checkDirectories returns why a directory that the pattern looks into cannot be
+// read. filepath.Glob takes such a directory for an empty one.
+func checkDirectories(pattern string) error {
+	parent := filepath.Dir(pattern)
+	directories := []string{parent}
+	if strings.ContainsAny(parent, "*?[") {
+		if err := checkDirectories(parent); err != nil {
+			return err
+		}
+		var err error
+		if directories, err = filepath.Glob(parent); err != nil {
+			return err
+		}
+	}
+	for _, directory := range directories {
+		if err := checkDirectory(directory); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkDirectory returns why a directory cannot be read. Other files can.
+func checkDirectory(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return err
+	}
+	f, err := os.Open(path) // #nosec G304 -- the operator names the directory
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Readdirnames(1); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 func isDirectory(path string) bool {

@@ -155,3 +155,39 @@ func TestGlobListsNoDirectories(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+func TestGlobFailsForADirectoryThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"good", "empty"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"good/list.txt", "file"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A link to itself fails for every user, root included.
+	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil {
+		t.Skip(err)
+	}
+	for pattern, want := range map[string]struct {
+		names int
+		fails bool
+	}{
+		"good/*.txt":    {names: 1},
+		"empty/*.txt":   {},
+		"missing/*.txt": {},
+		"file/*.txt":    {},
+		"[ge]*/*.txt":   {names: 1},
+		"loop/*.txt":    {fails: true},
+		"*/*.txt":       {fails: true},
+		"loop/*/*.txt":  {fails: true},
+	} {
+		names, err := Glob(t.Context(), filepath.Join(dir, pattern))
+		if len(names) != want.names || (err != nil) != want.fails {
+			t.Errorf("%s: %d names, %v", pattern, len(names), err)
+		}
+	}
+}
