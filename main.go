@@ -33,6 +33,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/dashboards"
 	"github.com/mde-exporter/mde_exporter/internal/exporter"
+	"github.com/mde-exporter/mde_exporter/internal/readfile"
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 	"github.com/mde-exporter/mde_exporter/internal/web"
 )
@@ -152,7 +153,10 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 	if f.once {
 		return printOnce(stop, world, stdout, progress)
 	}
-	if err := toolkit.Validate(*f.web.WebConfigFile); err != nil {
+	switch err := checkWebConfig(stop, *f.web.WebConfigFile); {
+	case stop.Err() != nil:
+		return nil
+	case err != nil:
 		return fmt.Errorf("--web.config.file: %w", err)
 	}
 	logger.Info("Starting mde_exporter", "version", version.Info(), "build_context", version.BuildContext())
@@ -160,6 +164,21 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	return serve(stop, f, world, registry, logger)
+}
+
+// checkWebConfig reads the file and the files that it names. It fails if they are
+// not read before readfile.Timeout passes or ctx ends.
+func checkWebConfig(ctx context.Context, file string) error {
+	checked := make(chan error, 1)
+	go func() { checked <- toolkit.Validate(file) }()
+	select {
+	case err := <-checked:
+		return err
+	case <-time.After(readfile.Timeout):
+		return fmt.Errorf("not read within %s: check that it and the files it names are regular files", readfile.Timeout)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // printDiagnosis prints what works and what to mend.
