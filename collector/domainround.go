@@ -49,7 +49,7 @@ func (w *WatchedDomains) Refresh(ctx context.Context) (Outcome, error) {
 		case outcome := <-w.results:
 			if err := w.take(ctx, outcome); err != nil {
 				w.drain(ctx)
-				return Outcome{}, err
+				return w.giveUp(err), err
 			}
 		case <-end.C:
 			if !w.roundIsVoid() {
@@ -102,6 +102,21 @@ func (w *WatchedDomains) roundIsVoid() bool {
 	oldest := w.oldest()
 	overdue := !oldest.IsZero() && now.Sub(oldest) > max(w.maxAge(), 2*w.schedule.cycle())
 	return w.round.ended == 0 || overdue
+}
+
+// giveUp returns the outcome of a round that ended because everything failed. It
+// is pending, so that Refresher.Once asks the rest of the list too, unless a
+// person must act, nothing gets a token, or too many rounds in a row were given up.
+func (w *WatchedDomains) giveUp(err error) Outcome {
+	w.givenUp++
+	limit := maxGivenUpUnanswered
+	if w.answered {
+		limit = maxGivenUp
+	}
+	asked, domains := w.Progress()
+	e, ok := errors.AsType[*client.Error](err)
+	lasts := ok && (e.API == client.Token || e.Reason == client.ReasonAuth || e.Reason == client.ReasonForbidden)
+	return Outcome{Pending: asked < domains && !lasts && w.givenUp < limit}
 }
 
 // endRound returns how the round went.
@@ -314,6 +329,7 @@ func (w *WatchedDomains) take(ctx context.Context, o domainOutcome) error {
 	switch {
 	case o.err == nil || o.result != nil || !isTenantWide(reason):
 		w.inARow = 0
+		w.answered, w.givenUp = true, 0
 	case reason == client.ReasonAuth:
 		w.inARow = maxInARow
 	default:

@@ -282,3 +282,40 @@ func TestDomainsThatHangLeaveRoomForTheOthers(t *testing.T) {
 		}
 	})
 }
+
+// A round is given up before the rest of the list is asked.
+func TestOnceAsksTheRestOfTheListAfterARoundIsGivenUp(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status  int
+		fails   func(domain string, elapsed time.Duration) bool
+		asked   int
+		longest time.Duration
+	}{
+		"the first domains fail":       {500, func(domain string, _ time.Duration) bool { return domain < "d00010" }, 3000, 3 * time.Hour},
+		"the API fails for 15 minutes": {500, func(_ string, t time.Duration) bool { return t > time.Hour && t < 75*time.Minute }, 3000, 3 * time.Hour},
+		"every domain fails":           {500, func(string, time.Duration) bool { return true }, 15, 15 * time.Minute},
+		"the permission is missing":    {403, func(string, time.Duration) bool { return true }, 12, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, far, start := newWorld(), newFarEnd(), time.Now()
+				far.answer = func(domain, _ string) (int, string) {
+					if tc.fails(domain, time.Since(start)) {
+						return tc.status, `{"error":{"code":"Scripted"}}`
+					}
+					return 200, page()
+				}
+				d := w.domains(far.client(t, emptyLedger{}, w.tenant), domainNames(3000), func(o *WatchedDomainsOptions) {
+					o.Interval, o.WholeList = time.Hour, true
+				})
+				_ = w.refresher(d, time.Hour).Once(t.Context())
+				if asked, _ := d.Progress(); asked != tc.asked {
+					t.Errorf("%d domains were asked, want %d", asked, tc.asked)
+				}
+				if took := time.Since(start); took > tc.longest {
+					t.Errorf("it took %s", took)
+				}
+			})
+		})
+	}
+}

@@ -67,6 +67,8 @@ type WatchedDomains struct {
 	retrying int  // Of these, domains that failed the last time.
 	inARow   int  // Failures of the tenant as a whole since the last success.
 	ended    bool // A round has ended.
+	answered bool // A lookup was answered.
+	givenUp  int  // Rounds given up since the last answer.
 	// provenAsked says that the last domain asked had answered the time before.
 	provenAsked bool
 	warnedSize  int // The length of the list when its interval was last warned of.
@@ -130,6 +132,11 @@ const (
 	// maxInARow is how many failures in a row, none of them the fault of one
 	// domain, end a round.
 	maxInARow = 5
+	// maxGivenUp is how many rounds in a row may be given up before a single
+	// refresh of the whole list ends: pauses between them add up to half an hour.
+	// maxGivenUpUnanswered is the same where nothing was answered so far.
+	maxGivenUp           = 8
+	maxGivenUpUnanswered = 4
 	// domainRetries bounds the retries of one call; the schedule has its own.
 	domainRetries = 2 * time.Minute
 )
