@@ -103,7 +103,7 @@ func (e *Exporter) Reload() error {
 	e.apply.Lock()
 	defer e.apply.Unlock()
 	err := e.load((*tenant).start)
-	e.reloads.note(err)
+	e.reloads.record(err)
 	if err == nil {
 		e.sweep()
 		e.sweepAgain()
@@ -132,7 +132,7 @@ func (e *Exporter) Once(ctx context.Context) error {
 			failed = append(failed, err)
 		})
 	})
-	e.reloads.note(err)
+	e.reloads.record(err)
 	wg.Wait()
 	return errors.Join(append(failed, err)...)
 }

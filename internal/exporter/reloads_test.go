@@ -1,0 +1,43 @@
+package exporter
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestWhatWasNeverLoadedHasNoTime(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	r := newReloads(registry)
+	scrape := func() map[string]float64 {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		values := make(map[string]float64)
+		for _, f := range families {
+			values[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue()
+		}
+		return values
+	}
+	const successful, lastSuccess = "mde_exporter_config_last_reload_successful", "mde_exporter_config_last_reload_success_timestamp_seconds"
+	if got := scrape(); len(got) != 0 {
+		t.Errorf("before the first attempt there is %v", got)
+	}
+	r.record(errors.New("refused"))
+	if got := scrape(); len(got) != 1 || got[successful] != 0 {
+		t.Errorf("after a first attempt that failed there is %v", got)
+	}
+	before := time.Now()
+	r.record(nil)
+	if got := scrape(); got[successful] != 1 || got[lastSuccess] < float64(before.Unix()) {
+		t.Errorf("after a success there is %v", got)
+	}
+	loaded := scrape()[lastSuccess]
+	r.record(errors.New("refused"))
+	if got := scrape(); got[successful] != 0 || got[lastSuccess] != loaded {
+		t.Errorf("after a failure there is %v, want the time %v", got, loaded)
+	}
+}
