@@ -60,9 +60,8 @@ rules: ## the alert rules and their unit tests
 .PHONY: bench
 bench: ## the benchmarks, some minutes; docs/performance.md has the results
 	$(GO) test -run '^$$' -bench . -benchmem ./...
-	$(GO) run ./internal/benchmark/run
-	$(GO) run -C comparison .
-	$(GO) test -C comparison -run Schedule -v -long .
+	$(GO) run -C benchmark .
+	$(GO) test -C benchmark -run Schedule -v -long .
 
 .PHONY: dashboards
 dashboards: ## write the dashboards' JSON anew

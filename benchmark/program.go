@@ -1,4 +1,4 @@
-package benchmark
+package main
 
 import (
 	"context"
@@ -15,36 +15,36 @@ import (
 	"time"
 )
 
-// Program is the exporter as it is released: stripped, and run with a
+// program is the exporter as it is released: stripped, and run with a
 // configuration file.
-type Program struct {
-	Path    string
-	Bytes   int64
-	Modules int // Linked in, the main one not counted.
+type program struct {
+	path    string
+	bytes   int64
+	modules int // Linked in, the main one not counted.
 }
 
-// Build builds the program of the module that the working directory is in.
-func Build(ctx context.Context, directory string) (*Program, error) {
-	p := &Program{Path: filepath.Join(directory, "mde_exporter")}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "netgo,osusergo", "-ldflags", "-s -w", "-o", p.Path, "github.com/mde-exporter/mde_exporter") //nolint:gosec // All of it is ours.
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+// build builds the program of the directory above, with its own dependencies.
+func build(ctx context.Context, directory string) (*program, error) {
+	p := &program{path: filepath.Join(directory, "mde_exporter")}
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "netgo,osusergo", "-ldflags", "-s -w", "-o", p.path, ".") //nolint:gosec // All of it is ours.
+	cmd.Dir, cmd.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the program: %w\n%s", err, out)
 	}
-	file, err := os.Stat(p.Path)
+	file, err := os.Stat(p.path)
 	if err != nil {
 		return nil, err
 	}
-	info, err := buildinfo.ReadFile(p.Path)
+	info, err := buildinfo.ReadFile(p.path)
 	if err != nil {
 		return nil, err
 	}
-	p.Bytes, p.Modules = file.Size(), len(info.Deps)
+	p.bytes, p.modules = file.Size(), len(info.Deps)
 	return p, nil
 }
 
-// Configure writes a configuration file for the far end's tenant.
-func (f Far) Configure(directory, source string) (path string, err error) {
+// configure writes a configuration file for the far end's tenant.
+func (f *farEnd) configure(directory, source string) (path string, err error) {
 	authority := filepath.Join(directory, "authority.pem")
 	if err := os.WriteFile(authority, f.Authority, 0o600); err != nil {
 		return "", err
@@ -63,10 +63,10 @@ tenants:
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
-// Once refreshes once, as --once does, and returns the largest resident set. The
+// once refreshes once, as --once does, and returns the largest resident set. The
 // quota holds: a fleet of a million takes minutes.
-func (p *Program) Once(ctx context.Context, configuration string) (peak int64, err error) {
-	cmd := exec.CommandContext(ctx, p.Path, "--config.file="+configuration, "--once") //nolint:gosec // It was built for this.
+func (p *program) once(ctx context.Context, configuration string) (most int64, err error) {
+	cmd := exec.CommandContext(ctx, p.path, "--config.file="+configuration, "--once") //nolint:gosec // It was built for this.
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return 0, err
@@ -76,50 +76,39 @@ func (p *Program) Once(ctx context.Context, configuration string) (peak int64, e
 	for {
 		select {
 		case err := <-ended:
-			return peak, err
+			return most, err
 		case <-time.After(5 * time.Millisecond):
-			peak = max(peak, PeakResident(strconv.Itoa(cmd.Process.Pid)))
+			most = max(most, resident(strconv.Itoa(cmd.Process.Pid), peak))
 		}
 	}
 }
 
-// Start is what a start of the program showed.
-type Start struct {
-	// FirstScrape is the time from exec to the end of the first scrape that was
-	// answered.
-	FirstScrape time.Duration
-	// Idle and Peak are the resident set once the fleet was counted, and its
-	// largest until then.
-	Idle, Peak int64
-}
-
-// Serve starts the program, scrapes it as soon as it can be scraped, waits until
-// it is idle, and stops it.
-func (p *Program) Serve(ctx context.Context, configuration string, settle time.Duration) (s Start, err error) {
+// serve starts the program, scrapes it as soon as it can be scraped, waits until
+// it is idle, and stops it. It returns the time from exec to the end of the first
+// scrape that was answered, and the resident set when idle, in bytes.
+func (p *program) serve(ctx context.Context, configuration string) (first time.Duration, idle int64, err error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
-		return s, err
+		return 0, 0, err
 	}
-	cmd := exec.CommandContext(ctx, p.Path, "--config.file="+configuration, "--web.listen-address="+address, "--log.level=error") //nolint:gosec // It was built for this.
+	cmd := exec.CommandContext(ctx, p.path, "--config.file="+configuration, "--web.listen-address="+address, "--log.level=error") //nolint:gosec // It was built for this.
 	cmd.Stderr = os.Stderr
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
-		return s, err
+		return 0, 0, err
 	}
 	defer func() {
 		err = errors.Join(err, cmd.Process.Signal(os.Interrupt), cmd.Wait())
 	}()
 	if err := await(ctx, "http://"+address+"/metrics", time.Millisecond); err != nil {
-		return s, err
+		return 0, 0, err
 	}
-	s.FirstScrape = time.Since(began)
+	first = time.Since(began)
 	if err := await(ctx, "http://"+address+"/-/ready", 50*time.Millisecond); err != nil {
-		return s, err
+		return 0, 0, err
 	}
-	time.Sleep(settle)
-	process := strconv.Itoa(cmd.Process.Pid)
-	s.Idle, s.Peak = Resident(process), PeakResident(process)
-	return s, nil
+	time.Sleep(2 * time.Second)
+	return first, resident(strconv.Itoa(cmd.Process.Pid), now), nil
 }
 
 // await asks again and again until the answer is 200.

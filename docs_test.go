@@ -1,4 +1,4 @@
-package benchmark_test
+package main
 
 import (
 	"os"
@@ -17,13 +17,13 @@ func TestEachDirectDependencyIsExplained(t *testing.T) {
 		}
 		return string(text)
 	}
-	_, table, found := strings.Cut(read("../../docs/performance.md"), "| dependency |")
+	_, table, found := strings.Cut(read("docs/performance.md"), "| dependency |")
 	if !found {
 		t.Fatal("no table of dependencies")
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
 	required := make(map[string]bool)
-	for _, line := range regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllStringSubmatch(read("../../go.mod"), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllStringSubmatch(read("go.mod"), -1) {
 		required[line[1]] = true
 		if !strings.Contains(table, "\n| `"+line[1]+"` | ") {
 			t.Errorf("%s is not in the table", line[1])

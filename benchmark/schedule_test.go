@@ -37,7 +37,7 @@ func TestSchedule(t *testing.T) {
 		}
 		for _, watcher := range []struct {
 			name  string
-			watch func(context.Context, *testing.T, *farEnd, int)
+			watch func(context.Context, *testing.T, *service, int)
 			exact bool
 		}{
 			{"two token buckets", watchByBuckets, false},
@@ -45,7 +45,7 @@ func TestSchedule(t *testing.T) {
 		} {
 			t.Run(fmt.Sprint(n, " domains by ", watcher.name), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					far := &farEnd{random: rand.New(rand.NewPCG(uint64(n), 1)), asked: make(map[string][]time.Time)}
+					far := &service{random: rand.New(rand.NewPCG(uint64(n), 1)), asked: make(map[string][]time.Time)}
 					start := time.Now()
 					ctx, cancel := context.WithCancel(t.Context())
 					var running sync.WaitGroup
@@ -86,7 +86,7 @@ func domainNames(n int) []string {
 
 // watchByBuckets asks for one domain after the other, round and round, and waits
 // for both buckets before each call.
-func watchByBuckets(ctx context.Context, _ *testing.T, far *farEnd, n int) {
+func watchByBuckets(ctx context.Context, _ *testing.T, far *service, n int) {
 	minute := rate.NewLimiter(rate.Limit(callsPerMinute)/60, callsPerMinute)
 	hour := rate.NewLimiter(rate.Limit(callsPerHour)/3600, callsPerHour)
 	for {
@@ -106,7 +106,7 @@ func watchByBuckets(ctx context.Context, _ *testing.T, far *farEnd, n int) {
 }
 
 // watchByExporter is the exporter's own collector, client and quota.
-func watchByExporter(ctx context.Context, t *testing.T, far *farEnd, n int) {
+func watchByExporter(ctx context.Context, t *testing.T, far *service, n int) {
 	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
 	metrics := collector.NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
 	c, err := client.New(client.Options{
@@ -129,16 +129,16 @@ func watchByExporter(ctx context.Context, t *testing.T, far *farEnd, n int) {
 	}).Run(ctx)
 }
 
-// farEnd is the service without a network: a call arrives 10 to 200 ms after it
+// service is the service without a network: a call arrives 10 to 200 ms after it
 // left, and is answered as long after that.
-type farEnd struct {
+type service struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	calls  []time.Time
 	asked  map[string][]time.Time // By domain.
 }
 
-func (f *farEnd) RoundTrip(r *http.Request) (*http.Response, error) {
+func (f *service) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_ = r.Body.Close()
@@ -161,14 +161,14 @@ func (f *farEnd) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-func (f *farEnd) travel() {
+func (f *service) travel() {
 	f.mu.Lock()
 	wait := 10*time.Millisecond + time.Duration(f.random.Int64N(int64(190*time.Millisecond)))
 	f.mu.Unlock()
 	time.Sleep(wait)
 }
 
-func (f *farEnd) note(domain string) {
+func (f *service) note(domain string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -177,7 +177,7 @@ func (f *farEnd) note(domain string) {
 }
 
 // worst is the largest number of calls in any span.
-func (f *farEnd) worst(span time.Duration) int {
+func (f *service) worst(span time.Duration) int {
 	most, first := 0, 0
 	for i, call := range f.calls {
 		for call.Sub(f.calls[first]) >= span {
@@ -190,7 +190,7 @@ func (f *farEnd) worst(span time.Duration) int {
 
 // ages tells when the last domain was asked for the first time, and how old a
 // value became at most after that.
-func (f *farEnd) ages(start time.Time) (covered, oldest time.Duration) {
+func (f *service) ages(start time.Time) (covered, oldest time.Duration) {
 	for _, times := range f.asked {
 		covered = max(covered, times[0].Sub(start))
 		for i := range len(times) - 1 {

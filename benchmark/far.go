@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/mde-exporter/mde_exporter/internal/simulation"
+)
+
+// The sources of security states.
+const (
+	preview  = "machinesecuritystates"
+	machines = "machines"
+)
+
+// lists are those that a source consists of, in the order in which they are read.
+var lists = map[string][]string{preview: {preview}, machines: {"deviceavinfo", machines}}
+
+// The scopes of the two audiences.
+const (
+	graphScope = "https://graph.microsoft.com/.default"
+	apiScope   = "https://api.securitycenter.microsoft.com/.default"
+)
+
+// fullPage is how many rows a full page has.
+const fullPage = 10_000
+
+// farEnd is the simulated tenant of this process: where it is and how to sign in.
+// Fresh processes get it as JSON.
+type farEnd struct {
+	URL                              string
+	Authority                        []byte
+	TenantID, ClientID, ClientSecret string
+	Machines                         int                 // With a security state.
+	Pages                            map[string][]string // The addresses of each list of the source, in order.
+}
+
+type farOptions struct {
+	machines int
+	source   string
+	// delay is how long each page of the preview takes.
+	delay time.Duration
+	// inOrder sends each row once.
+	inOrder bool
+}
+
+// serve starts the far end and reads the lists of the source once, so that all
+// pages are made before anything is measured.
+func serve(ctx context.Context, o farOptions) (f *farEnd, stop func(), err error) {
+	tenant := simulation.New(simulation.Options{
+		Machines: o.machines, PageSize: fullPage, CallLog: -1, CachePages: true, InOrder: o.inOrder, TokenLifetime: 24 * time.Hour,
+	})
+	server, err := tenant.Listen(simulation.ListenOptions{TLS: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	f = &farEnd{
+		URL: server.APIURL, Authority: server.CertificateAuthority,
+		TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), ClientSecret: tenant.ClientSecret(),
+		Pages: make(map[string][]string),
+	}
+	for range tenant.Now().Machines() {
+		f.Machines++
+	}
+	for _, list := range lists[o.source] {
+		if err := f.walk(ctx, list); err != nil {
+			server.Close()
+			return nil, nil, fmt.Errorf("list %s: %w", list, err)
+		}
+	}
+	if o.delay > 0 {
+		tenant.Fail(simulation.MachineSecurityStates, simulation.Fault{Delay: o.delay})
+	}
+	return f, server.Close, nil
+}
+
+// walk collects the addresses of a list's pages.
+func (f *farEnd) walk(ctx context.Context, list string) error {
+	c := f.client(ctx, list)
+	first := fmt.Sprintf("%s/api/%s?$top=%d", f.URL, list, fullPage)
+	if list == preview {
+		first = f.URL + "/testwdatppreview/machinesecuritystates"
+	}
+	for address := first; address != ""; {
+		f.Pages[list] = append(f.Pages[list], address)
+		var page struct {
+			NextLink string     `json:"@odata.nextLink"`
+			Value    []struct{} `json:"value"`
+		}
+		if err := getJSON(ctx, c, address, &page); err != nil {
+			return err
+		}
+		address = page.NextLink
+		if list != preview && len(page.Value) == fullPage {
+			address = fmt.Sprintf("%s&$skip=%d", first, len(f.Pages[list])*fullPage)
+		}
+	}
+	return nil
+}
+
+// transport is an ordinary one that trusts the far end.
+func (f *farEnd) transport() *http.Transport {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(f.Authority)
+	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return transport
+}
+
+// client is an ordinary http.Client that signs in.
+func (f *farEnd) client(ctx context.Context, list string) *http.Client {
+	scope := apiScope
+	if list == preview {
+		scope = graphScope
+	}
+	credentials := clientcredentials.Config{
+		ClientID: f.ClientID, ClientSecret: f.ClientSecret, Scopes: []string{scope},
+		TokenURL: f.tokenURL(), AuthStyle: oauth2.AuthStyleInParams,
+	}
+	return credentials.Client(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: f.transport()}))
+}
+
+// tokenURL is where tokens are requested.
+func (f *farEnd) tokenURL() string { return f.URL + "/" + f.TenantID + "/oauth2/v2.0/token" }
+
+// get requests a page.
+func get(ctx context.Context, c *http.Client, address string) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		_ = response.Body.Close()
+		return nil, errors.New(response.Status)
+	}
+	return response, nil
+}
+
+func getJSON(ctx context.Context, c *http.Client, address string, v any) error {
+	response, err := get(ctx, c, address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	return json.NewDecoder(response.Body).Decode(v)
+}

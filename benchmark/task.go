@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+// task is what one fresh process does.
+type task struct {
+	Way, Source string
+	Far         *farEnd
+	// Times is how often it reads. Zero means once.
+	Times int
+	// Profile is a file for a profile of the processor's time. Empty means none.
+	Profile string
+}
+
+// cost is what a task cost its process.
+type cost struct {
+	Machines        int
+	Processor, Wall time.Duration
+	// PeakBytes is the largest resident set after each time.
+	PeakBytes []int64
+}
+
+// taskVariable marks a process that does a task.
+const taskVariable = "MDE_BENCHMARK_TASK"
+
+// doTask takes over where task.run started this process, and then does not
+// return.
+func doTask() {
+	if os.Getenv(taskVariable) == "" {
+		return
+	}
+	var t task
+	err := json.NewDecoder(os.Stdin).Decode(&t)
+	if err == nil {
+		var c cost
+		if c, err = t.do(context.Background()); err == nil {
+			err = json.NewEncoder(os.Stdout).Encode(c)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func (t task) do(ctx context.Context) (c cost, err error) {
+	if t.Profile != "" {
+		f, err := os.Create(t.Profile)
+		if err != nil {
+			return c, err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return c, err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	i := slices.IndexFunc(ways, func(w way) bool { return w.name == t.Way })
+	processor, wall := processorTime(), time.Now()
+	read, err := ways[i].prepare(t.Far, t.Source)
+	if err != nil {
+		return c, err
+	}
+	for range max(1, t.Times) {
+		if c.Machines, err = read(ctx); err != nil {
+			return c, err
+		}
+		c.PeakBytes = append(c.PeakBytes, resident("self", peak))
+	}
+	c.Processor, c.Wall = processorTime()-processor, time.Since(wall)
+	return c, nil
+}
+
+// run does the task in a fresh process.
+func (t task) run(ctx context.Context) (c cost, err error) {
+	text, err := json.Marshal(t)
+	if err != nil {
+		return c, err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return c, err
+	}
+	cmd := exec.CommandContext(ctx, program) //nolint:gosec // It is this program.
+	cmd.Env = append(os.Environ(), taskVariable+"=1")
+	cmd.Stdin = bytes.NewReader(text)
+	out, err := cmd.Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return c, fmt.Errorf("%s: %w: %s", t.Way, err, exit.Stderr)
+	}
+	if err != nil {
+		return c, err
+	}
+	return c, json.Unmarshal(out, &c)
+}
+
+// compare runs each way once a round, in turn, and writes the medians: the cost
+// of base is 1. It writes a profile of each way's last round to files whose names
+// begin with profile, unless that is empty.
+func compare(ctx context.Context, f *farEnd, source string, compared []way, base way, o options, out io.Writer) error {
+	costs := make(map[string][]cost)
+	for round := range o.rounds {
+		for n, way := range compared {
+			t := task{Way: way.name, Source: source, Far: f}
+			if o.profile != "" && round == o.rounds-1 {
+				t.Profile = fmt.Sprintf("%s-%s-%d.pprof", o.profile, source, n)
+			}
+			c, err := t.run(ctx)
+			if err != nil {
+				return err
+			}
+			if c.Machines != f.Machines {
+				return fmt.Errorf("%s counted %d machines of %d", way.name, c.Machines, f.Machines)
+			}
+			costs[way.name] = append(costs[way.name], c)
+		}
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "%s, %d machines, %d rounds\tprocessor time\tof %s\tpeak MiB\twall\n", source, f.Machines, o.rounds, base.name)
+	for _, way := range compared {
+		var processor, wall []time.Duration
+		var ratio, peak []float64
+		for round, c := range costs[way.name] {
+			processor, wall = append(processor, c.Processor), append(wall, c.Wall)
+			ratio = append(ratio, float64(c.Processor)/float64(costs[base.name][round].Processor))
+			peak = append(peak, mib(c.PeakBytes[0]))
+		}
+		fmt.Fprintf(table, "%s\t%v\t%.2f\t%.0f\t%v\n", way.name, median(processor).Round(time.Millisecond), median(ratio), median(peak), median(wall).Round(time.Millisecond))
+	}
+	return table.Flush()
+}
+
+func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
+
+func median[T cmp.Ordered](values []T) T {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// processorTime is what this process has used so far, user and system.
+func processorTime() time.Duration {
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		return 0
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
+}
+
+// The fields of /proc/*/status for the largest resident set so far and the one now.
+const (
+	peak = "VmHWM:"
+	now  = "VmRSS:"
+)
+
+// resident is a resident set of a process, in bytes, or 0 where the process has
+// ended. The process is a number or "self".
+func resident(process, field string) int64 {
+	status, err := os.ReadFile("/proc/" + process + "/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), field)
+	text, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	kilobytes, _ := strconv.ParseInt(text, 10, 64)
+	return kilobytes << 10
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+)
+
+// A way prepares to read a whole fleet and count it. Reading returns how many
+// machines there are, so that a way that leaves some out is detected.
+type way struct {
+	name    string
+	prepare func(f *farEnd, source string) (reader, error)
+}
+
+type reader func(context.Context) (machines int, err error)
+
+var (
+	// nowhere reads the answers and throws them away: what TLS, HTTP/2 and gzip
+	// cost anyone.
+	nowhere = way{"to nowhere", toNowhere}
+	// plain is the program that one writes first.
+	plain = way{"encoding/json, GaugeVec", plainReader}
+	// exporter is this exporter's own client and collector, up to the families
+	// that a scrape gets.
+	exporter = way{"mde_exporter", exporterReader}
+)
+
+func toNowhere(f *farEnd, source string) (reader, error) {
+	return func(ctx context.Context) (int, error) {
+		for _, list := range lists[source] {
+			c := f.client(ctx, list)
+			for _, address := range f.Pages[list] {
+				response, err := get(ctx, c, address)
+				if err != nil {
+					return 0, err
+				}
+				if _, err := io.Copy(io.Discard, response.Body); err != nil {
+					return 0, err
+				}
+				_ = response.Body.Close()
+			}
+		}
+		return f.Machines, nil
+	}, nil
+}
+
+// What the plain program reads.
+type (
+	plainState struct {
+		ID                         string   `json:"id"`
+		Build                      int      `json:"build"`
+		Revision                   int      `json:"revision"`
+		Architecture               string   `json:"architecture"`
+		PropertiesRequireAttention []string `json:"propertiesRequireAttention"`
+	}
+	plainAntivirus struct {
+		MachineID         string `json:"machineId"`
+		Mode              string `json:"avMode"`
+		SignatureUpToDate string `json:"avIsSignatureUpToDate"`
+	}
+	plainMachine struct {
+		ID               string  `json:"id"`
+		MergedInto       *string `json:"mergedIntoMachineId"`
+		OSBuild          *int    `json:"osBuild"`
+		OSProcessor      string  `json:"osProcessor"`
+		OSPlatform       string  `json:"osPlatform"`
+		HealthStatus     string  `json:"healthStatus"`
+		OnboardingStatus string  `json:"onboardingStatus"`
+		RiskScore        string  `json:"riskScore"`
+	}
+	plainPage[Row any] struct {
+		Value []Row `json:"value"`
+	}
+)
+
+// plainReader unmarshals each page into structs, remembers the ids in a map and
+// counts into a GaugeVec.
+func plainReader(f *farEnd, source string) (reader, error) {
+	return func(ctx context.Context) (int, error) {
+		gauges := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "machines", Help: "Machines."}, []string{"os_build", "architecture"})
+		attention := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "machines_attention", Help: "Machines."}, []string{"os_build", "architecture", "property"})
+		count := plainMachines
+		if source == preview {
+			count = plainStates
+		}
+		machines, err := count(ctx, f, gauges, attention)
+		if err != nil {
+			return 0, err
+		}
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(gauges, attention)
+		_, err = registry.Gather()
+		return machines, err
+	}, nil
+}
+
+func plainStates(ctx context.Context, f *farEnd, gauges, attention *prometheus.GaugeVec) (int, error) {
+	seen := make(map[string]bool)
+	err := plainRows(ctx, f, preview, func(s plainState) {
+		if seen[s.ID] {
+			return
+		}
+		seen[s.ID] = true
+		build := strconv.Itoa(s.Build)
+		gauges.WithLabelValues(build, s.Architecture).Inc()
+		for _, property := range s.PropertiesRequireAttention {
+			attention.WithLabelValues(build, s.Architecture, property).Inc()
+		}
+	})
+	return len(seen), err
+}
+
+func plainMachines(ctx context.Context, f *farEnd, gauges, attention *prometheus.GaugeVec) (int, error) {
+	outdated, seen := make(map[string]bool), make(map[string]bool)
+	err := plainRows(ctx, f, "deviceavinfo", func(row plainAntivirus) {
+		outdated[row.MachineID] = row.SignatureUpToDate == "False" && row.Mode != "1" && row.Mode != "5"
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = plainRows(ctx, f, machines, func(m plainMachine) {
+		if !strings.EqualFold(m.OnboardingStatus, "Onboarded") || m.MergedInto != nil || seen[m.ID] {
+			return
+		}
+		seen[m.ID] = true
+		build := "unknown"
+		if m.OSBuild != nil {
+			build = strconv.Itoa(*m.OSBuild)
+		}
+		gauges.WithLabelValues(build, m.OSProcessor).Inc()
+		if m.HealthStatus != "Active" {
+			attention.WithLabelValues(build, m.OSProcessor, m.HealthStatus).Inc()
+		}
+		if outdated[m.ID] {
+			attention.WithLabelValues(build, m.OSProcessor, "AntivirusDefinitionsOutOfDate").Inc()
+		}
+	})
+	return len(seen), err
+}
+
+func plainRows[Row any](ctx context.Context, f *farEnd, list string, count func(Row)) error {
+	c := f.client(ctx, list)
+	for _, address := range f.Pages[list] {
+		var page plainPage[Row]
+		if err := getJSON(ctx, c, address, &page); err != nil {
+			return err
+		}
+		for _, row := range page.Value {
+			count(row)
+		}
+	}
+	return nil
+}
+
+// exporterReader makes the client and the collector as the program does, but for
+// the quota, which is above what a fleet of a million needs in a minute.
+func exporterReader(f *farEnd, source string) (reader, error) {
+	address, err := url.Parse(f.URL)
+	if err != nil {
+		return nil, err
+	}
+	metrics := collector.NewMetrics(prometheus.NewRegistry()).Tenant("benchmark")
+	c, err := client.New(client.Options{
+		LoginURL: address, GraphURL: address, APIURL: address, GraphScope: graphScope, APIScope: apiScope,
+		Credential: client.ClientSecret{TenantID: f.TenantID, ClientID: f.ClientID, Secret: f.ClientSecret},
+		Transport:  f.transport(),
+		Quota:      client.Limits{CallsPerMinute: 10_000, CallsPerHour: 100_000},
+		Observer:   metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	states := collector.NewSecurityStates(collector.SecurityStatesOptions{
+		Tenant: "benchmark", Client: c, Source: source, MaxAge: 24 * time.Hour,
+		Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
+	})
+	exposition := &collector.Exposition{}
+	refresher := collector.NewRefresher(collector.RefresherOptions{
+		Tenant: "benchmark", Collector: states, Interval: 15 * time.Minute,
+		Exposition: exposition, Logger: slog.New(slog.DiscardHandler),
+	})
+	return func(ctx context.Context) (int, error) {
+		if err := refresher.Once(ctx); err != nil {
+			return 0, err
+		}
+		families, err := exposition.Gather()
+		if err != nil {
+			return 0, err
+		}
+		if len(families) == 0 {
+			return 0, errors.New("nothing is exposed")
+		}
+		return states.Summary().Machines, nil
+	}, nil
+}
