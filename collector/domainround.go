@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,7 +50,7 @@ func (w *WatchedDomains) Refresh(ctx context.Context) (Outcome, error) {
 		case outcome := <-w.results:
 			if err := w.take(ctx, outcome); err != nil {
 				w.drain(ctx)
-				return w.giveUp(err), err
+				return w.giveUp(err)
 			}
 		case <-end.C:
 			if !w.roundIsVoid() {
@@ -104,19 +105,32 @@ func (w *WatchedDomains) roundIsVoid() bool {
 	return w.round.ended == 0 || overdue
 }
 
-// giveUp returns the outcome of a round that ended because everything failed. It
-// is pending, so that Refresher.Once asks the rest of the list too, unless a
-// person must act, nothing gets a token, or too many rounds in a row were given up.
-func (w *WatchedDomains) giveUp(err error) Outcome {
+// giveUp ends a round in which everything failed, the last domain with this error.
+// The outcome is pending, so that Refresher.Once asks the rest of the list too,
+// unless a person must act, nothing gets a token, or too many rounds in a row were
+// given up.
+func (w *WatchedDomains) giveUp(err error) (Outcome, error) {
 	w.givenUp++
 	limit := maxGivenUpUnanswered
 	if w.answered {
 		limit = maxGivenUp
 	}
-	asked, domains := w.Progress()
 	e, ok := errors.AsType[*client.Error](err)
 	lasts := ok && (e.API == client.Token || e.Reason == client.ReasonAuth || e.Reason == client.ReasonForbidden)
-	return Outcome{Pending: asked < domains && !lasts && w.givenUp < limit}
+
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pending := w.unasked > 0 && !lasts && w.givenUp < limit
+	unconfirmed := w.unconfirmed(now)
+	// The error that ended the round is named first and gives the reason.
+	i := slices.IndexFunc(unconfirmed, func(d *watchedDomain) bool { return d.err == err }) //nolint:errorlint // The very same error.
+	if i < 0 {
+		return Outcome{Pending: pending}, fmt.Errorf("the round was given up: %w", err)
+	}
+	last := unconfirmed[i]
+	unconfirmed = slices.Insert(slices.Delete(unconfirmed, i, i+1), 0, last)
+	return Outcome{Pending: pending}, fmt.Errorf("the round was given up: %w", w.roundError(unconfirmed, now))
 }
 
 // endRound returns how the round went.
@@ -336,7 +350,7 @@ func (w *WatchedDomains) take(ctx context.Context, o domainOutcome) error {
 		w.inARow++
 	}
 	if w.isProbing() {
-		return fmt.Errorf("the round was given up: %w", o.err)
+		return o.err
 	}
 	return nil
 }
