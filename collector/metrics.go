@@ -18,8 +18,7 @@ type Metrics struct {
 	dropped         *prometheus.CounterVec
 
 	mu      sync.Mutex
-	handles map[string]int            // by tenant
-	clients map[string]*TenantMetrics // by tenant: the newest that has a client
+	clients map[string]*TenantMetrics // By tenant: those that have a client.
 }
 
 // NewMetrics registers the measurements, and panics where one is registered
@@ -43,20 +42,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"Time that calls waited for the call quota or as the service's Retry-After asked.", "api"),
 		dropped: counter("mde_label_values_dropped_total",
 			"Distinct label values beyond the limit, counted under the value other.", "label"),
-		handles: make(map[string]int),
 		clients: make(map[string]*TenantMetrics),
 	}
 	reg.MustRegister(m.requests, m.requestDuration, m.quotaWait, m.dropped, clientState{m})
 	return m
 }
 
-// Tenant returns a handle on the measurements of one tenant. Handles of the
-// same name write to the same series, so that a reload may make a new one
-// before it deletes the old.
+// Tenant returns the measurements of one tenant, which start empty. The caller
+// deletes those of the same name before.
 func (m *Metrics) Tenant(name string) *TenantMetrics {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.handles[name]++
 	return &TenantMetrics{metrics: m, tenant: name, called: make(map[client.API]bool)}
 }
 
@@ -74,8 +68,8 @@ type TenantMetrics struct {
 
 var _ client.Observer = (*TenantMetrics)(nil)
 
-// Delete removes every series of the tenant, unless another handle of the same
-// name is in use. What is measured through this handle afterwards is ignored.
+// Delete removes every series of the tenant. What is measured afterwards is
+// ignored.
 func (t *TenantMetrics) Delete() {
 	m := t.metrics
 	m.mu.Lock()
@@ -86,13 +80,7 @@ func (t *TenantMetrics) Delete() {
 		return
 	}
 	t.deleted = true
-	if m.clients[t.tenant] == t {
-		delete(m.clients, t.tenant)
-	}
-	if m.handles[t.tenant]--; m.handles[t.tenant] > 0 {
-		return
-	}
-	delete(m.handles, t.tenant)
+	delete(m.clients, t.tenant)
 	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 		m.requests, m.requestDuration, m.quotaWait, m.dropped,
 	} {
