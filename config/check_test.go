@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -113,39 +112,6 @@ func TestAFileThatCannotBeReadIsOneMistake(t *testing.T) {
 		if diff := cmp.Diff([]string{want}, lines(mistakes(path), "-")); diff != "" {
 			t.Errorf("Check (-want +got):\n%s", diff)
 		}
-	}
-}
-
-func TestAConfigurationFileIsReadWithinBounds(t *testing.T) {
-	dir := t.TempDir()
-	for name, test := range map[string]struct {
-		make func(path string) error
-		want string
-	}{
-		"a pipe that nobody writes to": {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "a named pipe, not a regular file"},
-		"a device":                     {func(path string) error { return os.Symlink("/dev/zero", path) }, "not a regular file"},
-		"a file too large": {func(path string) error {
-			return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 16<<20+1))
-		}, "larger than 16 MiB"},
-		"a file of Windows PowerShell": {func(path string) error { return os.WriteFile(path, []byte("\xff\xfet\x00"), 0o600) }, "encoded as UTF-16: save it as UTF-8"},
-	} {
-		path := filepath.Join(dir, name)
-		if err := test.make(path); err != nil {
-			t.Fatal(err)
-		}
-		_, err := config.Load(path, config.Overrides{})
-		for _, err := range []error{err, mistakes(path)} {
-			if err == nil || err.Error() != path+": "+test.want {
-				t.Errorf("%s: got %v, want %s", name, err, test.want)
-			}
-		}
-	}
-	path := filepath.Join(dir, "mde.yml")
-	if err := os.WriteFile(path, []byte("\ufeff"+oneTenant), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := config.Load(path, config.Overrides{}); err != nil {
-		t.Errorf("with a byte-order mark: %v", err)
 	}
 }
 

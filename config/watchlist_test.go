@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -45,33 +43,6 @@ func TestWatchListsAreReadAndMerged(t *testing.T) {
 	want := []string{"b.example", "c.example", "flag.example", "inline.example", "shared.example"}
 	if diff := cmp.Diff(want, domains); diff != "" {
 		t.Errorf("domains (-want +got):\n%s", diff)
-	}
-}
-
-func TestAMistakeInAWatchListIsToldWithItsOwnLine(t *testing.T) {
-	path := write(t, map[string]string{
-		"mde.yml":       oneTenant + "  watched_domains:\n    files:\n    - lists/*.txt\n    - none.txt\n    - lists\n    - '[.txt'\n    - pipe\n",
-		"lists/one.txt": "# a comment\nhttps://a.example/\nok.example\n*.a.example\n",
-		"lists/two.txt": "ok.example\nbad\xff.example\nnever.example\n",
-		"lists/utf.txt": "\xff\xfea\x00.\x00b\x00\n",
-	})
-	dir := filepath.Dir(path)
-	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err := config.Check(path, config.Overrides{})
-	want := []string{
-		"mde.yml:6: tenants[0].watched_domains.files[0]: lists/utf.txt: encoded as UTF-16: save it as UTF-8",
-		"mde.yml:7: tenants[0].watched_domains.files[1]: none.txt: no such file or directory",
-		"mde.yml:8: tenants[0].watched_domains.files[2]: lists: a directory, not a regular file",
-		"mde.yml:9: tenants[0].watched_domains.files[3]: [.txt: not a valid pattern of file names",
-		"mde.yml:10: tenants[0].watched_domains.files[4]: pipe: a named pipe, not a regular file",
-		`lists/one.txt:2: is a URL: only its domain can be watched`,
-		`lists/one.txt:4: holds a wildcard: each domain must be named`,
-		"lists/two.txt:2: not UTF-8 text",
-	}
-	if diff := cmp.Diff(want, lines(err, dir)); diff != "" {
-		t.Errorf("problems (-want +got):\n%s", diff)
 	}
 }
 
@@ -250,55 +221,6 @@ func TestAKubernetesConfigMapIsSwapped(t *testing.T) {
 	lists.Read(t.Context())
 	if list := lists.List(w.Files); len(list.Domains) != 1 || list.Domains[0] != "b.example" || len(list.Mistakes) > 0 {
 		t.Errorf("got %v after the swap", list)
-	}
-}
-
-func TestTheLastGoodListStaysInForce(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "list.txt")
-	patterns := []string{path, filepath.Join(dir, "more/*.txt")}
-	var lists config.WatchLists
-	for _, step := range []struct {
-		name     string
-		do       func() error
-		domains  []string
-		mistakes []string
-		old      bool
-	}{
-		{"a start without the file", func() error { return nil }, nil, []string{"list.txt: no such file or directory"}, false},
-		{
-			"a file with a mistake, still without a good list", func() error { return os.WriteFile(path, []byte("a.example\n*\n"), 0o600) },
-			[]string{"a.example"}, []string{"list.txt:2: holds a wildcard: each domain must be named"}, false,
-		},
-		{"the mistake fixed", func() error { return os.WriteFile(path, []byte("b.example\n"), 0o600) }, []string{"b.example"}, nil, false},
-		{
-			"a mistake beside a new domain", func() error { return os.WriteFile(path, []byte("c.example\n*\n"), 0o600) },
-			[]string{"b.example"}, []string{"list.txt:2: holds a wildcard: each domain must be named"}, true,
-		},
-		{"the file removed", func() error { return os.Remove(path) }, []string{"b.example"}, []string{"list.txt: no such file or directory"}, true},
-		{"a pipe in its place", func() error { return syscall.Mkfifo(path, 0o600) }, []string{"b.example"}, []string{"list.txt: a named pipe, not a regular file"}, true},
-		{
-			"a file of Windows PowerShell", func() error {
-				return errors.Join(os.Remove(path), os.WriteFile(path, []byte("\xff\xfec\x00"), 0o600))
-			},
-			[]string{"b.example"}, []string{"list.txt: encoded as UTF-16: save it as UTF-8"}, true,
-		},
-		{"another good file", func() error { return os.WriteFile(path, []byte("d.example\n"), 0o600) }, []string{"d.example"}, nil, false},
-		{
-			"a directory of a pattern that cannot be read", func() error { return os.Symlink("more", filepath.Join(dir, "more")) },
-			[]string{"d.example"}, []string{"more/*.txt: too many levels of symbolic links"}, true,
-		},
-		{"the directory removed", func() error { return os.Remove(filepath.Join(dir, "more")) }, []string{"d.example"}, nil, false},
-		{"an empty file", func() error { return os.WriteFile(path, nil, 0o600) }, nil, nil, false},
-	} {
-		if err := step.do(); err != nil {
-			t.Fatal(err)
-		}
-		lists.Read(t.Context(), patterns)
-		list := lists.List(patterns)
-		if !slices.Equal(list.Domains, step.domains) || list.Old != step.old || !slices.Equal(lines(asError(list.Mistakes), dir), step.mistakes) {
-			t.Errorf("%s: got %v, old %t, mistakes %v", step.name, list.Domains, list.Old, list.Mistakes)
-		}
 	}
 }
 
