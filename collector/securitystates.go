@@ -370,14 +370,14 @@ func (s *SecurityStates) countAntivirus(ctx context.Context) (*fleetCount, error
 }
 
 // refusesAntivirus reports whether /api/deviceavinfo itself is unavailable to the
-// app. An answer of a gateway in its place is a failure: it must not drop the
-// antivirus properties of the whole fleet.
+// app. An answer of a gateway in its place is a failure, and so is a 401, which is
+// about the token: neither may drop the antivirus properties of the whole fleet.
 func refusesAntivirus(e *client.Error) bool {
 	if e.API != client.DeviceAVInfo || !isOwnError(e) {
 		return false
 	}
 	switch e.Status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+	case http.StatusForbidden, http.StatusNotFound, http.StatusGone:
 		return true
 	default:
 		return false

@@ -152,7 +152,7 @@ func TestOfSeveralAntivirusRowsTheNewestHold(t *testing.T) {
 
 func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, status := range []int{401, 403, 404} {
+		for _, status := range []int{403, 404, 410} {
 			w := newWorld()
 			f := machineFleet()
 			// Rows before a refusal are not half believed.

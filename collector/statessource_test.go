@@ -123,7 +123,7 @@ func TestTheServicesOwnWordsAreAccepted(t *testing.T) {
 		"no antivirus rows":       {"deviceavinfo", ownError(404, "NotFound"), "3", "", true, false},
 		"no role":                 {"deviceavinfo", ownError(403, "Forbidden"), "3", "", true, false},
 		"a switched-off feature":  {"deviceavinfo", ownError(403, "DisabledFeature"), "3", "", true, false},
-		"no authorization":        {"deviceavinfo", ownError(401, "Unauthorized"), "3", "", true, false},
+		"a revoked token":         {"deviceavinfo", ownError(401, "Unauthorized"), "3", "1", false, true},
 		"an API that has gone":    {"deviceavinfo", ownError(410, "Gone"), "3", "", true, false},
 		"a bad request":           {"deviceavinfo", ownError(400, "BadRequest"), "3", "1", false, true},
 		"machines that need more": {"machines", ownError(403, "Forbidden"), "3", "1", false, true},
