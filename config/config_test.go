@@ -149,7 +149,7 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:7: global.watched_domains.domains: must be a list",
 			"mde.yml:9: tenants[0].name: must be text",
 		}},
-		{"a global value out of range is told once", "global:\n  request_timeout: 0s\n  quota:\n    calls_per_minute: 100001\n    calls_per_hour: 0\n  security_states: {source: graph, max_machines: 0}\n  watched_domains: {machine_info_limit: 501}\ntenants:\n- name: a\n" + azuread + "- name: b\n" + azuread, []string{
+		{"a global value out of range is reported once", "global:\n  request_timeout: 0s\n  quota:\n    calls_per_minute: 100001\n    calls_per_hour: 0\n  security_states: {source: graph, max_machines: 0}\n  watched_domains: {machine_info_limit: 501}\ntenants:\n- name: a\n" + azuread + "- name: b\n" + azuread, []string{
 			"mde.yml:2: global.request_timeout: must be longer than 0s",
 			"mde.yml:4: global.quota.calls_per_minute: 100001 is not between 1 and 100000",
 			"mde.yml:5: global.quota.calls_per_hour: 0 is not between 1 and 100000",
