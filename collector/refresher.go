@@ -49,6 +49,8 @@ type Refresher struct {
 	logger    *slog.Logger
 	memory    memory
 	publisher *Publisher
+	started   chan struct{}
+	mark      sync.Once // Closes started.
 
 	mu     sync.Mutex
 	status Status
@@ -90,6 +92,7 @@ func NewRefresher(o RefresherOptions) *Refresher {
 		logger:    logger,
 		memory:    newMemory(o.Store, logger),
 		publisher: o.Exposition.Publisher(o.Tenant, o.Collector.Name()),
+		started:   make(chan struct{}),
 		status:    Status{Tenant: o.Tenant, Collector: o.Collector.Name(), Interval: o.Interval},
 	}
 }
@@ -124,6 +127,10 @@ func (r *Refresher) Run(ctx context.Context) {
 		}
 	}
 }
+
+// Started is closed once the collector has published what it begins with. From
+// then on a scrape shows nothing of the instance that it replaces.
+func (r *Refresher) Started() <-chan struct{} { return r.started }
 
 // Once refreshes one time, or as many times as it takes until nothing is pending,
 // and returns the error of the last one.
@@ -162,6 +169,7 @@ func (r *Refresher) Status() Status {
 func (r *Refresher) start(ctx context.Context) (delay time.Duration, newest time.Time) {
 	r.publisher.begin(r.options.Interval)
 	newest = r.options.Collector.Start(ctx, r.publisher)
+	r.mark.Do(func() { close(r.started) })
 	at := r.publisher.at()
 	age := time.Since(at)
 	resumed := r.options.Resume && !at.IsZero() && age >= 0 && age < r.options.Interval

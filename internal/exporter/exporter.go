@@ -261,6 +261,7 @@ func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*t
 	}
 
 	e.leaveQuotas(last, next)
+	var replacing []*run
 	for _, tc := range c.Tenants {
 		t, old := next[tc.Name], last[tc.Name]
 		if old != nil {
@@ -268,6 +269,27 @@ func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*t
 		}
 		if t != old {
 			start(t)
+			if old != nil {
+				replacing = append(replacing, t.runs()...)
+			}
+		}
+	}
+	awaitStarted(replacing)
+}
+
+// startPatience is how long a reload waits for the collectors that it replaces
+// to be replaced in the exposition, too. Only a storage that hangs takes longer.
+const startPatience = 5 * time.Second
+
+// awaitStarted returns when a scrape shows nothing of the collectors that these
+// runs replace, so that what a reload removes is gone when it has ended.
+func awaitStarted(runs []*run) {
+	timeout := time.After(startPatience)
+	for _, r := range runs {
+		select {
+		case <-r.refresher.Started():
+		case <-timeout:
+			return
 		}
 	}
 }

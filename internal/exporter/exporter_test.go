@@ -149,6 +149,29 @@ func (w *world) awaitReady() {
 const quickDomains = `  watched_domains: {domains: [evil.example], refresh_interval: 1h}
 `
 
+func TestWhatAReloadRemovesIsGoneWhenItReturns(t *testing.T) {
+	far := newFarEnd(t, simulation.Options{Machines: 10})
+	far.Contact("evil.example", 3)
+	section := func(domains string) string {
+		return far.section("contoso", "  watched_domains: {refresh_interval: 1h, domains: ["+domains+"]}\n")
+	}
+	w := newWorld(t, nil, section("evil.example, kept.example"))
+	for try := range 20 {
+		eventually(t, "the domain has a count", func() bool {
+			n, _ := w.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`)
+			return n == 3
+		})
+		w.reload(section("kept.example"))
+		if n, there := w.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`); there {
+			t.Fatalf("try %d: right after the reload the removed domain has %v machines", try, n)
+		}
+		if n, _ := w.value(`mde_watched_domains{tenant="contoso"}`); n != 1 {
+			t.Fatalf("try %d: right after the reload %v domains are watched", try, n)
+		}
+		w.reload(section("evil.example, kept.example"))
+	}
+}
+
 func TestAReloadLeavesAloneWhatDidNotChange(t *testing.T) {
 	kept := newFarEnd(t, simulation.Options{Machines: 40})
 	changed := newFarEnd(t, simulation.Options{Machines: 50})
