@@ -152,7 +152,8 @@ func (w *WatchedDomains) endRound() (Outcome, error) {
 // unconfirmed returns the domains that failed and were not asked again since, and
 // those that hang: a call that waits for quota does not.
 func (w *WatchedDomains) unconfirmed(now time.Time) []*watchedDomain {
-	patience := min(time.Minute, w.options.Interval/2)
+	// An ordinary call may take some seconds, however short the interval is.
+	patience := min(time.Minute, max(5*time.Second, w.options.Interval/2))
 	waits := !hasRoom(w.options.Client.Quota(client.DomainMachines))
 	var domains []*watchedDomain
 	for _, d := range w.sorted {
