@@ -10,7 +10,9 @@ import (
 // 0; it decides whether pages are asked for ahead. After an error nothing more is
 // yielded.
 func (c *Client) AntivirusHealth(ctx context.Context, expected int) iter.Seq2[*AntivirusHealth, error] {
-	return rows(ctx, c, c.numbered(DeviceAVInfo, "deviceavinfo", expected), decodeAntivirusHealth)
+	l := c.list(DeviceAVInfo, "")
+	l.expected = expected
+	return rows(ctx, c, l, decodeAntivirusHealth)
 }
 
 func decodeAntivirusHealth(d *decoder, h *AntivirusHealth) {

@@ -47,8 +47,9 @@ type answer struct {
 
 // get makes one call and tries it again where that helps. The answer has status
 // 200 and an unread body.
-func (c *Client) get(ctx context.Context, api API, svc *service, u *url.URL) (*answer, error) {
+func (c *Client) get(ctx context.Context, api API, u *url.URL) (*answer, error) {
 	var a *answer
+	svc := c.serviceOf(api)
 	renewed := false
 	report, _ := ctx.Value(attemptErrorsKey{}).(func(error))
 	err := retry(ctx, func(ctx context.Context) (err error) {
@@ -56,7 +57,7 @@ func (c *Client) get(ctx context.Context, api API, svc *service, u *url.URL) (*a
 			defer func() { report(c.secrets.error(err)) }()
 		}
 		var token *oauth2.Token
-		a, token, err = c.attempt(ctx, api, svc, u)
+		a, token, err = c.attempt(ctx, api, u)
 		if isStatus(err, http.StatusForbidden) {
 			svc.tokens.doubt(token, freshTokenPause)
 		}
@@ -65,7 +66,7 @@ func (c *Client) get(ctx context.Context, api API, svc *service, u *url.URL) (*a
 		}
 		renewed = true
 		svc.tokens.reject(token)
-		if a, _, err = c.attempt(ctx, api, svc, u); isStatus(err, http.StatusUnauthorized) {
+		if a, _, err = c.attempt(ctx, api, u); isStatus(err, http.StatusUnauthorized) {
 			svc.refused.Store(time.Now().UnixNano())
 		}
 		return err
@@ -80,7 +81,8 @@ func (s *service) mayRenew() bool {
 
 // attempt makes one call: it waits for quota, then gets the token, then sends
 // the request. It returns the token it used.
-func (c *Client) attempt(ctx context.Context, api API, svc *service, u *url.URL) (*answer, *oauth2.Token, error) {
+func (c *Client) attempt(ctx context.Context, api API, u *url.URL) (*answer, *oauth2.Token, error) {
+	svc := c.serviceOf(api)
 	if !sameOrigin(u, svc.url) {
 		return nil, nil, &Error{API: api, Reason: ReasonPagination, Message: "a token is not sent to " + origin(u)}
 	}
@@ -202,7 +204,7 @@ func (c *Client) statusError(api API, resp *http.Response) error {
 		e.Reason = ReasonServer
 		e.RetryAfter = retryAfter(resp.Header)
 		// A domain that cannot be looked up holds no other one back.
-		if e.RetryAfter > 0 && api != DomainMachines && api != DomainStats {
+		if e.RetryAfter > 0 && !api.row().isPerDomain() {
 			e.held = c.share(api).refused(e.RetryAfter)
 			return e
 		}

@@ -87,14 +87,6 @@ func (c *Client) takePart() *part {
 // share is the client's part in the gate of an API.
 func (c *Client) share(api API) *share { return c.takePart().shares[api] }
 
-// serviceOf is where an API is.
-func (c *Client) serviceOf(api API) *service {
-	if api == MachineSecurityStates {
-		return c.graph
-	}
-	return c.api
-}
-
 // Quota returns how much of the quota of one API is spent at this moment. Before
 // the client takes part in the quota only its limits are known.
 func (c *Client) Quota(api API) QuotaUse {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"syscall"
@@ -71,22 +70,22 @@ func (c *Client) Diagnose(ctx context.Context, needs ...Need) []Check {
 	graph := diagnoseToken(ctx, c.graph)
 	api := diagnoseToken(ctx, c.api)
 	found := map[API]finding{}
-	for _, probe := range c.probes() {
+	for _, row := range apis {
 		token := api
-		if probe.service == c.graph {
+		if row.graph {
 			token = graph
 		}
-		found[probe.api] = c.diagnoseAPI(ctx, probe, token)
+		found[row.name] = c.diagnoseAPI(ctx, row, token)
 	}
 
 	missing := unmet(needs, found)
 	checks := []Check{
-		graph.check("Graph token", slices.Contains(missing, MachineSecurityStates)),
-		api.check("API token", slices.ContainsFunc(missing, func(api API) bool { return api != MachineSecurityStates })),
+		graph.check("Graph token", slices.ContainsFunc(missing, func(api API) bool { return api.row().graph })),
+		api.check("API token", slices.ContainsFunc(missing, func(api API) bool { return !api.row().graph })),
 		c.diagnoseClock(),
 	}
-	for _, probe := range c.probes() {
-		checks = append(checks, found[probe.api].check(string(probe.api), slices.Contains(missing, probe.api)))
+	for _, row := range apis {
+		checks = append(checks, found[row.name].check(string(row.name), slices.Contains(missing, row.name)))
 	}
 	return checks
 }
@@ -203,110 +202,76 @@ func (c *Client) diagnoseClock() Check {
 	return Check{Name: "clock", Result: Works, Found: fmt.Sprintf("within %s of the sign-in host", max(skew.Abs(), time.Second).Round(time.Second))}
 }
 
-// probe is the smallest call of one API.
-type probe struct {
-	api     API
-	service *service
-	url     *url.URL
-	// works says what can be had where it succeeds.
-	works string
-	// list tells that the answer must hold a value.
-	list bool
-}
-
 // probedDomain is one that any organization may look up and that no one owns.
 const probedDomain = "example.com"
 
-func (c *Client) probes() []probe {
-	one := url.Values{"$top": {"1"}}
-	return []probe{
-		{MachineSecurityStates, c.graph, at(c.graph, nil, "testwdatppreview", "machinesecuritystates"), "security states of the Graph preview", true},
-		{Machines, c.api, at(c.api, one, "api", "machines"), "machines, their health, risk and exposure", true},
-		{DeviceAVInfo, c.api, at(c.api, one, "api", "deviceavinfo"), "antivirus states of machines", true},
-		{DomainMachines, c.api, at(c.api, nil, "api", "domains", probedDomain, "machines"), "machines that contacted a domain", true},
-		{DomainStats, c.api, at(c.api, nil, "api", "domains", probedDomain, "stats"), "prevalence of a domain", false},
-	}
-}
-
-func at(s *service, query url.Values, path ...string) *url.URL {
-	u := s.url.JoinPath(path...)
-	u.RawQuery = query.Encode()
-	return u
-}
-
 // diagnoseAPI makes one call, without a second try.
-func (c *Client) diagnoseAPI(ctx context.Context, p probe, token finding) finding {
+func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token finding) finding {
 	if !token.works {
 		return finding{found: "not tried: there is no token for it"}
 	}
 	// Where the quota is spent, say so instead of waiting for it.
 	ctx = WithRetryDeadline(ctx, time.Now().Add(c.timeout))
-	answer, _, err := c.attempt(ctx, p.api, p.service, p.url)
+	answer, _, err := c.attempt(ctx, r.name, c.address(r, probedDomain, r.probe))
 	if err == nil {
-		err = p.read(answer)
+		err = r.readProbe(answer)
 		answer.close()
 	}
 	if err == nil {
-		return finding{works: true, found: p.works}
+		return finding{works: true, found: r.yields}
 	}
 	if final, ok := errors.AsType[finalError](err); ok {
 		err = final.error
 	}
-	if p.absent(err) {
-		return finding{works: true, found: p.works}
+	// Older services say so where nobody contacted the domain.
+	if r.isPerDomain() && isNotFound(err) {
+		return finding{works: true, found: r.yields}
 	}
 	err = c.secrets.error(err)
-	return finding{found: tellError(err), mend: mendCall(err, p, token)}
+	return finding{found: tellError(err), mend: mendCall(err, r, c.serviceOf(r.name).url.Host, token)}
 }
 
-// read looks at the answer as far as its shape shows.
-func (p probe) read(a *answer) error {
+// readProbe looks at the answer as far as its shape shows: a list must have a value.
+func (r apiRow) readProbe(a *answer) error {
 	var d decoder
 	d.open(a)
 	for d.object(); d.member(); {
-		if p.list && string(d.name) == "value" && d.kind() == jsontext.KindBeginArray && d.refusal == nil {
+		if r.isList() && string(d.name) == "value" && d.kind() == jsontext.KindBeginArray && d.refusal == nil {
 			return nil
 		}
 		if !d.isError() {
 			d.skip()
 		}
 	}
-	if p.list {
+	if r.isList() {
 		d.fail("it has no value: this is no list")
 	}
 	d.end()
 	if d.err != nil {
-		return d.problem(p.api)
+		return d.problem(r.name)
 	}
 	return nil
 }
 
-// absent reports whether the error is how older services say that nobody
-// contacted the domain, in their own words rather than those of any server.
-func (p probe) absent(err error) bool {
-	return (p.api == DomainMachines || p.api == DomainStats) && isNotFound(err)
-}
-
 // mendCall says what to do about a call that failed although there is a token.
-func mendCall(err error, p probe, token finding) string {
+func mendCall(err error, r apiRow, host string, token finding) string {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		return ""
 	}
-	role := p.api.Role()
 	switch {
-	case p.api == MachineSecurityStates && slices.Contains([]int{400, 401, 403, 404, 410}, e.Status):
+	case r.graph && slices.Contains([]int{400, 401, 403, 404, 410}, e.Status):
 		return "the tenant does not have the preview: with security_states.source auto or machines the same facts come from machines and deviceavinfo"
-	case e.Reason == ReasonForbidden && role != "" && slices.Contains(token.roles, role):
-		return fmt.Sprintf("the token holds the role %s, so the tenant itself says no: check that it is licensed for Defender for Endpoint and that the feature is on", role)
-	case e.Reason == ReasonForbidden && role != "":
-		return fmt.Sprintf("add the application permission %s of WindowsDefenderATP to the app registration and grant admin consent", role)
+	case e.Reason == ReasonForbidden && r.role != "" && slices.Contains(token.roles, r.role):
+		return fmt.Sprintf("the token holds the role %s, so the tenant itself says no: check that it is licensed for Defender for Endpoint and that the feature is on", r.role)
+	case e.Reason == ReasonForbidden && r.role != "":
+		return fmt.Sprintf("add the application permission %s of WindowsDefenderATP to the app registration and grant admin consent", r.role)
 	case e.Status == http.StatusUnauthorized:
-		return fmt.Sprintf("%s does not accept a token for %s: check that api_url and api_scope belong to the same cloud", p.url.Host, token.audience)
+		return fmt.Sprintf("%s does not accept a token for %s: check that api_url and api_scope belong to the same cloud", host, token.audience)
 	case e.Status == http.StatusTooManyRequests:
 		return "the tenant's quota is spent for now: find out what else calls this API with the same app, and try again later"
 	case e.Reason == ReasonDecode, e.Status >= 300 && e.Status < 400, e.Status == http.StatusNotFound:
-		return fmt.Sprintf("check that %s is the API's host and that no proxy answers in its place", p.url.Host)
+		return fmt.Sprintf("check that %s is the API's host and that no proxy answers in its place", host)
 	}
 	return mendConnection(err)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"net/url"
 	"strconv"
 )
 
@@ -15,13 +14,11 @@ import (
 // none. After an error nothing more is yielded.
 func (c *Client) DomainMachines(ctx context.Context, domain string) iter.Seq2[*Machine, error] {
 	return func(yield func(*Machine, error) bool) {
-		first, err := c.domainURL(DomainMachines, domain, "machines")
-		if err != nil {
+		if err := checkDomain(DomainMachines, domain); err != nil {
 			yield(nil, err)
 			return
 		}
-		machines := rows(ctx, c, list{api: DomainMachines, service: c.api, first: first, bounds: domainBounds}, decodeMachine)
-		for machine, err := range machines {
+		for machine, err := range rows(ctx, c, c.list(DomainMachines, domain), decodeMachine) {
 			if isNotFound(err) {
 				return
 			}
@@ -36,12 +33,11 @@ func (c *Client) DomainMachines(ctx context.Context, domain string) iter.Seq2[*M
 // the last 30 days, from GET {api}/api/domains/{domain}/stats. A domain the
 // service does not know has zero statistics.
 func (c *Client) DomainStatistics(ctx context.Context, domain string) (DomainStatistics, error) {
-	u, err := c.domainURL(DomainStats, domain, "stats")
-	if err != nil {
+	if err := checkDomain(DomainStats, domain); err != nil {
 		return DomainStatistics{}, err
 	}
-	u.RawQuery = "lookBackHours=720"
-	answer, err := c.get(ctx, DomainStats, c.api, u)
+	row := DomainStats.row()
+	answer, err := c.get(ctx, DomainStats, c.address(row, domain, row.query))
 	if isNotFound(err) {
 		return DomainStatistics{}, nil
 	}
@@ -98,10 +94,10 @@ func (d *decoder) count() int64 {
 	return int64(n)
 }
 
-// domainURL is the address of what the service knows of a domain.
-func (c *Client) domainURL(api API, domain, what string) (*url.URL, error) {
+// checkDomain refuses what would lead to another path.
+func checkDomain(api API, domain string) error {
 	if domain == "" || domain == "." || domain == ".." {
-		return nil, &Error{API: api, Reason: ReasonOther, Message: fmt.Sprintf("%q is no domain", domain)}
+		return &Error{API: api, Reason: ReasonOther, Message: fmt.Sprintf("%q is no domain", domain)}
 	}
-	return c.api.url.JoinPath("api", "domains", url.PathEscape(domain), what), nil
+	return nil
 }

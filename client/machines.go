@@ -3,11 +3,7 @@ package client
 import (
 	"context"
 	"iter"
-	"strconv"
 )
-
-// fullPage is the most rows the Defender APIs put into a page.
-const fullPage = 10_000
 
 // Machines yields every machine of GET {api}/api/machines, merged and not
 // onboarded ones included. A machine may come more than once: the order is not
@@ -15,14 +11,9 @@ const fullPage = 10_000
 // it decides whether pages are asked for ahead. After an error nothing more is
 // yielded.
 func (c *Client) Machines(ctx context.Context, expected int) iter.Seq2[*Machine, error] {
-	return rows(ctx, c, c.numbered(Machines, "machines", expected), decodeMachine)
-}
-
-// numbered is a list of the Defender API whose pages are asked for by $skip.
-func (c *Client) numbered(api API, path string, expected int) list {
-	u := c.api.url.JoinPath("api", path)
-	u.RawQuery = "$top=" + strconv.Itoa(fullPage)
-	return list{api: api, service: c.api, first: u, top: fullPage, expected: expected, bounds: listBounds}
+	l := c.list(Machines, "")
+	l.expected = expected
+	return rows(ctx, c, l, decodeMachine)
 }
 
 func decodeMachine(d *decoder, m *Machine) {

@@ -335,7 +335,7 @@ func (ch *chain) ask(ctx context.Context, u *url.URL) *pageCall {
 	p := &pageCall{url: u, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		p.answer, p.err = ch.client.get(ctx, ch.api, ch.service, u)
+		p.answer, p.err = ch.client.get(ctx, ch.api, u)
 	}()
 	return p
 }

@@ -40,16 +40,6 @@ func (u QuotaUse) Share() Limits {
 // the guard, the far end counts no more calls in a window than left within it.
 const quotaGuard = 5 * time.Second
 
-// of returns the limits of one API: what may be spent, and no more than what the
-// API documents.
-func (l Limits) of(api API) Limits {
-	if api == DeviceAVInfo {
-		l.CallsPerMinute = min(l.CallsPerMinute, 30)
-		l.CallsPerHour = min(l.CallsPerHour, 1000)
-	}
-	return l
-}
-
 // A gate lets the calls to one API leave no faster than its limits allow, in the
 // order in which they came. Clients of one quota share it.
 //

@@ -9,12 +9,7 @@ import (
 // GET {graph}/testwdatppreview/machinesecuritystates. After an error nothing
 // more is yielded.
 func (c *Client) SecurityStates(ctx context.Context) iter.Seq2[*SecurityState, error] {
-	return rows(ctx, c, list{
-		api:     MachineSecurityStates,
-		service: c.graph,
-		first:   c.graph.url.JoinPath("testwdatppreview", "machinesecuritystates"),
-		bounds:  listBounds,
-	}, decodeSecurityState)
+	return rows(ctx, c, c.list(MachineSecurityStates, ""), decodeSecurityState)
 }
 
 func decodeSecurityState(d *decoder, s *SecurityState) {

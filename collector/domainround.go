@@ -311,10 +311,10 @@ func (w *WatchedDomains) noteStatistics(err error) {
 	switch {
 	case err != nil:
 		if w.statisticsRefused.IsZero() {
-			w.logger.Warn("Statistics of domains are missing: the app lacks the role URL.Read.All", "err", err)
+			w.logger.Warn("Statistics of domains are missing: the app lacks the role "+client.DomainStats.Role(), "err", err)
 		}
 		w.statisticsRefused = time.Now()
-		w.setNote("statistics", "Statistics of domains are missing: the app lacks the role URL.Read.All. "+err.Error())
+		w.setNote("statistics", "Statistics of domains are missing: the app lacks the role "+client.DomainStats.Role()+". "+err.Error())
 	case !w.statisticsRefused.IsZero():
 		w.logger.Info("Statistics of domains can be read again")
 		w.statisticsRefused = time.Time{}

@@ -411,9 +411,9 @@ func (s *SecurityStates) noteAntivirus(err error) {
 	switch {
 	case err != nil:
 		if s.notes == nil {
-			s.logger.Warn("Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role Machine.Read.All", "err", err)
+			s.logger.Warn("Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role "+client.DeviceAVInfo.Role(), "err", err)
 		}
-		s.notes = []string{"Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role Machine.Read.All. " + err.Error()}
+		s.notes = []string{"Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role " + client.DeviceAVInfo.Role() + ". " + err.Error()}
 	case s.notes != nil:
 		s.logger.Info("Antivirus states are there again")
 		s.notes = nil

@@ -75,6 +75,33 @@ type WatchedDomains struct {
 	MachineInfoLimit int
 }
 
+// Needs are the APIs that the collector cannot do without.
+func (s SecurityStates) Needs() []client.Need {
+	const preview = client.MachineSecurityStates
+	switch {
+	case !s.Enabled:
+		return nil
+	case s.Source == SourceMachineSecurityStates:
+		return []client.Need{{preview}}
+	case s.Source == SourceMachines:
+		return []client.Need{{client.Machines}, {client.DeviceAVInfo}}
+	default:
+		return []client.Need{{preview, client.Machines}, {preview, client.DeviceAVInfo}}
+	}
+}
+
+// Needs are the APIs that the collector cannot do without.
+func (w WatchedDomains) Needs() []client.Need {
+	switch {
+	case !w.Enabled:
+		return nil
+	case w.Statistics:
+		return []client.Need{{client.DomainMachines}, {client.DomainStats}}
+	default:
+		return []client.Need{{client.DomainMachines}}
+	}
+}
+
 // Equal tells whether two watched-domains configurations are the same. It does
 // not look into the files.
 func (w WatchedDomains) Equal(o WatchedDomains) bool {

@@ -3,10 +3,10 @@ package exporter
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/mde-exporter/mde_exporter/client"
-	"github.com/mde-exporter/mde_exporter/config"
 )
 
 // Diagnose loads the configuration and tries, for each of its tenants, the
@@ -27,33 +27,9 @@ func (e *Exporter) Diagnose(ctx context.Context) ([]client.Diagnosis, error) {
 			return nil, fmt.Errorf("tenant %s: %w", tc.Name, err)
 		}
 		wg.Go(func() {
-			diagnoses[i] = client.Diagnosis{Tenant: tc.Name, Checks: t.client.Diagnose(ctx, needs(tc)...)}
+			diagnoses[i] = client.Diagnosis{Tenant: tc.Name, Checks: t.client.Diagnose(ctx, slices.Concat(tc.SecurityStates.Needs(), tc.WatchedDomains.Needs())...)}
 		})
 	}
 	wg.Wait()
 	return diagnoses, ctx.Err()
-}
-
-// needs are the APIs that a tenant's configuration cannot do without.
-func needs(t *config.Tenant) []client.Need {
-	var needs []client.Need
-	if t.SecurityStates.Enabled {
-		switch t.SecurityStates.Source {
-		case config.SourceMachineSecurityStates:
-			needs = append(needs, client.Need{client.MachineSecurityStates})
-		case config.SourceMachines:
-			needs = append(needs, client.Need{client.Machines}, client.Need{client.DeviceAVInfo})
-		default:
-			needs = append(needs,
-				client.Need{client.MachineSecurityStates, client.Machines},
-				client.Need{client.MachineSecurityStates, client.DeviceAVInfo})
-		}
-	}
-	if t.WatchedDomains.Enabled {
-		needs = append(needs, client.Need{client.DomainMachines})
-		if t.WatchedDomains.Statistics {
-			needs = append(needs, client.Need{client.DomainStats})
-		}
-	}
-	return needs
 }
