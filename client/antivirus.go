@@ -6,13 +6,9 @@ import (
 )
 
 // AntivirusHealth yields every row of GET {api}/api/deviceavinfo. A machine may
-// have several rows, or none. expected is how many rows there were last time, or
-// 0; it decides whether pages are asked for ahead. After an error nothing more is
-// yielded.
-func (c *Client) AntivirusHealth(ctx context.Context, expected int) iter.Seq2[*AntivirusHealth, error] {
-	l := c.list(DeviceAVInfo, "")
-	l.expected = expected
-	return rows(ctx, c, l, decodeAntivirusHealth)
+// have several rows, or none. After an error nothing more is yielded.
+func (c *Client) AntivirusHealth(ctx context.Context) iter.Seq2[*AntivirusHealth, error] {
+	return rows(ctx, c, c.list(DeviceAVInfo, ""), decodeAntivirusHealth)
 }
 
 func decodeAntivirusHealth(d *decoder, h *AntivirusHealth) {

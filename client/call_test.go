@@ -229,7 +229,7 @@ func TestOtherRefusalsAreNeverTriedAgainAndSayWhatToMend(t *testing.T) {
 		return nil
 	}
 	machines := func(c *client.Client, ctx context.Context) error {
-		for _, err := range c.Machines(ctx, 0) {
+		for _, err := range c.Machines(ctx) {
 			return err
 		}
 		return nil
@@ -377,7 +377,7 @@ func TestEachTokenGoesToItsOwnHostOnly(t *testing.T) {
 		for range c.SecurityStates(t.Context()) {
 			t.Error("a row")
 		}
-		for range c.Machines(t.Context(), 0) {
+		for range c.Machines(t.Context()) {
 			t.Error("a row")
 		}
 		if _, err := c.DomainStatistics(t.Context(), "evil.example"); err != nil {

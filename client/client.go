@@ -25,6 +25,7 @@ type Client struct {
 	limits     Limits
 	quotas     *Quotas
 	secrets    *redactor
+	rows       sync.Map // From API to int: the rows of its list when it was last read, where pages are requested by number.
 
 	joining sync.Mutex
 	part    atomic.Pointer[part] // Nil until the client takes part in its quotas.

@@ -109,7 +109,7 @@ func TestExpiredSecretIsToldAndItsSuccessorTakenWithoutRestart(t *testing.T) {
 		return client.ClientSecret{TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), SecretFile: path}
 	})
 	read := func() error {
-		for _, err := range c.Machines(t.Context(), 0) {
+		for _, err := range c.Machines(t.Context()) {
 			if err != nil {
 				return err
 			}
@@ -154,7 +154,7 @@ func TestCredentialExpiryIsThatOfTheCertificateLastRead(t *testing.T) {
 	}
 	for how, read := range map[string]func(*client.Client){
 		"for a token request": func(c *client.Client) {
-			for range c.Machines(t.Context(), 0) {
+			for range c.Machines(t.Context()) {
 			}
 			tenant.RevokeTokens() // The next refresh asks for another.
 		},

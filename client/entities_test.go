@@ -99,8 +99,8 @@ func TestAMachineIDIsTheSameHoweverItIsSpelled(t *testing.T) {
 				body := `{"value":[{"id":` + test.id + `,"machineId":` + test.id + `}]}`
 				c := newFarEnd(t, answer(200, body)).client(t)
 				states, _ := collect(t, c.SecurityStates(t.Context()), func(s *client.SecurityState) client.MachineID { return s.ID })
-				machines, _ := collect(t, c.Machines(t.Context(), 0), func(m *client.Machine) client.MachineID { return m.ID })
-				health, _ := collect(t, c.AntivirusHealth(t.Context(), 0), func(h *client.AntivirusHealth) client.MachineID { return h.MachineID })
+				machines, _ := collect(t, c.Machines(t.Context()), func(m *client.Machine) client.MachineID { return m.ID })
+				health, _ := collect(t, c.AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) client.MachineID { return h.MachineID })
 				for _, got := range [][]client.MachineID{states, machines, health} {
 					if len(got) != 1 || got[0] != test.want {
 						t.Errorf("got %x, want %x", got, test.want)
@@ -147,7 +147,7 @@ func TestAMachineIsReadAsItIsSpelled(t *testing.T) {
 					return fmt.Sprintf("%q %q %q %q %q %q %q %q %q %q %q %v %v %x %q", m.RawID, m.ComputerDNSName, m.OSPlatform, m.OSBuild, m.OSVersion,
 						m.OSProcessor, m.OSArchitecture, m.HealthStatus, m.OnboardingStatus, m.RiskScore, m.ExposureLevel, m.LastSeen.UTC(), m.Merged, m.MergedInto, m.RawMergedInto)
 				}
-				got, err := collect(t, far.client(t).Machines(t.Context(), 0), show)
+				got, err := collect(t, far.client(t).Machines(t.Context()), show)
 				if want := show(&test.want); err != nil || len(got) != 2 || got[1] != want {
 					t.Errorf("got %v, error %v, want %v", got, err, want)
 				}
@@ -171,7 +171,7 @@ func TestAntivirusHealthIsReadAsItIsSpelled(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				far := newFarEnd(t, answer(200, `{"value":[`+test.row+`]}`))
-				got, err := collect(t, far.client(t).AntivirusHealth(t.Context(), 0), func(h *client.AntivirusHealth) string {
+				got, err := collect(t, far.client(t).AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) string {
 					row := fmt.Sprintf("%q %q %q %q %q %q %v", h.OSKind, h.OSVersion, h.Mode, h.SignatureUpToDate, h.EngineUpToDate, h.PlatformUpToDate, h.DataRefreshedAt)
 					if h.NeverRefreshed {
 						row += ", never"
@@ -257,9 +257,9 @@ func TestOnlyTheServicesOwn404MeansNone(t *testing.T) {
 				check("domain machines", err, test.none)
 				_, err = c.DomainStatistics(t.Context(), "evil.example")
 				check("domain statistics", err, test.none)
-				_, err = collect(t, c.Machines(t.Context(), 0), func(*client.Machine) int { return 0 })
+				_, err = collect(t, c.Machines(t.Context()), func(*client.Machine) int { return 0 })
 				check("machines", err, false)
-				_, err = collect(t, c.AntivirusHealth(t.Context(), 0), func(*client.AntivirusHealth) int { return 0 })
+				_, err = collect(t, c.AntivirusHealth(t.Context()), func(*client.AntivirusHealth) int { return 0 })
 				check("antivirus health", err, false)
 				_, err = collect(t, c.SecurityStates(t.Context()), func(*client.SecurityState) int { return 0 })
 				check("security states", err, false)
@@ -282,7 +282,7 @@ func TestAMissingFurtherPageIsNotAnEmptyList(t *testing.T) {
 		if e := failure(t, err, client.ReasonPagination, "NotFound"); e.NotFound() {
 			t.Errorf("%q is NotFound", err)
 		}
-		_, err = collect(t, c.Machines(t.Context(), 0), func(*client.Machine) int { return 0 })
+		_, err = collect(t, c.Machines(t.Context()), func(*client.Machine) int { return 0 })
 		if e := failure(t, err, client.ReasonPagination, "NotFound"); e.NotFound() {
 			t.Errorf("%q is NotFound", err)
 		}

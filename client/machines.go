@@ -7,13 +7,9 @@ import (
 
 // Machines yields every machine of GET {api}/api/machines, merged and not
 // onboarded ones included. A machine may come more than once: the order is not
-// stable from page to page. expected is how many rows there were last time, or 0;
-// it decides whether pages are asked for ahead. After an error nothing more is
-// yielded.
-func (c *Client) Machines(ctx context.Context, expected int) iter.Seq2[*Machine, error] {
-	l := c.list(Machines, "")
-	l.expected = expected
-	return rows(ctx, c, l, decodeMachine)
+// stable from page to page. After an error nothing more is yielded.
+func (c *Client) Machines(ctx context.Context) iter.Seq2[*Machine, error] {
+	return rows(ctx, c, c.list(Machines, ""), decodeMachine)
 }
 
 func decodeMachine(d *decoder, m *Machine) {

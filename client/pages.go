@@ -43,26 +43,33 @@ type list struct {
 	first   *url.URL
 	// top is how many rows a full page has, where further pages are asked for by
 	// $skip. Zero where only links lead on.
-	top int
-	// expected is how many rows there probably are, 0 where nobody knows. It
-	// decides whether a page is asked for before the one before it was read.
-	expected int
-	bounds   bounds
+	top    int
+	bounds bounds
 }
 
 // rows yields every row of a list, each decoded into the same entity.
 func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decoder, *Entity)) iter.Seq2[*Entity, error] {
 	return func(yield func(*Entity, error) bool) {
 		var entity Entity
-		chain := chain{list: l, client: c, seen: make(map[[sha256.Size]byte]bool), contents: make(map[content]bool)}
+		chain := chain{list: l, client: c, expected: c.lastRows(l.api), seen: make(map[[sha256.Size]byte]bool), contents: make(map[content]bool)}
 		err := chain.read(ctx, func(d *decoder) bool {
 			decode(d, &entity)
 			return d.err != nil || yield(&entity, nil)
 		})
-		if err != nil && !errors.Is(err, errStopped) {
+		switch {
+		case err == nil && l.top > 0:
+			c.rows.Store(l.api, chain.rows)
+		case err != nil && !errors.Is(err, errStopped):
 			yield(nil, c.secrets.error(err))
 		}
 	}
+}
+
+// lastRows is how many rows a list had that was read to its end last, or 0.
+func (c *Client) lastRows(api API) int {
+	rows, _ := c.rows.Load(api)
+	n, _ := rows.(int)
+	return n
 }
 
 // errStopped tells that the consumer has had enough.
@@ -73,6 +80,9 @@ type chain struct {
 	list
 	client  *Client
 	decoder decoder
+	// expected is how many rows there probably are, 0 where nobody knows. It
+	// decides whether a page is requested before the one before it was read.
+	expected int
 
 	pages    int // Begun, like all below of the chain so far.
 	rows     int

@@ -261,8 +261,8 @@ func BenchmarkRedactor(b *testing.B) {
 // calls are all methods of a Client that return an error or a text.
 var calls = map[string]func(context.Context, *Client) string{
 	"SecurityStates":  func(ctx context.Context, c *Client) string { return lastError(c.SecurityStates(ctx)) },
-	"Machines":        func(ctx context.Context, c *Client) string { return lastError(c.Machines(ctx, 0)) },
-	"AntivirusHealth": func(ctx context.Context, c *Client) string { return lastError(c.AntivirusHealth(ctx, 0)) },
+	"Machines":        func(ctx context.Context, c *Client) string { return lastError(c.Machines(ctx)) },
+	"AntivirusHealth": func(ctx context.Context, c *Client) string { return lastError(c.AntivirusHealth(ctx)) },
 	"DomainMachines":  func(ctx context.Context, c *Client) string { return lastError(c.DomainMachines(ctx, "evil.example")) },
 	"DomainStatistics": func(ctx context.Context, c *Client) string {
 		_, err := c.DomainStatistics(ctx, "evil.example")

@@ -170,12 +170,12 @@ func (f *fakeStates) SecurityStates(context.Context) iter.Seq2[*client.SecurityS
 	return f.states
 }
 
-func (f *fakeStates) Machines(context.Context, int) iter.Seq2[*client.Machine, error] {
+func (f *fakeStates) Machines(context.Context) iter.Seq2[*client.Machine, error] {
 	f.calls = append(f.calls, client.Machines)
 	return f.machines
 }
 
-func (f *fakeStates) AntivirusHealth(context.Context, int) iter.Seq2[*client.AntivirusHealth, error] {
+func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.AntivirusHealth, error] {
 	f.calls = append(f.calls, client.DeviceAVInfo)
 	return f.antivirus
 }

@@ -19,8 +19,8 @@ import (
 // implements it.
 type StatesClient interface {
 	SecurityStates(ctx context.Context) iter.Seq2[*client.SecurityState, error]
-	Machines(ctx context.Context, expected int) iter.Seq2[*client.Machine, error]
-	AntivirusHealth(ctx context.Context, expected int) iter.Seq2[*client.AntivirusHealth, error]
+	Machines(ctx context.Context) iter.Seq2[*client.Machine, error]
+	AntivirusHealth(ctx context.Context) iter.Seq2[*client.AntivirusHealth, error]
 	HoldsSecret(name string) bool
 }
 
@@ -60,11 +60,10 @@ type SecurityStates struct {
 	again   atomic.Bool // The preview is to be asked at the next refresh.
 
 	// Of the goroutine that refreshes.
-	last   *statesResult
-	source sourceChoice
-	// Rows of the last answers, so that the client knows how many to expect.
-	machineRows, antivirusRows int
-	read                       int // Rows of the refresh under way.
+	last    *statesResult
+	source  sourceChoice
+	indexed int // Machines in the last index that was complete: the next one has room for them.
+	read    int // Rows of the refresh under way.
 
 	mu      sync.Mutex
 	notes   []string
@@ -331,7 +330,7 @@ func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error)
 		return nil, err
 	}
 	rows := 0
-	for machine, err := range s.options.Client.Machines(ctx, s.machineRows) {
+	for machine, err := range s.options.Client.Machines(ctx) {
 		if err != nil {
 			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.API == client.Machines && e.NotFound() {
 				return c, errNoMachines
@@ -344,7 +343,7 @@ func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error)
 			return nil, fmt.Errorf("read machines: %w", err)
 		}
 	}
-	s.machineRows = rows
+	s.indexed = c.index.len()
 	return c, nil
 }
 
@@ -386,20 +385,17 @@ func refusesAntivirus(e *client.Error) bool {
 
 func (s *SecurityStates) readAntivirus(ctx context.Context) (*fleetCount, error) {
 	c := s.newCount(SourceMachines)
-	c.index.reserve(min(max(s.machineRows, s.antivirusRows), s.options.MaxMachines))
+	c.index.reserve(s.indexed)
 	now := time.Now()
-	rows := 0
-	for row, err := range s.options.Client.AntivirusHealth(ctx, s.antivirusRows) {
+	for row, err := range s.options.Client.AntivirusHealth(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		rows++
 		s.countRow()
 		if err := c.antivirusRow(row, now); err != nil {
 			return nil, err
 		}
 	}
-	s.antivirusRows = rows
 	return c, nil
 }
 
