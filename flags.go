@@ -16,6 +16,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/web"
 )
 
+const defaultPort = "10058"
+
 // flags are the command line.
 type flags struct {
 	configFile                  string
@@ -30,6 +32,7 @@ type flags struct {
 	telemetryPath               string
 	lifecycle, pprof            bool
 	web                         *toolkit.FlagConfig
+	listenAddressGiven          bool
 	log                         promslog.Config
 }
 
@@ -91,7 +94,7 @@ func (f *flags) application() *kingpin.Application {
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("mde_exporter")).VersionFlag.Short('V')
 
-	app.Flag("config.file", "Tenants and watch lists, YAML. Without it: one tenant from AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE.").
+	app.Flag("config.file", "Tenants and watch lists, YAML. Without it: one tenant from AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE, labeled by AZURE_TENANT_NAME.").
 		PlaceHolder("PATH").StringVar(&f.configFile)
 	app.Flag("config.check", "Validate the configuration file and every file it names, print each mistake and exit.").
 		BoolVar(&f.configCheck)
@@ -99,7 +102,7 @@ func (f *flags) application() *kingpin.Application {
 		BoolVar(&f.once)
 	app.Flag("diagnose", "Try each tenant's tokens and APIs, print what works and what to mend, and exit.").
 		BoolVar(&f.diagnose)
-	app.Flag("demo", "Add a simulated tenant, built in: no account, no network.").
+	app.Flag("demo", "Add a simulated tenant, built in: no account, no network. With no other tenant the default of --web.listen-address is 127.0.0.1:"+defaultPort+".").
 		BoolVar(&f.demo)
 	app.Flag("demo.source", "The API from which the simulated tenant's security states come: machines or machinesecuritystates.").
 		Default(config.SourceMachines).EnumVar(&f.demoSource, config.SourceMachines, config.SourceMachineSecurityStates)
@@ -125,7 +128,8 @@ func (f *flags) application() *kingpin.Application {
 		BoolVar(&f.lifecycle)
 	app.Flag("web.enable-pprof", "Serve profiles under /debug/pprof/.").
 		BoolVar(&f.pprof)
-	f.web = kingpinflag.AddFlags(app, ":10058")
+	f.web = kingpinflag.AddFlags(app, ":"+defaultPort)
+	app.GetFlag("web.listen-address").IsSetByUser(&f.listenAddressGiven)
 	promslogflag.AddFlags(app, &f.log)
 	return app
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	_ "embed" // VERSION
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,15 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/web"
 )
 
+// released is the version of a program that the linker was given none for.
+//
+//go:embed VERSION
+var released string
+
 func main() {
+	if version.Version == "" {
+		version.Version = strings.TrimSpace(released)
+	}
 	// Only net/http's transport uses the default logger, to print up to 4 kB that
 	// a far end sent unasked, and with that perhaps a token.
 	slog.SetDefault(slog.New(slog.DiscardHandler))
@@ -163,6 +172,7 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 	if err := world.Reload(); err != nil {
 		return err
 	}
+	sources.keepDemoLocal()
 	return serve(stop, f, world, registry, logger)
 }
 

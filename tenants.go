@@ -55,6 +55,17 @@ func (s *tenantSources) read() (*config.Config, error) {
 	return c, err
 }
 
+// keepDemoLocal makes a program that has no tenant but the demo listen on
+// loopback, unless --web.listen-address is given.
+func (s *tenantSources) keepDemoLocal() {
+	if s.demo == nil || s.flags.configFile != "" || s.flags.listenAddressGiven {
+		return
+	}
+	if _, err := config.FromEnvironment(os.Getenv, s.flags.endpoints, s.flags.overrides()); errors.Is(err, config.ErrNoEnvironment) {
+		*s.flags.web.WebListenAddresses = []string{"127.0.0.1:" + defaultPort}
+	}
+}
+
 // name says where the tenants come from.
 func (s *tenantSources) name() string {
 	switch {

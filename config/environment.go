@@ -8,6 +8,7 @@ import (
 // The variables of the environment's tenant, named as in Azure's own libraries.
 const (
 	envTenantID            = "AZURE_TENANT_ID"
+	envTenantName          = "AZURE_TENANT_NAME" // This exporter's own.
 	envClientID            = "AZURE_CLIENT_ID"
 	envClientSecret        = "AZURE_CLIENT_SECRET"
 	envCertificatePath     = "AZURE_CLIENT_CERTIFICATE_PATH"
@@ -30,7 +31,7 @@ type Endpoints struct {
 // FromEnvironment is the configuration of one tenant, whose app registration
 // the environment names. Of several ways to sign in the first of secret,
 // certificate and federated token is used, as Azure's own libraries choose. Its
-// label is the tenant id, and a proxy that the environment names is used.
+// label is the name that the environment gives it, or else the tenant id, and a proxy that the environment names is used.
 //
 // The error is ErrNoEnvironment where no variable is set, and Problems otherwise.
 func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Config, error) {
@@ -41,6 +42,7 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 	}
 
 	names := map[string]string{
+		"name":                envTenantName,
 		"endpoints.login_url": "--login-url",
 		"endpoints.graph_url": "--graph-url",
 		"endpoints.api_url":   "--api-url",
@@ -51,6 +53,7 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 	}
 
 	s := defaultTenant(defaultSettings())
+	s.Name = getenv(envTenantName)
 	s.AzureAD.Cloud = cloudOf(e)
 	s.Endpoints = endpointsSection{LoginURL: e.LoginURL, GraphURL: e.GraphURL, APIURL: e.APIURL}
 	s.HTTPConfig.ProxyFromEnvironment = true

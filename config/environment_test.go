@@ -117,6 +117,9 @@ func TestWhatIsMissingInTheEnvironmentIsNamed(t *testing.T) {
 			"--graph-url: plain http is allowed to a loopback address only: use https",
 			"--api-url: must end after the host: no path, query or fragment",
 		}},
+		{"a label that is none", map[string]string{
+			"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_CLIENT_SECRET": "hush", "AZURE_TENANT_NAME": "a\nb",
+		}, config.Endpoints{}, []string{"AZURE_TENANT_NAME: must be text without control characters"}},
 		{"a host of a flag", map[string]string{
 			"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_CLIENT_SECRET": "hush", "AZURE_AUTHORITY_HOST": "login.example",
 		}, config.Endpoints{LoginURL: "ftp://login.example"}, []string{"--login-url: must begin with https://"}},
@@ -144,6 +147,24 @@ func TestAnEnvironmentWithoutATenantIsNoMistakeByItself(t *testing.T) {
 	for _, name := range []string{"AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%q does not say that %s is missing", err, name)
+		}
+	}
+}
+
+func TestTheEnvironmentNamesTheTenantsLabel(t *testing.T) {
+	for _, test := range []struct{ name, want string }{
+		{"", tenantID},
+		{"contoso", "contoso"},
+		{"Côte d'Azur", "Côte d'Azur"},
+	} {
+		c, err := fromEnvironment(map[string]string{
+			"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_CLIENT_SECRET": "hush", "AZURE_TENANT_NAME": test.name,
+		}, config.Endpoints{}, config.Overrides{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Tenants[0].Name; got != test.want {
+			t.Errorf("AZURE_TENANT_NAME=%q: labeled %q, want %q", test.name, got, test.want)
 		}
 	}
 }

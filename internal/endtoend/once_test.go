@@ -2,8 +2,10 @@ package endtoend
 
 import (
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +88,35 @@ func TestPromtoolFindsNothingInTheExpositionOfTheDemo(t *testing.T) {
 				t.Errorf("promtool check metrics: %v\n%s", err, output)
 			}
 		})
+	}
+}
+
+func TestAProgramBuiltWithoutLinkerFlagsKnowsItsVersionAndItsCommit(t *testing.T) {
+	t.Parallel()
+	released, err := os.ReadFile("../../VERSION")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := strings.TrimSpace(string(released))
+	printed := servertest.Run(t, nil, "--version")
+	if want := "mde_exporter, version " + version + " ("; printed.Code != 0 || !strings.HasPrefix(printed.Stdout, want) {
+		t.Errorf("--version printed %q, want it to begin with %q", printed.Stdout, want)
+	}
+	exposed := servertest.Run(t, nil, "--demo", "--once")
+	if info := regexp.MustCompile(`mde_exporter_build_info{.*}`).FindString(exposed.Stdout); !strings.Contains(info, `version="`+version+`"`) {
+		t.Errorf("the metrics have %q, want version %q", info, version)
+	}
+
+	if dir, err := os.Stat("../../.git"); err != nil || !dir.IsDir() {
+		t.Skip("Go stamps the commit only in a clone: not outside of git, not in a linked worktree")
+	}
+	program := filepath.Join(t.TempDir(), "mde_exporter")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=true", "-o", program, "../..").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.CommandContext(t.Context(), program, "--version").Output()
+	if err != nil || !regexp.MustCompile(`^mde_exporter, version `+regexp.QuoteMeta(version)+` \(branch: , revision: [0-9a-f]{40}(-modified)?\)`).Match(out) {
+		t.Errorf("--version printed %q, %v; want version %s and the commit", out, err, version)
 	}
 }
 
