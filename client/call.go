@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // get makes one call and tries it again where that helps. The answer has status
@@ -18,22 +20,21 @@ func (c *Client) get(ctx context.Context, api API, u *url.URL) (*answer, error) 
 	svc := c.serviceOf(api)
 	renewed := false
 	report, _ := ctx.Value(attemptErrorsKey{}).(func(error))
-	err := retry(ctx, func(ctx context.Context) (err error) {
+	err := retry(ctx, api, wait.Call, func(ctx context.Context) (err error) {
 		if report != nil {
 			defer func() { report(c.secrets.error(err)) }()
 		}
 		var token *oauth2.Token
 		a, token, err = c.attempt(ctx, api, u)
 		if isStatus(err, http.StatusForbidden) {
-			svc.tokens.doubt(token, freshTokenPause)
+			svc.tokens.doubt(token)
 		}
-		if !isStatus(err, http.StatusUnauthorized) || renewed || !svc.mayRenew() {
+		if renewed || !isStatus(err, http.StatusUnauthorized) || !svc.tokens.reject(token) {
 			return err
 		}
 		renewed = true
-		svc.tokens.reject(token)
 		if a, _, err = c.attempt(ctx, api, u); isStatus(err, http.StatusUnauthorized) {
-			svc.refused.Store(time.Now().UnixNano())
+			svc.tokens.keepRejected()
 		}
 		return err
 	})
@@ -54,7 +55,7 @@ func (c *Client) attempt(ctx context.Context, api API, u *url.URL) (*answer, *oa
 	token, err := svc.tokens.token(ctx)
 	if err != nil {
 		slot.end(false)
-		return nil, nil, finalError{err} // What can be tried again was, by the tokens.
+		return nil, nil, err
 	}
 	a, err := c.send(ctx, api, u, token, slot)
 	return a, token, err

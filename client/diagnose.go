@@ -220,9 +220,6 @@ func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token finding) findi
 	if err == nil {
 		return finding{works: true, found: r.yields}
 	}
-	if final, ok := errors.AsType[finalError](err); ok {
-		err = final.error
-	}
 	// Older services say so where nobody contacted the domain.
 	if r.isPerDomain() && isNotFound(err) {
 		return finding{works: true, found: r.yields}

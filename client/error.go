@@ -64,6 +64,8 @@ type Error struct {
 	advice string
 	// held is how long the gate of the API stays closed because of this failure.
 	held time.Duration
+	// final means that a fault of the network does not pass.
+	final bool
 }
 
 // Error names the API, the status, the service's code and message and the cause.

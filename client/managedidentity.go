@@ -124,7 +124,9 @@ func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Toke
 func (s signIn) identityToken(request *http.Request) (*oauth2.Token, http.Header, *Error) {
 	response, err := s.client.Do(request)
 	if err != nil {
-		return nil, nil, tokenError(err, s.scope)
+		e := tokenError(err, s.scope)
+		e.final = true // It is beside this machine, or not there at all.
+		return nil, nil, e
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
@@ -158,24 +160,4 @@ func newIdentityTransport() http.RoundTripper {
 		DialContext:       (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		DisableKeepAlives: true,
 	}
-}
-
-// identityPauses are the pauses between attempts that Microsoft asks for.
-var identityPauses = []time.Duration{2 * time.Second, 6 * time.Second, 14 * time.Second, 30 * time.Second}
-
-// retryIdentity repeats an attempt that the identity endpoint, rather than the
-// network, put off.
-func retryIdentity(ctx context.Context, attempt func(context.Context) error) error {
-	for _, pause := range identityPauses {
-		err := attempt(ctx)
-		e, ok := errors.AsType[*Error](err)
-		if !ok || e.Reason != ReasonServer && e.Reason != ReasonThrottled {
-			return err
-		}
-		pause = max(pause, e.RetryAfter)
-		if deadline, bounded := retryDeadline(ctx); bounded && pause > time.Until(deadline) || sleep(ctx, pause) != nil {
-			return err
-		}
-	}
-	return attempt(ctx)
 }

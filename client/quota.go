@@ -7,6 +7,8 @@ import (
 	"sort"
 	"sync"
 	"time"
+
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // QuotaUse is how much of the quota of one API is spent.
@@ -35,17 +37,14 @@ func (u QuotaUse) Share() Limits {
 	}
 }
 
-// quotaGuard is added to each window. A call is counted by the far end when it
-// arrives, not when it leaves; as long as no call takes longer on its way than
-// the guard, the far end counts no more calls in a window than left within it.
-const quotaGuard = 5 * time.Second
-
 // A gate lets the calls to one API leave no faster than its limits allow, in the
 // order in which they came. Clients of one quota share it.
 //
 // It is an exact sliding window, not a bucket: with n calls allowed in a span, a
-// call leaves only when the n-th call before it left longer than the span and the
-// guard ago. A call counts as leaving now from the moment it passed the gate
+// call leaves only when the n-th call before it left longer than the span and
+// wait.QuotaGuard ago. The far end counts a call when it arrives: as long as no call
+// takes longer on its way than the guard, it counts no more calls in a window than
+// left within it. A call counts as leaving now from the moment it passed the gate
 // until its request is written, so that a connection that is slow to open cannot
 // move it into a window where it was not counted.
 type gate struct {
@@ -56,13 +55,12 @@ type gate struct {
 	turn    chan struct{} // Held by the call that is next to leave.
 	changed chan struct{} // Wakes the call that is next when the fields below change.
 
-	mu          sync.Mutex
-	shares      map[*share]bool
-	limits      Limits          // The smallest of the shares.
-	sent        []time.Duration // When requests were written, oldest first, of the last hour.
-	pending     int             // Calls that passed the gate and are not written yet.
-	pausedUntil time.Duration   // The service asked not to be called before.
-	refusals    int             // Refusals in a row that did not say how long to wait.
+	mu      sync.Mutex
+	shares  map[*share]bool
+	limits  Limits          // The smallest of the shares.
+	sent    []time.Duration // When requests were written, oldest first, of the last hour.
+	pending int             // Calls that passed the gate and are not written yet.
+	pause   wait.Pause      // The service asked not to be called.
 }
 
 // A share is the part of one client in a gate. Its limits count until it leaves;
@@ -181,7 +179,7 @@ func (g *gate) pass() (wait time.Duration, ok bool) {
 	now := g.now()
 	g.forget(now)
 	at, known := g.earliest()
-	at = max(at, g.pausedUntil)
+	at = max(at, now+g.pause.Left())
 	switch {
 	case known && at <= now:
 		g.pending++
@@ -207,7 +205,7 @@ func (g *gate) earliest() (at time.Duration, known bool) {
 			return 0, false
 		}
 		if len(g.sent) >= free {
-			at = max(at, g.sent[len(g.sent)-free]+window.span+quotaGuard)
+			at = max(at, g.sent[len(g.sent)-free]+window.span+wait.QuotaGuard)
 		}
 	}
 	return at, true
@@ -237,20 +235,16 @@ func (g *gate) sleep(ctx context.Context, wait time.Duration) error {
 func (g *gate) refused(retryAfter time.Duration) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if retryAfter <= 0 {
-		g.refusals++
-		retryAfter = backoff(g.refusals)
-	}
-	g.pausedUntil = max(g.pausedUntil, g.now()+retryAfter)
-	g.wake()
-	return retryAfter
+	defer g.wake()
+	return g.pause.Extend(wait.Call, retryAfter)
 }
 
-// accepted tells that the service answered a call with something else than 429.
+// accepted makes the next pause short again: the service answered a call with
+// something else than 429.
 func (g *gate) accepted() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.refusals = 0
+	g.pause.Succeeded()
 }
 
 // checkPause fails where the service asked to wait longer than the caller may.
@@ -260,13 +254,12 @@ func (g *gate) checkPause(ctx context.Context) error {
 		return nil
 	}
 	g.mu.Lock()
-	pause := g.pausedUntil - g.now()
+	left := g.pause.Left()
 	g.mu.Unlock()
-	if pause <= 0 || pause <= time.Until(deadline) {
+	if left <= time.Until(deadline) {
 		return nil
 	}
-	return &Error{API: g.api, Reason: ReasonThrottled, RetryAfter: pause,
-		Message: "the service asked for a pause that lasts another " + pause.Round(time.Second).String()}
+	return pauseError(g.api, "the service", left)
 }
 
 func (g *gate) interrupted(ctx context.Context) error {
@@ -306,7 +299,7 @@ func (g *gate) isIdle() bool {
 	defer g.mu.Unlock()
 	now := g.now()
 	g.forget(now)
-	return len(g.sent) == 0 && g.pending == 0 && g.pausedUntil <= now
+	return len(g.sent) == 0 && g.pending == 0 && g.pause.Left() == 0
 }
 
 func (g *gate) now() time.Duration { return time.Since(g.start) }
@@ -316,7 +309,7 @@ func (g *gate) forget(now time.Duration) { g.sent = forgotten(g.sent, now) }
 
 // forgotten returns the times without those that no window reaches any more.
 func forgotten(sent []time.Duration, now time.Duration) []time.Duration {
-	old := sort.Search(len(sent), func(i int) bool { return sent[i]+time.Hour+quotaGuard > now })
+	old := sort.Search(len(sent), func(i int) bool { return sent[i]+time.Hour+wait.QuotaGuard > now })
 	if old > 0 {
 		sent = append(sent[:0], sent[old:]...)
 	}
@@ -336,17 +329,17 @@ type slot struct {
 	gate    *gate
 	share   *share
 	pending bool // Not written yet. Guarded by the gate's mutex.
-	noted   bool // In the ledger. Guarded by the gate's mutex.
+	spent   bool // In the ledger. Guarded by the gate's mutex.
 }
 
 // trace follows a request through the transport.
 func (s *slot) trace(ctx context.Context) *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) {
-			if s.isNoted() {
+			if s.isSpent() {
 				s.again(ctx)
 			}
-			s.note()
+			s.spend()
 		},
 		WroteRequest: func(httptrace.WroteRequestInfo) { s.sent() },
 	}
@@ -355,10 +348,10 @@ func (s *slot) trace(ctx context.Context) *httptrace.ClientTrace {
 // end settles the slot when the transport is done with the request. A request
 // that found no connection has not left and costs nothing.
 func (s *slot) end(answered bool) {
-	if answered && !s.isNoted() {
-		s.note() // By a transport that does not tell about its connections.
+	if answered && !s.isSpent() {
+		s.spend() // By a transport that does not report its connections.
 	}
-	if s.isNoted() {
+	if s.isSpent() {
 		s.sent()
 		return
 	}
@@ -382,10 +375,10 @@ func (s *slot) again(ctx context.Context) {
 	}
 }
 
-// note writes the call into the ledger before it leaves.
-func (s *slot) note() {
+// spend writes the call into the ledger before it leaves.
+func (s *slot) spend() {
 	s.gate.mu.Lock()
-	s.noted = true
+	s.spent = true
 	s.gate.mu.Unlock()
 	if s.gate.ledger != nil {
 		s.gate.ledger.Spend(s.gate.api, time.Now())
@@ -408,8 +401,8 @@ func (s *slot) sent() {
 	g.wake()
 }
 
-func (s *slot) isNoted() bool {
+func (s *slot) isSpent() bool {
 	s.gate.mu.Lock()
 	defer s.gate.mu.Unlock()
-	return s.noted
+	return s.spent
 }

@@ -3,27 +3,25 @@ package client
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
-// maxFailures is how often a call may fail before retry gives up.
-const maxFailures = 5
-
-// retry makes an attempt and makes it again, after growing pauses, where it
-// failed for a passing reason: 429, 5xx, a broken connection, a timeout. What
-// the service asks to wait is waited exactly. No pause goes past the deadline of
-// WithRetryDeadline; up to there a throttled call is tried as often as the
-// service asks for, every other one at most maxFailures times.
-func retry(ctx context.Context, attempt func(context.Context) error) error {
+// retry makes an attempt and makes it again, after the pauses of the rule, where
+// the API failed for a passing reason: 429, 5xx, a broken connection, a timeout.
+// What the service asks to wait is waited exactly. No pause goes past the deadline
+// of WithRetryDeadline; up to there a throttled call is tried as often as the
+// service asks for, every other one as often as the rule says.
+func retry(ctx context.Context, api API, rule wait.Rule, attempt func(context.Context) error) error {
 	deadline, bounded := retryDeadline(ctx)
 	for failures := 0; ; {
 		err := attempt(ctx)
-		if final, ok := errors.AsType[finalError](err); ok {
-			return final.error
-		}
 		e, ok := errors.AsType[*Error](err)
-		if !ok || !e.passing() || ctx.Err() != nil {
+		if !ok || e.API != api || !e.passing() || ctx.Err() != nil {
 			return err
 		}
 		if e.Reason != ReasonThrottled || !bounded {
@@ -31,51 +29,57 @@ func retry(ctx context.Context, attempt func(context.Context) error) error {
 		}
 		pause := max(e.RetryAfter, e.held)
 		if pause <= 0 {
-			pause = backoff(max(failures, 1))
+			pause = rule.After(failures)
 		}
-		if failures >= maxFailures || bounded && pause > time.Until(deadline) {
+		if failures >= rule.Tries || bounded && pause > time.Until(deadline) {
 			return err
 		}
 		if e.held > 0 {
 			continue // The gate of the API lets nobody through before.
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := wait.Sleep(ctx, pause); err != nil {
 			return interrupted(ctx, e.API, "before trying again: "+e.Error())
 		}
 	}
 }
 
-// passing tells whether the same call may succeed a little later.
+// passing reports whether the same call may succeed a little later.
 func (e *Error) passing() bool {
 	switch e.Reason {
-	case ReasonThrottled, ReasonServer, ReasonNetwork, ReasonTimeout:
+	case ReasonThrottled, ReasonServer:
 		return true
+	case ReasonNetwork, ReasonTimeout:
+		return !e.final
 	default:
 		return false
 	}
 }
 
-// finalError wraps an error that retry hands back at once, such as one that was
-// tried often enough below.
-type finalError struct{ error }
-
-// backoff is the pause after the n-th failure in a row: one second, then twice
-// the last pause, up to a minute, give or take a quarter so that those who failed
-// together do not come back together.
-func backoff(n int) time.Duration {
-	pause := min(time.Second<<min(n-1, 10), time.Minute)
-	return time.Duration(float64(pause) * (0.75 + rand.Float64()/2))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// retryAfter reads a Retry-After header (RFC 9110, section 10.2.3): seconds, or
+// a date. A date is held against the answer's own Date, so that a clock that is
+// wrong on either side changes nothing. Zero means that the header asks for no
+// wait or cannot be read.
+func retryAfter(h http.Header) time.Duration {
+	text := strings.TrimSpace(h.Get("Retry-After"))
+	if text == "" {
+		return 0
 	}
+	if strings.Trim(text, "0123456789") == "" {
+		seconds, err := strconv.Atoi(text)
+		if err != nil || seconds > int(wait.MaxRetryAfter/time.Second) {
+			return wait.MaxRetryAfter
+		}
+		return time.Duration(seconds) * time.Second
+	}
+	at, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return min(max(at.Sub(now), 0), wait.MaxRetryAfter)
 }
 
 type attemptErrorsKey struct{}

@@ -124,7 +124,7 @@ func (t *tokenTransport) RoundTrip(request *http.Request) (*http.Response, error
 	code := "error"
 	if err == nil {
 		code = strconv.Itoa(response.StatusCode)
-		t.noteClock(response, start)
+		t.compareClock(response, start)
 	}
 	t.observer.Call(Token, code, time.Since(start))
 	return response, err
@@ -169,9 +169,9 @@ func unreached(caller context.Context, host string, timeout time.Duration, err e
 	return transportError(caller, Token, timeout, "reach "+host, err)
 }
 
-// noteClock compares the answer's Date with our clock. The answer was made at
+// compareClock compares the answer's Date with our clock. The answer was made at
 // some time between start and now; only what lies beyond both is skew.
-func (t *tokenTransport) noteClock(response *http.Response, start time.Time) {
+func (t *tokenTransport) compareClock(response *http.Response, start time.Time) {
 	date, err := http.ParseTime(response.Header.Get("Date"))
 	if err != nil {
 		return

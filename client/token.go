@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -10,15 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
-
-// A token is renewed renewalMargin before it expires, or, if it is a
-// short-lived one, when a fifth of its life is left.
-const renewalMargin = 5 * time.Minute
-
-// renewalPause is how long a renewal that failed is put off while the old
-// token is still good.
-const renewalPause = 30 * time.Second
 
 // tokens keeps the token of one audience: it is asked for once for all who
 // wait for it, renewed before it expires, and forgotten when an API rejects it.
@@ -31,9 +24,8 @@ type tokens struct {
 	expires   *atomic.Pointer[time.Time]
 	signIn    signIn
 	transport *tokenTransport
-	// retry repeats an attempt that failed for a passing reason.
-	retry   func(ctx context.Context, attempt func(context.Context) error) error
-	refused refusal
+	rule      wait.Rule // Of attempts that failed for a passing reason.
+	refused   refusal
 	// throttle is shared by the audiences of a tenant.
 	throttle *throttle
 
@@ -42,15 +34,17 @@ type tokens struct {
 	renewAt time.Time
 	asked   time.Time // When a token was last asked for, in vain or not.
 	pending *pendingToken
+	// rejected lasts while another new token is not worth a request.
+	rejected wait.Pause
 }
 
 // newTokens returns the tokens of the audience that scope names. They are got
 // by the transport of httpClient, which must not follow redirects; those of a
 // managed identity come from beside this machine and by a transport of its own.
 func newTokens(o Options, scope string, httpClient *http.Client, held *throttle, secrets *redactor) *tokens {
-	base, again := httpClient.Transport, retry
+	base, rule := httpClient.Transport, wait.Call
 	if _, ok := o.Credential.(ManagedIdentity); ok {
-		base, again = newIdentityTransport(), retryIdentity
+		base, rule = newIdentityTransport(), wait.IdentityEndpoint
 	}
 	transport := &tokenTransport{base: base, scope: scope, timeout: o.RequestTimeout, observer: o.Observer, userAgent: o.UserAgent}
 	return &tokens{
@@ -63,7 +57,7 @@ func newTokens(o Options, scope string, httpClient *http.Client, held *throttle,
 			client:  &http.Client{Transport: transport, CheckRedirect: httpClient.CheckRedirect},
 		},
 		transport: transport,
-		retry:     again,
+		rule:      rule,
 		throttle:  held,
 	}
 }
@@ -93,22 +87,35 @@ func (t *tokens) token(ctx context.Context) (*oauth2.Token, error) {
 }
 
 // reject forgets a token that an API did not accept, so that the next one to
-// ask gets a new one. A token that was replaced already is no matter.
-func (t *tokens) reject(token *oauth2.Token) {
+// ask gets a new one. A token that was replaced already is no matter. It reports
+// false, and forgets nothing, while a new token does not help either.
+func (t *tokens) reject(token *oauth2.Token) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.rejected.Left() > 0 {
+		return false
+	}
 	if t.current != nil && t.current.AccessToken == token.AccessToken {
 		t.current = nil
 	}
+	return true
+}
+
+// keepRejected makes reject keep tokens for a while: the API did not accept one
+// that had just been got.
+func (t *tokens) keepRejected() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rejected.Extend(wait.RefusedToken, 0)
 }
 
 // doubt makes the next one to ask renew a token that may lack what was granted
-// since, unless a token was asked for within the pause: roles are in the token.
+// since, unless a token was asked for a short while ago: roles are in the token.
 // The current token stays good for those that get no other.
-func (t *tokens) doubt(token *oauth2.Token, pause time.Duration) {
+func (t *tokens) doubt(token *oauth2.Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now := time.Now(); t.current != nil && t.current.AccessToken == token.AccessToken && now.Sub(t.asked) >= pause {
+	if now := time.Now(); t.current != nil && t.current.AccessToken == token.AccessToken && now.Sub(t.asked) >= wait.RefusedToken.After(1) {
 		t.renewAt = now
 	}
 }
@@ -135,7 +142,7 @@ func (t *tokens) start(ctx context.Context) *pendingToken {
 	deadline, bounded := retryDeadline(ctx)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	if bounded {
-		if end := t.throttle.deadline(time.Now()); end.Before(deadline) {
+		if end := t.throttle.deadline(); end.Before(deadline) {
 			deadline = end
 		}
 		ctx = WithRetryDeadline(ctx, deadline)
@@ -185,7 +192,7 @@ func (t *tokens) renew(ctx context.Context, p *pendingToken, spare *oauth2.Token
 		return token, err
 	}
 	var token *oauth2.Token
-	err := t.retry(ctx, func(ctx context.Context) (err error) {
+	err := retry(ctx, Token, t.rule, func(ctx context.Context) (err error) {
 		token, err = t.attempt(ctx)
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -203,32 +210,25 @@ func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, t.signIn.secrets.error(&Error{API: Token, Reason: ReasonAuth, Err: err})
 	}
-	if err := t.refused.recall(proof.fingerprint, time.Now()); err != nil {
+	if err := t.refused.recall(proof.fingerprint); err != nil {
+		return nil, err
+	}
+	if err := t.throttle.check(); err != nil {
 		return nil, err
 	}
 	asked := time.Now()
-	if err := t.throttle.check(asked); err != nil {
-		return nil, err
-	}
-	t.noteAsked(asked)
+	t.mu.Lock()
+	t.asked = asked
+	t.mu.Unlock()
 	token, err := proof.exchange(ctx)
 	err = t.signIn.secrets.error(err)
-	t.throttle.note(err, time.Now())
+	t.throttle.record(err, t.rule)
+	t.refused.record(proof.fingerprint, err)
 	if err != nil {
-		if e, ok := errors.AsType[*Error](err); ok && e.Reason == ReasonAuth {
-			t.refused.note(proof.fingerprint, err, time.Now())
-		}
 		return nil, err
 	}
-	t.refused.note(proof.fingerprint, nil, time.Now())
 	t.keep(token, asked)
 	return token, nil
-}
-
-func (t *tokens) noteAsked(at time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.asked = at
 }
 
 // keep makes a new token the current one.
@@ -238,7 +238,7 @@ func (t *tokens) keep(token *oauth2.Token, asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.current = token
-	t.renewAt = token.Expiry.Add(-min(renewalMargin, lifetime/5))
+	t.renewAt = token.Expiry.Add(-min(wait.RenewBefore, lifetime/5))
 }
 
 // postpone leaves the current token in use for a while although it should be renewed.
@@ -246,6 +246,6 @@ func (t *tokens) postpone(spare *oauth2.Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.current == spare {
-		t.renewAt = time.Now().Add(min(renewalPause, time.Until(spare.Expiry)))
+		t.renewAt = time.Now().Add(min(wait.RenewAgain, time.Until(spare.Expiry)))
 	}
 }

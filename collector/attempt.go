@@ -1,6 +1,10 @@
 package collector
 
-import "time"
+import (
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/internal/wait"
+)
 
 // attempt is a refresh that began and has not succeeded, as it is stored: a
 // program that is killed amid it, or after it failed, waits at its next start as
@@ -17,7 +21,7 @@ type attempt struct {
 
 func (r *Refresher) attemptKey() string { return r.status.Collector + "_attempt" }
 
-func (r *Refresher) noteAttempt(a attempt) { r.memory.save(r.attemptKey(), a) }
+func (r *Refresher) saveAttempt(a attempt) { r.memory.save(r.attemptKey(), a) }
 func (r *Refresher) forgetAttempt()        { r.memory.remove(r.attemptKey()) }
 
 // resumeAttempt returns how long to wait because of the last run's attempt: not
@@ -33,7 +37,7 @@ func (r *Refresher) resumeAttempt(newest time.Time) time.Duration {
 	finished := !a.Next.IsZero()
 	if !finished {
 		// Nobody knows how long it would have taken: the next pause stands for that, too.
-		a.Next = a.Began.Add(failurePause(a.Failures+1, r.options.Interval))
+		a.Next = a.Began.Add(wait.FailedRefresh.Within(r.options.Interval).After(a.Failures + 1))
 	}
 	wait := min(time.Until(a.Next), r.options.Interval)
 	if finished && wait > 0 {

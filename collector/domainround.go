@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // domainRound is one refresh of the list.
@@ -39,8 +40,8 @@ func (w *WatchedDomains) Refresh(ctx context.Context) (Outcome, error) {
 			return w.endRound()
 		}
 		var due <-chan time.Time
-		if wait, ok := w.askNext(ctx); ok {
-			next.Reset(wait)
+		if pause, ok := w.askNext(ctx); ok {
+			next.Reset(pause)
 			due = next.C
 		}
 		select {
@@ -152,8 +153,7 @@ func (w *WatchedDomains) endRound() (Outcome, error) {
 // unconfirmed returns the domains that failed and were not asked again since, and
 // those that hang: a call that waits for quota does not.
 func (w *WatchedDomains) unconfirmed(now time.Time) []*watchedDomain {
-	// An ordinary call may take some seconds, however short the interval is.
-	patience := min(time.Minute, max(5*time.Second, w.options.Interval/2))
+	patience := min(wait.MaxHang, max(wait.MinHang, w.options.Interval/2))
 	waits := !hasRoom(w.options.Client.Quota(client.DomainMachines))
 	var domains []*watchedDomain
 	for _, d := range w.sorted {
@@ -231,7 +231,7 @@ func (w *WatchedDomains) askNext(ctx context.Context) (time.Duration, bool) {
 		d.began, d.failed = now, nil
 		w.provenAsked = d.result != nil && v.failures == 0
 		w.mu.Unlock()
-		retryUntil := now.Add(min(domainRetries, w.options.Interval))
+		retryUntil := now.Add(min(wait.MaxLookup, w.options.Interval))
 		if w.isProbing() {
 			retryUntil = now
 		}
@@ -293,19 +293,19 @@ func (w *WatchedDomains) statistics(ctx context.Context, domain string) (*domain
 	}
 	s, err := w.options.Client.DomainStatistics(ctx, domain)
 	if e, ok := errors.AsType[*client.Error](err); ok && e.API == client.DomainStats && e.Reason == client.ReasonForbidden {
-		w.noteStatistics(err)
+		w.reportStatistics(err)
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	w.noteStatistics(nil)
+	w.reportStatistics(nil)
 	return &domainStatistics{At: wall(time.Now()), Prevalence: s.Prevalence, LastSeen: s.LastSeen}, nil
 }
 
-// noteStatistics tells the page, and once the log, whether the role for
+// reportStatistics shows on the page, and logs once, whether the role for
 // statistics is missing.
-func (w *WatchedDomains) noteStatistics(err error) {
+func (w *WatchedDomains) reportStatistics(err error) {
 	w.statisticsMu.Lock()
 	defer w.statisticsMu.Unlock()
 	switch {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // domainSchedule decides which watched domain is asked next, and when. It is
@@ -46,14 +47,6 @@ type domainVisits struct {
 	round    int                       // Belongs to the user of the schedule.
 }
 
-// windowGuard is added to a quota's window to get the pace. The client's own
-// windows are a little shorter, so that calls which keep the pace never wait
-// there, where those that wait would leave in a bunch.
-const windowGuard = 8 * time.Second
-
-// firstRetry is the pause before a domain that failed is tried again.
-const firstRetry = time.Minute
-
 // newDomainSchedule makes an empty schedule under the limits of the API.
 func newDomainSchedule(interval time.Duration, limits client.Limits) *domainSchedule {
 	s := &domainSchedule{
@@ -69,8 +62,8 @@ func newDomainSchedule(interval time.Duration, limits client.Limits) *domainSche
 // of the same quota.
 func (s *domainSchedule) setLimits(limits client.Limits) {
 	s.perHour = max(1, limits.CallsPerHour)
-	s.pace = max((time.Hour+windowGuard)/time.Duration(s.perHour),
-		(time.Minute+windowGuard)/time.Duration(max(1, limits.CallsPerMinute)))
+	s.pace = max((time.Hour+wait.PaceGuard)/time.Duration(s.perHour),
+		(time.Minute+wait.PaceGuard)/time.Duration(max(1, limits.CallsPerMinute)))
 }
 
 // reserve makes room for n domains on an empty list.
@@ -129,7 +122,7 @@ func (s *domainSchedule) next(now time.Time, quota client.QuotaUse, underway int
 	if !s.full.IsZero() {
 		// Calls that wait for quota leave all at once when it is there again, and
 		// would do so each time after: these keep the pace instead.
-		paced = later(paced, s.full.Add(windowGuard))
+		paced = later(paced, s.full.Add(wait.PaceGuard))
 	}
 	var next *domainVisits
 	var at time.Time
@@ -158,7 +151,7 @@ func (s *domainSchedule) paceAt(now time.Time) time.Duration {
 	if s.ahead == 0 || s.ahead > s.perHour/2 || now.Sub(s.aheadAt) > time.Hour {
 		return s.pace
 	}
-	return max(s.pace, (time.Hour+windowGuard)/time.Duration(s.perHour-s.ahead))
+	return max(s.pace, (time.Hour+wait.PaceGuard)/time.Duration(s.perHour-s.ahead))
 }
 
 // fill tells when a domain that was never asked may be. Where the last hour's
@@ -214,9 +207,8 @@ func (s *domainSchedule) failedAt(v *domainVisits, now time.Time) {
 	if s.domains[v.name] != v {
 		return
 	}
-	pause := min(firstRetry<<min(v.failures, 20), s.cycle())
 	v.failures++
-	v.retry = now.Add(min(jitter(pause, 0.25), s.cycle()))
+	v.retry = now.Add(min(wait.FailedDomain.Within(s.cycle()).After(v.failures), s.cycle()))
 	s.failed.put(&v.place, v, v.retry)
 }
 

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // RefresherOptions configure a Refresher.
@@ -113,14 +113,14 @@ func (r *Refresher) Run(ctx context.Context) {
 	}
 	for {
 		a := attempt{Began: time.Now(), Failures: r.Status().ConsecutiveFailures + 1}
-		r.noteAttempt(a)
+		r.saveAttempt(a)
 		outcome, err := r.refresh(ctx)
 		pause := r.pause(outcome, err)
 		if err == nil || outcome.Partial {
 			r.forgetAttempt()
 		} else {
 			a.Next = time.Now().Add(pause)
-			r.noteAttempt(a)
+			r.saveAttempt(a)
 		}
 		if !r.wait(ctx, pause) {
 			return
@@ -238,44 +238,28 @@ func (r *Refresher) log(before Status, outcome Outcome, duration time.Duration, 
 	}
 }
 
-const (
-	firstPause   = 15 * time.Second
-	minAuthPause = time.Minute
-)
-
-// pause returns how long to wait after a refresh. After failures it grows from
-// firstPause to the interval; nothing that a person must mend is asked for more
-// than once a minute, and what the service asked to wait is waited.
+// pause returns how long to wait after a refresh. After failures it grows up to
+// the interval; what a person must fix is asked for once in wait.MinDenied at most,
+// and what the service asked to wait is waited.
 func (r *Refresher) pause(outcome Outcome, err error) time.Duration {
 	interval := r.options.Interval
 	if r.options.Continuous && (err == nil || outcome.Partial) {
 		return 0
 	}
 	if err == nil {
-		return jitter(interval, 0.05)
+		return wait.Refreshed.Spread(interval)
 	}
 	r.mu.Lock()
 	failures := r.status.ConsecutiveFailures
 	r.mu.Unlock()
-	pause := jitter(failurePause(failures, interval), 0.25)
+	pause := wait.FailedRefresh.Within(interval).After(failures)
 	if reason := client.ReasonOf(err); reason == client.ReasonAuth || reason == client.ReasonForbidden {
-		pause = max(pause, minAuthPause)
+		pause = max(pause, wait.MinDenied)
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		pause = max(pause, e.RetryAfter)
 	}
 	return min(pause, interval)
-}
-
-// failurePause grows with the failures in a row.
-func failurePause(failures int, interval time.Duration) time.Duration {
-	return min(firstPause<<min(max(failures-1, 0), 20), interval)
-}
-
-// jitter returns d give or take the share, so that those who start together do
-// not stay together.
-func jitter(d time.Duration, share float64) time.Duration {
-	return time.Duration(float64(d) * (1 + share*(2*rand.Float64()-1)))
 }
 
 // wait reports false when the context ended.
@@ -287,14 +271,7 @@ func (r *Refresher) wait(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 	r.update(func(s *Status) { s.Next = wall(time.Now().Add(d)) })
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return wait.Sleep(ctx, d) == nil
 }
 
 func (r *Refresher) update(f func(*Status)) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // Where security states may come from.
@@ -21,13 +22,9 @@ const (
 	SourceMachines = "machines"
 )
 
-const (
-	// keptRefusals is how many refused refreshes in a row keep the preview's values
-	// before the source changes.
-	keptRefusals = 3
-	// askAgainAfter is the age at which the refusal of a preview is verified.
-	askAgainAfter = time.Hour
-)
+// keptRefusals is how many refused refreshes in a row keep the preview's values
+// before the source changes.
+const keptRefusals = 3
 
 // sourceChoice is what SourceAuto knows of the preview, as it is stored. The zero
 // value asks it.
@@ -65,7 +62,7 @@ func (s *SecurityStates) setSource(c sourceChoice) {
 
 // countAuto counts from the preview or, where that is unavailable, from the
 // machines. A preview whose values are shown is left after keptRefusals refused
-// refreshes, and asked again within askAgainAfter. A change of the source is
+// refreshes, and asked again within wait.LeftPreview. A change of the source is
 // remembered once the machines have answered, so that an app that may read
 // neither gets both reasons each time.
 func (s *SecurityStates) countAuto(ctx context.Context) (*fleetCount, error) {
@@ -112,7 +109,7 @@ func (s *SecurityStates) countAuto(ctx context.Context) (*fleetCount, error) {
 // mustAskAgain reports whether the next refresh would ask a left preview too late.
 func (s *SecurityStates) mustAskAgain(now time.Time) bool {
 	next := now.Add(s.options.Interval + s.options.Interval/4) // With its jitter and duration.
-	return !next.Before(s.source.Left.Add(askAgainAfter))
+	return !next.Before(s.source.Left.Add(wait.LeftPreview))
 }
 
 // showsPreview reports whether values of the preview are exposed, which a refusal

@@ -137,8 +137,6 @@ const (
 	// maxGivenUpUnanswered is the same where nothing was answered so far.
 	maxGivenUp           = 8
 	maxGivenUpUnanswered = 4
-	// domainRetries bounds the retries of one call; the schedule has its own.
-	domainRetries = 2 * time.Minute
 )
 
 // NewWatchedDomains returns a collector that has not asked anything yet.

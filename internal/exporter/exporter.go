@@ -19,11 +19,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/storage"
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
-
-// startSpacing lies between the starts of two tenants, so that hundreds of them
-// do not sign in within the same second.
-const startSpacing = 100 * time.Millisecond
 
 // Options configure an Exporter.
 type Options struct {
@@ -212,7 +209,7 @@ func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
 			continue
 		}
 		t, err := e.newTenant(tc, old, delay)
-		delay += startSpacing
+		delay += wait.StartSpacing
 		if err != nil {
 			problems = errors.Join(problems, fmt.Errorf("tenant %s: %w", tc.Name, err))
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
+	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // inMemory serves a far end without a network.
@@ -82,7 +83,7 @@ func TestHundredsOfTenantsStartSpreadOutAndStayApart(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		time.Sleep(tenants * startSpacing)
+		time.Sleep(tenants * wait.StartSpacing)
 		synctest.Wait()
 		refreshed := w.sums("mde_refresh_success")
 		for i := range tenants {
