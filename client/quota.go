@@ -11,32 +11,6 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
-// QuotaUse is how much of the quota of one API is spent.
-type QuotaUse struct {
-	// MinuteCalls and HourCalls are the calls that left within the last 60 and
-	// 3600 seconds, with those that are about to leave.
-	MinuteCalls, HourCalls int
-	// Limits are those in force for this API: the smallest of the clients that
-	// share the quota.
-	Limits Limits
-	// Known reports whether the whole last hour is counted: there is a Ledger or
-	// the quota is an hour old.
-	Known bool
-	// Clients is how many clients spent of the quota within the last hour, and
-	// OthersHourCalls what clients other than this one spent in it.
-	Clients, OthersHourCalls int
-}
-
-// Share is what the client may plan to spend, now and in the time to come: what
-// the others leave, and no less than an equal part.
-func (u QuotaUse) Share() Limits {
-	perHour := max(u.Limits.CallsPerHour-u.OthersHourCalls, u.Limits.CallsPerHour/max(1, u.Clients), 1)
-	return Limits{
-		CallsPerMinute: max(1, u.Limits.CallsPerMinute*perHour/max(1, u.Limits.CallsPerHour)),
-		CallsPerHour:   perHour,
-	}
-}
-
 // A gate lets the calls to one API leave no faster than its limits allow, in the
 // order in which they came. Clients of one quota share it.
 //

@@ -154,7 +154,7 @@ func (w *WatchedDomains) endRound() (Outcome, error) {
 // those that hang: a call that waits for quota does not.
 func (w *WatchedDomains) unconfirmed(now time.Time) []*watchedDomain {
 	patience := min(wait.MaxHang, max(wait.MinHang, w.options.Interval/2))
-	waits := !hasRoom(w.options.Client.Quota(client.DomainMachines))
+	waits := !w.options.Client.Quota(client.DomainMachines).HasRoom()
 	var domains []*watchedDomain
 	for _, d := range w.sorted {
 		if d.err != nil || !waits && !d.began.IsZero() && now.Sub(d.began) >= patience {
@@ -207,16 +207,15 @@ func (w *WatchedDomains) askNext(ctx context.Context) (time.Duration, bool) {
 			return 0, false
 		}
 		now := time.Now()
-		quota, limits := w.options.Client.Quota(client.DomainMachines), callLimits(w.options)
 		w.mu.Lock()
-		w.schedule.setLimits(limits)
+		w.schedule.pacer.Read()
 		wanted := wantedDomains{fresh: true, failed: w.retrying < maxRetrying}
 		if w.isProbing() && !w.provenAsked {
 			wanted = wantedDomains{}
 		}
-		v, at := w.schedule.next(now, quota, w.underway, wanted)
+		v, at := w.schedule.next(now, w.underway, wanted)
 		if v == nil && w.isProbing() {
-			v, at = w.schedule.next(now, quota, w.underway, wantedDomains{fresh: true, failed: true})
+			v, at = w.schedule.next(now, w.underway, wantedDomains{fresh: true, failed: true})
 		}
 		if v == nil {
 			w.mu.Unlock()
@@ -445,7 +444,7 @@ func isTenantWide(reason client.Reason) bool {
 // warnOfInterval tells, once for a list, that the quota cannot carry it.
 func (w *WatchedDomains) warnOfInterval() {
 	w.mu.Lock()
-	n, cycle, pace, maxAge := len(w.domains), w.schedule.cycle(), w.schedule.pace, w.maxAge()
+	n, cycle, pace, maxAge := len(w.domains), w.schedule.cycle(), w.schedule.pacer.Pace(), w.maxAge()
 	w.mu.Unlock()
 	interval := w.options.Interval
 	if cycle <= interval {

@@ -7,34 +7,24 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
-// domainSchedule decides which watched domain is asked next, and when. It is
-// pure: it makes no call and reads no clock.
+// domainSchedule decides which watched domain is asked next: the order is its own,
+// the pace that of the quota. It makes no call and reads no clock.
 //
 //   - A domain that was never asked comes before all others, as fast as the
 //     quota allows.
 //   - Of the others the one that was asked longest ago comes next; calls are
 //     spread evenly over the interval, or over the time that the quota needs for
 //     the whole list, whichever is longer.
-//   - A start may spend one minute's limit ahead of that pace, so that a short
-//     list on a short interval does not begin slower than it is meant to go. The
-//     hour's quota bears it: what was spent ahead is made up for within an hour.
 //   - A domain that failed is tried again after growing pauses where there is
 //     room between the others, and in its turn at the latest.
 type domainSchedule struct {
 	interval time.Duration // The configured one.
-	pace     time.Duration // Between two calls, so that the hour's quota lasts the hour.
-	perHour  int           // Calls the quota allows in an hour.
-	burst    int           // Calls that may still leave ahead of the pace.
-
-	ahead   int       // Calls that left ahead of the pace and are not made up for.
-	aheadAt time.Time // When the last of them left.
-
-	domains map[string]*domainVisits
-	fresh   timeQueue[*domainVisits] // Never asked, in the order of the list.
-	waiting timeQueue[*domainVisits] // By the time they were asked.
-	failed  timeQueue[*domainVisits] // By the time to try again.
-	last    time.Time                // When the last call left.
-	full    time.Time                // When the quota was last seen to be spent.
+	pacer    *client.Pacer
+	domains  map[string]*domainVisits
+	fresh    timeQueue[*domainVisits] // Never asked, in the order of the list.
+	waiting  timeQueue[*domainVisits] // By the time they were asked.
+	failed   timeQueue[*domainVisits] // By the time to try again.
+	last     time.Time                // When the last domain was asked.
 }
 
 // domainVisits is what the schedule knows of one domain.
@@ -47,33 +37,16 @@ type domainVisits struct {
 	round    int                       // Belongs to the user of the schedule.
 }
 
-// newDomainSchedule makes an empty schedule under the limits of the API.
-func newDomainSchedule(interval time.Duration, limits client.Limits) *domainSchedule {
-	s := &domainSchedule{
-		interval: interval,
-		burst:    max(1, limits.CallsPerMinute) - 1, // After the first call, which needs no leave.
-		domains:  make(map[string]*domainVisits),
-	}
-	s.setLimits(limits)
-	return s
-}
-
-// setLimits sets the pace that the limits allow. They change where others spend
-// of the same quota.
-func (s *domainSchedule) setLimits(limits client.Limits) {
-	s.perHour = max(1, limits.CallsPerHour)
-	s.pace = max((time.Hour+wait.PaceGuard)/time.Duration(s.perHour),
-		(time.Minute+wait.PaceGuard)/time.Duration(max(1, limits.CallsPerMinute)))
-}
-
 // reserve makes room for n domains on an empty list.
 func (s *domainSchedule) reserve(n int) {
 	s.domains = make(map[string]*domainVisits, n)
 }
 
 // cycle is the time in which each domain is asked once.
-func (s *domainSchedule) cycle() time.Duration {
-	return max(s.interval, time.Duration(len(s.domains))*s.pace)
+func (s *domainSchedule) cycle() time.Duration { return s.cycleAt(s.pacer.Pace()) }
+
+func (s *domainSchedule) cycleAt(pace time.Duration) time.Duration {
+	return max(s.interval, time.Duration(len(s.domains))*pace)
 }
 
 // add puts a domain on the list. The zero time means that it was never asked.
@@ -106,28 +79,16 @@ type wantedDomains struct{ fresh, failed bool }
 // passed. It is nil where there is none; a call that starts or ends, and a
 // domain that comes or goes, may change the answer. underway is how many domains
 // are asked now, whose calls the quota may not count yet.
-func (s *domainSchedule) next(now time.Time, quota client.QuotaUse, underway int, wanted wantedDomains) (*domainVisits, time.Time) {
+func (s *domainSchedule) next(now time.Time, underway int, wanted wantedDomains) (*domainVisits, time.Time) {
 	if v, ok := s.fresh.first(); ok && wanted.fresh {
-		quota.MinuteCalls += underway
-		quota.HourCalls += underway
-		return v, s.fill(now, quota)
+		return v, s.pacer.NextInHurry(now, underway)
 	}
-	cycle, paced := s.cycle(), s.last.Add(s.paceAt(now))
-	if s.burst > 0 {
-		cycle, paced = s.interval, s.last
-	}
-	if !hasRoom(quota) {
-		s.full = now
-	}
-	if !s.full.IsZero() {
-		// Calls that wait for quota leave all at once when it is there again, and
-		// would do so each time after: these keep the pace instead.
-		paced = later(paced, s.full.Add(wait.PaceGuard))
-	}
+	paced, pace := s.pacer.Next(now)
 	var next *domainVisits
 	var at time.Time
 	if v, ok := s.waiting.first(); ok {
 		next = v
+		cycle := s.cycleAt(pace)
 		at = s.last.Add(cycle / time.Duration(len(s.domains)))
 		// Ages are wall time: after a machine was suspended, all that is too old by
 		// the clock is due, though the timers stood still.
@@ -145,48 +106,9 @@ func (s *domainSchedule) next(now time.Time, quota client.QuotaUse, underway int
 	return next, at
 }
 
-// paceAt is the pace at a time: slower while calls that left ahead of it are to
-// be made up for, as far as they leave a part of the hour's quota to spread.
-func (s *domainSchedule) paceAt(now time.Time) time.Duration {
-	if s.ahead == 0 || s.ahead > s.perHour/2 || now.Sub(s.aheadAt) > time.Hour {
-		return s.pace
-	}
-	return max(s.pace, (time.Hour+wait.PaceGuard)/time.Duration(s.perHour-s.ahead))
-}
-
-// fill tells when a domain that was never asked may be. Where the last hour's
-// calls are known, the quota itself sets the pace; where it is full, it is looked
-// at again a call later. Where they are not known, a start bursts once and then
-// keeps the pace, so that even one start after the other is within the hour's
-// quota but for the bursts.
-func (s *domainSchedule) fill(now time.Time, quota client.QuotaUse) time.Time {
-	paced := s.last.Add(s.pace)
-	switch {
-	case !quota.Known && s.burst > 0:
-		return now
-	case !quota.Known:
-		return paced
-	case hasRoom(quota):
-		return now
-	default:
-		return later(paced, now.Add(s.pace))
-	}
-}
-
-func hasRoom(quota client.QuotaUse) bool {
-	return quota.MinuteCalls < quota.Limits.CallsPerMinute && quota.HourCalls < quota.Limits.CallsPerHour
-}
-
-// start notes that a domain is asked now.
+// start takes a domain, which is asked now, out of its queue.
 func (s *domainSchedule) start(v *domainVisits, now time.Time) {
-	if now.Before(s.last.Add(s.pace)) {
-		if now.Sub(s.aheadAt) > time.Hour {
-			s.ahead = 0
-		}
-		s.burst--
-		s.ahead++
-		s.aheadAt = now
-	}
+	s.pacer.Leave(now)
 	v.place.leave()
 	v.asked = now
 	s.last = now

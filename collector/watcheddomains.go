@@ -142,30 +142,23 @@ const (
 // NewWatchedDomains returns a collector that has not asked anything yet.
 func NewWatchedDomains(o WatchedDomainsOptions) *WatchedDomains {
 	logger := o.Logger.With("tenant", o.Tenant, "collector", watchedDomainsName)
+	apis := []client.API{client.DomainMachines}
+	if o.Statistics {
+		apis = append(apis, client.DomainStats)
+	}
 	w := &WatchedDomains{
 		options:  o,
 		logger:   logger,
 		memory:   newMemory(o.Store, logger),
 		changed:  make(chan struct{}, 1),
 		results:  make(chan domainOutcome, maxUnderway),
-		schedule: newDomainSchedule(o.Interval, callLimits(o)),
+		schedule: &domainSchedule{interval: o.Interval, pacer: client.NewPacer(o.Client.Quota, apis...), domains: make(map[string]*domainVisits)},
 		domains:  make(map[string]*watchedDomain),
 		notes:    make(map[string]string),
 		risk:     newLabelTable(maxStates+len(riskScores), "None", riskScores, newDroppedValues("risk_score", o.Metrics, o.Client.HoldsSecret)),
 	}
 	w.setList(o.Domains)
 	return w
-}
-
-// callLimits is what the client may plan to spend, of the API that allows less.
-func callLimits(o WatchedDomainsOptions) client.Limits {
-	limits := o.Client.Quota(client.DomainMachines).Share()
-	if o.Statistics {
-		statistics := o.Client.Quota(client.DomainStats).Share()
-		limits.CallsPerMinute = min(limits.CallsPerMinute, statistics.CallsPerMinute)
-		limits.CallsPerHour = min(limits.CallsPerHour, statistics.CallsPerHour)
-	}
-	return limits
 }
 
 // Name is "watched_domains".

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/mde-exporter/mde_exporter/client"
 )
 
 var benchmarkedLists = []int{10_000, 200_000}
@@ -68,10 +66,9 @@ func BenchmarkAnAnswer(b *testing.B) {
 func BenchmarkTheNextDomain(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		w, _ := readList(b, n)
-		quota := w.options.Client.Quota(client.DomainMachines)
 		for b.Loop() {
 			now := time.Now()
-			v, _ := w.schedule.next(now, quota, 0, wantedDomains{fresh: true, failed: true})
+			v, _ := w.schedule.next(now, 0, wantedDomains{fresh: true, failed: true})
 			w.schedule.start(v, now)
 			w.schedule.answered(v)
 		}
