@@ -5,6 +5,7 @@ GO      ?= go
 SHELL   := bash
 BIN     := $(CURDIR)/.build/bin
 RESULTS := $(CURDIR)/.build/test
+CHART   := deploy/helm/mde-exporter
 export PATH := $(PATH):$(BIN)
 
 VERSION  := $(shell cat VERSION)
@@ -31,6 +32,7 @@ gotest: export MDE_TEST_SERVERS = required
 gotest: ## the tests of every module, end-to-end tests among them
 	@tools/install test
 	@tools/install servers
+	@tools/install chart
 	@mkdir -p $(RESULTS)
 	@code=0; for module in . $(NESTED); do \
 	  echo "module $$module"; \
@@ -66,6 +68,14 @@ bench: ## the benchmarks, some minutes; docs/performance.md has the results
 .PHONY: dashboards
 dashboards: ## write the dashboards' JSON anew
 	$(GO) generate ./dashboards
+	$(MAKE) chart
+
+.PHONY: chart
+chart: ## copy version, rules and dashboards into the Helm chart, which reads no file outside of itself
+	sed -i.bak -E 's/^(version|appVersion): .*/\1: $(VERSION)/' $(CHART)/Chart.yaml && rm $(CHART)/Chart.yaml.bak
+	rm -rf $(CHART)/files && mkdir -p $(CHART)/files/alerts $(CHART)/files/dashboards
+	cp alerts/*.yaml $(CHART)/files/alerts/
+	cp dashboards/*.json $(CHART)/files/dashboards/
 
 .PHONY: mixed-fleet
 mixed-fleet: ## serve 40 simulated tenants, 7 of which fail, and write the exporter's configuration for them

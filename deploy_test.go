@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -16,90 +15,6 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// object is what the tests look at in a Kubernetes manifest.
-type object struct {
-	Kind     string
-	Metadata struct{ Name, Namespace string }
-	Data     map[string]string
-	// StringData is a Secret's.
-	StringData map[string]string `yaml:"stringData"`
-	Spec       struct {
-		Replicas             int
-		Selector             yaml.Node
-		Template             podTemplate
-		VolumeClaimTemplates []struct{ Metadata struct{ Name string } } `yaml:"volumeClaimTemplates"`
-		Ports                []struct {
-			TargetPort string `yaml:"targetPort"`
-		}
-	}
-}
-
-type podTemplate struct {
-	Metadata struct{ Labels map[string]string }
-	Spec     struct {
-		AutomountServiceAccountToken *bool  `yaml:"automountServiceAccountToken"`
-		ServiceAccountName           string `yaml:"serviceAccountName"`
-		SecurityContext              struct {
-			RunAsNonRoot bool `yaml:"runAsNonRoot"`
-			RunAsUser    int  `yaml:"runAsUser"`
-			FSGroup      int  `yaml:"fsGroup"`
-		} `yaml:"securityContext"`
-		Containers []container
-		Volumes    []struct {
-			Name      string
-			ConfigMap struct{ Name string } `yaml:"configMap"`
-			Secret    struct {
-				SecretName string `yaml:"secretName"`
-			}
-			PersistentVolumeClaim struct {
-				ClaimName string `yaml:"claimName"`
-			} `yaml:"persistentVolumeClaim"`
-		}
-	}
-}
-
-type container struct {
-	Args            []string
-	Ports           []struct{ Name string }
-	SecurityContext struct {
-		AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
-		ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
-		Capabilities             struct{ Drop []string }
-	} `yaml:"securityContext"`
-	VolumeMounts []volumeMount `yaml:"volumeMounts"`
-}
-
-type volumeMount struct {
-	Name      string
-	MountPath string `yaml:"mountPath"`
-}
-
-func manifests(t *testing.T) map[string][]object {
-	t.Helper()
-	files, err := filepath.Glob("deploy/kubernetes/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("manifests: %v, %v", files, err)
-	}
-	all := make(map[string][]object)
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		decoder := yaml.NewDecoder(bytes.NewReader(content))
-		for {
-			var o object
-			if err := decoder.Decode(&o); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-			all[filepath.Base(file)] = append(all[filepath.Base(file)], o)
-		}
-	}
-	return all
-}
-
 // parse reads a command line as the program does.
 func parse(t *testing.T, where string, args []string) *flags {
 	t.Helper()
@@ -110,155 +25,41 @@ func parse(t *testing.T, where string, args []string) *flags {
 	return f
 }
 
-func TestKubernetesPodsRunWithNothingTheyDoNotNeed(t *testing.T) {
-	pods := 0
-	for file, objects := range manifests(t) {
-		for _, o := range objects {
-			if o.Metadata.Namespace != "monitoring" {
-				t.Errorf("%s: %s is in namespace %q", file, o.Kind, o.Metadata.Namespace)
-			}
-			for _, c := range o.Spec.Template.Spec.Containers {
-				pods++
-				pod, secured := o.Spec.Template.Spec, c.SecurityContext
-				if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken ||
-					!pod.SecurityContext.RunAsNonRoot || pod.SecurityContext.RunAsUser != 65534 || pod.SecurityContext.FSGroup != 65534 ||
-					secured.AllowPrivilegeEscalation == nil || *secured.AllowPrivilegeEscalation ||
-					!secured.ReadOnlyRootFilesystem || !slices.Equal(secured.Capabilities.Drop, []string{"ALL"}) {
-					t.Errorf("%s: the pod has more rights than it needs: %+v %+v", file, pod.SecurityContext, secured)
-				}
-			}
-		}
-	}
-	if pods != 3 {
-		t.Errorf("%d pods looked at, want 3", pods)
-	}
-}
-
-func TestKubernetesManifestsFitTogether(t *testing.T) {
-	all := manifests(t)
-	exists := make(map[string]bool)
-	for _, objects := range all {
-		for _, o := range objects {
-			exists[o.Kind+"/"+o.Metadata.Name] = true
-		}
-	}
-	for file, objects := range all {
-		labels, ports := map[string]string{}, map[string]bool{}
-		for _, o := range objects {
-			pod := o.Spec.Template
-			if len(pod.Spec.Containers) == 0 {
-				continue
-			}
-			labels = pod.Metadata.Labels
-			var refers []string
-			if pod.Spec.ServiceAccountName != "" {
-				refers = append(refers, "ServiceAccount/"+pod.Spec.ServiceAccountName)
-			}
-			volumes := map[string]bool{}
-			for _, v := range pod.Spec.Volumes {
-				volumes[v.Name] = true
-				for kind, name := range map[string]string{
-					"ConfigMap": v.ConfigMap.Name, "Secret": v.Secret.SecretName, "PersistentVolumeClaim": v.PersistentVolumeClaim.ClaimName,
-				} {
-					if name != "" {
-						refers = append(refers, kind+"/"+name)
-					}
-				}
-			}
-			for _, v := range o.Spec.VolumeClaimTemplates {
-				volumes[v.Metadata.Name] = true
-			}
-			for _, name := range refers {
-				if !exists[name] {
-					t.Errorf("%s refers to %s, which no manifest holds", file, name)
-				}
-			}
-			c := pod.Spec.Containers[0]
-			for _, p := range c.Ports {
-				ports[p.Name] = true
-			}
-			mounted := func(path string) bool {
-				return path == "" || slices.ContainsFunc(c.VolumeMounts, func(m volumeMount) bool {
-					return volumes[m.Name] && strings.HasPrefix(path+"/", m.MountPath+"/")
-				})
-			}
-			f := parse(t, file, podArgs(c, 0))
-			if !mounted(f.configFile) || f.storagePath == "" || !mounted(f.storagePath) {
-				t.Errorf("%s: --config.file=%s or --storage.path=%s is on no volume", file, f.configFile, f.storagePath)
-			}
-		}
-		for _, o := range objects {
-			if o.Kind != "Service" {
-				continue
-			}
-			var selector map[string]string
-			if err := o.Spec.Selector.Decode(&selector); err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-			for k, v := range selector {
-				if labels[k] != v {
-					t.Errorf("%s: the service selects %s=%s, which no pod has", file, k, v)
-				}
-			}
-			if len(o.Spec.Ports) != 1 || !ports[o.Spec.Ports[0].TargetPort] {
-				t.Errorf("%s: the service's ports %v are not the pod's %v", file, o.Spec.Ports, ports)
-			}
-		}
-	}
-}
-
-// podArgs are the arguments of a pod, with the name that its n-th pod has.
-func podArgs(c container, n int) []string {
-	var args []string
-	for _, arg := range c.Args {
-		args = append(args, strings.ReplaceAll(arg, "$(POD_NAME)", "mde-exporter-"+string(rune('0'+n))))
-	}
-	return args
-}
-
-func TestTheStatefulSetHasAPodForEveryShard(t *testing.T) {
-	set := manifests(t)["statefulset.yaml"][0]
-	if set.Kind != "StatefulSet" || set.Spec.Replicas < 2 {
-		t.Fatalf("%s with %d replicas", set.Kind, set.Spec.Replicas)
-	}
-	for n := range set.Spec.Replicas {
-		f := parse(t, "statefulset.yaml", podArgs(set.Spec.Template.Spec.Containers[0], n))
-		if f.shard != n || f.totalShards != set.Spec.Replicas {
-			t.Errorf("pod %d of %d is shard %d of %d", n, set.Spec.Replicas, f.shard, f.totalShards)
-		}
-	}
-}
-
-func TestTheConfigurationsToCopyAreValid(t *testing.T) {
-	all := manifests(t)
-	configMap, secret := all["configmap.yaml"][0], all["secret.example.yaml"][0]
-	compose, err := os.ReadFile("deploy/compose/config/mde.yml")
+func TestTheConfigurationToCopyIsValid(t *testing.T) {
+	content, err := os.ReadFile("deploy/compose/config/mde.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, files := range map[string]map[string]string{
-		"configmap.yaml": configMap.Data,
-		"compose":        {"mde.yml": string(compose)},
-	} {
-		dir := t.TempDir()
-		for file, content := range files {
-			content = strings.ReplaceAll(content, "/etc/mde_exporter_secrets", dir)
-			if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for file, content := range map[string]string{"contoso": secret.StringData["contoso"], "client-secret": "a secret"} {
-			if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		var out bytes.Buffer
-		f, err := parseFlags([]string{"--config.check", "--config.file=" + filepath.Join(dir, "mde.yml")}, &out, &out)
-		if err != nil {
+	dir := t.TempDir()
+	for file, content := range map[string]string{"mde.yml": string(content), "client-secret": "a secret"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.run(t.Context(), &out, &out); err != nil {
-			t.Errorf("%s: %v\n%s", name, err, &out)
+	}
+	var out bytes.Buffer
+	f, err := parseFlags([]string{"--config.check", "--config.file=" + filepath.Join(dir, "mde.yml")}, &out, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.run(t.Context(), &out, &out); err != nil {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
+// A chart of one version installs that version, and helm reads no file outside
+// of the chart, so it has copies.
+func TestTheChartIsOfThisVersion(t *testing.T) {
+	released, err := os.ReadFile("VERSION")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chart, err := os.ReadFile("deploy/helm/mde-exporter/Chart.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"version", "appVersion"} {
+		if line := key + ": " + string(bytes.TrimSpace(released)); !strings.Contains(string(chart), "\n"+line+"\n") {
+			t.Errorf("Chart.yaml has no line %q: run make chart", line)
 		}
 	}
 }

@@ -29,21 +29,27 @@ func Main(m *testing.M) {
 }
 
 // Build builds the exporter once for all tests of a package, with the race
-// detector where the tests have it, and returns its path. The package's TestMain
-// is Main.
+// detector where the tests have it, and returns its path: with the versions of
+// the main module, whichever module the tests are in. The package's TestMain is
+// Main.
 func Build(t testing.TB) string {
 	t.Helper()
 	build.once.Do(func() {
 		if build.dir, build.err = os.MkdirTemp("", "mde_exporter-test-"); build.err != nil { //nolint:usetesting // It outlives the test that is first.
 			return
 		}
+		const module = "github.com/mde-exporter/mde_exporter"
+		root, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+		if build.err = err; err != nil {
+			return
+		}
 		build.program = filepath.Join(build.dir, "mde_exporter")
-		args := []string{"build", "-o", build.program}
+		args := []string{"build", "-C", strings.TrimSpace(string(root)), "-o", build.program}
 		if raceEnabled {
 			args = append(args, "-race")
 		}
 		//nolint:gosec // A constant command.
-		build.output, build.err = exec.CommandContext(t.Context(), "go", append(args, "github.com/mde-exporter/mde_exporter")...).CombinedOutput()
+		build.output, build.err = exec.CommandContext(t.Context(), "go", append(args, module)...).CombinedOutput()
 	})
 	if build.err != nil {
 		t.Fatalf("build the exporter: %v\n%s", build.err, build.output)
