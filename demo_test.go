@@ -38,7 +38,8 @@ func TestAProgramWithNothingButTheDemoListensOnLoopback(t *testing.T) {
 			}
 			sources := &tenantSources{flags: f}
 			if f.demo {
-				sources.demo = &config.Tenant{Name: "demo"}
+				sources.demo = &config.Tenant{}
+				sources.demo.Name = "demo"
 			}
 			sources.keepDemoLocal()
 			if diff := cmp.Diff(test.want, *f.web.WebListenAddresses); diff != "" {

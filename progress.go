@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/internal/exporter"
 )
 
@@ -56,8 +57,8 @@ func (p *progressLine) show(text string) {
 	}
 }
 
-// follow shows how far the watch lists are asked until the context ends, and
-// then removes the line.
+// follow shows how far the refreshes are until the context ends, and then removes
+// the line.
 func (p *progressLine) follow(ctx context.Context, world *exporter.Exporter) {
 	if p == nil {
 		return
@@ -75,10 +76,10 @@ func (p *progressLine) follow(ctx context.Context, world *exporter.Exporter) {
 	}
 }
 
-// progressText is empty where nothing is left to be asked.
-func progressText(asked, domains int) string {
-	if asked == domains {
+// progressText is empty where nothing is left to do.
+func progressText(p collector.Progress) string {
+	if p.Done == p.Total {
 		return ""
 	}
-	return fmt.Sprintf("%d of %d watched domains asked", asked, domains)
+	return fmt.Sprintf("%d of %d %s", p.Done, p.Total, p.What)
 }

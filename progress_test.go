@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"testing"
+
+	"github.com/mde-exporter/mde_exporter/collector"
 )
 
 func TestProgressIsShownOnlyOnATerminal(t *testing.T) {
@@ -29,9 +31,9 @@ func TestLogLinesAppearAboveTheProgress(t *testing.T) {
 		}
 	}
 	write("first\n")
-	p.show(progressText(3, 10))
+	p.show(progressText(collector.Progress{Done: 3, Total: 10, What: "watched domains asked"}))
 	write("second\n")
-	p.show(progressText(10, 10))
+	p.show(progressText(collector.Progress{Done: 10, Total: 10, What: "watched domains asked"}))
 	write("third\n")
 	const erase, progress = "\r\x1b[K", "3 of 10 watched domains asked"
 	if want := "first\n" + erase + progress + erase + "second\n" + progress + erase + "third\n"; b.String() != want {

@@ -6,6 +6,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/common/model"
+
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/shard"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
@@ -81,15 +84,15 @@ func (s *tenantSources) name() string {
 // The demo refreshes often, so that a minute has something to show, and well
 // within the call quota.
 const (
-	demoStatesInterval  = 15 * time.Second
-	demoDomainsInterval = 30 * time.Second
+	demoStatesInterval  = model.Duration(15 * time.Second)
+	demoDomainsInterval = model.Duration(30 * time.Second)
 )
 
 // startDemo serves a simulated tenant on a loopback address and makes it one of
 // the tenants. The exporter treats it as any other.
 func (s *tenantSources) startDemo() (stop func(), err error) {
 	o := simulation.Demo()
-	if s.flags.demoSource == config.SourceMachines {
+	if s.flags.demoSource == collector.SourceMachines {
 		o.PreviewStatus = 404
 	}
 	simulated := simulation.New(o)
@@ -100,12 +103,14 @@ func (s *tenantSources) startDemo() (stop func(), err error) {
 	s.demo, err = config.Demo{
 		Name:     "demo",
 		TenantID: simulated.TenantID(), ClientID: simulated.ClientID(), ClientSecret: simulated.ClientSecret(),
-		Endpoints:              config.Endpoints{LoginURL: server.LoginURL, GraphURL: server.GraphURL, APIURL: server.APIURL},
-		SecurityStatesInterval: demoStatesInterval,
-		WatchedDomainsInterval: demoDomainsInterval,
-		Domains:                simulation.DemoDomains(),
-		Statistics:             true,
-		MachineInfoLimit:       5,
+		Endpoints: config.Endpoints{LoginURL: server.LoginURL, GraphURL: server.GraphURL, APIURL: server.APIURL},
+		Set: func(c *config.Collectors) {
+			c.SecurityStates.RefreshInterval = demoStatesInterval
+			c.WatchedDomains.RefreshInterval = demoDomainsInterval
+			c.WatchedDomains.Domains = simulation.DemoDomains()
+			c.WatchedDomains.Statistics = true
+			c.WatchedDomains.MachineInfoLimit = 5
+		},
 	}.Tenant(s.flags.overrides())
 	if err != nil {
 		server.Close()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"golang.org/x/time/rate"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -120,12 +121,16 @@ func watchByExporter(ctx context.Context, t *testing.T, far *service, n int) {
 	}
 	interval := time.Duration(n) * time.Hour / callsPerHour
 	logger := slog.New(slog.DiscardHandler)
-	domains := collector.NewWatchedDomains(collector.WatchedDomainsOptions{
-		Tenant: "contoso", Client: c, Domains: domainNames(n), Interval: interval, MaxAge: 10 * interval,
-		Logger: logger, Metrics: metrics,
+	var section collector.DomainsConfig
+	section.Defaults()
+	section.Domains = domainNames(n)
+	section.RefreshInterval, section.MaxAge = model.Duration(interval), model.Duration(10*interval)
+	domains := section.New(collector.Env{
+		Tenant: "contoso", Name: "watched_domains", Client: c, Logger: logger, Metrics: metrics,
+		Shared: &collector.Shared{}, Process: &collector.Shared{},
 	})
 	collector.NewRefresher(collector.RefresherOptions{
-		Tenant: "contoso", Collector: domains, Interval: interval, Continuous: true, Exposition: &collector.Exposition{}, Logger: logger,
+		Tenant: "contoso", Name: "watched_domains", Collector: domains, Interval: interval, Continuous: true, Exposition: &collector.Exposition{}, Logger: logger,
 	}).Run(ctx)
 }
 

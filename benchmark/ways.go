@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
@@ -181,13 +182,16 @@ func exporterReader(f *farEnd, source string) (reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	states := collector.NewSecurityStates(collector.SecurityStatesOptions{
-		Tenant: "benchmark", Client: c, Source: source, MaxAge: 24 * time.Hour,
-		Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
+	var section collector.StatesConfig
+	section.Defaults()
+	section.Source, section.MaxAge = source, model.Duration(24*time.Hour)
+	states := section.New(collector.Env{
+		Tenant: "benchmark", Name: "security_states", Client: c, Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
+		Shared: &collector.Shared{},
 	})
 	exposition := &collector.Exposition{}
 	refresher := collector.NewRefresher(collector.RefresherOptions{
-		Tenant: "benchmark", Collector: states, Interval: 15 * time.Minute,
+		Tenant: "benchmark", Name: "security_states", Collector: states, Interval: 15 * time.Minute,
 		Exposition: exposition, Logger: slog.New(slog.DiscardHandler),
 	})
 	return func(ctx context.Context) (int, error) {
@@ -198,9 +202,17 @@ func exporterReader(f *farEnd, source string) (reader, error) {
 		if err != nil {
 			return 0, err
 		}
-		if len(families) == 0 {
+		machines := 0
+		for _, f := range families {
+			if f.GetName() == "mde_machines" {
+				for _, m := range f.Metric {
+					machines += int(m.GetGauge().GetValue())
+				}
+			}
+		}
+		if machines == 0 {
 			return 0, errors.New("nothing is exposed")
 		}
-		return states.Summary().Machines, nil
+		return machines, nil
 	}, nil
 }

@@ -13,10 +13,8 @@ import (
 )
 
 // Collector refreshes one subject of one tenant. Start and Refresh are called
-// by one goroutine at a time; Notes may be called at any time.
+// by one goroutine at a time; Reloaded and Page may be called at any time.
 type Collector interface {
-	// Name is the value of the collector label, such as "security_states".
-	Name() string
 	// Start is called once, before the first Refresh. It publishes the values
 	// that a Store kept, through the Publisher of this run, and returns when the
 	// newest of them was read, the zero time where there are none. A collector
@@ -30,8 +28,11 @@ type Collector interface {
 	// meanwhile. It returns soon after the context has ended, or earlier where
 	// there is nothing to follow; the run has not ended before it has returned.
 	Follow(ctx context.Context)
-	// Notes tell an operator, in sentences, what is limited and how to fix it.
-	Notes() []string
+	// Reloaded is called when the configuration was loaded again and the collector
+	// is one of those in force, running or about to start.
+	Reloaded()
+	// Page describes the collector for people. It waits for no API.
+	Page() Page
 }
 
 // Outcome is what one refresh did, beside its error.

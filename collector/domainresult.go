@@ -36,6 +36,9 @@ var (
 		"Domains on the watch list.")
 	domainsIntervalFamily = newFamily("mde_watched_domains_interval_seconds",
 		"The interval in which each domain is asked, as the call quota really allows it.")
+	domainsListReadFamily = newFamily("mde_watched_domains_list_last_read_successful",
+		"1 while every file of the watch list was read without a mistake the last time; "+
+			"0: an older list is in force, or, after a start, only the lines that are right.")
 )
 
 // domainResult is what the last lookups of a domain returned: plain, and stored

@@ -242,8 +242,8 @@ func TestOnceAsksTheWholeListHoweverLongThatTakes(t *testing.T) {
 						o.Interval, o.MaxAge, o.WholeList, o.Store = 20*time.Minute, 0, true, store
 					})
 					err := w.refresher(d, 20*time.Minute).Once(t.Context())
-					if asked, all := d.Progress(); asked != 2000 || all != 2000 || len(far.byDomain()) != 2000 {
-						t.Errorf("%d of %d domains were asked", asked, all)
+					if p := d.Page().Progress; p.Done != 2000 || p.Total != 2000 || len(far.byDomain()) != 2000 {
+						t.Errorf("%d of %d domains were asked", p.Done, p.Total)
 					}
 					if tc.failure == "" && err != nil || tc.failure != "" && !strings.Contains(fmt.Sprint(err), tc.failure) {
 						t.Errorf("error %v, want %q", err, tc.failure)
@@ -314,7 +314,7 @@ func TestOnceAsksTheRestOfTheListAfterARoundIsGivenUp(t *testing.T) {
 				if !regexp.MustCompile(tc.failed).MatchString(fmt.Sprint(err)) {
 					t.Errorf("error %v, want %q", err, tc.failed)
 				}
-				if asked, _ := d.Progress(); asked != tc.asked {
+				if asked := d.Page().Progress.Done; asked != tc.asked {
 					t.Errorf("%d domains were asked, want %d", asked, tc.asked)
 				}
 				if took := time.Since(start); took > tc.longest {

@@ -219,12 +219,12 @@ func simulateFullLoad(t *testing.T, n int, name string, ledger client.Ledger, ta
 	ideal := time.Duration(n) * 2400 * time.Millisecond
 	metrics := NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
 	w := NewWatchedDomains(WatchedDomainsOptions{
-		Tenant: "contoso", Client: far.client(t, ledger, metrics), Domains: domainNames(n), Interval: ideal, MaxAge: 10 * ideal,
-		Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
+		Env:           Env{Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: metrics},
+		DomainsConfig: DomainsConfig{Domains: domainNames(n)}, Client: far.client(t, ledger, metrics), Interval: ideal, MaxAge: 10 * ideal,
 	})
 	start := time.Now()
 	r := NewRefresher(RefresherOptions{
-		Tenant: "contoso", Collector: w, Interval: ideal, Continuous: true, Exposition: &Exposition{}, Logger: slog.New(slog.DiscardHandler),
+		Tenant: "contoso", Name: watchedDomainsName, Collector: w, Interval: ideal, Continuous: true, Exposition: &Exposition{}, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -275,19 +275,19 @@ func TestAShortListOnAShortIntervalStartsAtItsOwnPace(t *testing.T) {
 		far := newFarEnd()
 		metrics := NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
 		w := NewWatchedDomains(WatchedDomainsOptions{
-			Tenant: "contoso", Client: far.client(t, nil, metrics), Domains: domainNames(3), Interval: 2 * time.Second,
-			Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
+			Env:           Env{Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: metrics},
+			DomainsConfig: DomainsConfig{Domains: domainNames(3)}, Client: far.client(t, nil, metrics), Interval: 2 * time.Second,
 		})
 		r := NewRefresher(RefresherOptions{
-			Tenant: "contoso", Collector: w, Interval: 2 * time.Second, Continuous: true, Exposition: &Exposition{}, Logger: slog.New(slog.DiscardHandler),
+			Tenant: "contoso", Name: watchedDomainsName, Collector: w, Interval: 2 * time.Second, Continuous: true, Exposition: &Exposition{}, Logger: slog.New(slog.DiscardHandler),
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { r.Run(ctx) })
 		oldest := func() time.Duration {
 			var oldest time.Duration
-			for _, d := range w.Domains() {
-				oldest = max(oldest, time.Since(d.LastSuccess))
+			for _, d := range w.Page().Table.Rows {
+				oldest = max(oldest, time.Since(d.At))
 			}
 			return oldest
 		}
@@ -302,7 +302,7 @@ func TestAShortListOnAShortIntervalStartsAtItsOwnPace(t *testing.T) {
 			time.Sleep(time.Second)
 			after = max(after, oldest())
 		}
-		if limit := w.MaxAge(); after > limit {
+		if limit := w.lockedMaxAge(); after > limit {
 			t.Errorf("a value was %s old, and withdrawn after %s", after, limit)
 		}
 		if calls := far.callsOf("machines"); worst(calls, time.Hour) > 1500 || worst(calls, time.Minute) > 100 || far.refused > 0 {

@@ -47,6 +47,8 @@ func (w *WatchedDomains) Start(_ context.Context, p *Publisher) time.Time {
 	w.risk.dropped.count(0)
 	w.riskMu.Unlock()
 
+	w.options.Fleet.Settle()
+	w.takeList()
 	w.storing.Lock()
 	w.restoreAll()
 	w.mu.Lock()

@@ -89,9 +89,9 @@ func TestAListThatGrowsBeyondTheQuotaKeepsItsValues(t *testing.T) {
 		time.Sleep(6 * time.Hour)
 		synctest.Wait()
 		if got := value(w.exposed(t), `mde_watched_domain_machines{domain="d00001.example",tenant="contoso"}`); got != "0" {
-			t.Errorf("while the list is filled the value of a domain that stayed is %q, though it is younger than max_age, %s", got, d.MaxAge())
+			t.Errorf("while the list is filled the value of a domain that stayed is %q, though it is younger than max_age, %s", got, d.lockedMaxAge())
 		}
-		if got := d.Domains(); !got[1].Current || got[9999].Asked || got[9999].Current {
+		if got := d.Page().Table.Rows; !got[1].Known || d.sorted[9999].asked || got[9999].Known {
 			t.Errorf("domains %+v and %+v", got[1], got[9999])
 		}
 	})
@@ -126,10 +126,10 @@ func TestAnInvalidDomainIsNamedAndLeftOut(t *testing.T) {
 		if age, ok := w.age(t); !ok || age > time.Hour+time.Minute || w.aboutDomains(t, "mde_refresh_success") != "1" || r.Status().Failures > 0 {
 			t.Errorf("age %s (%v), status %+v", age, ok, r.Status())
 		}
-		if notes := r.Status().Notes; len(notes) != 1 || !strings.Contains(notes[0], "1 of 2 domain names") || !strings.Contains(notes[0], "bad.example") {
+		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "1 of 2 domain names") || !strings.Contains(notes[0], "bad.example") {
 			t.Errorf("notes %q", notes)
 		}
-		if s := d.Domains()[0]; !s.Invalid || s.Current || !s.Asked || s.Error != "" {
+		if s := d.Page().Table.Rows[0]; s.Instead != "invalid name" || s.Known || !d.sorted[0].asked || s.Error != "" {
 			t.Errorf("status %+v", s)
 		}
 		if n := len(far.byDomain()["bad.example"]); n < 4 || n > 6 {
@@ -268,7 +268,7 @@ func TestListsAreStoredInTheOrderInWhichTheyCame(t *testing.T) {
 
 func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
 	w := newWorld()
-	fleet := NewFleet(time.Hour)
+	fleet := newFleet(time.Hour)
 	index := func(property string) *shownFleet {
 		s := w.states(&fakeStates{})
 		c := s.newCount(SourcePreview)

@@ -46,10 +46,7 @@ func newWorld() *world {
 }
 
 func (w *world) states(c StatesClient, change ...func(*SecurityStatesOptions)) *SecurityStates {
-	o := SecurityStatesOptions{
-		Tenant: "contoso", Client: c, MaxAge: 45 * time.Minute,
-		Logger: w.logger, Metrics: w.tenant,
-	}
+	o := SecurityStatesOptions{Env: w.env(statesName), Client: c, MaxAge: 45 * time.Minute}
 	for _, f := range change {
 		f(&o)
 	}
@@ -57,24 +54,53 @@ func (w *world) states(c StatesClient, change ...func(*SecurityStatesOptions)) *
 }
 
 func (w *world) domains(c DomainsClient, domains []string, change ...func(*WatchedDomainsOptions)) *WatchedDomains {
-	o := WatchedDomainsOptions{
-		Tenant: "contoso", Client: c, Domains: domains, Interval: time.Hour, MaxAge: 3 * time.Hour,
-		Logger: w.logger, Metrics: w.tenant,
-	}
+	o := WatchedDomainsOptions{Env: w.env(watchedDomainsName), Client: c, Interval: time.Hour, MaxAge: 3 * time.Hour}
+	o.Domains = domains
 	for _, f := range change {
 		f(&o)
 	}
 	return NewWatchedDomains(o)
 }
 
+func (w *world) env(name string) Env {
+	return Env{Tenant: "contoso", Name: name, Logger: w.logger, Metrics: w.tenant}
+}
+
+// nameOf is the name of a collector, which only its Env knows otherwise.
+func nameOf(c Collector) string {
+	switch c := c.(type) {
+	case interface{ Name() string }:
+		return c.Name()
+	case *WatchedDomains:
+		return watchedDomainsName
+	default:
+		return statesName
+	}
+}
+
+// lockedMaxAge is the age at which values are withdrawn.
+func (w *WatchedDomains) lockedMaxAge() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.maxAge()
+}
+
+func newFleet(maxAge time.Duration) *Fleet {
+	f := &Fleet{}
+	f.Expect(maxAge)
+	return f
+}
+
 func (w *world) refresher(c Collector, interval time.Duration) *Refresher {
 	return NewRefresher(RefresherOptions{
-		Tenant: "contoso", Collector: c, Interval: interval, Continuous: c.Name() == watchedDomainsName,
+		Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: interval, Continuous: nameOf(c) == watchedDomainsName,
 		Exposition: w.exposition, Logger: w.logger,
 	})
 }
 
-func (w *world) publisher(c Collector) *Publisher { return w.exposition.Publisher("contoso", c.Name()) }
+func (w *world) publisher(c Collector) *Publisher {
+	return w.exposition.Publisher("contoso", nameOf(c))
+}
 
 // refresh refreshes once and publishes what comes of it.
 func (w *world) refresh(ctx context.Context, c Collector) error {

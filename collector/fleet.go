@@ -15,19 +15,23 @@ import (
 // the watched domains, whose machines are joined with their properties. It
 // belongs to one client: machines of another directory are another fleet. It
 // outlives the collectors that a reload replaces. Its methods may be called
-// concurrently; reading it waits for nothing, so it may be read under any lock.
+// concurrently; reading it waits for nothing, so it may be read under any lock. Of
+// the zero Fleet nothing is known.
 type Fleet struct {
 	shown    atomic.Pointer[shownFleet]
 	mu       sync.Mutex
 	watchers map[*fleetWatcher]struct{}
 }
 
-// NewFleet returns a Fleet of which nothing is known so far. Until that changes,
-// joins that were stored are shown up to the maximum age.
-func NewFleet(maxAge time.Duration) *Fleet {
-	f := &Fleet{watchers: make(map[*fleetWatcher]struct{})}
-	f.shown.Store(&shownFleet{unknown: true, maxAge: maxAge})
-	return f
+// fleetOf returns the Fleet of the collectors of one client.
+func fleetOf(s *Shared) *Fleet {
+	return Share(s, func() (*Fleet, func()) { return &Fleet{}, nil })
+}
+
+// Expect says that states are to be read or restored. Until then, joins that were
+// stored are shown up to the maximum age. It does nothing once a fleet was set.
+func (f *Fleet) Expect(maxAge time.Duration) {
+	f.shown.CompareAndSwap(nil, &shownFleet{unknown: true, maxAge: maxAge})
 }
 
 // shownFleet is the fleet whose counts are exposed. It is immutable.
@@ -69,12 +73,17 @@ func (a *attentionIndex) count(machines []client.MachineID) []int {
 	return counts
 }
 
+// unset is what is shown of a Fleet that nobody counts.
+var unset = &shownFleet{unknown: true}
+
 // current returns the fleet that is exposed. Of a nil Fleet nothing is known.
 func (f *Fleet) current() *shownFleet {
-	if f == nil {
-		return &shownFleet{unknown: true}
+	if f != nil {
+		if s := f.shown.Load(); s != nil {
+			return s
+		}
 	}
-	return f.shown.Load()
+	return unset
 }
 
 // resume makes the fleet of a stored result the one that is exposed, under the
@@ -86,6 +95,13 @@ func (f *Fleet) resume(at time.Time, maxAge time.Duration) {
 		next.attention = last.attention
 	}
 	f.set(next)
+}
+
+// Settle says that no fleet will be exposed, unless one is expected or was set.
+func (f *Fleet) Settle() {
+	if f != nil {
+		f.shown.CompareAndSwap(nil, &shownFleet{})
+	}
 }
 
 // Withdraw says that no fleet is exposed any more, nor will be until states are
@@ -115,6 +131,9 @@ func (f *Fleet) follow(ctx context.Context, changed func()) {
 	}
 	w := &fleetWatcher{changed: changed}
 	f.mu.Lock()
+	if f.watchers == nil {
+		f.watchers = make(map[*fleetWatcher]struct{})
+	}
 	f.watchers[w] = struct{}{}
 	f.mu.Unlock()
 	w.call() // What was set before.

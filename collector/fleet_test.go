@@ -14,7 +14,7 @@ import (
 )
 
 func TestFollowingAFleetEndsWithNoCallUnderWay(t *testing.T) {
-	f := NewFleet(time.Hour)
+	f := newFleet(time.Hour)
 	calls, begin, end := 0, make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

@@ -45,6 +45,7 @@ type Publisher struct {
 	exposition *Exposition
 	key        exposedKey
 	closed     bool // Guarded by the exposition's lock.
+	withdrawn  func()
 	ready      atomic.Bool
 }
 
@@ -72,13 +73,20 @@ func (p *Publisher) Close() {
 	p.closed = true
 }
 
+// OnWithdraw makes Withdraw call a func, such as one that withdraws what the
+// collector handed to others. It is for Collector.Start.
+func (p *Publisher) OnWithdraw(f func()) { p.withdrawn = f }
+
 // Withdraw removes every series of the collector and ends the use of the
 // Publisher. The collector has no successor.
 func (p *Publisher) Withdraw() {
 	p.exposition.mu.Lock()
-	defer p.exposition.mu.Unlock()
 	p.closed = true
 	p.exposition.remove(p.key)
+	p.exposition.mu.Unlock()
+	if p.withdrawn != nil {
+		p.withdrawn()
+	}
 }
 
 // begin makes the series that exist before the first refresh has finished. What

@@ -183,8 +183,8 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 				store, w := tc.store(), newWorld()
 				c := tc.collector(t, w, store)
 				r := NewRefresher(RefresherOptions{
-					Tenant: "contoso", Collector: c, Interval: 15 * time.Minute, Resume: true, Store: store,
-					Continuous: c.Name() == watchedDomainsName, Exposition: w.exposition, Logger: w.logger,
+					Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: 15 * time.Minute, Resume: true, Store: store,
+					Continuous: nameOf(c) == watchedDomainsName, Exposition: w.exposition, Logger: w.logger,
 				})
 				ctx, cancel := context.WithCancel(t.Context())
 				var running sync.WaitGroup

@@ -13,10 +13,10 @@ import (
 
 // RefresherOptions configure a Refresher.
 type RefresherOptions struct {
-	// Tenant, Collector, Interval, Exposition and Logger are required. The Logger
-	// gets the tenant and the collector from the Refresher.
-	Tenant    string
-	Collector Collector
+	// Tenant, Name, Collector, Interval, Exposition and Logger are required. The
+	// Logger gets the tenant and the collector's name from the Refresher.
+	Tenant, Name string
+	Collector    Collector
 	// Exposition is where the collector publishes.
 	Exposition *Exposition
 	// Interval is how long to wait, give or take a twentieth, after a refresh
@@ -80,20 +80,19 @@ type Status struct {
 	Refreshes, Failures int
 	// ConsecutiveFailures is 0 after a success.
 	ConsecutiveFailures int
-	// Notes tell what is limited and how to mend it.
-	Notes []string
+	Page                Page
 }
 
 // NewRefresher returns a Refresher; nothing happens until Run or Once.
 func NewRefresher(o RefresherOptions) *Refresher {
-	logger := o.Logger.With("tenant", o.Tenant, "collector", o.Collector.Name())
+	logger := o.Logger.With("tenant", o.Tenant, "collector", o.Name)
 	return &Refresher{
 		options:   o,
 		logger:    logger,
 		memory:    newMemory(o.Store, logger),
-		publisher: o.Exposition.Publisher(o.Tenant, o.Collector.Name()),
+		publisher: o.Exposition.Publisher(o.Tenant, o.Name),
 		started:   make(chan struct{}),
-		status:    Status{Tenant: o.Tenant, Collector: o.Collector.Name(), Interval: o.Interval},
+		status:    Status{Tenant: o.Tenant, Collector: o.Name, Interval: o.Interval},
 	}
 }
 
@@ -156,11 +155,11 @@ func (r *Refresher) Ready() bool { return r.publisher.ready.Load() }
 
 // Status returns how the collector stands. It never waits for a refresh.
 func (r *Refresher) Status() Status {
-	notes, ready, at := r.options.Collector.Notes(), r.Ready(), r.publisher.at()
+	page, ready, at := r.options.Collector.Page(), r.Ready(), r.publisher.at()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.status
-	s.Notes, s.Ready, s.LastSuccess = notes, ready, at
+	s.Page, s.Ready, s.LastSuccess = page, ready, at
 	return s
 }
 

@@ -25,7 +25,8 @@ type scripted struct {
 
 func (s *scripted) Name() string           { return s.name }
 func (s *scripted) Follow(context.Context) {}
-func (s *scripted) Notes() []string        { return []string{"a note"} }
+func (s *scripted) Reloaded()              {}
+func (s *scripted) Page() Page             { return Page{Notes: []string{"a note"}} }
 func (s *scripted) Start(_ context.Context, p *Publisher) time.Time {
 	if !s.last.IsZero() {
 		p.Publish(Snapshot{At: s.last})
@@ -208,7 +209,7 @@ func TestRefreshMetricsTellHowItWent(t *testing.T) {
 			"mde_refreshes_total" + labels:          "1",
 		})
 		s := r.Status()
-		if !r.Ready() || s.Running || s.LastSuccess != start.Add(2*time.Second) || s.Error != "" || s.Next.Before(start.Add(9*time.Minute)) || len(s.Notes) != 1 {
+		if !r.Ready() || s.Running || s.LastSuccess != start.Add(2*time.Second) || s.Error != "" || s.Next.Before(start.Add(9*time.Minute)) || len(s.Page.Notes) != 1 {
 			t.Errorf("ready %v, status %+v", r.Ready(), s)
 		}
 		for r.Status().Refreshes < 2 {
@@ -287,7 +288,7 @@ func TestACrashLoopTriesNoMoreOftenThanOneLongRun(t *testing.T) {
 						w := newWorld()
 						c := &scripted{name: "security_states", refresh: refresh}
 						r := NewRefresher(RefresherOptions{
-							Tenant: "contoso", Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store.untilKilled(each),
+							Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store.untilKilled(each),
 							Exposition: w.exposition, Logger: w.logger,
 						})
 						runFor(t, r, each)
@@ -314,7 +315,7 @@ func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
 				return &client.Error{API: client.Token, Reason: client.ReasonAuth, Status: 401}
 			}}
 			r := NewRefresher(RefresherOptions{
-				Tenant: "contoso", Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store, Exposition: w.exposition, Logger: w.logger,
+				Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store, Exposition: w.exposition, Logger: w.logger,
 			})
 			runFor(t, r, time.Second)
 			if len(c.starts) != 1 || !r.Ready() {
@@ -334,7 +335,7 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 			domains := w.domains(far.client(t, emptyLedger{}, w.tenant), []string{"evil.example"}, func(o *WatchedDomainsOptions) { o.Store = store })
 			for _, c := range []Collector{states, domains} {
 				r := NewRefresher(RefresherOptions{
-					Tenant: "contoso", Collector: c, Interval: time.Hour, Resume: true, Exposition: w.exposition, Logger: w.logger,
+					Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: time.Hour, Resume: true, Exposition: w.exposition, Logger: w.logger,
 				})
 				runFor(t, r, time.Minute)
 			}

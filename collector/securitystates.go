@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
@@ -26,28 +28,14 @@ type StatesClient interface {
 
 // SecurityStatesOptions configure a SecurityStates.
 type SecurityStatesOptions struct {
-	// Tenant, Client, MaxAge, Logger and Metrics are required.
-	Tenant string
+	StatesConfig
+	Env
 	Client StatesClient
-	// Source is SourceAuto, SourcePreview or SourceMachines; empty means SourceAuto.
-	Source string
-	// Interval is the time between two refreshes. With SourceAuto it decides which
-	// of them asks a preview again that was refused.
-	Interval time.Duration
-	// MaxAge is the age at which values are withdrawn.
-	MaxAge time.Duration
-	// RevisionLabel adds the label os_revision to the fleet's gauges.
-	RevisionLabel bool
-	// MaxMachines is how many distinct machines may be read; more fail the refresh.
-	// 0 means DefaultMaxMachines.
-	MaxMachines int
-	Logger      *slog.Logger
-	Metrics     *TenantMetrics
+	// Interval and MaxAge are those of the Schedule.
+	Interval, MaxAge time.Duration
 	// Fleet takes the machines with which watched domains are joined. It belongs to
 	// the Client. Nil means a Fleet of its own.
 	Fleet *Fleet
-	// Store keeps the last result across restarts. Nil means none does.
-	Store Store
 }
 
 // SecurityStates counts the machines of a tenant by build, architecture and the
@@ -81,8 +69,9 @@ func NewSecurityStates(o SecurityStatesOptions) *SecurityStates {
 		o.MaxMachines = DefaultMaxMachines
 	}
 	if o.Fleet == nil {
-		o.Fleet = NewFleet(o.MaxAge)
+		o.Fleet = &Fleet{}
 	}
+	o.Fleet.Expect(o.MaxAge)
 	logger := o.Logger.With("tenant", o.Tenant, "collector", statesName)
 	return &SecurityStates{
 		options: o,
@@ -91,9 +80,6 @@ func NewSecurityStates(o SecurityStatesOptions) *SecurityStates {
 		dropped: newDroppedLabels(o.Metrics, o.Client.HoldsSecret),
 	}
 }
-
-// Name is "security_states".
-func (s *SecurityStates) Name() string { return statesName }
 
 // Fleet is the machines with which watched domains are joined.
 func (s *SecurityStates) Fleet() *Fleet { return s.options.Fleet }
@@ -119,19 +105,33 @@ func (s *SecurityStates) Summary() StatesSummary {
 	return summary
 }
 
-// LookAgain makes the next refresh ask a refused preview again, as after a reload.
-func (s *SecurityStates) LookAgain() { s.again.Store(true) }
+// Reloaded makes the next refresh ask a refused preview again.
+func (s *SecurityStates) Reloaded() { s.again.Store(true) }
 
-// Notes tell of states that could not be read.
-func (s *SecurityStates) Notes() []string {
+// Page describes the states that were counted last, and those that could not be read.
+func (s *SecurityStates) Page() Page {
+	summary := s.Summary()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.notes
+	return Page{Notes: s.notes, Source: summary.Source, Summary: summary.text(s.options.MaxAge), MaxAge: s.options.MaxAge}
+}
+
+// text is empty where nothing was ever read.
+func (s StatesSummary) text(maxAge time.Duration) string {
+	switch {
+	case s.At.IsZero():
+		return ""
+	case s.Withdrawn:
+		return fmt.Sprintf("values withdrawn: older than max_age %s", model.Duration(maxAge))
+	default:
+		return fmt.Sprintf("%d machines, %d require attention", s.Machines, s.Requiring)
+	}
 }
 
 // Start publishes the stored result, unless it is of another shape. Of one that
 // is too old only the time is shown.
 func (s *SecurityStates) Start(_ context.Context, p *Publisher) time.Time {
+	p.OnWithdraw(s.options.Fleet.Withdraw)
 	s.dropped.announce()
 	s.loadSource()
 	r, snapshot, err := s.restore()

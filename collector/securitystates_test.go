@@ -173,15 +173,15 @@ func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 			if n := strings.Count(w.log.String(), "Antivirus states are missing"); n != 1 {
 				t.Errorf("with a %d the log says so %d times", status, n)
 			}
-			if notes := s.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "Machine.Read.All") {
+			if notes := s.Page().Notes; len(notes) != 1 || !strings.Contains(notes[0], "Machine.Read.All") {
 				t.Errorf("notes %q", notes)
 			}
 			f.antivirus = machineFleet().antivirus
 			if err := w.refresh(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
-			if got := w.exposed(t); !strings.Contains(got, "AntivirusOff") || len(s.Notes()) != 0 {
-				t.Errorf("after the role was granted:\n%s\nnotes %q", got, s.Notes())
+			if got := w.exposed(t); !strings.Contains(got, "AntivirusOff") || len(s.Page().Notes) != 0 {
+				t.Errorf("after the role was granted:\n%s\nnotes %q", got, s.Page().Notes)
 			}
 		}
 	})
@@ -275,7 +275,7 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 				if got := w.exposed(t); value(got, `mde_security_states_source_info{source="machines",tenant="contoso"}`) != "1" {
 					t.Errorf("exposed:\n%s", got)
 				}
-				s.LookAgain()
+				s.Reloaded()
 				refresh := func(want int, when string) {
 					t.Helper()
 					if err := w.refresh(t.Context(), s); err != nil {
@@ -457,7 +457,7 @@ func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 		w = newWorld() // The restart.
 		s := w.states(machineFleet(), func(o *SecurityStatesOptions) { o.Store, o.RevisionLabel = store, true })
 		runFor(t, NewRefresher(RefresherOptions{
-			Tenant: "contoso", Collector: s, Interval: 15 * time.Minute, Resume: true, Store: store, Exposition: w.exposition, Logger: w.logger,
+			Tenant: "contoso", Name: nameOf(s), Collector: s, Interval: 15 * time.Minute, Resume: true, Store: store, Exposition: w.exposition, Logger: w.logger,
 		}), time.Second)
 		if got := w.exposed(t); !strings.Contains(got, "os_revision") {
 			t.Errorf("a second after the restart:\n%s", got)

@@ -25,27 +25,19 @@ type DomainsClient interface {
 
 // WatchedDomainsOptions configure a WatchedDomains.
 type WatchedDomainsOptions struct {
-	// Tenant, Client, Interval, Logger and Metrics are required.
-	Tenant string
+	DomainsConfig
+	Env
 	Client DomainsClient
-	// Domains is the list to begin with; see SetDomains.
-	Domains []string
-	// Statistics also asks each domain's prevalence, one more call each, of
-	// another API with a quota of its own.
-	Statistics bool
-	// MachineInfoLimit is how many machines of a domain are named. Zero names none.
-	MachineInfoLimit int
-	// Interval is the time in which each domain is asked once, if the quota allows.
+	// Interval is that of the Schedule: the time in which each domain is asked
+	// once, if the quota allows.
 	Interval time.Duration
 	// MaxAge is the age at which a domain's values are withdrawn. Zero means
 	// three times the interval that the quota allows.
 	MaxAge time.Duration
+	// Lists reads the files. Nil means that there are none.
+	Lists *WatchLists
 	// Fleet joins the machines with their properties. Nil means no join.
-	Fleet   *Fleet
-	Logger  *slog.Logger
-	Metrics *TenantMetrics
-	// Store keeps the results across restarts. Nil means none does.
-	Store Store
+	Fleet *Fleet
 	// WholeList asks every domain, those with stored results included, as soon as
 	// the quota allows: for a single refresh of the whole list.
 	WholeList bool
@@ -83,6 +75,7 @@ type WatchedDomains struct {
 	sorted    []*watchedDomain // By name.
 	bundles   []*Block         // Of domainsInBundle each, nil where they are to be made anew.
 	publisher *Publisher       // Nil before Start.
+	list      *WatchList       // Of the files, as it was last taken; nil without Lists.
 	joined    *shownFleet      // With which all domains were joined last.
 	round     domainRound
 	unasked   int                       // Domains that neither answered nor failed so far.
@@ -137,6 +130,8 @@ const (
 	// maxGivenUpUnanswered is the same where nothing was answered so far.
 	maxGivenUp           = 8
 	maxGivenUpUnanswered = 4
+	// listCheckInterval lies between two looks at the watch-list files.
+	listCheckInterval = 5 * time.Second
 )
 
 // NewWatchedDomains returns a collector that has not asked anything yet.
@@ -157,19 +152,23 @@ func NewWatchedDomains(o WatchedDomainsOptions) *WatchedDomains {
 		notes:    make(map[string]string),
 		risk:     newLabelTable(maxStates+len(riskScores), "None", riskScores, newDroppedValues("risk_score", o.Metrics, o.Client.HoldsSecret)),
 	}
-	w.setList(o.Domains)
+	if o.Lists == nil {
+		w.setList(o.Domains)
+	}
 	return w
 }
 
-// Name is "watched_domains".
-func (w *WatchedDomains) Name() string { return watchedDomainsName }
-
-// Notes report a missing role, a list that the quota cannot carry, and invalid
-// domains.
-func (w *WatchedDomains) Notes() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	notes := make([]string, 0, len(w.notes)+1)
+// notesNow report mistakes in the files, a missing role, a list that the quota
+// cannot carry, and invalid domains. The lock is held.
+func (w *WatchedDomains) notesNow() []string {
+	var notes []string
+	switch {
+	case w.list == nil || len(w.list.Mistakes) == 0:
+	case w.list.Old:
+		notes = append(notes, "The last good watch list stays in force: "+w.list.Summary())
+	default:
+		notes = append(notes, "Only the lines of the watch list that are right are in force: "+w.list.Summary())
+	}
 	for _, subject := range slices.Sorted(maps.Keys(w.notes)) {
 		notes = append(notes, w.notes[subject])
 	}
@@ -213,55 +212,99 @@ func (w *WatchedDomains) setNote(subject, text string) {
 	w.notes[subject] = text
 }
 
-// DomainStatus is how one domain stands, for a page.
-type DomainStatus struct {
-	Domain string
-	// Current reports that Machines and Truncated are known and exposed. Otherwise
-	// they are zero: the domain was never read, or its values are older than
-	// max_age and withdrawn.
-	Current   bool
-	Machines  int
-	Truncated bool
-	// LastSuccess is when the machines were last read. Zero means never.
-	LastSuccess time.Time
-	// Asked reports that the domain has answered or failed once.
-	Asked bool
-	// Invalid reports that the API calls the name invalid.
-	Invalid bool
-	// Failures are those in a row since the last answer, and Error is the last
-	// one's, empty where there was none.
-	Failures int
-	Error    string
-}
-
-// Domains returns the list in the order of the names. It never waits for an API.
-func (w *WatchedDomains) Domains() []DomainStatus {
+// Page lists the domains in the order of their names. It never waits for an API.
+func (w *WatchedDomains) Page() Page {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	maxAge := w.maxAge()
-	list := make([]DomainStatus, len(w.sorted))
-	for i, d := range w.sorted {
-		s := DomainStatus{Domain: d.name, Asked: d.asked, Invalid: d.invalid(), Failures: d.visits.failures}
-		if d.err != nil {
-			s.Error = d.err.Error()
-		}
-		if r := d.result; r != nil && !r.At.IsZero() {
-			s.LastSuccess = r.At
-			if s.Current = now.Sub(r.At) < maxAge; s.Current {
-				s.Machines, s.Truncated = r.Machines, r.Truncated
-			}
-		}
-		list[i] = s
+	page := Page{
+		Notes: w.notesNow(), Table: domainTable,
+		Progress: Progress{Done: len(w.domains) - w.unasked, Total: len(w.domains), What: "watched domains asked"},
 	}
-	return list
+	page.Table.Rows = make([]Row, len(w.sorted))
+	known, contacted, invalid := 0, 0, 0
+	for i, d := range w.sorted {
+		r := d.row(now, maxAge)
+		switch {
+		case r.Known:
+			known++
+			if r.Marked {
+				contacted++
+			}
+		case d.invalid():
+			invalid++
+		}
+		page.Table.Rows[i] = r
+	}
+	if known == 0 {
+		page.MaxAge = maxAge // One old domain does not withdraw the others.
+	}
+	page.Summary = domainsSummary(len(w.sorted), known, contacted, invalid)
+	return page
 }
 
-// Progress returns how many domains have answered or failed, of all.
-func (w *WatchedDomains) Progress() (asked, domains int) {
+// row is how the domain stands.
+func (d *watchedDomain) row(now time.Time, maxAge time.Duration) Row {
+	r := Row{Name: d.name}
+	if d.err != nil {
+		r.Error = d.err.Error()
+	}
+	if d.result != nil {
+		r.At = d.result.At
+		r.Known = !r.At.IsZero() && now.Sub(r.At) < maxAge
+	}
+	switch {
+	case r.Known:
+		r.Number, r.Marked = float64(d.result.Machines), d.result.Machines > 0
+		if r.AtLeast = d.result.Truncated; r.AtLeast {
+			r.Hint = "The API names 500 machines at most: this is a lower bound."
+		}
+	case d.invalid():
+		r.Instead, r.Hint = "invalid name", "The API rejects the name as invalid."
+	case !r.At.IsZero():
+		r.Instead, r.Hint = "withdrawn", "The last count is older than max_age and no longer exposed."
+	}
+	return r
+}
+
+// domainsSummary counts as contacted or not only what is known now.
+func domainsSummary(domains, known, contacted, invalid int) string {
+	text := fmt.Sprintf("%d domains", domains)
+	if known > 0 || domains == 0 {
+		text += fmt.Sprintf(", %d contacted", contacted)
+	}
+	if unknown := domains - known - invalid; unknown > 0 {
+		text += fmt.Sprintf(", %d unknown", unknown)
+	}
+	if invalid > 0 {
+		text += fmt.Sprintf(", %d invalid", invalid)
+	}
+	return text
+}
+
+// Reloaded takes the list that the reload has read.
+func (w *WatchedDomains) Reloaded() { w.takeList() }
+
+// takeList watches the list of the files as it was last read, if there are files.
+func (w *WatchedDomains) takeList() {
+	if w.options.Lists == nil {
+		return
+	}
+	w.storing.Lock()
+	defer w.storing.Unlock()
+	list := w.options.Lists.List(w.options.Files)
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.domains) - w.unasked, len(w.domains)
+	last := w.list
+	w.list = list
+	same := last != nil && slices.Equal(list.Domains, last.Domains)
+	if same && list != last && w.publisher != nil {
+		w.publish() // The mistakes are others.
+	}
+	w.mu.Unlock()
+	if !same {
+		w.replaceList(w.options.WithList(list))
+	}
 }
 
 // SetDomains replaces the list. A domain that stays keeps its values and its
@@ -270,6 +313,10 @@ func (w *WatchedDomains) Progress() (asked, domains int) {
 func (w *WatchedDomains) SetDomains(domains []string) {
 	w.storing.Lock()
 	defer w.storing.Unlock()
+	w.replaceList(domains)
+}
+
+func (w *WatchedDomains) replaceList(domains []string) {
 	removed := w.setList(domains)
 	for _, name := range removed {
 		w.memory.remove(domainKey(name))
@@ -383,16 +430,30 @@ func (w *WatchedDomains) maxAge() time.Duration {
 	return 3 * w.schedule.cycle()
 }
 
-// MaxAge is the age at which values are withdrawn.
-func (w *WatchedDomains) MaxAge() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.maxAge()
+// Follow joins the domains anew whenever the fleet changes, and takes the list anew
+// when a file changes.
+func (w *WatchedDomains) Follow(ctx context.Context) {
+	if len(w.options.Files) > 0 && w.options.Lists != nil {
+		var polling sync.WaitGroup
+		defer polling.Wait()
+		polling.Go(func() { w.pollList(ctx) })
+	}
+	w.options.Fleet.follow(ctx, w.rejoin)
 }
 
-// Follow joins the domains anew whenever the fleet changes.
-func (w *WatchedDomains) Follow(ctx context.Context) {
-	w.options.Fleet.follow(ctx, w.rejoin)
+// pollList looks at the files until the context ends.
+func (w *WatchedDomains) pollList(ctx context.Context) {
+	ticker := time.NewTicker(listCheckInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			w.options.Lists.Poll(ctx)
+			w.takeList()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // rejoin counts the machines that require attention anew, for every domain.
@@ -478,6 +539,9 @@ func (w *WatchedDomains) publish() {
 	list := newBlock(w.options.Tenant, time.Time{})
 	list.add(domainsFamily, float64(len(w.sorted)))
 	list.add(domainsIntervalFamily, w.schedule.cycle().Round(time.Millisecond).Seconds())
+	if w.list != nil {
+		list.add(domainsListReadFamily, boolValue(len(w.list.Mistakes) == 0))
+	}
 	block, err := list.build()
 	if err != nil {
 		w.logger.Error("The watch list cannot be exposed", "err", err)

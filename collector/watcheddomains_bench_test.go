@@ -16,8 +16,8 @@ var benchmarkedLists = []int{10_000, 200_000}
 func readList(b *testing.B, n int, o ...func(*WatchedDomainsOptions)) (*WatchedDomains, *Exposition) {
 	b.Helper()
 	options := WatchedDomainsOptions{
-		Tenant: "contoso", Client: &quickDomains{}, Domains: domainNames(n), Interval: time.Hour,
-		Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()).Tenant("contoso"),
+		Env:           Env{Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()).Tenant("contoso")},
+		DomainsConfig: DomainsConfig{Domains: domainNames(n)}, Client: &quickDomains{}, Interval: time.Hour,
 	}
 	for _, f := range o {
 		f(&options)
@@ -114,9 +114,9 @@ func BenchmarkARoundsEnd(b *testing.B) {
 }
 
 // BenchmarkANewFleet joins all domains with the states of a refresh.
-func BenchmarkANewFleet(b *testing.B) {
+func BenchmarkAnewFleet(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
-		fleet := NewFleet(time.Hour)
+		fleet := newFleet(time.Hour)
 		w, _ := readList(b, n, func(o *WatchedDomainsOptions) { o.Fleet = fleet })
 		index := newMachineIndex()
 		for i := range 100_000 {
@@ -136,7 +136,7 @@ func BenchmarkAPageOfDomains(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		w, _ := readList(b, n)
 		for b.Loop() {
-			if len(w.Domains()) != n {
+			if len(w.Page().Table.Rows) != n {
 				b.Fatal("domains are missing")
 			}
 		}

@@ -288,7 +288,7 @@ func TestTheListChangesWhileItIsAsked(t *testing.T) {
 		d.SetDomains([]string{"a.example"})
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if got := d.Domains(); len(got) != 1 || got[0].Domain != "a.example" || got[0].LastSuccess.IsZero() {
+		if got := d.Page().Table.Rows; len(got) != 1 || got[0].Name != "a.example" || got[0].At.IsZero() {
 			t.Errorf("after the list was filled again: %+v", got)
 		}
 	})
@@ -464,7 +464,7 @@ func TestCountsGoOnWithoutTheRoleForStatistics(t *testing.T) {
 		if n := len(far.callsOf("stats")); n > maxUnderway || r.Status().Failures > 0 {
 			t.Errorf("%d calls for statistics were refused; status %+v", n, r.Status())
 		}
-		if notes := r.Status().Notes; len(notes) != 1 || !strings.Contains(notes[0], "URL.Read.All") {
+		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "URL.Read.All") {
 			t.Errorf("notes %q", notes)
 		}
 		if n := strings.Count(w.log.String(), "Statistics of domains are missing"); n != 1 {
@@ -476,8 +476,8 @@ func TestCountsGoOnWithoutTheRoleForStatistics(t *testing.T) {
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
 		got := w.exposed(t)
-		if value(got, `mde_watched_domain_prevalence{domain="d00011.example",tenant="contoso"}`) != "4070" || len(r.Status().Notes) != 0 {
-			t.Errorf("after the role was granted, notes %q:\n%s", r.Status().Notes, got)
+		if value(got, `mde_watched_domain_prevalence{domain="d00011.example",tenant="contoso"}`) != "4070" || len(r.Status().Page.Notes) != 0 {
+			t.Errorf("after the role was granted, notes %q:\n%s", r.Status().Page.Notes, got)
 		}
 	})
 }
@@ -495,12 +495,12 @@ func TestAListBeyondTheQuotaIsStretchedAndToldOnce(t *testing.T) {
 		if n := strings.Count(w.log.String(), "2000 domains, one call each 2.405s, take 1h20m11s instead of 1h0m0s"); n != 1 {
 			t.Errorf("the log says so %d times:\n%s", n, w.log)
 		}
-		if notes := r.Status().Notes; len(notes) != 1 || !strings.Contains(notes[0], "2000 domains") {
+		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "2000 domains") {
 			t.Errorf("notes %q", notes)
 		}
 		d.SetDomains(domainNames(10))
 		synctest.Wait()
-		if notes := r.Status().Notes; len(notes) != 0 || value(w.exposed(t), `mde_watched_domains_interval_seconds{tenant="contoso"}`) != "3600" {
+		if notes := r.Status().Page.Notes; len(notes) != 0 || value(w.exposed(t), `mde_watched_domains_interval_seconds{tenant="contoso"}`) != "3600" {
 			t.Errorf("with a shorter list: notes %q", notes)
 		}
 	})
@@ -556,4 +556,30 @@ func TestARefreshOfDomainsEndsAtOnceOnShutdown(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestTheSummaryOfDomainsCountsOnlyWhatIsKnown(t *testing.T) {
+	now := time.Now()
+	contacted, quiet := &domainResult{Machines: 3, At: now}, &domainResult{At: now}
+	withdrawn, invalid := &domainResult{At: now.Add(-9 * time.Hour)}, &domainResult{Invalid: now}
+	var never *domainResult
+	for _, test := range []struct {
+		domains []*domainResult
+		want    string
+	}{
+		{nil, "0 domains, 0 contacted"},
+		{[]*domainResult{never, never}, "2 domains, 2 unknown"},
+		{[]*domainResult{withdrawn, withdrawn}, "2 domains, 2 unknown"},
+		{[]*domainResult{quiet, quiet}, "2 domains, 0 contacted"},
+		{[]*domainResult{contacted, quiet, withdrawn, never, invalid}, "5 domains, 1 contacted, 2 unknown, 1 invalid"},
+		{[]*domainResult{invalid}, "1 domains, 1 invalid"},
+	} {
+		d := newWorld().domains(&quickDomains{}, domainNames(len(test.domains)))
+		for i, r := range test.domains {
+			d.sorted[i].result = r
+		}
+		if got := d.Page().Summary; got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
 }

@@ -13,7 +13,7 @@ import (
 const defaultTokenFilePath = "/var/run/secrets/azure/tokens/azure-identity-token" //nolint:gosec // The path of a token, not a token.
 
 // azureAD validates how a tenant is signed in to.
-func (v *validator) azureAD(at position, a azureADSection) azureADSection {
+func (v *validator) azureAD(at position, a *azureADSection) {
 	if _, ok := cloudNamed(a.Cloud); !ok {
 		var names []string
 		for _, c := range clouds {
@@ -57,7 +57,6 @@ func (v *validator) azureAD(at position, a azureADSection) azureADSection {
 	default:
 		at.problem("only one of %s can be used", strings.Join(methods, ", "))
 	}
-	return a
 }
 
 func (v *validator) oauth(at position, m *oauthSection) {
@@ -163,7 +162,7 @@ func (a azureADSection) method() string {
 
 // credential is the tenant's way to sign in; validation made sure that there is one.
 func (t *Tenant) credential() client.Credential {
-	a := t.azureAD
+	a := t.AzureAD
 	switch {
 	case a.OAuth != nil:
 		return client.ClientSecret{

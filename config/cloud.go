@@ -51,14 +51,14 @@ var clouds = []cloud{
 	},
 }
 
-// cloudNamed returns the cloud of a name.
+// cloudNamed returns the cloud of a name, the first one and false where there is none.
 func cloudNamed(name string) (cloud, bool) {
 	for _, c := range clouds {
 		if c.name == name {
 			return c, true
 		}
 	}
-	return cloud{}, false
+	return clouds[0], false
 }
 
 // cloudOf tells the cloud from the hosts that an environment names: its API

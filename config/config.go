@@ -47,7 +47,7 @@ func Load(path string, o Overrides) (*Config, error) {
 // probably a mistake; the configuration can be used nevertheless.
 func Check(path string, o Overrides) (warnings Problems, err error) {
 	v := newValidator(o)
-	v.listsChecked = map[string]bool{}
+	v.read = map[string]bool{}
 	c, problems := load(path, v)
 	return c.warnings.sorted(path), slices.Concat(problems, c.fileProblems()).sorted(path).err()
 }
@@ -60,11 +60,11 @@ const maxConfigBytes = 16 << 20
 func load(path string, v *validator) (*Config, Problems) {
 	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
 	if err != nil {
-		return &Config{}, Problems{{File: path, Message: reason(err)}}
+		return &Config{}, Problems{{File: path, Message: readfile.Reason(err)}}
 	}
 	v.dir, err = filepath.Abs(filepath.Dir(path))
 	if err != nil {
-		return &Config{}, Problems{{File: path, Message: reason(err)}}
+		return &Config{}, Problems{{File: path, Message: readfile.Reason(err)}}
 	}
 	return v.parse(path, data)
 }
@@ -82,25 +82,25 @@ func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 		Global  settingsSection `yaml:"global"`
 		Tenants []yaml.Node     `yaml:"tenants"`
 	}
-	sections.Global = defaultSettings()
+	sections.Global = v.settings()
 	v.typesChecked(doc, root.Decode(&sections))
 	top := position{doc: doc}
-	inherited := v.global(top.key(global), sections.Global)
+	validated := sections.Global // Tenants inherit what the file has, not what follows from it.
+	v.validate(top.key(global), &validated)
 
 	if tenants := top.key("tenants"); len(sections.Tenants) == 0 && !tenants.broken() {
 		tenants.problem("missing: at least one tenant is needed")
 	}
 	for i, node := range sections.Tenants {
-		section := defaultTenant(sections.Global)
-		section.Settings.WatchedDomains.Domains = nil
-		section.Settings.WatchedDomains.Files = nil
+		section := newTenant(sections.Global)
+		section.inherit(&validated.Collectors)
 		v.typesChecked(doc, node.Decode(&section))
 		at := top.key("tenants").index(i)
 		at.base = at.path
 		if isNull(&node) && at.broken() {
 			continue
 		}
-		c.Tenants = append(c.Tenants, v.tenant(at, section, inherited))
+		c.Tenants = append(c.Tenants, v.tenant(at, section))
 	}
 	v.uniqueNames(top.key("tenants"), c.Tenants)
 	c.warnings = doc.warnings
@@ -117,7 +117,7 @@ func (c *Config) MarshalYAML() (any, error) {
 		Tenants []tenantSection `yaml:"tenants"`
 	}
 	for _, t := range c.Tenants {
-		f.Tenants = append(f.Tenants, t.section())
+		f.Tenants = append(f.Tenants, t.tenantSection)
 	}
 	return f, nil
 }

@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
@@ -61,29 +64,32 @@ tenants:
   watched_domains: {enabled: false, domains: [c.example, a.example], machine_info_limit: 7}
   quota: {calls_per_hour: 900}
 `)
-	want := []*config.Tenant{
+	schedule := func(enabled bool, interval, maxAge time.Duration, continuous bool) collector.Schedule {
+		return collector.Schedule{Enabled: enabled, RefreshInterval: model.Duration(interval), MaxAge: model.Duration(maxAge), Continuous: continuous}
+	}
+	want := []public{
 		{
 			Name:           "first",
 			RequestTimeout: 30 * time.Second,
-			SecurityStates: config.SecurityStates{
-				Enabled: true, Source: config.SourceMachines, RevisionLabel: true,
-				RefreshInterval: 10 * time.Minute, MaxAge: 30 * time.Minute, MaxMachines: 5000,
+			SecurityStates: collector.StatesConfig{
+				Source: collector.SourceMachines, RevisionLabel: true,
+				Schedule: schedule(true, 10*time.Minute, 30*time.Minute, false), MaxMachines: 5000,
 			},
-			WatchedDomains: config.WatchedDomains{
-				Enabled: true, RefreshInterval: 2 * time.Hour, MaxAge: 24 * time.Hour,
-				Domains: []string{"a.example", "b.example"},
+			WatchedDomains: collector.DomainsConfig{
+				Schedule: schedule(true, 2*time.Hour, 24*time.Hour, true),
+				Domains:  []string{"a.example", "b.example"},
 			},
 			Quota: client.Limits{CallsPerMinute: 50, CallsPerHour: 1500},
 		},
 		{
 			Name:           tenantID,
 			RequestTimeout: 90 * time.Second,
-			SecurityStates: config.SecurityStates{
-				Enabled: true, Source: config.SourceMachines,
-				RefreshInterval: 5 * time.Minute, MaxAge: 15 * time.Minute, MaxMachines: 100,
+			SecurityStates: collector.StatesConfig{
+				Source:   collector.SourceMachines,
+				Schedule: schedule(true, 5*time.Minute, 15*time.Minute, false), MaxMachines: 100,
 			},
-			WatchedDomains: config.WatchedDomains{
-				RefreshInterval: 2 * time.Hour, MaxAge: 24 * time.Hour,
+			WatchedDomains: collector.DomainsConfig{
+				Schedule:         schedule(false, 2*time.Hour, 24*time.Hour, true),
 				Domains:          []string{"a.example", "b.example", "c.example"},
 				MachineInfoLimit: 7,
 			},
@@ -94,7 +100,7 @@ tenants:
 		t.Fatalf("got %d tenants, want %d", len(c.Tenants), len(want))
 	}
 	for i, tenant := range c.Tenants {
-		if diff := cmp.Diff(publicOf(want[i]), publicOf(tenant)); diff != "" {
+		if diff := cmp.Diff(want[i], publicOf(tenant), cmpopts.IgnoreUnexported(collector.DomainsConfig{})); diff != "" {
 			t.Errorf("tenant %d (-want +got):\n%s", i, diff)
 		}
 	}
@@ -103,8 +109,8 @@ tenants:
 type public struct {
 	Name           string
 	RequestTimeout time.Duration
-	SecurityStates config.SecurityStates
-	WatchedDomains config.WatchedDomains
+	SecurityStates collector.StatesConfig
+	WatchedDomains collector.DomainsConfig
 	Quota          client.Limits
 }
 
@@ -113,7 +119,7 @@ func publicOf(t *config.Tenant) public {
 	if len(w.Files) == 0 {
 		w.Files = nil
 	}
-	return public{t.Name, t.RequestTimeout, t.SecurityStates, w, t.Quota}
+	return public{t.Name, time.Duration(t.RequestTimeout), t.SecurityStates, w, client.Limits(t.Quota)}
 }
 
 func TestEveryMistakeIsToldWithItsLine(t *testing.T) {

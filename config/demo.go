@@ -1,11 +1,6 @@
 package config
 
-import (
-	"slices"
-	"time"
-
-	"github.com/prometheus/common/model"
-)
+import "slices"
 
 // Demo describes a tenant without a file, whose hosts are a simulation on this
 // very machine. What it does not name is as in a file that does not name it.
@@ -16,37 +11,23 @@ type Demo struct {
 	TenantID, ClientID, ClientSecret string
 	// Endpoints are required, all three.
 	Endpoints Endpoints
-	// SecurityStatesInterval and WatchedDomainsInterval are the refresh
-	// intervals; 0 means the default.
-	SecurityStatesInterval, WatchedDomainsInterval time.Duration
-	// Domains are watched, Statistics asks for their prevalence, and so many
-	// machines of each are named.
-	Domains          []string
-	Statistics       bool
-	MachineInfoLimit int
+	// Set changes the settings of the collectors. Nil leaves the defaults.
+	Set func(*Collectors)
 }
 
 // Tenant is the demo as one of the tenants of a Config. The error is Problems.
 func (d Demo) Tenant(o Overrides) (*Tenant, error) {
-	settings := defaultSettings()
-	if d.SecurityStatesInterval != 0 {
-		settings.SecurityStates.RefreshInterval = model.Duration(d.SecurityStatesInterval)
+	v := newValidator(o)
+	s := newTenant(v.settings())
+	if d.Set != nil {
+		d.Set(&s.Collectors)
 	}
-	if d.WatchedDomainsInterval != 0 {
-		settings.WatchedDomains.RefreshInterval = model.Duration(d.WatchedDomainsInterval)
-	}
-	settings.WatchedDomains.Domains = d.Domains
-	settings.WatchedDomains.Statistics = d.Statistics
-	settings.WatchedDomains.MachineInfoLimit = d.MachineInfoLimit
-
-	s := defaultTenant(settings)
 	s.Name = d.Name
 	s.AzureAD.OAuth = &oauthSection{TenantID: d.TenantID, ClientID: d.ClientID, ClientSecret: secret(d.ClientSecret)}
 	s.Endpoints = endpointsSection{LoginURL: d.Endpoints.LoginURL, GraphURL: d.Endpoints.GraphURL, APIURL: d.Endpoints.APIURL}
 
 	doc := &document{}
-	v := newValidator(o)
-	t := v.tenant(position{doc: doc}, s, watchList{})
+	t := v.tenant(position{doc: doc}, s)
 	if problems := slices.Concat(doc.problems, v.problems); len(problems) > 0 {
 		return nil, problems
 	}

@@ -90,7 +90,7 @@ func TestThePageNamesEveryKeyWithItsType(t *testing.T) {
 }
 
 func TestThePageNamesTheDefaults(t *testing.T) {
-	text, err := yaml.Marshal(defaultTenant(defaultSettings()))
+	text, err := yaml.Marshal(newTenant(newValidator(Overrides{}).settings()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -233,7 +233,7 @@ func keysOf(t reflect.Type) []structKey {
 		switch {
 		case options == "inline":
 			keys = append(keys, keysOf(field.Type)...)
-		case strings.HasSuffix(name, "_ref"):
+		case name == "-", strings.HasSuffix(name, "_ref"):
 			// Prometheus's references into its secret manager, which does not exist here.
 		case name != "":
 			keys = append(keys, structKey{name: name, typ: field.Type})

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mde-exporter/mde_exporter/config"
+	"github.com/mde-exporter/mde_exporter/collector"
 )
 
 func TestADomainIsWatchedUnderOneName(t *testing.T) {
@@ -33,7 +33,7 @@ func TestADomainIsWatchedUnderOneName(t *testing.T) {
 		{"of the greatest length of a label", strings.Repeat("a", 63) + ".example", strings.Repeat("a", 63) + ".example"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := config.ParseDomain(test.in)
+			got, err := collector.ParseDomain(test.in)
 			if err != nil || got != test.want {
 				t.Errorf("ParseDomain(%q) = %q, %v, want %q", test.in, got, err, test.want)
 			}
@@ -79,7 +79,7 @@ func TestWhatIsNoDomainIsRefused(t *testing.T) {
 		{"broken UTF-8", "evil\xff.example", "is not UTF-8 text"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := config.ParseDomain(test.in)
+			got, err := collector.ParseDomain(test.in)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("ParseDomain(%q) = %q, %v, want an error with %q", test.in, got, err, test.want)
 			}
@@ -95,14 +95,14 @@ func FuzzParseDomain(f *testing.F) {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		domain, err := config.ParseDomain(name)
+		domain, err := collector.ParseDomain(name)
 		if err != nil {
 			if domain != "" || strings.ContainsAny(err.Error(), "\n\r\x00") || len(err.Error()) > 600 {
 				t.Errorf("ParseDomain(%q) = %q, %q", name, domain, err)
 			}
 			return
 		}
-		again, err := config.ParseDomain(domain)
+		again, err := collector.ParseDomain(domain)
 		if err != nil || again != domain {
 			t.Errorf("%q became %q, and that %q, %v", name, domain, again, err)
 		}

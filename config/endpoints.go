@@ -17,11 +17,8 @@ import (
 )
 
 // endpoints fills in what the cloud says where nothing overrides it.
-func (v *validator) endpoints(at position, e endpointsSection, cloudName string) (endpointsSection, string) {
-	of, ok := cloudNamed(cloudName)
-	if !ok {
-		of = clouds[0]
-	}
+func (v *validator) endpoints(at position, e *endpointsSection, cloudName string) {
+	of, _ := cloudNamed(cloudName)
 	for _, endpoint := range []struct {
 		key   string
 		value *string
@@ -48,7 +45,6 @@ func (v *validator) endpoints(at position, e endpointsSection, cloudName string)
 	} else if u, err := url.Parse(e.APIScope); err != nil || u.Scheme == "" || !strings.HasSuffix(e.APIScope, "/.default") {
 		at.key("api_scope").problem("is not a scope such as %s", of.APIScope)
 	}
-	return e, of.graphScopeOf(e.GraphURL)
 }
 
 // parseOrigin accepts the URL of a host: https, or plain http to this very
@@ -80,7 +76,7 @@ func isLoopback(host string) bool {
 }
 
 // http validates how the hosts are reached.
-func (v *validator) http(at position, h httpSection) httpSection {
+func (v *validator) http(at position, h *httpSection) {
 	switch {
 	case h.ProxyFromEnvironment && h.ProxyURL != "":
 		at.problem("if proxy_from_environment is configured, proxy_url must not be configured")
@@ -99,7 +95,6 @@ func (v *validator) http(at position, h httpSection) httpSection {
 	h.TLSConfig.CertFile = v.path(at.key("tls_config").key("cert_file"), h.TLSConfig.CertFile)
 	h.TLSConfig.KeyFile = v.path(at.key("tls_config").key("key_file"), h.TLSConfig.KeyFile)
 	v.tls(at.key("tls_config"), h.TLSConfig)
-	return h
 }
 
 // transport returns a transport that reads the TLS files again when they change, as

@@ -52,7 +52,8 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 		names["endpoints.login_url"] = envAuthorityHost
 	}
 
-	s := defaultTenant(defaultSettings())
+	v := newValidator(o)
+	s := newTenant(v.settings())
 	s.Name = getenv(envTenantName)
 	s.AzureAD.Cloud = cloudOf(e)
 	s.Endpoints = endpointsSection{LoginURL: e.LoginURL, GraphURL: e.GraphURL, APIURL: e.APIURL}
@@ -85,8 +86,7 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 	names["azuread."+method+".tenant_id"] = envTenantID
 	names["azuread."+method+".client_id"] = envClientID
 
-	v := newValidator(o)
-	t := v.tenant(at, s, watchList{})
+	t := v.tenant(at, s)
 	if problems := slices.Concat(doc.problems, v.problems); len(problems) > 0 {
 		return nil, problems
 	}

@@ -6,12 +6,10 @@ import (
 
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
-
-	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// The types of this file are the shape of the configuration file. They hold
-// what stands there, unjudged; validate.go turns them into a Tenant.
+// The types of this file are the shape of the configuration file. They hold what
+// the file has and, once validate.go has been through them, what is in force.
 
 // fileSection is the whole file.
 type fileSection struct {
@@ -26,36 +24,14 @@ type tenantSection struct {
 	Endpoints  endpointsSection `yaml:"endpoints"`
 	HTTPConfig httpSection      `yaml:"http_config"`
 
-	Settings settingsSection `yaml:",inline"`
+	settingsSection `yaml:",inline"`
 }
 
 // settingsSection is what can be set under global and under a tenant.
 type settingsSection struct {
-	RequestTimeout model.Duration        `yaml:"request_timeout"`
-	SecurityStates securityStatesSection `yaml:"security_states"`
-	WatchedDomains watchedDomainsSection `yaml:"watched_domains"`
-	Quota          quotaSection          `yaml:"quota"`
-}
-
-type securityStatesSection struct {
-	Enabled         bool           `yaml:"enabled"`
-	Source          string         `yaml:"source"`
-	RefreshInterval model.Duration `yaml:"refresh_interval"`
-	// MaxAge of 0 stands for three times the refresh interval.
-	MaxAge        model.Duration `yaml:"max_age,omitempty"`
-	RevisionLabel bool           `yaml:"revision_label"`
-	MaxMachines   int            `yaml:"max_machines"`
-}
-
-type watchedDomainsSection struct {
-	Enabled         bool           `yaml:"enabled"`
-	RefreshInterval model.Duration `yaml:"refresh_interval"`
-	// MaxAge of 0 stands for three times the refresh interval.
-	MaxAge           model.Duration `yaml:"max_age,omitempty"`
-	Domains          []string       `yaml:"domains,omitempty"`
-	Files            []string       `yaml:"files,omitempty"`
-	Statistics       bool           `yaml:"statistics"`
-	MachineInfoLimit int            `yaml:"machine_info_limit"`
+	RequestTimeout model.Duration `yaml:"request_timeout"`
+	Collectors     `yaml:",inline"`
+	Quota          quotaSection `yaml:"quota"`
 }
 
 type quotaSection struct {
@@ -136,29 +112,24 @@ func (t tlsSection) MarshalYAML() (any, error) {
 	return promconfig.TLSConfig(t), nil
 }
 
-// defaultSettings are the values of keys that stand nowhere in the file.
-func defaultSettings() settingsSection {
-	return settingsSection{
+// settings are the values of keys that are missing from the file.
+func (v *validator) settings() settingsSection {
+	s := settingsSection{
 		RequestTimeout: model.Duration(time.Minute),
-		SecurityStates: securityStatesSection{
-			Enabled:         true,
-			Source:          SourceAuto,
-			RefreshInterval: model.Duration(15 * time.Minute),
-			MaxMachines:     collector.DefaultMaxMachines,
-		},
-		WatchedDomains: watchedDomainsSection{
-			Enabled:         true,
-			RefreshInterval: model.Duration(time.Hour),
-		},
-		Quota: quotaSection{CallsPerMinute: defaultCallsPerMinute, CallsPerHour: defaultCallsPerHour},
+		Quota:          quotaSection{CallsPerMinute: defaultCallsPerMinute, CallsPerHour: defaultCallsPerHour},
 	}
+	for _, c := range s.All() {
+		c.Defaults()
+	}
+	s.WatchedDomains.Add(v.added)
+	return s
 }
 
-// defaultTenant is a tenant of which nothing is said, below the given settings.
-func defaultTenant(s settingsSection) tenantSection {
+// newTenant is a tenant whose keys are missing from the file, below the settings.
+func newTenant(s settingsSection) tenantSection {
 	return tenantSection{
-		AzureAD:    azureADSection{Cloud: azurePublic},
-		HTTPConfig: httpSection{EnableHTTP2: true},
-		Settings:   s,
+		AzureAD:         azureADSection{Cloud: azurePublic},
+		HTTPConfig:      httpSection{EnableHTTP2: true},
+		settingsSection: s,
 	}
 }

@@ -81,7 +81,7 @@ func (p position) material(key, inline, file string) (position, []byte) {
 func (p position) content(path string) []byte {
 	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
 	if err != nil {
-		p.problem("%s: %s", path, reason(err))
+		p.problem("%s: %s", path, readfile.Reason(err))
 		return nil
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -111,7 +111,7 @@ func (t *Tenant) fileProblems() Problems {
 		return nil
 	}
 	known := len(t.at.doc.problems)
-	at, message := t.at.key("azuread").key(t.azureAD.method()), err.Error()
+	at, message := t.at.key("azuread").key(t.AzureAD.method()), err.Error()
 	for _, key := range []string{"client_secret_file", "certificate_path", "certificate_key_path", "certificate_password", "certificate_password_file", "token_file_path"} {
 		if text, ok := strings.CutPrefix(message, key+": "); ok {
 			at, message = at.key(key), text

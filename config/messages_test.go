@@ -99,7 +99,7 @@ var spellings = []string{
 // parseIn checks a file as --config.check does.
 func parseIn(dir, file string) (*Config, Problems) {
 	v := newValidator(Overrides{Getenv: func(string) string { return "" }})
-	v.dir, v.listsChecked = dir, map[string]bool{}
+	v.dir, v.read = dir, map[string]bool{}
 	return v.parse("mde.yml", []byte(file))
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -215,9 +216,11 @@ func TestAReloadSeesWhatChanged(t *testing.T) {
 func TestADemoIsATenantLikeAnyOther(t *testing.T) {
 	demo := config.Demo{
 		Name: "demo", TenantID: tenantID, ClientID: clientID, ClientSecret: "hush",
-		Endpoints:              config.Endpoints{LoginURL: "http://127.0.0.1:1", GraphURL: "http://127.0.0.1:2", APIURL: "http://127.0.0.1:3"},
-		SecurityStatesInterval: 5 * time.Second,
-		Domains:                []string{"b.example", "A.example"}, Statistics: true,
+		Endpoints: config.Endpoints{LoginURL: "http://127.0.0.1:1", GraphURL: "http://127.0.0.1:2", APIURL: "http://127.0.0.1:3"},
+		Set: func(c *config.Collectors) {
+			c.SecurityStates.RefreshInterval = model.Duration(5 * time.Second)
+			c.WatchedDomains.Domains, c.WatchedDomains.Statistics = []string{"b.example", "A.example"}, true
+		},
 	}
 	got, err := demo.Tenant(config.Overrides{WatchedDomains: []string{"c.example"}})
 	if err != nil {
@@ -233,7 +236,10 @@ func TestADemoIsATenantLikeAnyOther(t *testing.T) {
 	if !got.Equal(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	demo.SecurityStatesInterval, demo.Domains = -time.Second, []string{"*"}
+	demo.Set = func(c *config.Collectors) {
+		c.SecurityStates.RefreshInterval = model.Duration(-time.Second)
+		c.WatchedDomains.Domains = []string{"*"}
+	}
 	_, err = demo.Tenant(config.Overrides{})
 	if problems := lines(err, "."); len(problems) != 2 {
 		t.Errorf("got %v, want two mistakes", problems)

@@ -1,18 +1,15 @@
 package config
 
 import (
-	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
 
-	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
 )
 
 const (
@@ -21,12 +18,8 @@ const (
 	defaultCallsPerMinute = 100
 	defaultCallsPerHour   = 1500
 	mostCalls             = 100_000
-	// mostMachines is far more than a tenant has, and what an index can number.
-	mostMachines = 100_000_000
 	// maxNameBytes bounds the tenant label as all labels are bounded.
 	maxNameBytes = 128
-	// maxAgeIntervals is the default of max_age in refresh intervals.
-	maxAgeIntervals = 3
 )
 
 // validator turns sections into tenants and notes what is wrong with them.
@@ -39,9 +32,8 @@ type validator struct {
 	// problems are those of flags and of watch-list files; those of a
 	// document are noted there.
 	problems Problems
-	// listsChecked are the patterns of watch lists whose files were read. Nil
-	// means that the files are not read.
-	listsChecked map[string]bool
+	// read is that of collector.Validation.
+	read map[string]bool
 }
 
 func newValidator(o Overrides) *validator {
@@ -50,7 +42,7 @@ func newValidator(o Overrides) *validator {
 		v.getenv = os.Getenv
 	}
 	for _, name := range o.WatchedDomains {
-		domain, err := ParseDomain(name)
+		domain, err := collector.ParseDomain(name)
 		if err != nil {
 			v.problems = append(v.problems, Problem{Key: "--watched-domain", Message: err.Error()})
 			continue
@@ -68,40 +60,49 @@ func (v *validator) typesChecked(doc *document, err error) {
 	}
 }
 
-// watchList is what tenants inherit from the global section.
-type watchList struct {
-	domains, files []string
-}
-
-// global validates the global section by itself, so that its mistakes are told
-// once, and even where there is no tenant.
-func (v *validator) global(at position, s settingsSection) watchList {
-	lists := watchList{
-		domains: v.domains(at.key("watched_domains").key("domains"), s.WatchedDomains.Domains),
-		files:   v.files(at.key("watched_domains").key("files"), s.WatchedDomains.Files),
-	}
-	s.WatchedDomains.Domains, s.WatchedDomains.Files = nil, nil
-	v.settings(at, s, lists, &Tenant{})
-	return lists
-}
-
 // tenant validates one section.
-func (v *validator) tenant(at position, s tenantSection, inherited watchList) *Tenant {
-	t := &Tenant{at: at}
-	t.azureAD = v.azureAD(at.key("azuread"), s.AzureAD)
-	t.endpoints, t.graphScope = v.endpoints(at.key("endpoints"), s.Endpoints, s.AzureAD.Cloud)
-	t.http = v.http(at.key("http_config"), s.HTTPConfig)
-	t.Name = v.name(at.key("name"), s.Name, t.azureAD)
-	v.settings(at, s.Settings, inherited, t)
-	return t
+func (v *validator) tenant(at position, s tenantSection) *Tenant {
+	v.azureAD(at.key("azuread"), &s.AzureAD)
+	v.endpoints(at.key("endpoints"), &s.Endpoints, s.AzureAD.Cloud)
+	v.http(at.key("http_config"), &s.HTTPConfig)
+	s.Name = v.name(at.key("name"), s.Name, s.AzureAD)
+	v.validate(at, &s.settingsSection)
+	return &Tenant{tenantSection: s, at: at}
 }
 
-// settings validates what can stand under a tenant and under global.
-func (v *validator) settings(at position, s settingsSection, inherited watchList, to *Tenant) {
-	to.RequestTimeout = positive(at.key("request_timeout"), s.RequestTimeout)
-	to.SecurityStates = v.securityStates(at.key("security_states"), s.SecurityStates)
-	to.WatchedDomains = v.watchedDomains(at.key("watched_domains"), s.WatchedDomains, inherited)
-	to.Quota = v.quota(at.key("quota"), s.Quota)
+// validate validates what can be set under a tenant and under global.
+func (v *validator) validate(at position, s *settingsSection) {
+	positive(at.key("request_timeout"), s.RequestTimeout)
+	for name, c := range s.All() {
+		at := at.key(name)
+		validateSchedule(at, c.Common())
+		for _, m := range c.Validate(collector.Validation{Dir: v.dir, Read: v.read}) {
+			if m.File != "" {
+				v.problems = append(v.problems, m)
+			} else {
+				at.key(m.Key).problem("%s", m.Message)
+			}
+		}
+	}
+	for _, limit := range []struct {
+		key   string
+		value int
+	}{{"calls_per_minute", s.Quota.CallsPerMinute}, {"calls_per_hour", s.Quota.CallsPerHour}} {
+		if limit.value < 1 || limit.value > mostCalls {
+			at.key("quota").key(limit.key).problem("%d is not between 1 and %d", limit.value, mostCalls)
+		}
+	}
+}
+
+// validateSchedule checks the keys that all collectors have.
+func validateSchedule(at position, s *collector.Schedule) {
+	positive(at.key("refresh_interval"), s.RefreshInterval)
+	if age := at.key("max_age"); s.MaxAge < s.RefreshInterval && (s.MaxAge != 0 || age.origin().set()) {
+		if own := at.key("refresh_interval"); own.set() && !age.set() {
+			age = own
+		}
+		age.problem("max_age of %s is shorter than refresh_interval of %s: values would be withdrawn before they are refreshed", s.MaxAge, s.RefreshInterval)
+	}
 }
 
 // name is the tenant's own or its tenant id.
@@ -134,125 +135,11 @@ func (v *validator) uniqueNames(at position, tenants []*Tenant) {
 	}
 }
 
-func (v *validator) securityStates(at position, s securityStatesSection) SecurityStates {
-	if sources := []string{SourceAuto, SourceMachineSecurityStates, SourceMachines}; !slices.Contains(sources, s.Source) {
-		at.key("source").problem("is not one of %s", strings.Join(sources, ", "))
-	}
-	if s.MaxMachines < 1 || s.MaxMachines > mostMachines {
-		at.key("max_machines").problem("%d is not between 1 and %d", s.MaxMachines, mostMachines)
-	}
-	return SecurityStates{
-		Enabled:         s.Enabled,
-		Source:          s.Source,
-		RefreshInterval: positive(at.key("refresh_interval"), s.RefreshInterval),
-		MaxAge:          maxAge(at, s.MaxAge, s.RefreshInterval, maxAgeIntervals*time.Duration(s.RefreshInterval)),
-		RevisionLabel:   s.RevisionLabel,
-		MaxMachines:     s.MaxMachines,
-	}
-}
-
-func (v *validator) watchedDomains(at position, s watchedDomainsSection, inherited watchList) WatchedDomains {
-	const most = client.DomainMachinesLimit
-	if s.MachineInfoLimit < 0 || s.MachineInfoLimit > most {
-		at.key("machine_info_limit").problem("%d is not between 0 and %d", s.MachineInfoLimit, most)
-	}
-	domains := slices.Concat(v.added, inherited.domains, v.domains(at.key("domains"), s.Domains))
-	files := slices.Concat(inherited.files, v.files(at.key("files"), s.Files))
-	slices.Sort(domains)
-	slices.Sort(files)
-	return WatchedDomains{
-		Enabled:          s.Enabled,
-		RefreshInterval:  positive(at.key("refresh_interval"), s.RefreshInterval),
-		MaxAge:           maxAge(at, s.MaxAge, s.RefreshInterval, 0),
-		Domains:          slices.Compact(domains),
-		Files:            slices.Compact(files),
-		Statistics:       s.Statistics,
-		MachineInfoLimit: s.MachineInfoLimit,
-	}
-}
-
-func (v *validator) domains(at position, names []string) []string {
-	var domains []string
-	for i, name := range names {
-		domain, err := parseDomain(name)
-		if err != nil {
-			at.index(i).problem("%s", err)
-			continue
-		}
-		domains = append(domains, domain)
-	}
-	return domains
-}
-
-// files makes patterns absolute. Where lists are checked, it reports every
-// mistake in the files they match; one of a file as a whole belongs to the key
-// that names it.
-func (v *validator) files(at position, paths []string) []string {
-	var patterns []string
-	for i, path := range paths {
-		switch {
-		case path == "":
-			at.index(i).problem("an empty name")
-			continue
-		case strings.ContainsFunc(path, unicode.IsControl):
-			at.index(i).problem("must be the path of a file, without line breaks or control characters")
-			continue
-		}
-		p := absolutePattern(v.dir, path)
-		if err := checkPattern(p); err != nil {
-			at.index(i).problem("%s: %s", p, err)
-			continue
-		}
-		patterns = append(patterns, p)
-		if v.listsChecked == nil || v.listsChecked[p] {
-			continue
-		}
-		v.listsChecked[p] = true
-		for _, problem := range readPattern(context.Background(), p) {
-			if problem.Line > 0 {
-				v.problems = append(v.problems, problem)
-			} else {
-				at.index(i).problem("%s: %s", problem.File, problem.Message)
-			}
-		}
-	}
-	return patterns
-}
-
-func (v *validator) quota(at position, s quotaSection) client.Limits {
-	for _, limit := range []struct {
-		key   string
-		value int
-	}{{"calls_per_minute", s.CallsPerMinute}, {"calls_per_hour", s.CallsPerHour}} {
-		if limit.value < 1 || limit.value > mostCalls {
-			at.key(limit.key).problem("%d is not between 1 and %d", limit.value, mostCalls)
-		}
-	}
-	return client.Limits{CallsPerMinute: s.CallsPerMinute, CallsPerHour: s.CallsPerHour}
-}
-
-// positive is a duration that must not be nothing.
-func positive(at position, d model.Duration) time.Duration {
+// positive reports a duration that is nothing.
+func positive(at position, d model.Duration) {
 	if d <= 0 {
 		at.problem("must be longer than 0s")
 	}
-	return time.Duration(d)
-}
-
-// maxAge is the key max_age beside the key refresh_interval, or what stands for
-// it where it is not set.
-func maxAge(at position, age, interval model.Duration, unset time.Duration) time.Duration {
-	if age == 0 && !at.key("max_age").origin().set() {
-		return unset
-	}
-	if age < interval {
-		culprit := at.key("max_age")
-		if own := at.key("refresh_interval"); own.set() && !culprit.set() {
-			culprit = own
-		}
-		culprit.problem("max_age of %s is shorter than refresh_interval of %s: values would be withdrawn before they are refreshed", age, interval)
-	}
-	return time.Duration(age)
 }
 
 // required is a path that must be there.

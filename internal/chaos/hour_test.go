@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
@@ -159,7 +161,6 @@ type hourTenant struct {
 	name       string
 	quota      client.Limits
 	witness    *witness
-	domains    *collector.WatchedDomains
 	list       []string
 	collectors []*counted
 }
@@ -176,6 +177,7 @@ func (u uncompressed) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // counted counts how refreshes end.
 type counted struct {
+	name string
 	collector.Collector
 
 	mu         sync.Mutex
@@ -238,21 +240,23 @@ func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Opt
 		h.Fatal(err)
 	}
 	metrics.SetClient(c)
-	states := collector.NewSecurityStates(collector.SecurityStatesOptions{
-		Tenant: name, Client: c, MaxAge: hourMaxAge,
-		Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
-	})
-	far.domains = collector.NewWatchedDomains(collector.WatchedDomainsOptions{
-		Tenant: name, Client: c, Domains: far.list, Statistics: true, MachineInfoLimit: 3, Interval: hourInterval, MaxAge: hourMaxAge,
-		Fleet: states.Fleet(), Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
-	})
+	var sections config.Collectors
+	shared, process := &collector.Shared{}, &collector.Shared{}
 	ctx, cancel := context.WithCancel(h.Context())
 	var running sync.WaitGroup
-	for _, c := range []collector.Collector{states, far.domains} {
-		counted := &counted{Collector: c}
+	for kind, section := range sections.All() {
+		section.Defaults()
+		schedule := section.Common()
+		schedule.RefreshInterval, schedule.MaxAge = model.Duration(hourInterval), model.Duration(hourMaxAge)
+		if kind == "watched_domains" {
+			sections.WatchedDomains.Domains, sections.WatchedDomains.Statistics, sections.WatchedDomains.MachineInfoLimit = far.list, true, 3
+		}
+		counted := &counted{name: kind, Collector: section.New(collector.Env{
+			Tenant: name, Name: kind, Client: c, Metrics: metrics, Logger: slog.New(slog.DiscardHandler), Shared: shared, Process: process,
+		})}
 		far.collectors = append(far.collectors, counted)
 		r := collector.NewRefresher(collector.RefresherOptions{
-			Tenant: name, Collector: counted, Interval: hourInterval, Continuous: c == collector.Collector(far.domains),
+			Tenant: name, Name: kind, Collector: counted, Interval: hourInterval, Continuous: schedule.Continuous,
 			StartDelay: d.duration(0, time.Second), Exposition: h.exposition, Logger: slog.New(slog.DiscardHandler),
 		})
 		running.Go(func() { r.Run(ctx) })
@@ -279,7 +283,7 @@ func (far *hourTenant) changeList(d dice) {
 		far.list = slices.DeleteFunc(slices.Clone(hourDomains), func(name string) bool { return name == gone })
 	}
 	far.hour.log(far.name + " watches " + fmt.Sprint(far.list))
-	far.domains.SetDomains(far.list)
+	far.collectors[1].Collector.(interface{ SetDomains([]string) }).SetDomains(far.list)
 }
 
 // countRefreshes compares the counters with how refreshes ended.
@@ -288,13 +292,13 @@ func (far *hourTenant) countRefreshes(e exposition) (faults []string) {
 		c.mu.Lock()
 		good, bad := c.good, c.bad
 		if len(c.unexpected) > 0 {
-			faults = append(faults, fmt.Sprintf("%s %s: a failure without a reason: %v", far.name, c.Name(), c.unexpected[0]))
+			faults = append(faults, fmt.Sprintf("%s %s: a failure without a reason: %v", far.name, c.name, c.unexpected[0]))
 		}
 		c.mu.Unlock()
-		refreshes, _ := e.value("mde_refreshes_total", "tenant", far.name, "collector", c.Name())
-		failures := sum(e.samples("mde_refresh_failures_total", "tenant", far.name, "collector", c.Name()))
+		refreshes, _ := e.value("mde_refreshes_total", "tenant", far.name, "collector", c.name)
+		failures := sum(e.samples("mde_refresh_failures_total", "tenant", far.name, "collector", c.name))
 		if int(refreshes) != good+bad || int(failures) != bad {
-			faults = append(faults, fmt.Sprintf("%s %s: %v refreshes and %v failures are counted, %d succeeded and %d failed", far.name, c.Name(), refreshes, failures, good, bad))
+			faults = append(faults, fmt.Sprintf("%s %s: %v refreshes and %v failures are counted, %d succeeded and %d failed", far.name, c.name, refreshes, failures, good, bad))
 		}
 	}
 	watched, ok := e.value("mde_watched_domains", "tenant", far.name)
@@ -315,10 +319,10 @@ func (far *hourTenant) checkRecovered(since time.Time) {
 	families, _ := collector.Combine(far.hour.registry, far.hour.exposition).Gather()
 	e := newExposition(families)
 	for _, c := range far.collectors {
-		success, _ := e.value("mde_refresh_success", "tenant", far.name, "collector", c.Name())
-		at, _ := e.value("mde_refresh_last_success_timestamp_seconds", "tenant", far.name, "collector", c.Name())
+		success, _ := e.value("mde_refresh_success", "tenant", far.name, "collector", c.name)
+		at, _ := e.value("mde_refresh_last_success_timestamp_seconds", "tenant", far.name, "collector", c.name)
 		if success != 1 || fromUnix(at).Before(since) {
-			far.hour.Errorf("%s %s: success %v at %s, faults ended at %s", far.name, c.Name(), success, fromUnix(at), since)
+			far.hour.Errorf("%s %s: success %v at %s, faults ended at %s", far.name, c.name, success, fromUnix(at), since)
 		}
 	}
 	for _, domain := range far.list {

@@ -3,7 +3,6 @@ package exporter
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -26,8 +25,14 @@ func (e *Exporter) Diagnose(ctx context.Context) ([]client.Diagnosis, error) {
 		if err := e.connect(t, nil); err != nil {
 			return nil, fmt.Errorf("tenant %s: %w", tc.Name, err)
 		}
+		var needs []client.Need
+		for _, c := range tc.All() {
+			if c.Common().Enabled {
+				needs = append(needs, c.Needs()...)
+			}
+		}
 		wg.Go(func() {
-			diagnoses[i] = client.Diagnosis{Tenant: tc.Name, Checks: t.client.Diagnose(ctx, slices.Concat(tc.SecurityStates.Needs(), tc.WatchedDomains.Needs())...)}
+			diagnoses[i] = client.Diagnosis{Tenant: tc.Name, Checks: t.client.Diagnose(ctx, needs...)}
 		})
 	}
 	wg.Wait()

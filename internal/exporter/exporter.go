@@ -52,7 +52,7 @@ type Exporter struct {
 	metrics    *collector.Metrics
 	exposition *collector.Exposition
 	reloads    *reloads
-	lists      *config.WatchLists
+	shared     collector.Shared // Of all tenants.
 	quotas     *client.Quotas
 	ready      atomic.Bool
 
@@ -71,7 +71,7 @@ func New(o Options) *Exporter {
 	if o.StorageSuccess != nil {
 		o.Registry.MustRegister(newStorageSuccess(o.StorageSuccess))
 	}
-	e := &Exporter{
+	return &Exporter{
 		options:    o,
 		metrics:    collector.NewMetrics(o.Registry),
 		exposition: &collector.Exposition{},
@@ -80,10 +80,7 @@ func New(o Options) *Exporter {
 		stores:     make(map[string]collector.Store),
 		config:     &config.Config{},
 		tenants:    make(map[string]*tenant),
-		lists:      &config.WatchLists{Logger: o.Logger},
 	}
-	o.Registry.MustRegister(listReads{e})
-	return e
 }
 
 // Gatherer gathers the registry and the values of all tenants. Gathering calls
@@ -134,18 +131,19 @@ func (e *Exporter) Once(ctx context.Context) error {
 	return errors.Join(append(failed, err)...)
 }
 
-// Progress returns how many watched domains have answered or failed, of all on
-// the lists of all tenants.
-func (e *Exporter) Progress() (asked, domains int) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for _, t := range e.tenants {
-		if t.domains != nil {
-			a, n := t.domains.collector.Progress()
-			asked, domains = asked+a, domains+n
+// Progress returns how much of what is read one by one was tried so far, all
+// tenants together.
+func (e *Exporter) Progress() collector.Progress {
+	_, tenants := e.inForce()
+	var sum collector.Progress
+	for _, t := range tenants {
+		for _, r := range t.enabled() {
+			if p := r.collector.Page().Progress; p.Total > 0 {
+				sum = collector.Progress{Done: sum.Done + p.Done, Total: sum.Total + p.Total, What: p.What}
+			}
 		}
 	}
-	return asked, domains
+	return sum
 }
 
 // load makes the world of the configuration as it is now and swaps it in.
@@ -184,7 +182,7 @@ func (e *Exporter) Close() {
 	defer e.apply.Unlock()
 	var wg sync.WaitGroup
 	for _, t := range e.tenants {
-		wg.Go(t.stop)
+		wg.Go(func() { stopAll(t.enabled()) })
 	}
 	wg.Wait()
 	e.leaveQuotas(e.tenants, nil)
@@ -196,7 +194,6 @@ func (e *Exporter) Close() {
 // prepare makes the tenants of a configuration, those that did not change being
 // the running ones. It starts none.
 func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
-	e.readLists(c)
 	next := make(map[string]*tenant, len(c.Tenants))
 	var (
 		problems error
@@ -221,18 +218,8 @@ func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
 		}
 		return nil, problems
 	}
+	e.shared.Load()
 	return next, nil
-}
-
-// readLists reads the watch lists of a configuration as they are now.
-func (e *Exporter) readLists(c *config.Config) {
-	var lists [][]string
-	for _, t := range c.Tenants {
-		if t.WatchedDomains.Enabled {
-			lists = append(lists, t.WatchedDomains.Files)
-		}
-	}
-	e.lists.Read(context.Background(), lists...)
 }
 
 // swap stops what is no longer wanted, makes the next tenants those in force and
@@ -262,12 +249,14 @@ func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*t
 	for _, tc := range c.Tenants {
 		t, old := next[tc.Name], last[tc.Name]
 		if old != nil {
-			t.lookAgain()
+			for _, r := range t.enabled() {
+				r.collector.Reloaded()
+			}
 		}
 		if t != old {
 			start(t)
 			if old != nil {
-				replacing = append(replacing, t.runs()...)
+				replacing = append(replacing, t.enabled()...)
 			}
 		}
 	}

@@ -314,8 +314,8 @@ func TestWatchListFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	w := newWorld(t, nil, far.section("contoso", fmt.Sprintf("  watched_domains: {files: [%q], refresh_interval: 1h}\n", list)))
 	w.awaitReady()
 	readAgain := func() {
-		w.lists.Read(t.Context())
-		w.tenants["contoso"].domains.update()
+		w.shared.Load()
+		w.tenants["contoso"].runs[1].collector.Reloaded()
 	}
 
 	write("new.example # joined\n")

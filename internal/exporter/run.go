@@ -7,11 +7,12 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// A run is a refresher in its goroutine.
+// A run is one collector of one tenant, with its refresher in a goroutine.
 type run struct {
+	config    collector.Config
+	collector collector.Collector
 	refresher *collector.Refresher
-	ctx       context.Context // Ends when the run is to stop.
-	cancel    context.CancelFunc
+	cancel    context.CancelFunc // Nil before start.
 	running   sync.WaitGroup
 }
 
@@ -20,8 +21,9 @@ func (r *run) start() {
 	if r.cancel != nil {
 		return
 	}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
-	r.running.Go(func() { r.refresher.Run(r.ctx) })
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	r.running.Go(func() { r.refresher.Run(ctx) })
 }
 
 // stop returns when the refresh under way has ended.
@@ -30,4 +32,13 @@ func (r *run) stop() {
 		r.cancel()
 		r.running.Wait()
 	}
+}
+
+// stopAll ends the refreshes of the runs and returns when they have ended.
+func stopAll(runs []*run) {
+	var wg sync.WaitGroup
+	for _, r := range runs {
+		wg.Go(r.stop)
+	}
+	wg.Wait()
 }

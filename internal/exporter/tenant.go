@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -20,16 +21,10 @@ type tenant struct {
 	client     *client.Client
 	metrics    *collector.TenantMetrics
 	exposition *collector.Exposition
-	fleet      *collector.Fleet // Of the client.
+	shared     *collector.Shared // Of the client.
 	store      collector.Store
 	logger     *slog.Logger
-	states     *securityStates // Nil where it is switched off.
-	domains    *watchedDomains // Nil where it is switched off.
-}
-
-type securityStates struct {
-	run
-	collector *collector.SecurityStates
+	runs       []*run // One for each of config.Collectors, nil where it is not enabled.
 }
 
 // newTenant makes a tenant without starting it; its first refreshes wait for the
@@ -47,48 +42,37 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 	}
 	sameClient := old != nil && old.client == t.client
 	if sameClient {
-		t.fleet = old.fleet
+		t.shared = old.shared
 	} else {
-		t.fleet = collector.NewFleet(c.SecurityStates.MaxAge)
+		t.shared = &collector.Shared{}
 	}
-	logger, store := e.options.Logger, e.store(c.Name)
-	t.store, t.logger = store, logger.With("tenant", c.Name)
-
-	switch s := c.SecurityStates; {
-	case !s.Enabled:
-	case sameClient && old.states != nil && old.config.SecurityStates == s:
-		t.states = old.states
-	default:
-		states := collector.NewSecurityStates(collector.SecurityStatesOptions{
-			Tenant: c.Name, Client: t.client, Source: s.Source, Interval: s.RefreshInterval, MaxAge: s.MaxAge, RevisionLabel: s.RevisionLabel, MaxMachines: s.MaxMachines,
-			Fleet: t.fleet, Logger: logger, Metrics: t.metrics, Store: store,
-		})
-		t.states = &securityStates{collector: states}
-		t.states.refresher = collector.NewRefresher(collector.RefresherOptions{
-			Tenant: c.Name, Collector: states, Interval: s.RefreshInterval, StartDelay: delay, Resume: old == nil, Store: store,
-			Exposition: e.exposition, Logger: logger,
-		})
-	}
-
-	switch w := c.WatchedDomains; {
-	case !w.Enabled:
-	case sameClient && old.domains != nil && old.config.WatchedDomains.Equal(w):
-		t.domains = old.domains
-	default:
-		list := e.lists.List(w.Files)
-		domains := collector.NewWatchedDomains(collector.WatchedDomainsOptions{
-			Tenant: c.Name, Client: t.client, Domains: w.WithList(list), Statistics: w.Statistics, MachineInfoLimit: w.MachineInfoLimit,
-			Interval: w.RefreshInterval, MaxAge: w.MaxAge, Fleet: t.fleet, WholeList: e.once,
-			Logger: logger, Metrics: t.metrics, Store: store,
-		})
-		t.domains = &watchedDomains{collector: domains, config: w, lists: e.lists}
-		t.domains.list.Store(list)
-		t.domains.refresher = collector.NewRefresher(collector.RefresherOptions{
-			Tenant: c.Name, Collector: domains, Interval: w.RefreshInterval, StartDelay: delay, Continuous: true, Resume: old == nil, Store: store,
-			Exposition: e.exposition, Logger: logger,
-		})
+	t.store, t.logger = e.store(c.Name), e.options.Logger.With("tenant", c.Name)
+	for name, section := range c.All() {
+		var r *run
+		switch i := len(t.runs); {
+		case !section.Common().Enabled:
+		case sameClient && old.runs[i] != nil && reflect.DeepEqual(old.runs[i].config, section):
+			r = old.runs[i]
+		default:
+			r = e.newRun(t, name, section, delay, old == nil)
+		}
+		t.runs = append(t.runs, r)
 	}
 	return t, nil
+}
+
+// newRun makes a collector of the tenant.
+func (e *Exporter) newRun(t *tenant, name string, section collector.Config, delay time.Duration, resume bool) *run {
+	schedule := section.Common()
+	r := &run{config: section, collector: section.New(collector.Env{
+		Tenant: t.config.Name, Name: name, Client: t.client, Metrics: t.metrics, Store: t.store, Logger: e.options.Logger,
+		Shared: t.shared, Process: &e.shared, Once: e.once,
+	})}
+	r.refresher = collector.NewRefresher(collector.RefresherOptions{
+		Tenant: t.config.Name, Name: name, Collector: r.collector, Interval: schedule.Interval(), StartDelay: delay,
+		Continuous: schedule.Continuous, Resume: resume, Store: t.store, Exposition: e.exposition, Logger: e.options.Logger,
+	})
+	return r
 }
 
 // connect gives the tenant the client of the old one, where nothing about it
@@ -114,35 +98,19 @@ func (e *Exporter) connect(t, old *tenant) error {
 func (t *tenant) start() {
 	t.metrics.SetClient(t.client)
 	go t.client.ReadCredential(context.Background()) // Bounded in time.
-	t.prepareToRun()
-	if t.states != nil {
-		t.states.start()
-	}
-	if t.domains != nil {
-		t.domains.start()
-	}
-}
-
-// prepareToRun does what comes before the collectors run that are new.
-func (t *tenant) prepareToRun() {
 	claimStore(t.store, t.directory(), t.logger)
-	t.withdrawFleet()
-}
-
-// withdrawFleet withdraws joins with a fleet that is not counted any more.
-func (t *tenant) withdrawFleet() {
-	if t.states == nil {
-		t.fleet.Withdraw()
+	for _, r := range t.enabled() {
+		r.start()
 	}
 }
 
-// once refreshes every collector one time: the states first, so that the domains
-// are joined with them.
+// once refreshes every collector one time, in the order of the list: one that
+// shares values comes before those that use them.
 func (t *tenant) once(ctx context.Context) error {
 	t.metrics.SetClient(t.client)
-	t.prepareToRun()
+	claimStore(t.store, t.directory(), t.logger)
 	var failed error
-	for _, r := range t.runs() {
+	for _, r := range t.enabled() {
 		if err := r.refresher.Once(ctx); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("tenant %s: %s: %w", t.config.Name, r.refresher.Status().Collector, err))
 		}
@@ -150,47 +118,13 @@ func (t *tenant) once(ctx context.Context) error {
 	return failed
 }
 
-// lookAgain makes the tenant of a reload ask again for what was refused before,
-// and watch the lists that the reload has read.
-func (t *tenant) lookAgain() {
-	if t.states != nil {
-		t.states.collector.LookAgain()
-	}
-	if t.domains != nil {
-		t.domains.update()
-	}
-}
-
-// runs are the collectors that are switched on.
-func (t *tenant) runs() []*run {
-	var runs []*run
-	if t.states != nil {
-		runs = append(runs, &t.states.run)
-	}
-	if t.domains != nil {
-		runs = append(runs, &t.domains.run)
-	}
-	return runs
+// enabled are the collectors that are.
+func (t *tenant) enabled() []*run {
+	return slices.DeleteFunc(slices.Clone(t.runs), func(r *run) bool { return r == nil })
 }
 
 func (t *tenant) ready() bool {
-	for _, r := range t.runs() {
-		if !r.refresher.Ready() {
-			return false
-		}
-	}
-	return true
-}
-
-// stop ends the refreshes and returns when they have ended.
-func (t *tenant) stop() { stopAll(t.runs()) }
-
-func stopAll(runs []*run) {
-	var wg sync.WaitGroup
-	for _, r := range runs {
-		wg.Go(r.stop)
-	}
-	wg.Wait()
+	return !slices.ContainsFunc(t.enabled(), func(r *run) bool { return !r.refresher.Ready() })
 }
 
 // discard gives up a tenant that was never started, the old one going on.
@@ -216,25 +150,23 @@ func (t *tenant) leaveTo(next *tenant) {
 	}
 	elsewhere := next.client == nil || next.directory() != t.directory()
 	var left, gone []*run
-	if t.states != nil && t.states != next.states {
-		left = append(left, &t.states.run)
-		if next.states == nil || elsewhere {
-			gone = append(gone, &t.states.run)
+	for i, r := range t.runs {
+		var successor *run
+		if i < len(next.runs) {
+			successor = next.runs[i]
 		}
-	}
-	if t.domains != nil && t.domains != next.domains {
-		left = append(left, &t.domains.run)
-		if next.domains == nil || elsewhere {
-			gone = append(gone, &t.domains.run)
+		if r == nil || r == successor {
+			continue
+		}
+		left = append(left, r)
+		if successor == nil || elsewhere {
+			gone = append(gone, r)
 		}
 	}
 	stopAll(left)
 	t.exposition.Together(t.config.Name, func() {
 		for _, r := range gone {
 			r.refresher.Withdraw()
-		}
-		if next.fleet == t.fleet {
-			next.withdrawFleet()
 		}
 	})
 }

@@ -3,6 +3,7 @@ package readfile
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 )
 
 // ErrUTF16 is the error of a text that an editor or PowerShell saved as "Unicode".
@@ -30,4 +31,13 @@ func isUTF16(text []byte) bool {
 	default:
 		return (a == 0) != (b == 0)
 	}
+}
+
+// Reason is what went wrong with a file, without its path, for a message that
+// begins with the path.
+func Reason(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
 }

@@ -5,6 +5,7 @@ import (
 	_ "embed" // page.html and page.css are part of the program.
 	"fmt"
 	"html/template"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -35,8 +36,9 @@ type links struct {
 
 func newPage(o Options, dashboards, alerts []string) (*page, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"count": count,
-		"span":  span,
+		"count":  count,
+		"number": number,
+		"span":   span,
 	}).Parse(pageHTML)
 	if err != nil {
 		return nil, fmt.Errorf("parse the front page: %w", err)
@@ -90,6 +92,14 @@ func count(n int) string {
 		digits = digits[:i] + "," + digits[i:]
 	}
 	return digits
+}
+
+// number writes a whole number as count does, and any other with one decimal.
+func number(n float64) string {
+	if n == math.Trunc(n) {
+		return count(int(n))
+	}
+	return strconv.FormatFloat(n, 'f', 1, 64)
 }
 
 // span writes a duration with the two units that matter.

@@ -12,33 +12,70 @@ import (
 	"time"
 
 	"golang.org/x/net/html"
+
+	"github.com/mde-exporter/mde_exporter/collector"
 )
+
+// Domain is a row of the table that most tests show, as the collector of watched
+// domains makes it.
+type Domain struct {
+	Name                          string
+	Machines                      int
+	Truncated, Withdrawn, Invalid bool
+	LastSuccess                   time.Time
+	Error                         string
+}
+
+// watched is the table of the domains.
+func watched(domains ...Domain) collector.Page {
+	rows := make([]collector.Row, len(domains))
+	for i, d := range domains {
+		rows[i] = collector.Row{Name: d.Name, At: d.LastSuccess, Error: d.Error}
+		switch r := &rows[i]; {
+		case d.Invalid:
+			r.Instead = "invalid name"
+		case d.Withdrawn:
+			r.Instead = "withdrawn"
+		case !d.LastSuccess.IsZero():
+			r.Known, r.Number, r.AtLeast, r.Marked = true, float64(d.Machines), d.Truncated, d.Machines > 0
+		}
+	}
+	return collector.Page{Table: collector.Table{
+		Title: "Watched domains", Items: "domains", Marked: "contacted", AtLeast: "by 500 machines or more",
+		Columns: [3]string{"Domain", "Machines", "Confirmed"}, Rows: rows,
+	}}
+}
+
+// setDomains replaces the rows of the tenant's table.
+func (t *Tenant) setDomains(domains ...Domain) { t.Collectors[1].Table = watched(domains...).Table }
 
 // wellTenant is a tenant as it stands on a good day.
 func wellTenant(name string, now time.Time) Tenant {
-	return Tenant{
+	t := Tenant{
 		Name: name,
 		Collectors: []Collector{
 			{
-				Name: "security_states", Enabled: true, Ready: true, Source: "machines",
-				Summary:     "4,213 machines, 97 require attention",
+				Name: "security_states", Enabled: true, Ready: true,
+				Page:        collector.Page{Source: "machines", Summary: "4,213 machines, 97 require attention", MaxAge: 45 * time.Minute},
 				LastRefresh: now.Add(-7 * time.Minute), LastSuccess: now.Add(-7 * time.Minute),
-				Duration: 4100 * time.Millisecond, NextRefresh: now.Add(8 * time.Minute), MaxAge: 45 * time.Minute,
+				Duration: 4100 * time.Millisecond, NextRefresh: now.Add(8 * time.Minute),
 			},
 			{
 				Name: "watched_domains", Enabled: true, Ready: true,
+				Page:        collector.Page{MaxAge: 3 * time.Hour},
 				LastRefresh: now.Add(-20 * time.Second), LastSuccess: now.Add(-20 * time.Second),
-				Duration: 700 * time.Millisecond, NextRefresh: now.Add(59 * time.Minute), MaxAge: 3 * time.Hour,
+				Duration: 700 * time.Millisecond, NextRefresh: now.Add(59 * time.Minute),
 			},
 		},
-		Domains: []Domain{
-			{Name: "quiet.example", LastSuccess: now.Add(-20 * time.Second)},
-			{Name: "evil.example", Machines: 12, LastSuccess: now.Add(-20 * time.Second)},
-			{Name: "worse.example", Machines: 500, Truncated: true, LastSuccess: now.Add(-20 * time.Second)},
-			{Name: "broken.example", Error: "domain_machines: HTTP 500", LastSuccess: now.Add(-2 * time.Hour)},
-			{Name: "new.example"},
-		},
 	}
+	t.setDomains(
+		Domain{Name: "quiet.example", LastSuccess: now.Add(-20 * time.Second)},
+		Domain{Name: "evil.example", Machines: 12, LastSuccess: now.Add(-20 * time.Second)},
+		Domain{Name: "worse.example", Machines: 500, Truncated: true, LastSuccess: now.Add(-20 * time.Second)},
+		Domain{Name: "broken.example", Error: "domain_machines: HTTP 500", LastSuccess: now.Add(-2 * time.Hour)},
+		Domain{Name: "new.example"},
+	)
+	return t
 }
 
 func tenants(n int, now time.Time) (all []Tenant) {
@@ -152,15 +189,14 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 		{
 			name: "a collector that is off",
 			change: func(s *Status, _ time.Time) {
-				s.Tenants[0].Collectors[1] = Collector{Name: "watched_domains"}
-				s.Tenants[0].Domains = nil
+				s.Tenants[0].Collectors[1] = Collector{Name: "watched_domains", Page: watched()}
 			},
 			want: []string{"1 of 1 collectors well", "0 of 0 watched domains contacted", "watched_domains off Grafana dashboards"},
 		},
 		{
 			name: "a watch list of which nothing was read",
 			change: func(s *Status, _ time.Time) {
-				s.Tenants[0].Domains = []Domain{{Name: "a.example"}, {Name: "b.example", Error: "domain_machines: HTTP 500"}}
+				s.Tenants[0].setDomains(Domain{Name: "a.example"}, Domain{Name: "b.example", Error: "domain_machines: HTTP 500"})
 			},
 			want: []string{
 				"Unknown which watched domains were contacted 2 of 2 unknown", "Watched domains: 2, contacted: unknown",
@@ -170,10 +206,10 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 		{
 			name: "domains that are withdrawn or have no valid name",
 			change: func(s *Status, now time.Time) {
-				s.Tenants[0].Domains = []Domain{
-					{Name: "old.example", Machines: 7, Withdrawn: true, LastSuccess: now.Add(-4 * time.Hour)},
-					{Name: "odd_name.example", Invalid: true},
-				}
+				s.Tenants[0].setDomains(
+					Domain{Name: "old.example", Machines: 7, Withdrawn: true, LastSuccess: now.Add(-4 * time.Hour)},
+					Domain{Name: "odd_name.example", Invalid: true},
+				)
 			},
 			want: []string{
 				"Unknown which watched domains were contacted 2 of 2 unknown",
@@ -251,11 +287,12 @@ func TestHundredsOfTenantsAreATableWithTroubleFirst(t *testing.T) {
 
 func TestALongListOfDomainsHasPages(t *testing.T) {
 	tenant := wellTenant("contoso", time.Now())
-	tenant.Domains = nil
+	var domains []Domain
 	for i := range 450 {
-		tenant.Domains = append(tenant.Domains, Domain{Name: fmt.Sprintf("d%03d.example", i), LastSuccess: time.Now()})
+		domains = append(domains, Domain{Name: fmt.Sprintf("d%03d.example", i), LastSuccess: time.Now()})
 	}
-	tenant.Domains[449].Machines = 3
+	domains[449].Machines = 3
+	tenant.setDomains(domains...)
 	s := Status{Tenants: []Tenant{tenant}}
 
 	front := pageText(t, showPage(t, s, "/"))
@@ -308,8 +345,13 @@ func TestWhatOthersWroteIsTextAndNothingElse(t *testing.T) {
 		c := &tenant.Collectors[i]
 		c.Name, c.Source, c.Summary, c.Error, c.Notes = nasty, nasty, nasty, nasty, []string{nasty}
 	}
-	for i := range tenant.Domains {
-		tenant.Domains[i].Name, tenant.Domains[i].Error = nasty, nasty
+	for i := range tenant.Collectors {
+		t := &tenant.Collectors[i].Table
+		t.Title, t.Items, t.Marked, t.AtLeast, t.Columns = nasty, nasty, nasty, nasty, [3]string{nasty, nasty, nasty}
+		for i := range t.Rows {
+			r := &t.Rows[i]
+			r.Name, r.Error, r.Instead, r.Hint = nasty, nasty, nasty, nasty
+		}
 	}
 	for _, n := range []int{1, wholeTenants + 1} {
 		s := Status{Version: nasty, Config: ConfigStatus{Source: nasty, Error: nasty}}
@@ -425,7 +467,7 @@ func TestOnlyWhatIsKnownLooksGood(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := Status{Tenants: []Tenant{wellTenant("contoso", now)}}
-			s.Tenants[0].Domains = test.domains
+			s.Tenants[0].setDomains(test.domains...)
 			for node := range parse(t, showPage(t, s, "/")).Descendants() {
 				if node.Data != "li" || !strings.Contains(nodeText(node), "watched domains") {
 					continue

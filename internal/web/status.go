@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mde-exporter/mde_exporter/collector"
 )
 
 // Status is what the front page shows: plain data, taken at one moment.
@@ -26,22 +28,18 @@ type ConfigStatus struct {
 	Error string
 }
 
-// Tenant is one tenant's collectors and watched domains.
+// Tenant is one tenant's collectors.
 type Tenant struct {
 	Name       string
 	Collectors []Collector
-	Domains    []Domain
 }
 
-// Collector is one collector of one tenant.
+// Collector is one collector of one tenant. Its Page is that of Config.Disabled
+// where it is not enabled.
 type Collector struct {
 	Name    string
 	Enabled bool
-	// Source is where the values come from, where there is a choice.
-	Source string
-	// Summary puts the values in force into a few words, such as
-	// "4,213 machines, 97 require attention". It may be empty.
-	Summary string
+	collector.Page
 	// Ready reports that the collector has something to show or has failed once.
 	// The exporter is ready once every collector is.
 	Ready bool
@@ -50,39 +48,13 @@ type Collector struct {
 	LastRefresh time.Time
 	// LastSuccess is when the values in force were read. Zero means never.
 	LastSuccess time.Time
-	// MaxAge is the age past which values are withdrawn. Zero means none.
-	MaxAge time.Duration
 	// Duration is how long the last refresh took.
 	Duration time.Duration
 	// NextRefresh is when the next refresh begins. Zero means not known.
 	NextRefresh time.Time
 	// Error is why the last refresh failed, empty where it succeeded.
 	Error string
-	// Notes are standing remarks that an operator should read, such as a
-	// missing role.
-	Notes []string
 }
-
-// Domain is one watched domain of one tenant.
-type Domain struct {
-	Name string
-	// Machines is how many machines communicated with the domain; a lower bound
-	// where Truncated is set.
-	Machines  int
-	Truncated bool
-	// LastSuccess is when Machines was last confirmed. Zero means never.
-	LastSuccess time.Time
-	// Withdrawn says that LastSuccess is longer ago than max_age: Machines is not
-	// exposed any more.
-	Withdrawn bool
-	// Invalid says that the API calls the name invalid.
-	Invalid bool
-	// Error is why the last lookup failed, empty where it succeeded.
-	Error string
-}
-
-// Known reports whether Machines is known and young enough to be exposed.
-func (d Domain) Known() bool { return !d.LastSuccess.IsZero() && !d.Withdrawn }
 
 // state is how a collector or a tenant stands, from the best to the worst.
 type state int
@@ -146,19 +118,19 @@ func (s *Status) unready() []string {
 	return names
 }
 
-// byInterest orders domains as a reader wants them: the contacted ones first,
-// most machines first, then those that could not be looked up, then by name.
-func byInterest(domains []Domain) []Domain {
-	failed := func(d Domain) int {
-		if d.Error != "" {
+// byInterest orders rows as a reader wants them: the largest numbers first, then
+// those whose last attempt failed, then by name.
+func byInterest(rows []collector.Row) []collector.Row {
+	failed := func(r collector.Row) int {
+		if r.Error != "" {
 			return 0
 		}
 		return 1
 	}
-	sorted := slices.Clone(domains)
-	slices.SortFunc(sorted, func(a, b Domain) int {
+	sorted := slices.Clone(rows)
+	slices.SortFunc(sorted, func(a, b collector.Row) int {
 		return cmp.Or(
-			cmp.Compare(b.Machines, a.Machines),
+			cmp.Compare(b.Number, a.Number),
 			cmp.Compare(failed(a), failed(b)),
 			strings.Compare(a.Name, b.Name),
 		)

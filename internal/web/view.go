@@ -6,16 +6,18 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mde-exporter/mde_exporter/collector"
 )
 
 const (
 	// wholeTenants is how many tenants the front page shows whole. More of
 	// them become a table of one row each.
 	wholeTenants = 4
-	// domainsBelowTenant is how many domains the front page shows of a tenant,
-	// domainsOnPage how many a tenant's own page shows at a time.
-	domainsBelowTenant = 15
-	domainsOnPage      = 200
+	// rowsBelowTenant is how many rows of a table the front page shows of a tenant,
+	// rowsOnPage how many a tenant's own page shows at a time.
+	rowsBelowTenant = 15
+	rowsOnPage      = 200
 )
 
 // view is what page.html draws.
@@ -37,42 +39,99 @@ type totals struct {
 	Tenants, TenantsBad       int
 	Collectors, Well, Waiting int
 	Bad                       int
-	// Known are the domains whose number of machines is known and young enough to
-	// be exposed. Contacted and Truncated are among them.
-	Domains, Known, Contacted, Truncated int
+	Tables                    []tableTotals // Of each collector with a table.
 }
 
-// Unknown is how many domains were never read, are withdrawn or have no valid name.
-func (t totals) Unknown() int { return t.Domains - t.Known }
+// tableTotals count the rows of a table, or of the same table of several tenants.
+// Known are the rows whose number is. Marked and AtLeast are among them.
+type tableTotals struct {
+	collector.Table
+	collector                string
+	Count, Known, MarkedRows int
+	Bounded                  int
+}
+
+// What is the title in the middle of a sentence.
+func (t tableTotals) What() string { return strings.ToLower(t.Title) }
+
+// Heading is the title of a column of these totals.
+func (t tableTotals) Heading() string {
+	return strings.ToUpper(t.Items[:1]) + t.Items[1:] + " " + t.Marked
+}
+
+// Unknown is how many rows have no number.
+func (t tableTotals) Unknown() int { return t.Count - t.Known }
+
+// add counts the rows of a table.
+func (t *tableTotals) add(rows []collector.Row) {
+	t.Count += len(rows)
+	for _, r := range rows {
+		if !r.Known {
+			continue
+		}
+		t.Known++
+		if r.Marked {
+			t.MarkedRows++
+		}
+		if r.AtLeast {
+			t.Bounded++
+		}
+	}
+}
+
+// tablesOf returns the totals of each collector's table, across tenants.
+func tablesOf(tenants ...Tenant) (tables []tableTotals) {
+	for _, t := range tenants {
+		for _, c := range t.Collectors {
+			if c.Table.Title == "" {
+				continue
+			}
+			i := slices.IndexFunc(tables, func(t tableTotals) bool { return t.collector == c.Name })
+			if i < 0 {
+				i = len(tables)
+				tables = append(tables, tableTotals{Table: c.Table, collector: c.Name})
+			}
+			tables[i].add(c.Table.Rows)
+		}
+	}
+	return tables
+}
 
 type tenantBlock struct {
 	Name       string
 	State      state
 	Collectors []collectorBlock
-	// Domains are those shown, of DomainCount in all. Known of these have a current
-	// number of machines, Contacted of those more than none.
-	Domains     []domainBlock
-	DomainCount int
-	Known       int
-	Contacted   int
+	Tables     []tableBlock
 	// Page of Pages, of a tenant's own page. Previous and Following are 0 where
 	// there is none.
 	Page, Pages         int
 	Previous, Following int
 }
 
-// Unknown is how many domains have no current number of machines.
-func (b tenantBlock) Unknown() int { return b.DomainCount - b.Known }
+// tableBlock is a table of a tenant: Shown are the rows of it that the page shows.
+type tableBlock struct {
+	tableTotals
+	Shown []rowBlock
+}
+
+type rowBlock struct {
+	collector.Row
+	Confirmed moment
+}
+
+// cut leaves those of the rows that are shown, from the first on.
+func (b *tenantBlock) cut(first, most int) {
+	for i := range b.Tables {
+		rows := b.Tables[i].Shown
+		first := min(first, len(rows))
+		b.Tables[i].Shown = rows[first:min(first+most, len(rows))]
+	}
+}
 
 type collectorBlock struct {
 	Collector
 	State                      state
 	Refreshed, Succeeded, Next moment
-}
-
-type domainBlock struct {
-	Domain
-	Succeeded moment
 }
 
 // moment is a time as seen from the page's own.
@@ -120,13 +179,13 @@ func overview(s Status, now time.Time) view {
 		return v
 	}
 	for i := range blocks {
-		blocks[i].Domains = blocks[i].Domains[:min(domainsBelowTenant, blocks[i].DomainCount)]
+		blocks[i].cut(0, rowsBelowTenant)
 	}
 	v.Whole = blocks
 	return v
 }
 
-// tenantView shows one tenant with one page of its domains. It reports whether
+// tenantView shows one tenant with one page of its tables. It reports whether
 // there are such a tenant and such a page.
 func tenantView(s Status, now time.Time, name, pageNumber string) (view, bool) {
 	i := slices.IndexFunc(s.Tenants, func(t Tenant) bool { return t.Name == name })
@@ -136,7 +195,10 @@ func tenantView(s Status, now time.Time, name, pageNumber string) (view, bool) {
 	v := newView(s, now)
 	v.Alone = true
 	t := newTenantBlock(s.Tenants[i], now)
-	t.Page, t.Pages = 1, max(1, (t.DomainCount+domainsOnPage-1)/domainsOnPage)
+	t.Page, t.Pages = 1, 1
+	for _, table := range t.Tables {
+		t.Pages = max(t.Pages, (table.Count+rowsOnPage-1)/rowsOnPage)
+	}
 	if pageNumber != "" {
 		n, err := strconv.Atoi(pageNumber)
 		if err != nil || n < 1 || n > t.Pages {
@@ -148,8 +210,7 @@ func tenantView(s Status, now time.Time, name, pageNumber string) (view, bool) {
 	if t.Page < t.Pages {
 		t.Following = t.Page + 1
 	}
-	first := (t.Page - 1) * domainsOnPage
-	t.Domains = t.Domains[first:min(first+domainsOnPage, t.DomainCount)]
+	t.cut((t.Page-1)*rowsOnPage, rowsOnPage)
 	v.Whole = []tenantBlock{t}
 	return v, true
 }
@@ -181,29 +242,13 @@ func newView(s Status, now time.Time) view {
 				v.Totals.Well++
 			}
 		}
-		v.Totals.Domains += len(t.Domains)
-		for _, d := range t.Domains {
-			if !d.Known() {
-				continue
-			}
-			v.Totals.Known++
-			if d.Machines > 0 {
-				v.Totals.Contacted++
-			}
-			if d.Truncated {
-				v.Totals.Truncated++
-			}
-		}
 	}
+	v.Totals.Tables = tablesOf(s.Tenants...)
 	return v
 }
 
 func newTenantBlock(t Tenant, now time.Time) tenantBlock {
-	b := tenantBlock{
-		Name:        t.Name,
-		State:       t.stateAt(now),
-		DomainCount: len(t.Domains),
-	}
+	b := tenantBlock{Name: t.Name, State: t.stateAt(now)}
 	for _, c := range t.Collectors {
 		b.Collectors = append(b.Collectors, collectorBlock{
 			Collector: c,
@@ -213,14 +258,12 @@ func newTenantBlock(t Tenant, now time.Time) tenantBlock {
 			Next:      moment{c.NextRefresh, now},
 		})
 	}
-	for _, d := range byInterest(t.Domains) {
-		b.Domains = append(b.Domains, domainBlock{d, moment{d.LastSuccess, now}})
-		if d.Known() {
-			b.Known++
-			if d.Machines > 0 {
-				b.Contacted++
-			}
+	for _, totals := range tablesOf(t) {
+		table := tableBlock{tableTotals: totals}
+		for _, r := range byInterest(totals.Rows) {
+			table.Shown = append(table.Shown, rowBlock{r, moment{r.At, now}})
 		}
+		b.Tables = append(b.Tables, table)
 	}
 	return b
 }

@@ -1,10 +1,9 @@
-package config
+package collector
 
 import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,29 +16,17 @@ import (
 // image that a wildcard happens to match does not.
 const maxListBytes = 16 << 20
 
-// WithList returns the domains to watch: those of the configuration and those
-// of the list, sorted and each once. The result may be the list's own slice and
-// must not be changed.
-func (w WatchedDomains) WithList(list *WatchList) []string {
-	if len(w.Domains) == 0 {
-		return list.Domains
-	}
-	domains := slices.Concat(w.Domains, list.Domains)
-	slices.Sort(domains)
-	return slices.Compact(domains)
-}
-
 // readPattern reads the files of one pattern and returns what is wrong with
 // them. A problem without a line is one of the pattern or of a file as a whole.
-func readPattern(ctx context.Context, pattern string) (problems Problems) {
+func readPattern(ctx context.Context, pattern string) (problems []Mistake) {
 	paths, err := expand(ctx, pattern)
 	if err != nil {
-		return Problems{{File: pattern, Message: reason(err)}}
+		return []Mistake{{File: pattern, Message: readfile.Reason(err)}}
 	}
 	for _, path := range paths {
-		_, mistakes, err := readList(ctx, path)
+		_, mistakes, err := readListFile(ctx, path)
 		if err != nil {
-			mistakes = Problems{{File: path, Message: reason(err)}}
+			mistakes = []Mistake{{File: path, Message: readfile.Reason(err)}}
 		}
 		problems = append(problems, mistakes...)
 	}
@@ -70,8 +57,8 @@ func checkPattern(pattern string) error {
 	return nil
 }
 
-// readList reads a watch-list file.
-func readList(ctx context.Context, path string) (domains []string, problems Problems, err error) {
+// readListFile reads a watch-list file.
+func readListFile(ctx context.Context, path string) (domains []string, problems []Mistake, err error) {
 	data, err := readfile.Text(ctx, path, maxListBytes)
 	if err != nil {
 		return nil, nil, err
@@ -82,12 +69,12 @@ func readList(ctx context.Context, path string) (domains []string, problems Prob
 
 // parseList reads a watch list: a domain a line, with blank lines and comments
 // from # to the end of the line.
-func parseList(path string, data []byte) (domains []string, problems Problems) {
+func parseList(path string, data []byte) (domains []string, problems []Mistake) {
 	number := 0
 	for line := range bytes.Lines(data) {
 		number++
 		if !utf8.Valid(line) || bytes.IndexByte(line, 0) >= 0 {
-			return domains, append(problems, Problem{File: path, Line: number, Message: "not UTF-8 text"})
+			return domains, append(problems, Mistake{File: path, Line: number, Message: "not UTF-8 text"})
 		}
 		name, _, _ := strings.Cut(string(line), "#")
 		if name = strings.TrimSpace(name); name == "" {
@@ -95,7 +82,7 @@ func parseList(path string, data []byte) (domains []string, problems Problems) {
 		}
 		domain, err := parseDomain(name)
 		if err != nil {
-			problems = append(problems, Problem{File: path, Line: number, Message: err.Error()})
+			problems = append(problems, Mistake{File: path, Line: number, Message: err.Error()})
 			continue
 		}
 		domains = append(domains, domain)
@@ -137,13 +124,4 @@ func unescape(pattern string) string {
 		name.WriteByte(pattern[i])
 	}
 	return name.String()
-}
-
-// reason is what went wrong with a file, without the path that the message
-// already begins with.
-func reason(err error) string {
-	if e, ok := errors.AsType[*os.PathError](err); ok {
-		return e.Err.Error()
-	}
-	return err.Error()
 }

@@ -1,4 +1,4 @@
-package config
+package collector
 
 import (
 	"context"
@@ -57,7 +57,7 @@ type WatchList struct {
 	// Domains are those in force: sorted, each once.
 	Domains []string
 	// Mistakes are those of the files as they are now, at most 100 of a file.
-	Mistakes Problems
+	Mistakes []Mistake
 	// Old reports that the files have mistakes and that Domains are those of the
 	// last state without any. Otherwise Domains are those of all lines that are
 	// right.
@@ -79,7 +79,7 @@ type listFile struct {
 	readAt   time.Time
 	sum      [sha256.Size]byte
 	domains  []string
-	mistakes Problems
+	mistakes []Mistake
 }
 
 // Read looks at all files now: those of the lists in use, and those of the
@@ -285,7 +285,7 @@ func (f *listFile) current(ctx context.Context, path string) *listFile {
 // failed returns the file as one that cannot be read, which is f itself where it
 // failed in the same way before.
 func (f *listFile) failed(path string, err error) *listFile {
-	failed := &listFile{mistakes: Problems{{File: path, Message: reason(err)}}}
+	failed := &listFile{mistakes: []Mistake{{File: path, Message: readfile.Reason(err)}}}
 	if f != nil && f.info == nil && slices.Equal(f.mistakes, failed.mistakes) {
 		return f
 	}

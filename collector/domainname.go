@@ -1,4 +1,4 @@
-package config
+package collector
 
 import (
 	"errors"
@@ -144,4 +144,13 @@ func checkLabels(name string) error {
 
 func notAllowed(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+}
+
+// excerpt quotes what an operator wrote, short enough for one line of a log.
+func excerpt(s string) string {
+	const limit = 80
+	if len(s) > limit {
+		return fmt.Sprintf("%q…", strings.ToValidUTF8(s[:limit], ""))
+	}
+	return fmt.Sprintf("%q", s)
 }

@@ -1,0 +1,59 @@
+package collector
+
+import "time"
+
+// Page is how a collector stands, for people. It holds what only the collector
+// knows: Status has the rest.
+type Page struct {
+	// Notes say, in sentences, what is limited and how to fix it.
+	Notes []string
+	// Source is where the values come from, where there is a choice.
+	Source string
+	// Summary is one line about the values in force, such as "4,213 machines, 97
+	// require attention". It may be empty.
+	Summary string
+	// MaxAge is the age past which all values are withdrawn. Zero means none.
+	MaxAge   time.Duration
+	Progress Progress
+	Table    Table
+}
+
+// Progress is how much of what is read one by one was tried so far.
+type Progress struct {
+	Done, Total int
+	What        string // Such as "watched domains asked".
+}
+
+// Table lists what a collector watches. The zero Table is none.
+type Table struct {
+	// Title and Items are what the rows are, such as "Watched domains" and "domains".
+	Title, Items string
+	// Marked says what a marked row is, such as "contacted". Pages count these
+	// among the rows that are known.
+	Marked string
+	// AtLeast says what a row is whose number is a lower bound, such as "by 500
+	// machines or more".
+	AtLeast string
+	// Columns are the headings: of the names, of the numbers and of the times.
+	Columns [3]string
+	Rows    []Row
+}
+
+// Row is a row of a Table.
+type Row struct {
+	Name string
+	// Number is zero unless it is Known: read, and young enough to be exposed.
+	Number float64
+	Known  bool
+	// AtLeast says that Number is a lower bound, for the reason Hint.
+	AtLeast bool
+	// Marked rows stand out.
+	Marked bool
+	// Instead stands for a number that is not known, Hint explains it. Empty means
+	// "unknown".
+	Instead, Hint string
+	// At is when the number was last confirmed. Zero means never.
+	At time.Time
+	// Error is why the last attempt failed, empty where it did not.
+	Error string
+}

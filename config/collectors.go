@@ -1,0 +1,41 @@
+package config
+
+import (
+	"iter"
+	"reflect"
+	"strings"
+
+	"github.com/mde-exporter/mde_exporter/collector"
+)
+
+// Collectors are the settings of every collector that there is: this is the one
+// list of them. A field's yaml tag is the key, the value of the collector label and
+// the beginning of the keys in the storage. The order is that of --once and pages.
+type Collectors struct {
+	SecurityStates collector.StatesConfig  `yaml:"security_states"`
+	WatchedDomains collector.DomainsConfig `yaml:"watched_domains"`
+}
+
+// All yields each collector's name and settings.
+func (c *Collectors) All() iter.Seq2[string, collector.Config] {
+	return func(yield func(string, collector.Config) bool) {
+		for field, value := range reflect.ValueOf(c).Elem().Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			if !yield(name, value.Addr().Interface().(collector.Config)) {
+				return
+			}
+		}
+	}
+}
+
+// inherit prepares a copy of the global settings for the keys of a tenant. Global
+// are the same settings, validated.
+func (c *Collectors) inherit(global *Collectors) {
+	validated := map[string]collector.Config{}
+	for name, g := range global.All() {
+		validated[name] = g
+	}
+	for name, section := range c.All() {
+		section.Inherit(validated[name])
+	}
+}

@@ -1,0 +1,188 @@
+package config
+
+import (
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// full is a tenant that has every section.
+func full() *Tenant {
+	s := newTenant(newValidator(Overrides{}).settings())
+	s.AzureAD.OAuth, s.AzureAD.Certificate = &oauthSection{}, &certificateSection{}
+	s.AzureAD.WorkloadIdentity, s.AzureAD.ManagedIdentity = &workloadIdentitySection{}, &managedIdentitySection{}
+	return &Tenant{tenantSection: s}
+}
+
+// eachValue calls do for every value below v that is no struct, also of fields
+// that only this package knows.
+func eachValue(v reflect.Value, path string, do func(path string, v reflect.Value)) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			field := v.Field(i)
+			field = reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem()
+			eachValue(field, path+"."+v.Type().Field(i).Name, do)
+		}
+	case reflect.Pointer:
+		eachValue(v.Elem(), path, do)
+	default:
+		do(path, v)
+	}
+}
+
+func change(t *testing.T, path string, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Int, reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case reflect.Uint16:
+		v.SetUint(v.Uint() + 1)
+	case reflect.String:
+		v.SetString(v.String() + "x")
+	case reflect.Slice:
+		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+	default:
+		t.Fatalf("%s: a field of kind %s, which this test cannot change", path, v.Kind())
+	}
+}
+
+func TestEveryFieldCountsWhenTenantsAreCompared(t *testing.T) {
+	var paths []string
+	eachValue(reflect.ValueOf(&full().tenantSection).Elem(), "", func(path string, _ reflect.Value) { paths = append(paths, path) })
+	if len(paths) < 45 {
+		t.Errorf("only %d fields", len(paths))
+	}
+	if a, b := full(), full(); !a.Equal(b) || !a.SameClient(b) {
+		t.Error("two tenants of the same settings differ")
+	}
+	for _, changed := range paths {
+		a, b := full(), full()
+		eachValue(reflect.ValueOf(&b.tenantSection).Elem(), "", func(path string, v reflect.Value) {
+			if path == changed {
+				change(t, path, v)
+			}
+		})
+		ofCollector := strings.Contains(changed, ".Collectors.")
+		if a.Equal(b) || a.SameClient(b) != ofCollector {
+			t.Errorf("%s: Equal %v, SameClient %v", changed, a.Equal(b), a.SameClient(b))
+		}
+	}
+}
+
+func TestCollectorsHoldPlainValuesAndTheCommonKeys(t *testing.T) {
+	var c Collectors
+	for name, section := range c.All() {
+		typ := reflect.TypeOf(section).Elem()
+		var keys []string
+		for _, key := range keysOf(typ) {
+			keys = append(keys, key.name)
+		}
+		for _, key := range []string{"enabled", "refresh_interval", "max_age"} {
+			if !slices.Contains(keys, key) {
+				t.Errorf("%s has no key %s: is the Schedule inline?", name, key)
+			}
+		}
+		for _, decoding := range []reflect.Type{
+			reflect.TypeFor[yaml.Unmarshaler](), reflect.TypeFor[yaml.Marshaler](), reflect.TypeFor[encoding.TextUnmarshaler](),
+			reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[json.Marshaler](), reflect.TypeFor[yaml.IsZeroer](),
+		} {
+			if reflect.TypeOf(section).Implements(decoding) {
+				t.Errorf("%s implements %s, perhaps by a method of the Schedule: its own keys would be ignored", name, decoding)
+			}
+		}
+		eachValue(reflect.ValueOf(section).Elem(), name, func(path string, v reflect.Value) {
+			switch v.Kind() {
+			case reflect.Bool, reflect.Int, reflect.Int64, reflect.Float64, reflect.String:
+			case reflect.Slice:
+				if k := v.Type().Elem().Kind(); k != reflect.String && k != reflect.Struct {
+					t.Errorf("%s is a list of %s", path, k)
+				}
+			default:
+				t.Errorf("%s is a %s, which tenants would share", path, v.Kind())
+			}
+		})
+	}
+}
+
+func TestTenantsShareNoList(t *testing.T) {
+	v := newValidator(Overrides{WatchedDomains: []string{"flag.example"}})
+	c, problems := v.parse("mde.yml", []byte(`global: {watched_domains: {domains: [b.example, a.example], files: [b.txt, a.txt]}}
+tenants:
+- {name: a, azuread: {managed_identity: {}}}
+- {name: b, azuread: {managed_identity: {}}}
+- {name: c, azuread: {managed_identity: {}}, watched_domains: {domains: [c.example]}}
+`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	owner := map[unsafe.Pointer]string{}
+	for _, tenant := range c.Tenants {
+		eachValue(reflect.ValueOf(&tenant.Collectors).Elem(), tenant.Name, func(path string, v reflect.Value) {
+			if v.Kind() != reflect.Slice || v.Len() == 0 {
+				return
+			}
+			if other, shared := owner[v.UnsafePointer()]; shared {
+				t.Errorf("%s and %s share a list", path, other)
+			}
+			owner[v.UnsafePointer()] = path
+		})
+	}
+	if want := 6; len(owner) != want {
+		t.Errorf("%d lists, want %d", len(owner), want)
+	}
+}
+
+func TestATenantInheritsWhatTheFileHasAndNotWhatFollowsFromIt(t *testing.T) {
+	v := newValidator(Overrides{})
+	c, problems := v.parse("mde.yml", []byte(`global: {security_states: {refresh_interval: 10m}}
+tenants:
+- {name: a, azuread: {managed_identity: {}}, security_states: {refresh_interval: 1h}}
+- {name: b, azuread: {managed_identity: {}}}
+`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	for i, want := range []string{"3h", "30m"} {
+		if got := c.Tenants[i].SecurityStates.MaxAge.String(); got != want {
+			t.Errorf("max_age of tenant %s is %s, want %s", c.Tenants[i].Name, got, want)
+		}
+	}
+}
+
+func TestAnEmptyListIsNone(t *testing.T) {
+	load := func(domains string) *Tenant {
+		c, problems := newValidator(Overrides{}).parse("mde.yml", []byte("tenants:\n- {name: a, azuread: {managed_identity: {}}"+domains+"}\n"))
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		return c.Tenants[0]
+	}
+	for _, empty := range []string{", watched_domains: {domains: [], files: []}", ", watched_domains: {}", ", watched_domains: null"} {
+		if !load("").Equal(load(empty)) {
+			t.Errorf("%q is a change", empty)
+		}
+	}
+}
+
+func TestTheListYieldsEveryCollectorByItsKey(t *testing.T) {
+	var c Collectors
+	var got []string
+	for name, section := range c.All() {
+		got = append(got, fmt.Sprintf("%s %T", name, section))
+		section.Common().Enabled = true
+	}
+	want := []string{"security_states *collector.StatesConfig", "watched_domains *collector.DomainsConfig"}
+	if !slices.Equal(got, want) || !c.SecurityStates.Enabled || !c.WatchedDomains.Enabled {
+		t.Errorf("got %q", got)
+	}
+}
