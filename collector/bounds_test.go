@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
 )
@@ -133,33 +134,46 @@ func TestOfSeveralRowsWithOneIDTheFirstCounts(t *testing.T) {
 		if got := w.exposed(t); value(got, `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`) != "1" {
 			t.Errorf("want one machine:\n%s", got)
 		}
-		if index := s.Fleet().current().attention.index; index.len() != 1 || index.find(id(2)) == nil {
-			t.Errorf("%d machines in the join, want the second alone", index.len())
+		if index := s.Fleet().current().attention.machines; index.Len() != 1 || index.Find(id(2)) == nil {
+			t.Errorf("%d machines in the join, want the second alone", index.Len())
 		}
 	})
 }
 
-func TestStateLogHoldsFewMoreRowsThanMachines(t *testing.T) {
+func TestACountHoldsFewMoreRowsThanMachines(t *testing.T) {
 	const most = 1000
-	log, held := newStateLog(most), 0
+	s := newWorld().states(&fakeStates{}, func(o *SecurityStatesOptions) { o.MaxMachines = most })
+	c, held := s.newCount(SourcePreview), 0
 	for n := range 400_000 {
-		if !log.add(loggedState{id: id(n % most), group: uint32(n), combination: 1}) {
-			t.Fatalf("full after %d rows of %d machines", n, most)
+		build := "first"
+		if n >= most {
+			build = "later"
 		}
-		held = max(held, log.rows)
+		row := state(n%most, build, "Amd64", "A")
+		if err := c.securityState(&row); err != nil {
+			t.Fatalf("full after %d rows of %d machines: %v", n, most, err)
+		}
+		held = max(held, c.rows.Len())
 	}
 	if limit := most + 1<<16; held > limit {
 		t.Errorf("held %d rows, want at most %d", held, limit)
 	}
-	machines := 0
-	for s := range log.machines() {
-		if machines++; s.group >= most {
-			t.Fatalf("row %d is not the first of its machine", s.group)
-		}
+	if err := c.securityStates(); err != nil {
+		t.Fatal(err)
 	}
-	if machines != most {
-		t.Errorf("%d machines, want %d", machines, most)
+	got := c.result(time.Now()).Gauges[machinesGauge]
+	if len(got) != 1 || got[0].Values[0] != "first" || got[0].Counts[0] != most {
+		t.Errorf("%v, want %d machines, each by its first row", got, most)
 	}
+}
+
+// hashedID looks as the ids of the API do: like the sum of a hash.
+func hashedID(n uint64) (id client.MachineID) {
+	r := rand.New(rand.NewPCG(n, 7))
+	for i := range id {
+		id[i] = byte(r.Uint32())
+	}
+	return id
 }
 
 // madFleet is machines each with another random set of properties, random builds,

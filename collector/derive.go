@@ -11,7 +11,7 @@ import (
 // derivedProperties are the properties that /api/machines and /api/deviceavinfo
 // tell in place of the preview's propertiesRequireAttention, in the preview's
 // manner of naming. A derivedSet has bit i for the i-th of them.
-var derivedProperties = []string{
+var derivedProperties = [...]string{
 	"EdrImpairedCommunications",
 	"EdrNoSensorData",
 	"EdrInactive",

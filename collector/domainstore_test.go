@@ -274,7 +274,7 @@ func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
 		c := s.newCount(SourcePreview)
 		c.securityState(new(state(1, "19045", "Amd64", property)))
 		c.securityStates()
-		return &shownFleet{at: time.Now(), maxAge: time.Hour, attention: c.attention()}
+		return &shownFleet{at: time.Now(), maxAge: time.Hour, attention: c.attention}
 	}
 	d := w.domains(&quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *WatchedDomainsOptions) { o.Fleet = fleet })
 	if err := w.refresher(d, time.Hour).Once(t.Context()); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/machineindex"
 )
 
 // Fleet hands the machines of a tenant that require attention from the states to
@@ -47,23 +48,40 @@ type shownFleet struct {
 	unknown bool
 }
 
-// attentionIndex is immutable.
+// attentionIndex is the machines that require attention, by id. It is immutable.
 type attentionIndex struct {
-	index        *machineIndex // The value of an entry is the number of a combination.
+	machines     *machineindex.Index[attentionEntry]
 	combinations []propertySet
 	properties   []string // Those that a machine of the fleet has, sorted.
 	ids          []int    // The number of each property in a combination.
+}
+
+type attentionEntry struct {
+	combination uint16 // Of combinations.
+}
+
+// newAttentionIndex takes the machines of which combination is not 0, about so many.
+func newAttentionIndex[V any](c *fleetCount, machines *machineindex.Index[V], requiring int, combination func(*V) uint16) *attentionIndex {
+	a := &attentionIndex{machines: machineindex.Select(machines, requiring, func(v *V) (attentionEntry, bool) {
+		n := combination(v)
+		return attentionEntry{n}, n != 0
+	})}
+	a.combinations, a.ids = c.combinations, c.usedProperties()
+	for _, id := range a.ids {
+		a.properties = append(a.properties, c.properties.names[id])
+	}
+	return a
 }
 
 // count returns, for each of the properties, how many of the machines have it.
 func (a *attentionIndex) count(machines []client.MachineID) []int {
 	counts := make([]int, len(a.properties))
 	for _, id := range machines {
-		e := a.index.find(id)
+		e := a.machines.Find(id)
 		if e == nil {
 			continue
 		}
-		set := a.combinations[e.value]
+		set := a.combinations[e.combination]
 		for i, property := range a.ids {
 			if set.has(property) {
 				counts[i]++

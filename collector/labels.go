@@ -169,3 +169,29 @@ func (d *droppedValues) drop(name string) {
 	d.seen[hash] = struct{}{}
 	d.count(1)
 }
+
+// droppedLabels are the values without a place of each label of the states, and of
+// groups.
+type droppedLabels map[string]*droppedValues
+
+func newDroppedLabels(m *TenantMetrics, isSecret func(name string) bool) droppedLabels {
+	d := make(droppedLabels)
+	for _, label := range []string{"property", "group"} {
+		d[label] = newDroppedValues(label, m, isSecret)
+	}
+	for _, g := range stateGroupings(true) {
+		for _, label := range g.labels {
+			if d[label.name] == nil {
+				d[label.name] = newDroppedValues(label.name, m, isSecret)
+			}
+		}
+	}
+	return d
+}
+
+// announce makes the series of every label before anything is dropped.
+func (d droppedLabels) announce() {
+	for _, values := range d {
+		values.count(0)
+	}
+}

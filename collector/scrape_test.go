@@ -17,16 +17,18 @@ import (
 
 // manySeries is a result of about so many series.
 func manySeries(n int) *statesResult {
-	r := &statesResult{At: time.Now(), Source: SourcePreview}
+	r := &statesResult{At: time.Now(), Source: SourcePreview, Gauges: make(map[string][]stateGroup)}
 	for i := range 98 {
 		r.Properties = append(r.Properties, fmt.Sprintf("Property%02d", i))
 	}
 	for i := range n / 100 {
-		g := stateGroup{Build: fmt.Sprintf("%05d", i), Architecture: "Amd64", Machines: 1000 + i, Requiring: i, Attention: make([]int, len(r.Properties))}
-		for p := range g.Attention {
-			g.Attention[p] = i * p
+		attention := make([]int, len(r.Properties))
+		for p := range attention {
+			attention[p] = i * p
 		}
-		r.Groups = append(r.Groups, g)
+		for gauge, counts := range map[string][]int{machinesGauge: {1000 + i}, requiringGauge: {i}, "mde_machines_attention": attention} {
+			r.Gauges[gauge] = append(r.Gauges[gauge], stateGroup{Values: []string{fmt.Sprintf("%05d", i), "Amd64"}, Counts: counts})
+		}
 	}
 	return r
 }
@@ -40,8 +42,8 @@ func TestScrapersAtOnceGetWholeExpositions(t *testing.T) {
 			var refreshes [2][]*Block
 			for i := range refreshes {
 				r := manySeries(series)
-				for g := range r.Groups {
-					r.Groups[g].Machines = i
+				for _, g := range r.Gauges[machinesGauge] {
+					g.Counts[0] = i
 				}
 				block, err := r.counts("contoso", time.Now().Add(time.Hour))
 				if err != nil {

@@ -44,7 +44,7 @@ type SecurityStates struct {
 	options SecurityStatesOptions
 	logger  *slog.Logger
 	memory  memory
-	dropped *droppedLabels
+	dropped droppedLabels
 	again   atomic.Bool // The preview is to be asked at the next refresh.
 
 	// Of the goroutine that refreshes.
@@ -168,7 +168,7 @@ func (s *SecurityStates) restore() (*statesResult, Snapshot, error) {
 	if err := r.check(); err != nil {
 		return nil, Snapshot{}, err
 	}
-	if r.RevisionLabel != s.options.RevisionLabel {
+	if r.RevisionLabel != s.options.RevisionLabel || r.Gauges == nil { // Nil: of a version before there were gauges.
 		return nil, Snapshot{}, nil
 	}
 	snapshot, err := s.snapshot(&r)
@@ -212,7 +212,7 @@ func (s *SecurityStates) Refresh(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	s.last = r
-	fleet := &shownFleet{at: r.At, maxAge: s.options.MaxAge, attention: c.attention()}
+	fleet := &shownFleet{at: r.At, maxAge: s.options.MaxAge, attention: c.attention}
 	snapshot.Share = func() {
 		s.options.Fleet.set(fleet)
 		s.summarize(r)
@@ -281,7 +281,7 @@ func (s *SecurityStates) count(ctx context.Context) (*fleetCount, error) {
 // is accepted.
 func (s *SecurityStates) countTwiceIfEmpty(ctx context.Context, count func(context.Context) (*fleetCount, error)) (*fleetCount, error) {
 	c, err := count(ctx)
-	doubtful := errors.Is(err, errNoMachines) || err == nil && c.machines == 0 && s.last.machines() > 0
+	doubtful := errors.Is(err, errNoMachines) || err == nil && c.machines == 0 && s.last.sum(machinesGauge) > 0
 	if !doubtful {
 		return c, err
 	}
@@ -333,6 +333,7 @@ func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error)
 	for machine, err := range s.options.Client.Machines(ctx) {
 		if err != nil {
 			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.API == client.Machines && e.NotFound() {
+				c.allMachines()
 				return c, errNoMachines
 			}
 			return nil, fmt.Errorf("read machines: %w", err)
@@ -343,7 +344,8 @@ func (s *SecurityStates) countMachines(ctx context.Context) (*fleetCount, error)
 			return nil, fmt.Errorf("read machines: %w", err)
 		}
 	}
-	s.indexed = c.index.len()
+	s.indexed = c.known.Len()
+	c.allMachines()
 	return c, nil
 }
 
@@ -385,7 +387,6 @@ func refusesAntivirus(e *client.Error) bool {
 
 func (s *SecurityStates) readAntivirus(ctx context.Context) (*fleetCount, error) {
 	c := s.newCount(SourceMachines)
-	c.index.reserve(s.indexed)
 	now := time.Now()
 	for row, err := range s.options.Client.AntivirusHealth(ctx) {
 		if err != nil {
@@ -417,10 +418,5 @@ func (s *SecurityStates) noteAntivirus(err error) {
 }
 
 func (s *SecurityStates) newCount(source string) *fleetCount {
-	c := newFleetCount(s.options.MaxMachines, s.last, s.options.RevisionLabel, s.dropped)
-	c.source = source
-	if source == SourceMachines {
-		c.countStates(s.last, s.dropped)
-	}
-	return c
+	return newFleetCount(source, s.indexed, s.options.MaxMachines, s.last, s.options.RevisionLabel, s.dropped)
 }

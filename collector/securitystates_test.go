@@ -400,7 +400,7 @@ func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
 	if series > 250_000 {
 		t.Errorf("%d series", series)
 	}
-	if n := s.Fleet().current().attention.index.len(); n != machines {
+	if n := s.Fleet().current().attention.machines.Len(); n != machines {
 		t.Errorf("%d machines in the index", n)
 	}
 	got := text(t, must(w.registry.Gather()))
@@ -466,21 +466,23 @@ func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 }
 
 func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
+	const group = `{"values":["1",""],"counts":[1]}`
 	at := time.Now().Format(time.RFC3339)
 	for name, tc := range map[string]struct {
 		text, logged string
 	}{
-		"no object":               {`[]`, "could not be read"},
-		"no time":                 {`{}`, "no time"},
-		"too few numbers":         {`{"at":"` + at + `","properties":["a","b"],"groups":[{"build":"1","machines":1,"attention":[1]}]}`, "a number for each property"},
-		"a negative number":       {`{"at":"` + at + `","properties":["a"],"groups":[{"build":"1","machines":1,"attention":[-1]}]}`, "a number for each property"},
-		"a long label":            {`{"at":"` + at + `","groups":[{"build":"` + strings.Repeat("1", 129) + `","machines":1}]}`, "longer than it may be"},
-		"too many groups":         {`{"at":"` + at + `","groups":[{"build":"1"}` + strings.Repeat(`,{"build":"1"}`, maxGroups) + `]}`, "than there may be"},
-		"too many platforms":      {`{"at":"` + at + `","platforms":{"0":1` + manyKeys(maxPlatforms+2) + `}}`, "than there may be"},
-		"a series twice":          {`{"at":"` + at + `","groups":[{"build":"1"},{"build":"1"}]}`, "occur twice"},
-		"a time that is to come":  {`{"at":"2999-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, "still to come"},
-		"another set of labels":   {`{"at":"` + at + `","revision_label":true,"groups":[{"build":"1","machines":1}]}`, ""},
-		"a value that is too old": {`{"at":"2020-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, ""},
+		"no object":                    {`[]`, "could not be read"},
+		"no time":                      {`{}`, "no time"},
+		"too few numbers":              {`{"at":"` + at + `","properties":["a","b"],"gauges":{"mde_machines_attention":[{"values":["1",""],"counts":[1]}]}}`, "a number for each property"},
+		"a negative number":            {`{"at":"` + at + `","properties":["a"],"gauges":{"mde_machines_attention":[{"values":["1",""],"counts":[-1]}]}}`, "a number for each property"},
+		"a long label":                 {`{"at":"` + at + `","gauges":{"mde_machines":[{"values":["` + strings.Repeat("1", 129) + `",""],"counts":[1]}]}}`, "longer than it may be"},
+		"too many groups":              {`{"at":"` + at + `","gauges":{"mde_machines":[` + group + strings.Repeat(","+group, maxGroups) + `]}}`, "than there may be"},
+		"too many platforms":           {`{"at":"` + at + `","gauges":{"mde_machines_os_platform":[` + manyGroups(maxPlatforms+3) + `]}}`, "than there may be"},
+		"a series twice":               {`{"at":"` + at + `","gauges":{"mde_machines":[` + group + `,` + group + `]}}`, "occur twice"},
+		"a time that is to come":       {`{"at":"2999-01-01T00:00:00Z","gauges":{"mde_machines":[` + group + `]}}`, "still to come"},
+		"another set of labels":        {`{"at":"` + at + `","revision_label":true,"gauges":{"mde_machines":[{"values":["1","",""],"counts":[1]}]}}`, ""},
+		"the form of an older version": {`{"at":"` + at + `","properties":["a"],"groups":[{"build":"1","machines":1,"attention":[1]}],"platforms":{"Linux":1}}`, ""},
+		"a value that is too old":      {`{"at":"2020-01-01T00:00:00Z","gauges":{"mde_machines":[` + group + `]}}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -498,12 +500,13 @@ func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
 	}
 }
 
-func manyKeys(n int) string {
-	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, `,"key %d":1`, i)
+// manyGroups is that many groups of one label, as JSON.
+func manyGroups(n int) string {
+	groups := make([]string, n)
+	for i := range groups {
+		groups[i] = fmt.Sprintf(`{"values":["value %d"],"counts":[1]}`, i)
 	}
-	return b.String()
+	return strings.Join(groups, ",")
 }
 
 func TestAStoreThatFailsFailsNoRefresh(t *testing.T) {
@@ -531,7 +534,7 @@ func BenchmarkCountSecurityStates(b *testing.B) {
 	}
 	dropped := newDroppedLabels(newWorld().tenant, noSecret)
 	for b.Loop() {
-		c := newFleetCount(machines, nil, false, dropped)
+		c := newFleetCount(SourcePreview, 0, machines, nil, false, dropped)
 		for i := range fleet {
 			if err := c.securityState(&fleet[i]); err != nil {
 				b.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mde-exporter/mde_exporter/internal/machineindex"
 )
 
 var benchmarkedLists = []int{10_000, 200_000}
@@ -118,12 +120,11 @@ func BenchmarkAnewFleet(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		fleet := newFleet(time.Hour)
 		w, _ := readList(b, n, func(o *WatchedDomainsOptions) { o.Fleet = fleet })
-		index := newMachineIndex()
+		index := machineindex.New[attentionEntry](0)
 		for i := range 100_000 {
-			e, _ := index.add(id(i))
-			e.value = 0
+			index.Add(id(i))
 		}
-		attention := &attentionIndex{index: index, combinations: []propertySet{{}}}
+		attention := &attentionIndex{machines: index, combinations: []propertySet{{}}}
 		for b.Loop() {
 			fleet.set(&shownFleet{at: wall(time.Now()), maxAge: time.Hour, attention: attention})
 			w.rejoin()

@@ -1,0 +1,146 @@
+package machineindex
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// hashedID looks as the ids of the API do: like the sum of a hash.
+func hashedID(n uint64) (id client.MachineID) {
+	r := rand.New(rand.NewPCG(n, 7))
+	binary.LittleEndian.PutUint64(id[:], r.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], r.Uint64())
+	binary.LittleEndian.PutUint32(id[16:], r.Uint32())
+	return id
+}
+
+type known struct{ value uint32 }
+
+func TestIndexHoldsWhatAMapHolds(t *testing.T) {
+	for name, makeID := range map[string]func(uint64) client.MachineID{
+		"ids like hashes":         hashedID,
+		"ids that count up":       func(n uint64) (id client.MachineID) { binary.LittleEndian.PutUint64(id[:], n); return id },
+		"ids that differ at last": func(n uint64) (id client.MachineID) { binary.BigEndian.PutUint64(id[12:], n+1); return id },
+	} {
+		for _, expected := range []int{0, 100, 8_000, 100_000} {
+			t.Run(fmt.Sprintf("%s, %d expected", name, expected), func(t *testing.T) {
+				random := rand.New(rand.NewPCG(1, 2))
+				index, want := New[known](expected), make(map[client.MachineID]uint32)
+				for range 60_000 {
+					id := makeID(random.Uint64N(40_000))
+					v, added := index.Add(id)
+					if last, known := want[id]; known == added || v.value != last {
+						t.Fatalf("added %v with %d, known is %v with %d", added, v.value, known, last)
+					}
+					v.value = random.Uint32()
+					want[id] = v.value
+				}
+				if index.Len() != len(want) {
+					t.Fatalf("%d machines, want %d", index.Len(), len(want))
+				}
+				for n := range uint64(40_000) {
+					id := makeID(n)
+					value, known := want[id]
+					if v := index.Find(id); (v != nil) != known || known && v.value != value {
+						t.Fatalf("%v of a machine whose value is %d, known %v", v, value, known)
+					}
+				}
+				for id, v := range index.All() {
+					if value, known := want[id]; !known || v.value != value {
+						t.Fatalf("yields %d of a machine whose value is %d, or which came before", v.value, value)
+					}
+					delete(want, id)
+				}
+				if len(want) > 0 {
+					t.Errorf("%d machines are missing", len(want))
+				}
+			})
+		}
+	}
+}
+
+func TestAnEmptyIndexKnowsNoMachine(t *testing.T) {
+	index := New[known](0)
+	if index.Find(hashedID(1)) != nil || index.Len() != 0 {
+		t.Error("it knows one")
+	}
+	for range index.All() {
+		t.Error("it yields one")
+	}
+}
+
+func TestSettleKeepsTheFirstRowOfEachMachine(t *testing.T) {
+	for _, rows := range []int{0, 1, 2, 300, 100_000} {
+		t.Run(fmt.Sprint(rows, " rows"), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(uint64(rows), 1))
+			index, want := New[known](0), make(map[client.MachineID]uint32)
+			for i := range uint32(rows) {
+				id := hashedID(random.Uint64N(uint64(rows)))
+				if _, twice := want[id]; !twice {
+					want[id] = i
+				}
+				index.Append(id, known{i})
+				if i%30_000 == 0 {
+					index.Settle()
+				}
+			}
+			index.Settle()
+			if index.Len() != len(want) {
+				t.Errorf("%d machines, want %d", index.Len(), len(want))
+			}
+			for id, v := range index.All() {
+				first, known := want[id]
+				if !known || first != v.value {
+					t.Fatalf("row %d of a machine whose first is %d, or which came before", v.value, first)
+				}
+				delete(want, id)
+			}
+			if len(want) > 0 {
+				t.Errorf("%d machines are missing", len(want))
+			}
+		})
+	}
+}
+
+func benchmark(b *testing.B, fill func(index *Index[known], ids []client.MachineID)) {
+	ids := make([]client.MachineID, 1_000_000)
+	for i := range ids {
+		ids[i] = hashedID(uint64(i))
+	}
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var index *Index[known]
+	for b.Loop() {
+		index = New[known](0)
+		fill(index, ids)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ids)), "ns/machine")
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(len(ids)), "B/machine")
+	runtime.KeepAlive(index)
+	runtime.KeepAlive(ids)
+}
+
+func BenchmarkAdd(b *testing.B) {
+	benchmark(b, func(index *Index[known], ids []client.MachineID) {
+		for _, id := range ids {
+			index.Add(id)
+		}
+	})
+}
+
+func BenchmarkAppend(b *testing.B) {
+	benchmark(b, func(index *Index[known], ids []client.MachineID) {
+		for i, id := range ids {
+			index.Append(id, known{uint32(i)})
+		}
+		index.Settle()
+	})
+}
