@@ -3,7 +3,24 @@ package client
 import (
 	"context"
 	"iter"
+	"time"
 )
+
+// AntivirusHealth is one row of /api/deviceavinfo.
+type AntivirusHealth struct {
+	// MachineID joins the row with a Machine.
+	MachineID         MachineID
+	OSKind            []byte
+	OSVersion         []byte
+	Mode              []byte
+	SignatureUpToDate []byte
+	EngineUpToDate    []byte
+	PlatformUpToDate  []byte
+	// DataRefreshedAt is the zero time where the API names none, or the year
+	// 0001, by which it says never; then NeverRefreshed is true.
+	DataRefreshedAt time.Time
+	NeverRefreshed  bool
+}
 
 // AntivirusHealth yields every row of GET {api}/api/deviceavinfo. A machine may
 // have several rows, or none. After an error nothing more is yielded.

@@ -6,7 +6,22 @@ import (
 	"iter"
 	"math"
 	"strconv"
+	"time"
 )
+
+// DomainMachinesLimit is the number of machines after which the API cuts the
+// answer for a domain short. An answer of so many means "this many or more".
+const DomainMachinesLimit = 500
+
+// DomainStatistics is how an organization communicated with a domain, from
+// /api/domains/{domain}/stats.
+type DomainStatistics struct {
+	// Prevalence is the number of machines that communicated with the domain,
+	// not capped as DomainMachines is.
+	Prevalence int64
+	// LastSeen is the zero time for a domain the organization never contacted.
+	LastSeen time.Time
+}
 
 // DomainMachines yields the machines that communicated with a domain within the
 // last 30 days, DomainMachinesLimit at most, from

@@ -3,7 +3,41 @@ package client
 import (
 	"context"
 	"iter"
+	"time"
 )
+
+// MachineID identifies a machine across all APIs. It holds the 20 bytes that
+// the API spells as 40 hexadecimal digits, or, of any other text, the first 20
+// bytes of its SHA-256 sum. The zero MachineID stands for a missing id: two
+// machines without one are never the same machine.
+type MachineID [20]byte
+
+// Machine is one machine as /api/machines and /api/domains/{domain}/machines
+// describe it.
+type Machine struct {
+	ID MachineID
+	// RawID is the id as the API spells it.
+	RawID           []byte
+	ComputerDNSName []byte
+	OSPlatform      []byte
+	OSBuild         []byte
+	// OSVersion is free text; of Windows 10 and newer it may end in the build
+	// and revision.
+	OSVersion        []byte
+	OSProcessor      []byte
+	OSArchitecture   []byte
+	HealthStatus     []byte
+	OnboardingStatus []byte
+	RiskScore        []byte
+	ExposureLevel    []byte
+	// LastSeen is the zero time where the API names none, or the year 0001.
+	LastSeen time.Time
+	// Merged reports that the record was merged into the machine MergedInto, whose
+	// id the API spells as RawMergedInto.
+	Merged        bool
+	MergedInto    MachineID
+	RawMergedInto []byte
+}
 
 // Machines yields every machine of GET {api}/api/machines, merged and not
 // onboarded ones included. A machine may come more than once: the order is not

@@ -5,6 +5,22 @@ import (
 	"iter"
 )
 
+// SecurityState is one machine as machinesecuritystates describes it.
+//
+// Like every entity in this package it is valid until the next one is yielded:
+// its byte slices point into a buffer that is used again. A field that is
+// missing, null or of an unexpected type is empty; numbers keep the spelling of
+// the API.
+type SecurityState struct {
+	ID           MachineID
+	Build        []byte
+	Revision     []byte
+	Architecture []byte
+	// Properties are the names of propertiesRequireAttention, as sent: a name
+	// may occur twice.
+	Properties [][]byte
+}
+
 // SecurityStates yields the security state of every machine, from the preview
 // GET {graph}/testwdatppreview/machinesecuritystates. After an error nothing
 // more is yielded.
