@@ -52,6 +52,9 @@ type Refresher struct {
 	started   chan struct{}
 	mark      sync.Once // Closes started.
 
+	cancel  context.CancelFunc // Nil before Go.
+	running sync.WaitGroup
+
 	mu     sync.Mutex
 	status Status
 }
@@ -124,6 +127,25 @@ func (r *Refresher) Run(ctx context.Context) {
 		if !r.wait(ctx, pause) {
 			return
 		}
+	}
+}
+
+// Go calls Run in a goroutine, unless it was called before. It must not be called
+// concurrently with itself or Stop.
+func (r *Refresher) Go() {
+	if r.cancel != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	r.running.Go(func() { r.Run(ctx) })
+}
+
+// Stop ends Run and returns when it has.
+func (r *Refresher) Stop() {
+	if r.cancel != nil {
+		r.cancel()
+		r.running.Wait()
 	}
 }
 

@@ -24,11 +24,12 @@ func readPattern(ctx context.Context, pattern string) (problems []Mistake) {
 		return []Mistake{{File: pattern, Message: readfile.Reason(err)}}
 	}
 	for _, path := range paths {
-		_, mistakes, err := readListFile(ctx, path)
-		if err != nil {
-			mistakes = []Mistake{{File: path, Message: readfile.Reason(err)}}
+		if data, err := readfile.Text(ctx, path, maxListBytes); err != nil {
+			problems = append(problems, Mistake{File: path, Message: readfile.Reason(err)})
+		} else {
+			_, mistakes := parseList(path, data)
+			problems = append(problems, mistakes...)
 		}
-		problems = append(problems, mistakes...)
 	}
 	return problems
 }
@@ -55,16 +56,6 @@ func checkPattern(pattern string) error {
 		return errors.New("not a valid pattern of file names")
 	}
 	return nil
-}
-
-// readListFile reads a watch-list file.
-func readListFile(ctx context.Context, path string) (domains []string, problems []Mistake, err error) {
-	data, err := readfile.Text(ctx, path, maxListBytes)
-	if err != nil {
-		return nil, nil, err
-	}
-	domains, problems = parseList(path, data)
-	return domains, problems, nil
 }
 
 // parseList reads a watch list: a domain a line, with blank lines and comments

@@ -160,9 +160,8 @@ func (a azureADSection) method() string {
 	}
 }
 
-// credential is the tenant's way to sign in; validation made sure that there is one.
-func (t *Tenant) credential() client.Credential {
-	a := t.AzureAD
+// credential is the way to sign in, nil where there is none, which validation reports.
+func (a azureADSection) credential() client.Credential {
 	switch {
 	case a.OAuth != nil:
 		return client.ClientSecret{

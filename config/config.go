@@ -49,7 +49,7 @@ func Check(path string, o Overrides) (warnings Problems, err error) {
 	v := newValidator(o)
 	v.read = map[string]bool{}
 	c, problems := load(path, v)
-	return c.warnings.sorted(path), slices.Concat(problems, c.fileProblems()).sorted(path).err()
+	return c.warnings.sorted(path), problems.sorted(path).err()
 }
 
 // maxConfigBytes bounds the configuration file, and a file of certificates.

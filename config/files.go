@@ -91,27 +91,17 @@ func (p position) content(path string) []byte {
 	return data
 }
 
-// fileProblems are the mistakes in the credential files of all tenants.
-func (c *Config) fileProblems() Problems {
-	var problems Problems
-	for _, t := range c.Tenants {
-		problems = append(problems, t.fileProblems()...)
-	}
-	return problems
-}
-
-// fileProblems are those that the client would meet when it signs in.
-func (t *Tenant) fileProblems() Problems {
-	credential := t.credential()
+// credentialFiles reports what the client would meet when it signs in.
+func (a azureADSection) credentialFiles(at position) {
+	credential := a.credential()
 	if credential == nil {
-		return nil
+		return
 	}
 	err := client.CheckCredential(context.Background(), credential)
 	if err == nil {
-		return nil
+		return
 	}
-	known := len(t.at.doc.problems)
-	at, message := t.at.key("azuread").key(t.AzureAD.method()), err.Error()
+	at, message := at.key(a.method()), err.Error()
 	for _, key := range []string{"client_secret_file", "certificate_path", "certificate_key_path", "certificate_password", "certificate_password_file", "token_file_path"} {
 		if text, ok := strings.CutPrefix(message, key+": "); ok {
 			at, message = at.key(key), text
@@ -119,5 +109,4 @@ func (t *Tenant) fileProblems() Problems {
 		}
 	}
 	at.problem("%s", message)
-	return t.at.doc.problems[known:]
 }

@@ -115,7 +115,7 @@ func TestNoMessageRepeatsTheFile(t *testing.T) {
 				with := strings.NewReplacer("‹›", marker, "@", tokens[place]).Replace(spelling)
 				file := strings.Join(slices.Concat(tokens[:place], []string{with}, tokens[place+1:]), "")
 				c, problems := parseIn(dir, file)
-				problems = slices.Concat(problems, c.fileProblems(), c.warnings)
+				problems = slices.Concat(problems, c.warnings)
 				checked++
 				if len(problems) > 0 {
 					mistakes++
@@ -168,7 +168,7 @@ func FuzzNoMessageRepeatsTheFile(f *testing.F) {
 		i := int(at % uint(len(file)+1))
 		file = file[:i] + marker + file[i:]
 		c, problems := parseIn("/nonexistent", file)
-		if message := slices.Concat(problems, c.fileProblems(), c.warnings).Error(); strings.Contains(message, marker) {
+		if message := slices.Concat(problems, c.warnings).Error(); strings.Contains(message, marker) {
 			t.Errorf("%q:\n%s", file, message)
 		}
 	})

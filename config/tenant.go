@@ -15,13 +15,9 @@ import (
 
 // Tenant is the validated configuration of one tenant: its settings have the keys
 // of the file. It prints as YAML with its secrets masked.
-type Tenant struct {
-	tenantSection
+type Tenant struct{ tenantSection }
 
-	at position
-}
-
-// SameClient tells whether two tenants sign in as the same app, to the same
+// SameClient reports whether two tenants sign in as the same app, to the same
 // hosts, in the same way and with the same quota, so that the client of one can
 // go on serving the other. Whatever is not of a collector counts.
 func (t *Tenant) SameClient(o *Tenant) bool {
@@ -30,8 +26,8 @@ func (t *Tenant) SameClient(o *Tenant) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// Equal tells whether nothing changed from one tenant to the other. It does not
-// look into files.
+// Equal reports whether two tenants have the same settings. It does not look into
+// files.
 func (t *Tenant) Equal(o *Tenant) bool { return reflect.DeepEqual(t.tenantSection, o.tenantSection) }
 
 // ClientOptions are the options of the tenant's client, with a transport of its
@@ -51,7 +47,7 @@ func (t *Tenant) ClientOptions() (client.Options, error) {
 	o := client.Options{
 		GraphScope:     of.graphScopeOf(t.Endpoints.GraphURL),
 		APIScope:       t.Endpoints.APIScope,
-		Credential:     t.credential(),
+		Credential:     t.AzureAD.credential(),
 		Secrets:        t.HTTPConfig.secrets(),
 		Transport:      transport,
 		RequestTimeout: time.Duration(t.RequestTimeout),

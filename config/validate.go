@@ -67,7 +67,10 @@ func (v *validator) tenant(at position, s tenantSection) *Tenant {
 	v.http(at.key("http_config"), &s.HTTPConfig)
 	s.Name = v.name(at.key("name"), s.Name, s.AzureAD)
 	v.validate(at, &s.settingsSection)
-	return &Tenant{tenantSection: s, at: at}
+	if v.read != nil {
+		s.AzureAD.credentialFiles(at.key("azuread"))
+	}
+	return &Tenant{s}
 }
 
 // validate validates what can be set under a tenant and under global.

@@ -333,7 +333,7 @@ func TestWatchListFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	if _, ok := w.value(`mde_watched_domain_machines{domain="new.example",tenant="contoso"}`); !ok {
 		t.Error("a mistake in the file cost the last good list")
 	}
-	if notes := strings.Join(w.Status().Tenants[0].Collectors[1].Notes, "\n"); !strings.Contains(notes, list+":2") {
+	if notes := strings.Join(w.Status().Tenants[0].Collectors[1].Page.Notes, "\n"); !strings.Contains(notes, list+":2") {
 		t.Errorf("the page's notes do not name the file and the line: %q", notes)
 	}
 }
@@ -359,7 +359,7 @@ func TestABrokenWatchListStopsNothing(t *testing.T) {
 		if n, _ := w.value(`mde_watched_domains{tenant="contoso"}`); n != domains {
 			t.Errorf("%s %v domains are watched, want %v", when, n, domains)
 		}
-		if notes := strings.Join(w.Status().Tenants[0].Collectors[1].Notes, "\n"); (note == "") != !strings.Contains(notes, list) || !strings.Contains(notes, note) {
+		if notes := strings.Join(w.Status().Tenants[0].Collectors[1].Page.Notes, "\n"); (note == "") != !strings.Contains(notes, list) || !strings.Contains(notes, note) {
 			t.Errorf("%s the page's notes are %q, want %q", when, notes, note)
 		}
 	}

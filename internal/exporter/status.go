@@ -50,23 +50,13 @@ func programVersion() string {
 func (t *tenant) status() web.Tenant {
 	out := web.Tenant{Name: t.config.Name}
 	for name, section := range t.config.All() {
-		r := t.runs[len(out.Collectors)]
-		if r == nil {
-			out.Collectors = append(out.Collectors, web.Collector{Name: name, Page: section.Disabled()})
-			continue
+		c := web.Collector{Name: name}
+		if r := t.runs[len(out.Collectors)]; r != nil {
+			c.Enabled, c.Status = true, r.refresher.Status()
+		} else {
+			c.Page = section.Disabled()
 		}
-		s := r.refresher.Status()
-		out.Collectors = append(out.Collectors, web.Collector{
-			Name:        name,
-			Enabled:     true,
-			Page:        s.Page,
-			Ready:       s.Ready,
-			LastRefresh: s.Finished,
-			LastSuccess: s.LastSuccess,
-			Duration:    s.Duration,
-			NextRefresh: s.Next,
-			Error:       s.Error,
-		})
+		out.Collectors = append(out.Collectors, c)
 	}
 	return out
 }

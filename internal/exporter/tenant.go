@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -25,6 +26,22 @@ type tenant struct {
 	store      collector.Store
 	logger     *slog.Logger
 	runs       []*run // One for each of config.Collectors, nil where it is not enabled.
+}
+
+// run is one collector of one tenant.
+type run struct {
+	config    collector.Config
+	collector collector.Collector
+	refresher *collector.Refresher
+}
+
+// stopAll ends the refreshes of the runs and returns when they have ended.
+func stopAll(runs []*run) {
+	var wg sync.WaitGroup
+	for _, r := range runs {
+		wg.Go(r.refresher.Stop)
+	}
+	wg.Wait()
 }
 
 // newTenant makes a tenant without starting it; its first refreshes wait for the
@@ -100,7 +117,7 @@ func (t *tenant) start() {
 	go t.client.ReadCredential(context.Background()) // Bounded in time.
 	claimStore(t.store, t.directory(), t.logger)
 	for _, r := range t.enabled() {
-		r.start()
+		r.refresher.Go()
 	}
 }
 

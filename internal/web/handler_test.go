@@ -18,6 +18,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/mde-exporter/mde_exporter/collector"
 )
 
 // testOptions serve a small world in which everything is well.
@@ -187,7 +189,7 @@ func TestTelemetryPathsThatCannotBeServed(t *testing.T) {
 }
 
 func TestUnreadinessNamesWhatItWaitsFor(t *testing.T) {
-	finished := Collector{Name: "security_states", Enabled: true, Ready: true, LastRefresh: time.Now()}
+	finished := Collector{Name: "security_states", Enabled: true, Status: collector.Status{Ready: true, Finished: time.Now()}}
 	waiting := Collector{Name: "watched_domains", Enabled: true}
 	off := Collector{Name: "other", Enabled: false}
 	o := testOptions()

@@ -47,7 +47,9 @@ func watched(domains ...Domain) collector.Page {
 }
 
 // setDomains replaces the rows of the tenant's table.
-func (t *Tenant) setDomains(domains ...Domain) { t.Collectors[1].Table = watched(domains...).Table }
+func (t *Tenant) setDomains(domains ...Domain) {
+	t.Collectors[1].Page.Table = watched(domains...).Table
+}
 
 // wellTenant is a tenant as it stands on a good day.
 func wellTenant(name string, now time.Time) Tenant {
@@ -55,16 +57,20 @@ func wellTenant(name string, now time.Time) Tenant {
 		Name: name,
 		Collectors: []Collector{
 			{
-				Name: "security_states", Enabled: true, Ready: true,
-				Page:        collector.Page{Source: "machines", Summary: "4,213 machines, 97 require attention", MaxAge: 45 * time.Minute},
-				LastRefresh: now.Add(-7 * time.Minute), LastSuccess: now.Add(-7 * time.Minute),
-				Duration: 4100 * time.Millisecond, NextRefresh: now.Add(8 * time.Minute),
+				Name: "security_states", Enabled: true, Status: collector.Status{
+					Ready:    true,
+					Page:     collector.Page{Source: "machines", Summary: "4,213 machines, 97 require attention", MaxAge: 45 * time.Minute},
+					Finished: now.Add(-7 * time.Minute), LastSuccess: now.Add(-7 * time.Minute),
+					Duration: 4100 * time.Millisecond, Next: now.Add(8 * time.Minute),
+				},
 			},
 			{
-				Name: "watched_domains", Enabled: true, Ready: true,
-				Page:        collector.Page{MaxAge: 3 * time.Hour},
-				LastRefresh: now.Add(-20 * time.Second), LastSuccess: now.Add(-20 * time.Second),
-				Duration: 700 * time.Millisecond, NextRefresh: now.Add(59 * time.Minute),
+				Name: "watched_domains", Enabled: true, Status: collector.Status{
+					Ready:    true,
+					Page:     collector.Page{MaxAge: 3 * time.Hour},
+					Finished: now.Add(-20 * time.Second), LastSuccess: now.Add(-20 * time.Second),
+					Duration: 700 * time.Millisecond, Next: now.Add(59 * time.Minute),
+				},
 			},
 		},
 	}
@@ -182,14 +188,14 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 		{
 			name: "values kept from before a restart, while the first refresh runs",
 			change: func(s *Status, now time.Time) {
-				s.Tenants[0].Collectors[0] = Collector{Name: "security_states", Enabled: true, LastSuccess: now.Add(-time.Hour)}
+				s.Tenants[0].Collectors[0] = Collector{Name: "security_states", Enabled: true, Status: collector.Status{LastSuccess: now.Add(-time.Hour)}}
 			},
 			want: []string{"security_states waiting Values from 1h 0m ago Last refresh the first is under way"},
 		},
 		{
 			name: "a collector that is off",
 			change: func(s *Status, _ time.Time) {
-				s.Tenants[0].Collectors[1] = Collector{Name: "watched_domains", Page: watched()}
+				s.Tenants[0].Collectors[1] = Collector{Name: "watched_domains", Status: collector.Status{Page: watched()}}
 			},
 			want: []string{"1 of 1 collectors well", "0 of 0 watched domains contacted", "watched_domains off Grafana dashboards"},
 		},
@@ -219,7 +225,7 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 		{
 			name: "a missing role",
 			change: func(s *Status, _ time.Time) {
-				s.Tenants[0].Collectors[1].Notes = []string{"Prevalence is left out: role URL.Read.All is missing."}
+				s.Tenants[0].Collectors[1].Page.Notes = []string{"Prevalence is left out: role URL.Read.All is missing."}
 			},
 			want: []string{"Prevalence is left out: role URL.Read.All is missing."},
 		},
@@ -343,10 +349,10 @@ func TestWhatOthersWroteIsTextAndNothingElse(t *testing.T) {
 	tenant := wellTenant(nasty, time.Now())
 	for i := range tenant.Collectors {
 		c := &tenant.Collectors[i]
-		c.Name, c.Source, c.Summary, c.Error, c.Notes = nasty, nasty, nasty, nasty, []string{nasty}
+		c.Name, c.Page.Source, c.Page.Summary, c.Error, c.Page.Notes = nasty, nasty, nasty, nasty, []string{nasty}
 	}
 	for i := range tenant.Collectors {
-		t := &tenant.Collectors[i].Table
+		t := &tenant.Collectors[i].Page.Table
 		t.Title, t.Items, t.Marked, t.AtLeast, t.Columns = nasty, nasty, nasty, nasty, [3]string{nasty, nasty, nasty}
 		for i := range t.Rows {
 			r := &t.Rows[i]

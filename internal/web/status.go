@@ -34,26 +34,12 @@ type Tenant struct {
 	Collectors []Collector
 }
 
-// Collector is one collector of one tenant. Its Page is that of Config.Disabled
-// where it is not enabled.
+// Collector is one collector of one tenant. Of its Status only the Page is set, to
+// that of Config.Disabled, where it is not enabled.
 type Collector struct {
 	Name    string
 	Enabled bool
-	collector.Page
-	// Ready reports that the collector has something to show or has failed once.
-	// The exporter is ready once every collector is.
-	Ready bool
-	// LastRefresh is the end of the last refresh, successful or not. Zero while the
-	// first one runs.
-	LastRefresh time.Time
-	// LastSuccess is when the values in force were read. Zero means never.
-	LastSuccess time.Time
-	// Duration is how long the last refresh took.
-	Duration time.Duration
-	// NextRefresh is when the next refresh begins. Zero means not known.
-	NextRefresh time.Time
-	// Error is why the last refresh failed, empty where it succeeded.
-	Error string
+	collector.Status
 }
 
 // state is how a collector or a tenant stands, from the best to the worst.
@@ -77,7 +63,7 @@ func (s state) bad() bool { return s >= stateFailing }
 
 // stateAt tells how the collector stands at a time.
 func (c *Collector) stateAt(now time.Time) state {
-	aged := c.MaxAge > 0 && now.Sub(c.LastSuccess) > c.MaxAge
+	aged := c.Page.MaxAge > 0 && now.Sub(c.LastSuccess) > c.Page.MaxAge
 	switch {
 	case !c.Enabled:
 		return stateOff

@@ -83,15 +83,15 @@ func (t *tableTotals) add(rows []collector.Row) {
 func tablesOf(tenants ...Tenant) (tables []tableTotals) {
 	for _, t := range tenants {
 		for _, c := range t.Collectors {
-			if c.Table.Title == "" {
+			if c.Page.Table.Title == "" {
 				continue
 			}
 			i := slices.IndexFunc(tables, func(t tableTotals) bool { return t.collector == c.Name })
 			if i < 0 {
 				i = len(tables)
-				tables = append(tables, tableTotals{Table: c.Table, collector: c.Name})
+				tables = append(tables, tableTotals{Table: c.Page.Table, collector: c.Name})
 			}
-			tables[i].add(c.Table.Rows)
+			tables[i].add(c.Page.Table.Rows)
 		}
 	}
 	return tables
@@ -130,8 +130,8 @@ func (b *tenantBlock) cut(first, most int) {
 
 type collectorBlock struct {
 	Collector
-	State                      state
-	Refreshed, Succeeded, Next moment
+	State                         state
+	Refreshed, Succeeded, Follows moment
 }
 
 // moment is a time as seen from the page's own.
@@ -253,9 +253,9 @@ func newTenantBlock(t Tenant, now time.Time) tenantBlock {
 		b.Collectors = append(b.Collectors, collectorBlock{
 			Collector: c,
 			State:     c.stateAt(now),
-			Refreshed: moment{c.LastRefresh, now},
+			Refreshed: moment{c.Finished, now},
 			Succeeded: moment{c.LastSuccess, now},
-			Next:      moment{c.NextRefresh, now},
+			Follows:   moment{c.Next, now},
 		})
 	}
 	for _, totals := range tablesOf(t) {
