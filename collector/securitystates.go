@@ -168,7 +168,7 @@ func (s *SecurityStates) restore() (*statesResult, Snapshot, error) {
 	if err := r.check(); err != nil {
 		return nil, Snapshot{}, err
 	}
-	if r.RevisionLabel != s.options.RevisionLabel || r.Gauges == nil { // Nil: of a version before there were gauges.
+	if r.RevisionLabel != s.options.RevisionLabel {
 		return nil, Snapshot{}, nil
 	}
 	snapshot, err := s.snapshot(&r)

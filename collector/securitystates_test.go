@@ -445,6 +445,35 @@ func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
 	})
 }
 
+func TestStatesThatAnOlderVersionStoredAreServed(t *testing.T) {
+	const stored = `{"at":"AT","source":"machines","revision_label":true,"properties":["AntivirusOff","EdrInactive"],
+		"groups":[{"build":"19045","architecture":"Amd64","revision":"4046","machines":3,"requiring":1,"attention":[0,1]},
+			{"build":"unknown","architecture":"Arm64","revision":"unknown","machines":1,"requiring":1,"attention":[1,1]}],
+		"health":{"Active":3,"Inactive":1,"Unknown":0},"risk":{"High":1,"None":3},"exposure":{"Low":4},"platforms":{"Linux":1,"Windows10":3}}`
+	w := newWorld()
+	s := w.states(&fakeStates{}, func(o *SecurityStatesOptions) {
+		o.RevisionLabel = true
+		o.Store = &memoryStore{values: map[string]string{"security_states": strings.Replace(stored, "AT", time.Now().Format(time.RFC3339), 1)}}
+	})
+	s.Start(t.Context(), w.publisher(s))
+	got := w.exposed(t)
+	for series, want := range map[string]string{
+		`mde_machines{architecture="Amd64",os_build="19045",os_revision="4046",tenant="contoso"}`:                                       "3",
+		`mde_machines_requiring_attention{architecture="Arm64",os_build="unknown",os_revision="unknown",tenant="contoso"}`:              "1",
+		`mde_machines_attention{architecture="Amd64",os_build="19045",os_revision="4046",property="AntivirusOff",tenant="contoso"}`:     "0",
+		`mde_machines_attention{architecture="Arm64",os_build="unknown",os_revision="unknown",property="EdrInactive",tenant="contoso"}`: "1",
+		`mde_machines_health{health_status="Unknown",tenant="contoso"}`:                                                                 "0",
+		`mde_machines_risk{risk_score="High",tenant="contoso"}`:                                                                         "1",
+		`mde_machines_exposure{exposure_level="Low",tenant="contoso"}`:                                                                  "4",
+		`mde_machines_os_platform{os_platform="Windows10",tenant="contoso"}`:                                                            "3",
+		`mde_security_states_source_info{source="machines",tenant="contoso"}`:                                                           "1",
+	} {
+		if n := value(got, series); n != want {
+			t.Errorf("%s is %q, want %s", series, n, want)
+		}
+	}
+}
+
 func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memoryStore{}
@@ -466,23 +495,23 @@ func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 }
 
 func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
-	const group = `{"values":["1",""],"counts":[1]}`
 	at := time.Now().Format(time.RFC3339)
 	for name, tc := range map[string]struct {
 		text, logged string
 	}{
-		"no object":                    {`[]`, "could not be read"},
-		"no time":                      {`{}`, "no time"},
-		"too few numbers":              {`{"at":"` + at + `","properties":["a","b"],"gauges":{"mde_machines_attention":[{"values":["1",""],"counts":[1]}]}}`, "a number for each property"},
-		"a negative number":            {`{"at":"` + at + `","properties":["a"],"gauges":{"mde_machines_attention":[{"values":["1",""],"counts":[-1]}]}}`, "a number for each property"},
-		"a long label":                 {`{"at":"` + at + `","gauges":{"mde_machines":[{"values":["` + strings.Repeat("1", 129) + `",""],"counts":[1]}]}}`, "longer than it may be"},
-		"too many groups":              {`{"at":"` + at + `","gauges":{"mde_machines":[` + group + strings.Repeat(","+group, maxGroups) + `]}}`, "than there may be"},
-		"too many platforms":           {`{"at":"` + at + `","gauges":{"mde_machines_os_platform":[` + manyGroups(maxPlatforms+3) + `]}}`, "than there may be"},
-		"a series twice":               {`{"at":"` + at + `","gauges":{"mde_machines":[` + group + `,` + group + `]}}`, "occur twice"},
-		"a time that is to come":       {`{"at":"2999-01-01T00:00:00Z","gauges":{"mde_machines":[` + group + `]}}`, "still to come"},
-		"another set of labels":        {`{"at":"` + at + `","revision_label":true,"gauges":{"mde_machines":[{"values":["1","",""],"counts":[1]}]}}`, ""},
-		"the form of an older version": {`{"at":"` + at + `","properties":["a"],"groups":[{"build":"1","machines":1,"attention":[1]}],"platforms":{"Linux":1}}`, ""},
-		"a value that is too old":      {`{"at":"2020-01-01T00:00:00Z","gauges":{"mde_machines":[` + group + `]}}`, ""},
+		"no object":                  {`[]`, "could not be read"},
+		"no time":                    {`{}`, "no time"},
+		"too few numbers":            {`{"at":"` + at + `","properties":["a","b"],"groups":[{"build":"1","machines":1,"attention":[1]}]}`, "a number for each property"},
+		"a negative number":          {`{"at":"` + at + `","properties":["a"],"groups":[{"build":"1","machines":1,"attention":[-1]}]}`, "a number for each property"},
+		"a long label":               {`{"at":"` + at + `","groups":[{"build":"` + strings.Repeat("1", 129) + `","machines":1}]}`, "longer than it may be"},
+		"too many groups":            {`{"at":"` + at + `","groups":[{"build":"1"}` + strings.Repeat(`,{"build":"1"}`, maxGroups) + `]}`, "than there may be"},
+		"too many platforms":         {`{"at":"` + at + `","platforms":{"0":1` + manyKeys(maxPlatforms+2) + `}}`, "than there may be"},
+		"a series twice":             {`{"at":"` + at + `","groups":[{"build":"1"},{"build":"1"}]}`, "occur twice"},
+		"a time that is to come":     {`{"at":"2999-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, "still to come"},
+		"another set of labels":      {`{"at":"` + at + `","revision_label":true,"groups":[{"build":"1","machines":1}]}`, ""},
+		"too few numbers of a gauge": {`{"at":"` + at + `","properties":["a","b"],"gauges":{"mde_machines_attention":[{"values":["1",""],"counts":[1]}]}}`, "a number for each property"},
+		"too many values of a gauge": {`{"at":"` + at + `","gauges":{"mde_machines":[{"values":["1","",""],"counts":[1]}]}}`, "a value for each label"},
+		"a value that is too old":    {`{"at":"2020-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -500,13 +529,12 @@ func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
 	}
 }
 
-// manyGroups is that many groups of one label, as JSON.
-func manyGroups(n int) string {
-	groups := make([]string, n)
-	for i := range groups {
-		groups[i] = fmt.Sprintf(`{"values":["value %d"],"counts":[1]}`, i)
+func manyKeys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"key %d":1`, i)
 	}
-	return strings.Join(groups, ",")
+	return b.String()
 }
 
 func TestAStoreThatFailsFailsNoRefresh(t *testing.T) {

@@ -34,9 +34,9 @@ type boundedLabel struct {
 	preset []string
 }
 
-// The gauges that a page sums up.
 const (
 	machinesGauge  = "mde_machines"
+	attentionGauge = "mde_machines_attention"
 	requiringGauge = "mde_machines_requiring_attention"
 )
 
@@ -72,7 +72,7 @@ func stateGroupings(revisionLabel bool) []grouping {
 			of:     func(r *stateRecord, in *groupCounter) { in.count(r, r.build, r.architecture, r.revision) },
 			gauges: []stateGauge{
 				{name: machinesGauge, help: "Machines with a security state, by OS build and architecture."},
-				{name: "mde_machines_attention", byProperty: true,
+				{name: attentionGauge, byProperty: true,
 					help: "Machines whose property requires attention. A machine counts once for each of its properties, so a sum over properties is not a number of machines."},
 				{name: requiringGauge, counts: (*stateRecord).requiresAttention,
 					help: "Machines with at least one property that requires attention. A machine counts once."},

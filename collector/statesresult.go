@@ -1,7 +1,9 @@
 package collector
 
 import (
+	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 )
@@ -32,6 +34,42 @@ type stateGroup struct {
 	Values []string `json:"values"`
 	// Counts is one number, or, of a gauge by property, one for each of Properties.
 	Counts []int `json:"counts"`
+}
+
+// UnmarshalJSON also reads the form in which results were stored before they had
+// gauges, so that an upgrade keeps the last values.
+func (r *statesResult) UnmarshalJSON(text []byte) error {
+	type result statesResult
+	stored := struct {
+		*result
+		Groups []struct {
+			Build, Architecture, Revision string
+			Machines, Requiring           int
+			Attention                     []int
+		}
+		Health, Risk, Exposure, Platforms map[string]int
+	}{result: (*result)(r)}
+	if err := json.Unmarshal(text, &stored); err != nil || r.Gauges != nil {
+		return err
+	}
+	r.Gauges = make(map[string][]stateGroup)
+	for _, g := range stored.Groups {
+		values := []string{g.Build, g.Architecture, g.Revision}
+		if !r.RevisionLabel {
+			values = values[:2]
+		}
+		for gauge, counts := range map[string][]int{machinesGauge: {g.Machines}, requiringGauge: {g.Requiring}, attentionGauge: g.Attention} {
+			r.Gauges[gauge] = append(r.Gauges[gauge], stateGroup{values, counts})
+		}
+	}
+	for gauge, counts := range map[string]map[string]int{
+		"mde_machines_health": stored.Health, "mde_machines_risk": stored.Risk, "mde_machines_exposure": stored.Exposure, "mde_machines_os_platform": stored.Platforms,
+	} {
+		for _, value := range slices.Sorted(maps.Keys(counts)) {
+			r.Gauges[gauge] = append(r.Gauges[gauge], stateGroup{[]string{value}, []int{counts[value]}})
+		}
+	}
+	return nil
 }
 
 // summary is the result as a page shows it.
