@@ -8,6 +8,7 @@ RESULTS := $(CURDIR)/.build/test
 CHART   := deploy/helm/mde-exporter
 export PATH := $(PATH):$(BIN)
 
+PROGRAM  ?= mde_exporter
 VERSION  := $(shell cat VERSION)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)
 BRANCH   := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
@@ -22,7 +23,7 @@ all: lint build test
 
 .PHONY: build
 build: ## the program, ./mde_exporter
-	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS)' -o mde_exporter .
+	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS)' -o $(PROGRAM) .
 
 .PHONY: test
 test: lint rules gotest ## everything
@@ -33,6 +34,7 @@ gotest: ## the tests of every module, end-to-end tests among them
 	@tools/install test
 	@tools/install servers
 	@tools/install chart
+	@tools/install packages
 	@mkdir -p $(RESULTS)
 	@code=0; for module in . $(NESTED); do \
 	  echo "module $$module"; \
@@ -76,6 +78,15 @@ chart: ## copy version, rules and dashboards into the Helm chart, which reads no
 	rm -rf $(CHART)/files && mkdir -p $(CHART)/files/alerts $(CHART)/files/dashboards
 	cp alerts/*.yaml $(CHART)/files/alerts/
 	cp dashboards/*.json $(CHART)/files/dashboards/
+
+.PHONY: crossbuild
+crossbuild: ## the program for every platform of .promu.yml, in .build
+	tools/crossbuild
+
+.PHONY: packages
+packages: ## deb and rpm of what crossbuild built for Linux, in .tarballs
+	@tools/install packages
+	tools/packages
 
 .PHONY: mixed-fleet
 mixed-fleet: ## serve 40 simulated tenants, 7 of which fail, and write the exporter's configuration for them

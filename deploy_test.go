@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
 
 // parse reads a command line as the program does.
@@ -25,24 +27,91 @@ func parse(t *testing.T, where string, args []string) *flags {
 	return f
 }
 
-func TestTheConfigurationToCopyIsValid(t *testing.T) {
-	content, err := os.ReadFile("deploy/compose/config/mde.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for file, content := range map[string]string{"mde.yml": string(content), "client-secret": "a secret"} {
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+func TestTheConfigurationsToCopyAreValid(t *testing.T) {
+	for _, example := range []string{"deploy/compose/config/mde.yml", "deploy/packages/mde.yml"} {
+		content, err := os.ReadFile(example)
+		if err != nil {
 			t.Fatal(err)
 		}
+		dir := t.TempDir()
+		for file, content := range map[string]string{"mde.yml": string(content), "client-secret": "a secret"} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out bytes.Buffer
+		f, err := parseFlags([]string{"--config.check", "--config.file=" + filepath.Join(dir, "mde.yml")}, &out, &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.run(t.Context(), &out, &out); err != nil {
+			t.Errorf("%s: %v\n%s", example, err, &out)
+		}
 	}
-	var out bytes.Buffer
-	f, err := parseFlags([]string{"--config.check", "--config.file=" + filepath.Join(dir, "mde.yml")}, &out, &out)
-	if err != nil {
+}
+
+func TestThePackagesHoldWhatBelongsToTheProgram(t *testing.T) {
+	servertest.Find(t, "nfpm")
+	built, target := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(filepath.Join(built, "linux-amd64"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.run(t.Context(), &out, &out); err != nil {
-		t.Errorf("%v\n%s", err, &out)
+	if err := os.WriteFile(filepath.Join(built, "linux-amd64/mde_exporter"), []byte("the program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "tools/packages", built, target).CombinedOutput(); err != nil {
+		t.Fatalf("tools/packages: %v\n%s", err, out)
+	}
+	want := map[string]string{
+		"/etc/mde_exporter":                               "drwxr-x--- root mde_exporter",
+		"/etc/mde_exporter/mde.yml":                       "-rw-r----- root mde_exporter",
+		"/usr/bin/mde_exporter":                           "-rwxr-xr-x root root",
+		"/usr/lib/systemd/system/mde_exporter.service":    "-rw-r--r-- root root",
+		"/usr/share/doc/mde-exporter/CHANGELOG.md":        "-rw-r--r-- root root",
+		"/usr/share/doc/mde-exporter/THIRD_PARTY_NOTICES": "-rw-r--r-- root root",
+		"/usr/share/doc/mde-exporter/copyright":           "-rw-r--r-- root root",
+	}
+	for _, pattern := range []string{"alerts/*.yaml", "dashboards/*.json"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %q, %v", pattern, files, err)
+		}
+		for _, file := range files {
+			want["/usr/share/mde_exporter/"+file] = "-rw-r--r-- root root"
+		}
+	}
+	for _, list := range []struct {
+		program, pattern string
+		args             []string
+		line             *regexp.Regexp // mode, owner, group, path
+	}{
+		{"dpkg-deb", "*_amd64.deb", []string{"--contents"}, regexp.MustCompile(`(?m)^(\S{10}) (\w+)/(\w+) +\d+ \S+ \S+ \.(/.*?)/?$`)},
+		{"rpm", "*.x86_64.rpm", []string{"-q", "-p", "--queryformat", `[%{FILEMODES:perms} %{FILEUSERNAME} %{FILEGROUPNAME} %{FILENAMES}\n]`},
+			regexp.MustCompile(`(?m)^(\S{10}) (\w+) (\w+) (/.*)$`)},
+	} {
+		t.Run(list.program, func(t *testing.T) {
+			if _, err := exec.LookPath(list.program); err != nil {
+				t.Skipf("%s is not installed: %v", list.program, err)
+			}
+			packages, err := filepath.Glob(filepath.Join(target, list.pattern))
+			if err != nil || len(packages) != 1 {
+				t.Fatalf("%s: %q, %v", list.pattern, packages, err)
+			}
+			out, err := exec.CommandContext(t.Context(), list.program, append(list.args, packages[0])...).Output() //nolint:gosec // Constants but for the package.
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]string{}
+			for _, file := range list.line.FindAllStringSubmatch(string(out), -1) {
+				// A deb lists the folders that lead to its files, too.
+				if file[1][0] != 'd' || file[4] == "/etc/mde_exporter" {
+					got[file[4]] = strings.Join(file[1:4], " ")
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
