@@ -220,7 +220,7 @@ func slot(hash uint64, n int) uint32 {
 
 // slotsFor is the number of slots, a power of two, for so many entries and one more.
 func slotsFor(entries int) int {
-	size := 4
+	size := 8 // One is free at seven eighths.
 	for entries*8 >= size*7 {
 		size *= 2
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
 )
@@ -143,4 +144,26 @@ func BenchmarkAppend(b *testing.B) {
 		}
 		index.Settle()
 	})
+}
+
+// A part whose slots are all taken would be searched without end.
+func TestTheSearchForAMissingMachineEnds(t *testing.T) {
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		index := New[known](0)
+		for n := range uint64(2000) {
+			index.Add(hashedID(n))
+			for missing := range uint64(500) {
+				if index.Find(hashedID(1<<32+missing)) != nil {
+					t.Error("a machine that was never added is found")
+				}
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("it does not end")
+	}
 }
