@@ -75,8 +75,8 @@ func (x *Index[V]) Find(id client.MachineID) *V {
 func (x *Index[V]) Add(id client.MachineID) (v *V, added bool) {
 	p, hash := x.part(id)
 	n := p.len()
-	if n*8 >= len(p.slots)*7 {
-		p.slots = make([]uint32, slotsFor(n))
+	if (n+1)*8 >= len(p.slots)*7 {
+		p.slots = make([]uint32, slotsFor(n+1))
 		x.settle(p, p.slots)
 	}
 	v, at := p.find(p.slots, hash, id)
@@ -218,7 +218,8 @@ func slot(hash uint64, n int) uint32 {
 	return uint32(hash>>(64-tagBits))<<numberBits | uint32(n+1)
 }
 
-// slotsFor is the number of slots, a power of two, for so many entries and one more.
+// slotsFor is the number of slots, a power of two, for so many entries. At least an
+// eighth of them stays free: a search ends at a free one.
 func slotsFor(entries int) int {
 	size := 8 // One is free at seven eighths.
 	for entries*8 >= size*7 {

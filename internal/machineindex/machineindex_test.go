@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -72,6 +73,24 @@ func TestAnEmptyIndexKnowsNoMachine(t *testing.T) {
 	}
 	for range index.All() {
 		t.Error("it yields one")
+	}
+}
+
+// A search ends at a free slot, so there must be one at any number of machines.
+func TestASearchForAnUnknownMachineEnds(t *testing.T) {
+	for _, expected := range []int{0, 700, 1_500, 5_000} {
+		index := New[known](expected)
+		for n := range uint64(8_000) {
+			index.Add(hashedID(n))
+			for i := range index.parts {
+				if s := index.parts[i].slots; len(s) > 0 && !slices.Contains(s, 0) {
+					t.Fatalf("no slot of %d is free after %d machines", len(s), n+1)
+				}
+			}
+			if index.Find(hashedID(n+1)) != nil {
+				t.Fatalf("found machine %d before it was added", n+1)
+			}
+		}
 	}
 }
 
