@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
-
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // get makes one call and tries it again where that helps. The answer has status
@@ -20,7 +18,7 @@ func (c *Client) get(ctx context.Context, api API, u *url.URL) (*answer, error) 
 	svc := c.serviceOf(api)
 	renewed := false
 	report, _ := ctx.Value(attemptErrorsKey{}).(func(error))
-	err := retry(ctx, api, wait.Call, func(ctx context.Context) (err error) {
+	err := retry(ctx, api, callRetry, func(ctx context.Context) (err error) {
 		if report != nil {
 			defer func() { report(c.secrets.error(err)) }()
 		}

@@ -10,8 +10,6 @@ import (
 	"net/url"
 	"testing"
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // The seeds of these targets stand in testdata/fuzz. Whatever an API sends,
@@ -104,7 +102,7 @@ func FuzzDomainStatistics(f *testing.F) {
 func FuzzRetryAfter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, retry, date string) {
 		header := http.Header{"Retry-After": {retry}, "Date": {date}}
-		if pause := retryAfter(header); pause < 0 || pause > wait.MaxRetryAfter {
+		if pause := retryAfter(header); pause < 0 || pause > maxRetryAfter {
 			t.Errorf("a wait of %v for %q", pause, retry)
 		}
 	})
@@ -129,8 +127,8 @@ func TestRetryAfterIsReadInBothForms(t *testing.T) {
 		{"a negative number", "-5", "", 0},
 		{"a fraction", "1.5", "", 0},
 		{"a word", "soon", "", 0},
-		{"longer than a day", "1000000", "", wait.MaxRetryAfter},
-		{"longer than time", "99999999999999999999999999", "", wait.MaxRetryAfter},
+		{"longer than a day", "1000000", "", maxRetryAfter},
+		{"longer than time", "99999999999999999999999999", "", maxRetryAfter},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			header := http.Header{"Retry-After": {test.retryAfter}, "Date": {test.date}}

@@ -2,8 +2,6 @@ package client
 
 import (
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // QuotaUse is how much of the quota of one API is spent.
@@ -79,8 +77,8 @@ func (p *Pacer) Read() Limits {
 		limits.CallsPerHour = min(limits.CallsPerHour, other.CallsPerHour)
 	}
 	p.perHour = max(1, limits.CallsPerHour)
-	p.pace = max((time.Hour+wait.PaceGuard)/time.Duration(p.perHour),
-		(time.Minute+wait.PaceGuard)/time.Duration(max(1, limits.CallsPerMinute)))
+	p.pace = max((time.Hour+paceGuard)/time.Duration(p.perHour),
+		(time.Minute+paceGuard)/time.Duration(max(1, limits.CallsPerMinute)))
 	return limits
 }
 
@@ -97,7 +95,7 @@ func (p *Pacer) Next(now time.Time) (at time.Time, pace time.Duration) {
 	if !p.use.HasRoom() {
 		p.full = now
 	}
-	if again := p.full.Add(wait.PaceGuard); !p.full.IsZero() && again.After(at) {
+	if again := p.full.Add(paceGuard); !p.full.IsZero() && again.After(at) {
 		at = again // Calls that wait for quota would leave in a bunch.
 	}
 	return at, pace
@@ -109,7 +107,7 @@ func (p *Pacer) paceAt(now time.Time) time.Duration {
 	if p.ahead == 0 || p.ahead > p.perHour/2 || now.Sub(p.aheadAt) > time.Hour {
 		return p.pace
 	}
-	return max(p.pace, (time.Hour+wait.PaceGuard)/time.Duration(p.perHour-p.ahead))
+	return max(p.pace, (time.Hour+paceGuard)/time.Duration(p.perHour-p.ahead))
 }
 
 // NextInHurry returns when the next call may leave that must not wait for an even

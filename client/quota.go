@@ -7,8 +7,6 @@ import (
 	"sort"
 	"sync"
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // A gate lets the calls to one API leave no faster than its limits allow, in the
@@ -16,7 +14,7 @@ import (
 //
 // It is an exact sliding window, not a bucket: with n calls allowed in a span, a
 // call leaves only when the n-th call before it left longer than the span and
-// wait.QuotaGuard ago. The far end counts a call when it arrives: as long as no call
+// quotaGuard ago. The far end counts a call when it arrives: as long as no call
 // takes longer on its way than the guard, it counts no more calls in a window than
 // left within it. A call counts as leaving now from the moment it passed the gate
 // until its request is written, so that a connection that is slow to open cannot
@@ -34,7 +32,7 @@ type gate struct {
 	limits  Limits          // The smallest of the shares.
 	sent    []time.Duration // When requests were written, oldest first, of the last hour.
 	pending int             // Calls that passed the gate and are not written yet.
-	pause   wait.Pause      // The service asked not to be called.
+	pause   pause           // The service asked not to be called.
 }
 
 // A share is the part of one client in a gate. Its limits count until it leaves;
@@ -153,7 +151,7 @@ func (g *gate) pass() (wait time.Duration, ok bool) {
 	now := g.now()
 	g.forget(now)
 	at, known := g.earliest()
-	at = max(at, now+g.pause.Left())
+	at = max(at, now+g.pause.left())
 	switch {
 	case known && at <= now:
 		g.pending++
@@ -179,7 +177,7 @@ func (g *gate) earliest() (at time.Duration, known bool) {
 			return 0, false
 		}
 		if len(g.sent) >= free {
-			at = max(at, g.sent[len(g.sent)-free]+window.span+wait.QuotaGuard)
+			at = max(at, g.sent[len(g.sent)-free]+window.span+quotaGuard)
 		}
 	}
 	return at, true
@@ -210,7 +208,7 @@ func (g *gate) refused(retryAfter time.Duration) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer g.wake()
-	return g.pause.Extend(wait.Call, retryAfter)
+	return g.pause.extend(callRetry, retryAfter)
 }
 
 // accepted makes the next pause short again: the service answered a call with
@@ -218,7 +216,7 @@ func (g *gate) refused(retryAfter time.Duration) time.Duration {
 func (g *gate) accepted() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pause.Succeeded()
+	g.pause.succeeded()
 }
 
 // checkPause fails where the service asked to wait longer than the caller may.
@@ -228,7 +226,7 @@ func (g *gate) checkPause(ctx context.Context) error {
 		return nil
 	}
 	g.mu.Lock()
-	left := g.pause.Left()
+	left := g.pause.left()
 	g.mu.Unlock()
 	if left <= time.Until(deadline) {
 		return nil
@@ -273,7 +271,7 @@ func (g *gate) isIdle() bool {
 	defer g.mu.Unlock()
 	now := g.now()
 	g.forget(now)
-	return len(g.sent) == 0 && g.pending == 0 && g.pause.Left() == 0
+	return len(g.sent) == 0 && g.pending == 0 && g.pause.left() == 0
 }
 
 func (g *gate) now() time.Duration { return time.Since(g.start) }
@@ -283,7 +281,7 @@ func (g *gate) forget(now time.Duration) { g.sent = forgotten(g.sent, now) }
 
 // forgotten returns the times without those that no window reaches any more.
 func forgotten(sent []time.Duration, now time.Duration) []time.Duration {
-	old := sort.Search(len(sent), func(i int) bool { return sent[i]+time.Hour+wait.QuotaGuard > now })
+	old := sort.Search(len(sent), func(i int) bool { return sent[i]+time.Hour+quotaGuard > now })
 	if old > 0 {
 		sent = append(sent[:0], sent[old:]...)
 	}

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // arrivals counts calls as the far end does: when they arrive.
@@ -100,7 +98,7 @@ func randomPattern(t *testing.T, seed uint64) {
 		}
 		calls.Wait()
 		// A new process needs a moment, in which what is under way arrives.
-		time.Sleep(wait.QuotaGuard)
+		time.Sleep(quotaGuard)
 	}
 	if got := far.worst(time.Minute); got > limits.CallsPerMinute {
 		t.Errorf("the far end counts %d calls in a minute, the limit is %d", got, limits.CallsPerMinute)
@@ -138,7 +136,7 @@ func randomCall(t *testing.T, g *share, random *rand.Rand, far *arrivals, patien
 		left := time.Now()
 		time.Sleep(time.Duration(random.Int64N(int64(writing))))
 		trace.WroteRequest(httptrace.WroteRequestInfo{})
-		on := time.Since(left) + wait.QuotaGuard
+		on := time.Since(left) + quotaGuard
 		far.add(left.Add(time.Duration(random.Int64N(int64(on) + 1))))
 	}
 	time.Sleep(time.Duration(random.Int64N(int64(10 * time.Second))))
@@ -215,7 +213,7 @@ func TestACallerThatGivesUpCostsNothing(t *testing.T) {
 			t.Errorf("error %v, want that of the context", err)
 		}
 		pass(t, g)
-		if got, want := time.Since(start), time.Minute+wait.QuotaGuard; got != want {
+		if got, want := time.Since(start), time.Minute+quotaGuard; got != want {
 			t.Errorf("the next call left after %v, want %v", got, want)
 		}
 	})
@@ -231,7 +229,7 @@ func TestARequestThatIsSlowToLeaveHoldsBackThoseThatDependOnIt(t *testing.T) {
 		}
 		time.AfterFunc(90*time.Second, func() { slow.end(true) })
 		pass(t, g)
-		if got, want := time.Since(start), 90*time.Second+time.Minute+wait.QuotaGuard; got != want {
+		if got, want := time.Since(start), 90*time.Second+time.Minute+quotaGuard; got != want {
 			t.Errorf("the next call left after %v, want %v", got, want)
 		}
 	})
@@ -318,7 +316,7 @@ func TestALedgerIsSpentBeforeANewGateOpens(t *testing.T) {
 			t.Errorf("use %+v, want %+v", got, want)
 		}
 		pass(t, g)
-		if got, want := time.Since(start), 10*time.Minute+wait.QuotaGuard; got != want {
+		if got, want := time.Since(start), 10*time.Minute+quotaGuard; got != want {
 			t.Errorf("the first call left after %v, want %v", got, want)
 		}
 		if got := len(ledger.Spent(Machines)); got != 5 {

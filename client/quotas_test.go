@@ -6,8 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 func TestQuotasAreKeyedByAppTenantAndHost(t *testing.T) {
@@ -98,7 +96,7 @@ func TestAQuotaAndItsPausesOutliveTheirClientsForAnHour(t *testing.T) {
 		q := NewQuotas(nil)
 		c := quotaClient(t, q, Limits{1, 100})
 		pass(t, c.share(Machines))
-		c.part.Load().signIn.record(&Error{Reason: ReasonThrottled, RetryAfter: 2 * time.Hour}, wait.Call)
+		c.part.Load().signIn.record(&Error{Reason: ReasonThrottled, RetryAfter: 2 * time.Hour}, callRetry)
 		c.Close()
 		c.Close()
 		q.Sweep()
@@ -106,7 +104,7 @@ func TestAQuotaAndItsPausesOutliveTheirClientsForAnHour(t *testing.T) {
 		c = quotaClient(t, q, Limits{1, 100})
 		start := time.Now()
 		pass(t, c.share(Machines))
-		if waited := time.Since(start); waited != time.Minute+wait.QuotaGuard {
+		if waited := time.Since(start); waited != time.Minute+quotaGuard {
 			t.Errorf("the next client's call waited %v", waited)
 		}
 		_, err := c.api.tokens.attempt(t.Context())
@@ -114,7 +112,7 @@ func TestAQuotaAndItsPausesOutliveTheirClientsForAnHour(t *testing.T) {
 			t.Errorf("the next client asks for a token during the pause: %v", err)
 		}
 		c.Close()
-		time.Sleep(time.Hour + 2*wait.QuotaGuard)
+		time.Sleep(time.Hour + 2*quotaGuard)
 		q.Sweep()
 		if n := len(q.quotas); n != 1 {
 			t.Errorf("%d quotas are left, want that of the sign-in host", n)

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // retry makes an attempt and makes it again, after the pauses of the rule, where
@@ -16,7 +14,7 @@ import (
 // What the service asks to wait is waited exactly. No pause goes past the deadline
 // of WithRetryDeadline; up to there a throttled call is tried as often as the
 // service asks for, every other one as often as the rule says.
-func retry(ctx context.Context, api API, rule wait.Rule, attempt func(context.Context) error) error {
+func retry(ctx context.Context, api API, rule RetryRule, attempt func(context.Context) error) error {
 	deadline, bounded := retryDeadline(ctx)
 	for failures := 0; ; {
 		err := attempt(ctx)
@@ -37,7 +35,7 @@ func retry(ctx context.Context, api API, rule wait.Rule, attempt func(context.Co
 		if e.held > 0 {
 			continue // The gate of the API lets nobody through before.
 		}
-		if err := wait.Sleep(ctx, pause); err != nil {
+		if err := Sleep(ctx, pause); err != nil {
 			return interrupted(ctx, e.API, "before trying again: "+e.Error())
 		}
 	}
@@ -66,8 +64,8 @@ func retryAfter(h http.Header) time.Duration {
 	}
 	if strings.Trim(text, "0123456789") == "" {
 		seconds, err := strconv.Atoi(text)
-		if err != nil || seconds > int(wait.MaxRetryAfter/time.Second) {
-			return wait.MaxRetryAfter
+		if err != nil || seconds > int(maxRetryAfter/time.Second) {
+			return maxRetryAfter
 		}
 		return time.Duration(seconds) * time.Second
 	}
@@ -79,7 +77,7 @@ func retryAfter(h http.Header) time.Duration {
 	if err != nil {
 		now = time.Now()
 	}
-	return min(max(at.Sub(now), 0), wait.MaxRetryAfter)
+	return min(max(at.Sub(now), 0), maxRetryAfter)
 }
 
 type attemptErrorsKey struct{}

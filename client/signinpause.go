@@ -5,8 +5,6 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // A throttle holds token requests of an app registration back, of every audience,
@@ -14,27 +12,27 @@ import (
 // the next one, however soon, does not ask before the time.
 type throttle struct {
 	mu    sync.Mutex
-	pause wait.Pause
+	pause pause
 	since time.Time // The first refusal since the host last gave a token.
 }
 
 // deadline returns the time past which no token request that begins now waits:
-// all of them together wait for wait.MaxSignIn. After that each makes one attempt,
+// all of them together wait for maxSignInWait. After that each makes one attempt,
 // so that refreshes fail soon, with the reason.
 func (h *throttle) deadline() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.since.IsZero() {
-		return time.Now().Add(wait.MaxSignIn)
+		return time.Now().Add(maxSignInWait)
 	}
-	return h.since.Add(wait.MaxSignIn)
+	return h.since.Add(maxSignInWait)
 }
 
 // check fails while the sign-in host does not want to be asked.
 func (h *throttle) check() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return pauseError(Token, "the sign-in host", h.pause.Left())
+	return pauseError(Token, "the sign-in host", h.pause.left())
 }
 
 // pauseError is the error of a call that a pause does not let through, nil without one.
@@ -51,17 +49,17 @@ func (h *throttle) isIdle() bool { return h.check() == nil }
 
 // record looks at how a request ended, nil where it succeeded. Where the host
 // throttles without saying for how long, the rule does, and the error gets its pause.
-func (h *throttle) record(err error, rule wait.Rule) {
+func (h *throttle) record(err error, rule RetryRule) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e, ok := errors.AsType[*Error](err)
 	switch {
 	case !ok:
 		h.since = time.Time{}
-		h.pause.Succeeded()
+		h.pause.succeeded()
 		return
 	case e.RetryAfter > 0, e.Reason == ReasonThrottled:
-		e.RetryAfter = h.pause.Extend(rule, e.RetryAfter)
+		e.RetryAfter = h.pause.extend(rule, e.RetryAfter)
 	case e.Reason == ReasonAuth:
 		h.since = time.Time{} // It answers.
 		return
@@ -79,7 +77,7 @@ type refusal struct {
 	mu          sync.Mutex
 	err         error
 	fingerprint [sha256.Size]byte
-	pause       wait.Pause
+	pause       pause
 }
 
 // recall returns the error of the refusal while this credential is not tried
@@ -87,7 +85,7 @@ type refusal struct {
 func (r *refusal) recall(fingerprint [sha256.Size]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.fingerprint == fingerprint && r.pause.Left() > 0 {
+	if r.fingerprint == fingerprint && r.pause.left() > 0 {
 		return r.err
 	}
 	return nil
@@ -100,13 +98,13 @@ func (r *refusal) record(fingerprint [sha256.Size]byte, err error) {
 	defer r.mu.Unlock()
 	switch {
 	case err == nil:
-		r.err, r.pause = nil, wait.Pause{}
+		r.err, r.pause = nil, pause{}
 		return
 	case ReasonOf(err) != ReasonAuth:
 		return
 	case r.fingerprint != fingerprint:
-		r.pause = wait.Pause{}
+		r.pause = pause{}
 	}
 	r.err, r.fingerprint = err, fingerprint
-	r.pause.Extend(wait.RefusedCredential, 0)
+	r.pause.extend(credentialRetry, 0)
 }

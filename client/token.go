@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
-
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // tokens keeps the token of one audience: it is asked for once for all who
@@ -24,7 +22,7 @@ type tokens struct {
 	expires   *atomic.Pointer[time.Time]
 	signIn    signIn
 	transport *tokenTransport
-	rule      wait.Rule // Of attempts that failed for a passing reason.
+	rule      RetryRule // Of attempts that failed for a passing reason.
 	refused   refusal
 	// throttle is shared by the audiences of a tenant.
 	throttle *throttle
@@ -35,16 +33,16 @@ type tokens struct {
 	asked   time.Time // When a token was last asked for, in vain or not.
 	pending *pendingToken
 	// rejected lasts while another new token is not worth a request.
-	rejected wait.Pause
+	rejected pause
 }
 
 // newTokens returns the tokens of the audience that scope names. They are got
 // by the transport of httpClient, which must not follow redirects; those of a
 // managed identity come from beside this machine and by a transport of its own.
 func newTokens(o Options, scope string, httpClient *http.Client, held *throttle, secrets *redactor) *tokens {
-	base, rule := httpClient.Transport, wait.Call
+	base, rule := httpClient.Transport, callRetry
 	if _, ok := o.Credential.(ManagedIdentity); ok {
-		base, rule = newIdentityTransport(), wait.IdentityEndpoint
+		base, rule = newIdentityTransport(), identityRetry
 	}
 	transport := &tokenTransport{base: base, scope: scope, timeout: o.RequestTimeout, observer: o.Observer, userAgent: o.UserAgent}
 	return &tokens{
@@ -92,7 +90,7 @@ func (t *tokens) token(ctx context.Context) (*oauth2.Token, error) {
 func (t *tokens) reject(token *oauth2.Token) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.rejected.Left() > 0 {
+	if t.rejected.left() > 0 {
 		return false
 	}
 	if t.current != nil && t.current.AccessToken == token.AccessToken {
@@ -106,7 +104,7 @@ func (t *tokens) reject(token *oauth2.Token) bool {
 func (t *tokens) keepRejected() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.rejected.Extend(wait.RefusedToken, 0)
+	t.rejected.extend(tokenRetry, 0)
 }
 
 // doubt makes the next one to ask renew a token that may lack what was granted
@@ -115,7 +113,7 @@ func (t *tokens) keepRejected() {
 func (t *tokens) doubt(token *oauth2.Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now := time.Now(); t.current != nil && t.current.AccessToken == token.AccessToken && now.Sub(t.asked) >= wait.RefusedToken.After(1) {
+	if now := time.Now(); t.current != nil && t.current.AccessToken == token.AccessToken && now.Sub(t.asked) >= tokenRetry.After(1) {
 		t.renewAt = now
 	}
 }
@@ -238,7 +236,7 @@ func (t *tokens) keep(token *oauth2.Token, asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.current = token
-	t.renewAt = token.Expiry.Add(-min(wait.RenewBefore, lifetime/5))
+	t.renewAt = token.Expiry.Add(-min(renewBefore, lifetime/5))
 }
 
 // postpone leaves the current token in use for a while although it should be renewed.
@@ -246,6 +244,6 @@ func (t *tokens) postpone(spare *oauth2.Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.current == spare {
-		t.renewAt = time.Now().Add(min(wait.RenewAgain, time.Until(spare.Expiry)))
+		t.renewAt = time.Now().Add(min(renewAgain, time.Until(spare.Expiry)))
 	}
 }

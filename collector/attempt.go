@@ -3,7 +3,7 @@ package collector
 import (
 	"time"
 
-	"github.com/mde-exporter/mde_exporter/internal/wait"
+	"github.com/mde-exporter/mde_exporter/client"
 )
 
 // attempt is a refresh that began and has not succeeded, as it is stored: a
@@ -37,7 +37,7 @@ func (r *Refresher) resumeAttempt(newest time.Time) time.Duration {
 	finished := !a.Next.IsZero()
 	if !finished {
 		// Nobody knows how long it would have taken: the next pause stands for that, too.
-		a.Next = a.Began.Add(wait.FailedRefresh.Within(r.options.Interval).After(a.Failures + 1))
+		a.Next = a.Began.Add(client.RefreshRetry.Within(r.options.Interval).After(a.Failures + 1))
 	}
 	wait := min(time.Until(a.Next), r.options.Interval)
 	if finished && wait > 0 {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // domainRound is one refresh of the list.
@@ -153,7 +152,7 @@ func (w *WatchedDomains) endRound() (Outcome, error) {
 // unconfirmed returns the domains that failed and were not asked again since, and
 // those that hang: a call that waits for quota does not.
 func (w *WatchedDomains) unconfirmed(now time.Time) []*watchedDomain {
-	patience := min(wait.MaxHang, max(wait.MinHang, w.options.Interval/2))
+	patience := min(client.MaxHang, max(client.MinHang, w.options.Interval/2))
 	waits := !w.options.Client.Quota(client.DomainMachines).HasRoom()
 	var domains []*watchedDomain
 	for _, d := range w.sorted {
@@ -230,7 +229,7 @@ func (w *WatchedDomains) askNext(ctx context.Context) (time.Duration, bool) {
 		d.began, d.failed = now, nil
 		w.provenAsked = d.result != nil && v.failures == 0
 		w.mu.Unlock()
-		retryUntil := now.Add(min(wait.MaxLookup, w.options.Interval))
+		retryUntil := now.Add(min(client.MaxLookupRetries, w.options.Interval))
 		if w.isProbing() {
 			retryUntil = now
 		}

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // domainSchedule decides which watched domain is asked next: the order is its own,
@@ -130,7 +129,7 @@ func (s *domainSchedule) failedAt(v *domainVisits, now time.Time) {
 		return
 	}
 	v.failures++
-	v.retry = now.Add(min(wait.FailedDomain.Within(s.cycle()).After(v.failures), s.cycle()))
+	v.retry = now.Add(min(client.DomainRetry.Within(s.cycle()).After(v.failures), s.cycle()))
 	s.failed.put(&v.place, v, v.retry)
 }
 

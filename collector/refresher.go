@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // RefresherOptions configure a Refresher.
@@ -260,7 +259,7 @@ func (r *Refresher) log(before Status, outcome Outcome, duration time.Duration, 
 }
 
 // pause returns how long to wait after a refresh. After failures it grows up to
-// the interval; what a person must fix is asked for once in wait.MinDenied at most,
+// the interval; what a person must fix is asked for once in client.MinDeniedPause at most,
 // and what the service asked to wait is waited.
 func (r *Refresher) pause(outcome Outcome, err error) time.Duration {
 	interval := r.options.Interval
@@ -268,14 +267,14 @@ func (r *Refresher) pause(outcome Outcome, err error) time.Duration {
 		return 0
 	}
 	if err == nil {
-		return wait.Refreshed.Spread(interval)
+		return client.RefreshSpread.Spread(interval)
 	}
 	r.mu.Lock()
 	failures := r.status.ConsecutiveFailures
 	r.mu.Unlock()
-	pause := wait.FailedRefresh.Within(interval).After(failures)
+	pause := client.RefreshRetry.Within(interval).After(failures)
 	if reason := client.ReasonOf(err); reason == client.ReasonAuth || reason == client.ReasonForbidden {
-		pause = max(pause, wait.MinDenied)
+		pause = max(pause, client.MinDeniedPause)
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		pause = max(pause, e.RetryAfter)
@@ -292,7 +291,7 @@ func (r *Refresher) wait(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 	r.update(func(s *Status) { s.Next = wall(time.Now().Add(d)) })
-	return wait.Sleep(ctx, d) == nil
+	return client.Sleep(ctx, d) == nil
 }
 
 func (r *Refresher) update(f func(*Status)) {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // Where security states may come from.
@@ -62,7 +61,7 @@ func (s *SecurityStates) setSource(c sourceChoice) {
 
 // countAuto counts from the preview or, where that is unavailable, from the
 // machines. A preview whose values are shown is left after keptRefusals refused
-// refreshes, and asked again within wait.LeftPreview. A change of the source is
+// refreshes, and asked again within client.PreviewRecheck. A change of the source is
 // remembered once the machines have answered, so that an app that may read
 // neither gets both reasons each time.
 func (s *SecurityStates) countAuto(ctx context.Context) (*fleetCount, error) {
@@ -109,7 +108,7 @@ func (s *SecurityStates) countAuto(ctx context.Context) (*fleetCount, error) {
 // mustAskAgain reports whether the next refresh would ask a left preview too late.
 func (s *SecurityStates) mustAskAgain(now time.Time) bool {
 	next := now.Add(s.options.Interval + s.options.Interval/4) // With its jitter and duration.
-	return !next.Before(s.source.Left.Add(wait.LeftPreview))
+	return !next.Before(s.source.Left.Add(client.PreviewRecheck))
 }
 
 // showsPreview reports whether values of the preview are exposed, which a refusal

@@ -19,7 +19,6 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/storage"
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // Options configure an Exporter.
@@ -206,7 +205,7 @@ func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
 			continue
 		}
 		t, err := e.newTenant(tc, old, delay)
-		delay += wait.StartSpacing
+		delay += client.StartSpacing
 		if err != nil {
 			problems = errors.Join(problems, fmt.Errorf("tenant %s: %w", tc.Name, err))
 		}

@@ -14,9 +14,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
-	"github.com/mde-exporter/mde_exporter/internal/wait"
 )
 
 // inMemory serves a far end without a network.
@@ -83,7 +83,7 @@ func TestHundredsOfTenantsStartSpreadOutAndStayApart(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		time.Sleep(tenants * wait.StartSpacing)
+		time.Sleep(tenants * client.StartSpacing)
 		synctest.Wait()
 		refreshed := w.sums("mde_refresh_success")
 		for i := range tenants {

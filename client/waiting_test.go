@@ -1,4 +1,4 @@
-package wait
+package client
 
 import (
 	"fmt"
@@ -15,21 +15,21 @@ import (
 	"time"
 )
 
-// rules are those of rules.go, by name.
-var rules = map[string]any{
-	"Call": Call, "IdentityEndpoint": IdentityEndpoint, "RefusedCredential": RefusedCredential, "RefusedToken": RefusedToken,
-	"FailedRefresh": FailedRefresh, "FailedDomain": FailedDomain, "Refreshed": Refreshed,
-	"MaxRetryAfter": MaxRetryAfter, "MaxSignIn": MaxSignIn, "MaxLookup": MaxLookup, "MinDenied": MinDenied, "RenewBefore": RenewBefore, "RenewAgain": RenewAgain,
-	"QuotaGuard": QuotaGuard, "PaceGuard": PaceGuard, "MinHang": MinHang, "MaxHang": MaxHang, "LeftPreview": LeftPreview, "StartSpacing": StartSpacing,
+// waitingRules are those of waiting.go, by name.
+var waitingRules = map[string]any{
+	"RefreshRetry": RefreshRetry, "RefreshSpread": RefreshSpread, "DomainRetry": DomainRetry,
+	"callRetry": callRetry, "identityRetry": identityRetry, "credentialRetry": credentialRetry, "tokenRetry": tokenRetry,
+	"MinDeniedPause": MinDeniedPause, "MaxLookupRetries": MaxLookupRetries, "MinHang": MinHang, "MaxHang": MaxHang,
+	"PreviewRecheck": PreviewRecheck, "StartSpacing": StartSpacing,
+	"maxRetryAfter": maxRetryAfter, "maxSignInWait": maxSignInWait, "renewBefore": renewBefore, "renewAgain": renewAgain,
+	"quotaGuard": quotaGuard, "paceGuard": paceGuard,
 }
 
-const root = "../.."
-
-// TestTheTableOfRulesIsThatOfTheDocuments compares the rules with docs/design.md:
+// TestTheRulesAboutWaitingAreThoseOfTheDocuments compares the rules with docs/design.md:
 // each has one row with its value and a reason, and applies in the packages of
 // its row and in no other.
-func TestTheTableOfRulesIsThatOfTheDocuments(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "docs/design.md"))
+func TestTheRulesAboutWaitingAreThoseOfTheDocuments(t *testing.T) {
+	text, err := os.ReadFile("../docs/design.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,19 +38,19 @@ func TestTheTableOfRulesIsThatOfTheDocuments(t *testing.T) {
 	used := usedRules(t)
 	documented := make(map[string]bool)
 	for _, row := range regexp.MustCompile(`(?m)^\| (.+) \| (.+) \| (.+) \| (.+) \| (.+) \|$`).FindAllStringSubmatch(section, -1) {
-		name, ok := strings.CutPrefix(strings.Trim(row[1], "`"), "wait.")
-		if !ok {
+		name := strings.Trim(row[1], "`")
+		if "`"+name+"`" != row[1] || name == "Retry-After" {
 			continue // A rule without a value of its own.
 		}
 		if documented[name] {
 			t.Errorf("%s has two rows", name)
 		}
 		documented[name] = true
-		if rules[name] == nil {
+		if waitingRules[name] == nil {
 			t.Errorf("there is no rule %s", name)
 			continue
 		}
-		if want := describe(rules[name]); row[2] != want {
+		if want := describe(waitingRules[name]); row[2] != want {
 			t.Errorf("the value of %s is %q in the document, want %q", name, row[2], want)
 		}
 		packages := strings.Split(strings.ReplaceAll(row[3], "`", ""), ", ")
@@ -66,7 +66,7 @@ func TestTheTableOfRulesIsThatOfTheDocuments(t *testing.T) {
 		}
 	}
 	for _, name := range declaredRules(t) {
-		if rules[name] == nil || !documented[name] {
+		if waitingRules[name] == nil || !documented[name] {
 			t.Errorf("%s is missing in the document or in this test", name)
 		}
 	}
@@ -77,7 +77,7 @@ func describe(value any) string {
 	short := func(d time.Duration) string {
 		return regexp.MustCompile(`([hm])(0m)?0s$`).ReplaceAllString(d.String(), "$1")
 	}
-	r, ok := value.(Rule)
+	r, ok := value.(RetryRule)
 	if !ok {
 		return short(value.(time.Duration))
 	}
@@ -101,12 +101,16 @@ func describe(value any) string {
 }
 
 func declaredRules(t *testing.T) (names []string) {
-	file, err := parser.ParseFile(token.NewFileSet(), "rules.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "waiting.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range file.Decls {
-		for _, spec := range d.(*ast.GenDecl).Specs {
+		declaration, ok := d.(*ast.GenDecl)
+		if !ok {
+			continue
+		}
+		for _, spec := range declaration.Specs {
 			if values, ok := spec.(*ast.ValueSpec); ok {
 				for _, name := range values.Names {
 					names = append(names, name.Name)
@@ -120,15 +124,18 @@ func declaredRules(t *testing.T) (names []string) {
 // usedRules returns the files that use each rule.
 func usedRules(t *testing.T) map[string][]string {
 	used := make(map[string][]string)
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		file := strings.TrimPrefix(filepath.ToSlash(path), "../")
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || file == "client/waiting.go" {
 			return err
 		}
+		words := regexp.MustCompile(`\bclient\.([A-Z]\w+)`)
+		if strings.HasPrefix(file, "client/") {
+			words = regexp.MustCompile(`\b(\w+)`)
+		}
 		content, err := os.ReadFile(path)
-		code := regexp.MustCompile(`//.*`).ReplaceAll(content, nil)
-		for _, use := range regexp.MustCompile(`\bwait\.([A-Z]\w+)`).FindAllStringSubmatch(string(code), -1) {
-			name, _ := filepath.Rel(root, path)
-			used[use[1]] = append(used[use[1]], filepath.ToSlash(name))
+		for _, use := range words.FindAllStringSubmatch(string(regexp.MustCompile(`//.*`).ReplaceAll(content, nil)), -1) {
+			used[use[1]] = append(used[use[1]], file)
 		}
 		return err
 	})
@@ -140,13 +147,13 @@ func usedRules(t *testing.T) map[string][]string {
 
 func TestAPauseGrowsUpToItsLimit(t *testing.T) {
 	for name, tc := range map[string]struct {
-		rule Rule
+		rule RetryRule
 		want []time.Duration
 	}{
-		"fixed":        {Rule{Pauses: []time.Duration{5, 7}}, []time.Duration{5, 7, 7, 7}},
-		"doubled":      {Rule{Pauses: []time.Duration{5}, Longest: 30}, []time.Duration{5, 10, 20, 30, 30}},
-		"a list first": {Rule{Pauses: []time.Duration{1, 5}, Longest: 15}, []time.Duration{1, 5, 10, 15}},
-		"a low limit":  {Rule{Pauses: []time.Duration{5}}.Within(3), []time.Duration{3, 3}},
+		"fixed":        {RetryRule{Pauses: []time.Duration{5, 7}}, []time.Duration{5, 7, 7, 7}},
+		"doubled":      {RetryRule{Pauses: []time.Duration{5}, Longest: 30}, []time.Duration{5, 10, 20, 30, 30}},
+		"a list first": {RetryRule{Pauses: []time.Duration{1, 5}, Longest: 15}, []time.Duration{1, 5, 10, 15}},
+		"a low limit":  {RetryRule{Pauses: []time.Duration{5}}.Within(3), []time.Duration{3, 3}},
 	} {
 		for i, want := range tc.want {
 			if got := tc.rule.After(i + 1); got != want {
