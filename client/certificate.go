@@ -17,6 +17,23 @@ import (
 // is five to ten minutes.
 const assertionLifetime = 10 * time.Minute
 
+// Certificate is a client certificate of an app registration.
+type Certificate struct {
+	TenantID string
+	ClientID string
+	// CertificatePath is a PEM file with the certificate and, unless KeyPath is
+	// set, its private key; or a PKCS#12 file with both. A chain may stand in it,
+	// in any order.
+	CertificatePath string
+	KeyPath         string
+	// Password is that of the PKCS#12 file; PasswordFile is a file that holds it.
+	// At most one is set.
+	Password     string
+	PasswordFile string
+}
+
+func (c Certificate) app() (tenantID, clientID string) { return c.TenantID, c.ClientID }
+
 // prove reads the certificate and its key, and signs an assertion with them.
 func (c Certificate) prove(ctx context.Context, s signIn) (proof, error) {
 	pair, err := c.read(ctx, s)

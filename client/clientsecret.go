@@ -2,6 +2,17 @@ package client
 
 import "context"
 
+// ClientSecret is a password of an app registration; exactly one of Secret and
+// SecretFile is set.
+type ClientSecret struct {
+	TenantID   string
+	ClientID   string
+	Secret     string
+	SecretFile string
+}
+
+func (c ClientSecret) app() (tenantID, clientID string) { return c.TenantID, c.ClientID }
+
 // prove reads the secret.
 func (c ClientSecret) prove(ctx context.Context, s signIn) (proof, error) {
 	secret := c.Secret

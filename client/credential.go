@@ -38,53 +38,6 @@ func CheckCredential(ctx context.Context, c Credential) error {
 	return secrets.error(err)
 }
 
-// ClientSecret is a password of an app registration; exactly one of Secret and
-// SecretFile is set.
-type ClientSecret struct {
-	TenantID   string
-	ClientID   string
-	Secret     string
-	SecretFile string
-}
-
-// Certificate is a client certificate of an app registration.
-type Certificate struct {
-	TenantID string
-	ClientID string
-	// CertificatePath is a PEM file with the certificate and, unless KeyPath is
-	// set, its private key; or a PKCS#12 file with both. A chain may stand in it,
-	// in any order.
-	CertificatePath string
-	KeyPath         string
-	// Password is that of the PKCS#12 file; PasswordFile is a file that holds it.
-	// At most one is set.
-	Password     string
-	PasswordFile string
-}
-
-// WorkloadIdentity is a federated token, such as Kubernetes projects into a pod.
-type WorkloadIdentity struct {
-	TenantID      string
-	ClientID      string
-	TokenFilePath string
-}
-
-// ManagedIdentity is the identity of the machine or Azure service this process
-// runs on: a virtual machine, App Service, Container Apps, Container Instances, or
-// a server that Azure Arc manages.
-type ManagedIdentity struct {
-	// ClientID names a user-assigned identity; empty means the system-assigned one.
-	ClientID string
-	// Endpoint, Header and IMDSEndpoint are the values of IDENTITY_ENDPOINT,
-	// IDENTITY_HEADER and IMDS_ENDPOINT, by which Azure's platforms say where and
-	// how they give tokens. All are empty on a virtual machine. A plain http
-	// Endpoint is accepted with a loopback or link-local address only.
-	Endpoint, Header, IMDSEndpoint string
-
-	// arcTokens is the directory of Azure Arc's keys. Empty means the agent's own.
-	arcTokens string
-}
-
 // signIn is where and for what a credential is shown.
 type signIn struct {
 	// login is the origin of the sign-in host.

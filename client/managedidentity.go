@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,26 @@ import (
 
 	"golang.org/x/oauth2"
 )
+
+// ManagedIdentity is the identity of the machine or Azure service this process
+// runs on: a virtual machine, App Service, Container Apps, Container Instances, or
+// a server that Azure Arc manages.
+type ManagedIdentity struct {
+	// ClientID names a user-assigned identity; empty means the system-assigned one.
+	ClientID string
+	// Endpoint, Header and IMDSEndpoint are the values of IDENTITY_ENDPOINT,
+	// IDENTITY_HEADER and IMDS_ENDPOINT, by which Azure's platforms say where and
+	// how they give tokens. All are empty on a virtual machine. A plain http
+	// Endpoint is accepted with a loopback or link-local address only.
+	Endpoint, Header, IMDSEndpoint string
+
+	// arcTokens is the directory of Azure Arc's keys. Empty means the agent's own.
+	arcTokens string
+}
+
+func (c ManagedIdentity) app() (tenantID, clientID string) {
+	return "managed-identity", cmp.Or(c.ClientID, "system-assigned")
+}
 
 // instanceMetadata is where Azure's virtual machines get the tokens of their identity:
 // https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token

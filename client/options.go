@@ -1,8 +1,12 @@
 package client
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -63,3 +67,79 @@ type Observer interface {
 	// QuotaWait tells how long a call waited for quota or for Retry-After.
 	QuotaWait(api API, wait time.Duration)
 }
+
+// check names the first option that is missing or would send a token where it
+// can be read.
+func (o Options) check() error {
+	for _, endpoint := range []struct {
+		name string
+		url  *url.URL
+	}{{"login URL", o.LoginURL}, {"Graph URL", o.GraphURL}, {"API URL", o.APIURL}} {
+		if err := checkEndpoint(endpoint.url); err != nil {
+			return fmt.Errorf("%s: %w", endpoint.name, err)
+		}
+	}
+	switch {
+	case o.GraphScope == "":
+		return errors.New("the Graph scope is missing")
+	case o.APIScope == "":
+		return errors.New("the API scope is missing")
+	case o.Credential == nil:
+		return errors.New("the credential is missing")
+	}
+	return nil
+}
+
+// checkEndpoint allows https, and plain http to this very machine only.
+func checkEndpoint(u *url.URL) error {
+	switch {
+	case u == nil:
+		return errors.New("missing")
+	case u.Hostname() == "":
+		return errors.New("no host")
+	case u.User != nil:
+		return errors.New("user information does not belong in an endpoint")
+	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+		return nil
+	case u.Scheme == "http":
+		return errors.New("plain http is for loopback addresses only")
+	default:
+		return fmt.Errorf("scheme %q is not https", u.Scheme)
+	}
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+func (o Options) withDefaults() Options {
+	if o.Transport == nil {
+		o.Transport = http.DefaultTransport.(*http.Transport).Clone()
+	}
+	if o.RequestTimeout <= 0 {
+		o.RequestTimeout = time.Minute
+	}
+	if o.Quota.CallsPerMinute <= 0 {
+		o.Quota.CallsPerMinute = 100
+	}
+	if o.Quota.CallsPerHour <= 0 {
+		o.Quota.CallsPerHour = 1500
+	}
+	if o.Quotas == nil {
+		o.Quotas = NewQuotas(nil)
+	}
+	if o.Observer == nil {
+		o.Observer = nobody{}
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "mde_exporter"
+	}
+	return o
+}
+
+// nobody is the Observer of a Client that has none.
+type nobody struct{}
+
+func (nobody) Call(API, string, time.Duration) {}
+func (nobody) QuotaWait(API, time.Duration)    {}

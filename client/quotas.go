@@ -1,7 +1,6 @@
 package client
 
 import (
-	"cmp"
 	"net/url"
 	"strings"
 	"sync"
@@ -42,14 +41,6 @@ type QuotaKey struct {
 
 // String is "TENANT/CLIENT@HOST".
 func (k QuotaKey) String() string { return k.TenantID + "/" + k.ClientID + "@" + k.Host }
-
-func (c ClientSecret) app() (tenantID, clientID string)     { return c.TenantID, c.ClientID }
-func (c Certificate) app() (tenantID, clientID string)      { return c.TenantID, c.ClientID }
-func (c WorkloadIdentity) app() (tenantID, clientID string) { return c.TenantID, c.ClientID }
-
-func (c ManagedIdentity) app() (tenantID, clientID string) {
-	return "managed-identity", cmp.Or(c.ClientID, "system-assigned")
-}
 
 func newQuotaKey(c Credential, u *url.URL) QuotaKey {
 	tenantID, clientID := c.app()

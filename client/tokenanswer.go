@@ -7,7 +7,11 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/oauth2"
 )
 
 // A tokenAnswer is the JSON object that answers a token request, as far as
@@ -55,4 +59,76 @@ func (a tokenAnswer) plain() []byte {
 		return nil // Which x/oauth2 refuses, but every value was JSON before.
 	}
 	return body
+}
+
+// parseIdentityToken reads the token answer of an identity endpoint. Its token has
+// no expiry if the answer holds none that can be read: a date of yet another form
+// is no reason to refuse a good token.
+func parseIdentityToken(body []byte, now time.Time) (*oauth2.Token, error) {
+	var answer struct {
+		AccessToken string          `json:"access_token"`
+		TokenType   string          `json:"token_type"`
+		ExpiresIn   json.RawMessage `json:"expires_in"`
+		ExpiresOn   json.RawMessage `json:"expires_on"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, tokenDecodeError("the answer is not the JSON object with an access_token that an identity endpoint sends")
+	}
+	token := &oauth2.Token{AccessToken: answer.AccessToken, TokenType: answer.TokenType}
+	if lifetime, ok := parseSeconds(scalarText(answer.ExpiresIn)); ok {
+		token.Expiry = now.Add(lifetime)
+	} else {
+		token.Expiry = parseExpiresOn(scalarText(answer.ExpiresOn), now)
+	}
+	return token, nil
+}
+
+// scalarText returns the text of a JSON number or string, and of anything else
+// something that is neither a number nor a date.
+func scalarText(value json.RawMessage) string {
+	var text string
+	if json.Unmarshal(value, &text) != nil {
+		text = string(value)
+	}
+	return strings.TrimSpace(text)
+}
+
+// parseSeconds reads 3599 and 3599.0. It reports false for zero, which endpoints
+// send for "unknown", and for what is no number. The result is cut to a range in
+// which arithmetic on it is safe and beyond which no time is credible.
+func parseSeconds(text string) (time.Duration, bool) {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) || n == 0 {
+		return 0, false
+	}
+	return time.Duration(max(-1<<32, min(n, 1<<32)) * float64(time.Second)), true
+}
+
+// expiresOnLayouts are the forms in which App Service, Automation and Functions
+// send the date in expires_on. One without a zone is UTC.
+var expiresOnLayouts = []string{
+	"1/2/2006 3:04:05 PM -07:00",
+	"1/2/2006 15:04:05 -07:00",
+	"2006-01-02T15:04:05Z07:00",
+	"2006-01-02T15:04:05Z0700",
+	"2006-01-02T15:04:05",
+	"2006-01-02 15:04:05Z07:00",
+	"2006-01-02 15:04:05 -07:00",
+	"2006-01-02 15:04:05",
+}
+
+// parseExpiresOn reads seconds since the epoch or a date. It returns the zero time
+// for a date that cannot be read, or that is not credible: whether the month or the
+// day comes first depends on the endpoint.
+func parseExpiresOn(text string, now time.Time) time.Time {
+	if epoch, ok := parseSeconds(text); ok {
+		return time.Unix(0, 0).Add(epoch)
+	}
+	for _, layout := range expiresOnLayouts {
+		date, err := time.Parse(layout, text)
+		if lifetime := date.Sub(now); err == nil && lifetime > 0 && lifetime <= maxTokenLifetime {
+			return date
+		}
+	}
+	return time.Time{}
 }

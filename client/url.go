@@ -1,7 +1,10 @@
 package client
 
 import (
+	"fmt"
+	"net"
 	"net/url"
+	"strings"
 )
 
 // MaskURL returns the URL with what may be secret in it masked: the password, or a
@@ -52,4 +55,15 @@ func URLSecrets(u *url.URL) []string {
 		secrets = append(secrets, u.Fragment)
 	}
 	return secrets
+}
+
+// sameOrigin reports whether two URLs have the same scheme, host and port.
+func sameOrigin(a, b *url.URL) bool { return a.User == nil && origin(a) == origin(b) }
+
+func origin(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return fmt.Sprintf("%s://%s", u.Scheme, net.JoinHostPort(strings.ToLower(u.Hostname()), port))
 }

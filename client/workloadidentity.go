@@ -6,6 +6,15 @@ import (
 	"strings"
 )
 
+// WorkloadIdentity is a federated token, such as Kubernetes projects into a pod.
+type WorkloadIdentity struct {
+	TenantID      string
+	ClientID      string
+	TokenFilePath string
+}
+
+func (c WorkloadIdentity) app() (tenantID, clientID string) { return c.TenantID, c.ClientID }
+
 // prove reads the federated token, which its issuer replaces every hour or so,
 // and shows it as an assertion.
 func (c WorkloadIdentity) prove(ctx context.Context, s signIn) (proof, error) {
