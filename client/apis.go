@@ -101,8 +101,7 @@ func (r apiRow) isList() bool { return r.bounds != bounds{} }
 // API documents.
 func (l Limits) of(api API) Limits {
 	if documented := api.row().limits; documented != (Limits{}) {
-		l.CallsPerMinute = min(l.CallsPerMinute, documented.CallsPerMinute)
-		l.CallsPerHour = min(l.CallsPerHour, documented.CallsPerHour)
+		return l.and(documented)
 	}
 	return l
 }

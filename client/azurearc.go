@@ -58,9 +58,9 @@ func arcError(e *Error) *Error {
 	switch {
 	case e.advice != "":
 	case errors.Is(e, fs.ErrPermission):
-		e.explain("add the user that runs the exporter to the group himds, or on Windows to Hybrid agent extension applications")
+		e.advice = "add the user that runs the exporter to the group himds, or on Windows to Hybrid agent extension applications"
 	case e.Reason == ReasonNetwork, e.Reason == ReasonTimeout, e.Reason == ReasonAuth && e.Err == nil:
-		e.explain("check with azcmagent show that the agent runs and is connected")
+		e.advice = "check with azcmagent show that the agent runs and is connected"
 	}
 	return e
 }

@@ -49,16 +49,16 @@ func (c *Client) statusError(api API, resp *http.Response) error {
 		}
 	case status == http.StatusUnauthorized:
 		e.Reason = ReasonAuth
-		e.explain("the token is not accepted; check the API's scope and that the tenant is licensed")
+		e.advice = "the token is not accepted; check the API's scope and that the tenant is licensed"
 	case status == http.StatusForbidden:
 		e.Reason = ReasonForbidden
 		if role := api.Role(); role != "" {
-			e.explain("the app registration needs the application permission " + role + " with admin consent")
+			e.advice = "the app registration needs the application permission " + role + " with admin consent"
 		} else {
-			e.explain("the app registration has no access to this preview; the source machines needs none")
+			e.advice = "the app registration has no access to this preview; the source machines needs none"
 		}
 	case status == http.StatusNotFound && !e.NotFound():
-		e.explain("not an answer of the API itself: check the URL, and the proxy or gateway before it")
+		e.advice = "not an answer of the API itself: check the URL, and the proxy or gateway before it"
 	case status >= 300 && status < 400:
 		e.Message = "redirects are not followed" + redirectTarget(resp)
 	}

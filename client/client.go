@@ -24,7 +24,7 @@ type Client struct {
 	secrets    *redactor
 	rows       sync.Map // From API to int: the rows of its list when it was last read, where pages are requested by number.
 
-	joining sync.Mutex
+	joining sync.Once
 	part    atomic.Pointer[part] // Nil until the client takes part in its quotas.
 }
 
@@ -74,19 +74,13 @@ func New(o Options) (*Client, error) {
 func (c *Client) TakePart() { c.takePart() }
 
 func (c *Client) takePart() *part {
-	if p := c.part.Load(); p != nil {
-		return p
-	}
-	c.joining.Lock()
-	defer c.joining.Unlock()
-	if p := c.part.Load(); p != nil {
-		return p
-	}
-	p := c.quotas.join(c)
-	// No token was asked for yet: every call comes through here first.
-	c.graph.tokens.throttle, c.api.tokens.throttle = p.signIn, p.signIn
-	c.part.Store(p)
-	return p
+	c.joining.Do(func() {
+		p := c.quotas.join(c)
+		// No token was asked for yet: every call comes through here first.
+		c.graph.tokens.throttle, c.api.tokens.throttle = p.signIn, p.signIn
+		c.part.Store(p)
+	})
+	return c.part.Load()
 }
 
 // share is the client's part in the gate of an API.

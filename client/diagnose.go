@@ -314,7 +314,7 @@ func mendConnection(err error) string {
 func tellError(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok {
 		happened := *e
-		happened.Message = e.happened()
+		happened.advice = ""
 		return strings.TrimPrefix(happened.Error(), string(e.API)+": ")
 	}
 	return err.Error()

@@ -53,14 +53,14 @@ type Error struct {
 	// Code is the service's own word for the failure, such as
 	// "ResourceNotFound" or, from the sign-in host, "invalid_client".
 	Code string
-	// Message tells an operator what happened and, where it is known, what to mend.
+	// Message says what happened.
 	Message string
 	// RetryAfter is how long the service asked to wait, 0 where it did not.
 	RetryAfter time.Duration
 	// Err is the cause, where the failure has one below HTTP.
 	Err error
 
-	// advice is the part of Message that says what to mend.
+	// advice says what to fix, where that is known. Error prints it.
 	advice string
 	// held is how long the gate of the API stays closed because of this failure.
 	held time.Duration
@@ -68,14 +68,14 @@ type Error struct {
 	final bool
 }
 
-// Error names the API, the status, the service's code and message and the cause.
+// Error names the API, the status, the service's code and message, what to fix and the cause.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(string(e.API))
 	if e.Status != 0 {
 		fmt.Fprintf(&b, ": HTTP %d", e.Status)
 	}
-	for _, part := range []string{e.Code, e.Message} {
+	for _, part := range []string{e.Code, joinMessage(e.Message, e.advice)} {
 		if part != "" {
 			b.WriteString(": ")
 			b.WriteString(part)
@@ -88,25 +88,11 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// explain adds what to do to what happened.
-func (e *Error) explain(advice string) {
-	e.Message = joinMessage(e.Message, advice)
-	e.advice = advice
-}
-
 func joinMessage(first, second string) string {
-	if first == "" {
-		return second
+	if first == "" || second == "" {
+		return first + second
 	}
 	return first + "; " + second
-}
-
-// happened is the Message without the advice.
-func (e *Error) happened() string {
-	if e.advice == "" {
-		return e.Message
-	}
-	return strings.TrimSuffix(strings.TrimSuffix(e.Message, e.advice), "; ")
 }
 
 // Unwrap returns the cause.

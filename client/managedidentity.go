@@ -133,9 +133,9 @@ func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Toke
 	case err == nil:
 		return token, nil
 	case err.Reason == ReasonNetwork, err.Reason == ReasonTimeout:
-		err.explain("managed_identity works on Azure machines and services that have an identity only")
+		err.advice = "managed_identity works on Azure machines and services that have an identity only"
 	case err.Reason == ReasonAuth && err.advice == "":
-		err.explain("the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id")
+		err.advice = "the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id"
 	}
 	return nil, err
 }

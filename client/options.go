@@ -47,6 +47,11 @@ type Limits struct {
 	CallsPerMinute, CallsPerHour int
 }
 
+// and returns, of each limit, the smaller one.
+func (l Limits) and(o Limits) Limits {
+	return Limits{min(l.CallsPerMinute, o.CallsPerMinute), min(l.CallsPerHour, o.CallsPerHour)}
+}
+
 // Ledger keeps the times of the past calls of one quota where a restart does not
 // lose them.
 // Its methods may be called concurrently.

@@ -72,9 +72,7 @@ func (p *Pacer) Read() Limits {
 	p.use = p.quota(p.apis[0])
 	limits := p.use.Share()
 	for _, api := range p.apis[1:] {
-		other := p.quota(api).Share()
-		limits.CallsPerMinute = min(limits.CallsPerMinute, other.CallsPerMinute)
-		limits.CallsPerHour = min(limits.CallsPerHour, other.CallsPerHour)
+		limits = limits.and(p.quota(api).Share())
 	}
 	p.perHour = max(1, limits.CallsPerHour)
 	p.pace = max((time.Hour+paceGuard)/time.Duration(p.perHour),

@@ -89,14 +89,12 @@ func (s *share) leave() {
 // setLimits finds the smallest limits of all shares. Without a share the last
 // ones hold, for calls that are under way. The mutex is held.
 func (g *gate) setLimits() {
-	first := true
 	for s := range g.shares {
-		if first {
-			g.limits, first = s.limits, false
-			continue
-		}
-		g.limits.CallsPerMinute = min(g.limits.CallsPerMinute, s.limits.CallsPerMinute)
-		g.limits.CallsPerHour = min(g.limits.CallsPerHour, s.limits.CallsPerHour)
+		g.limits = s.limits
+		break
+	}
+	for s := range g.shares {
+		g.limits = g.limits.and(s.limits)
 	}
 	g.wake()
 }

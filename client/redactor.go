@@ -95,11 +95,9 @@ func (r *redactor) error(err error) error {
 func (r *redactor) apiError(e *Error) *Error {
 	clean := *e
 	clean.Code = r.text(e.Code)
-	clean.Message = r.text(e.happened())
+	clean.Message = r.text(e.Message)
 	clean.Err = r.error(e.Err)
-	if e.advice != "" {
-		clean.explain(r.mask(e.advice))
-	}
+	clean.advice = r.mask(e.advice)
 	return &clean
 }
 

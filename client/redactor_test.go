@@ -222,7 +222,7 @@ func TestAnErrorKeepsItsCausesButNotTheirTexts(t *testing.T) {
 		"an Error's Error":    &Error{API: Token, Err: fmt.Errorf("%w: %w", inner, io.ErrUnexpectedEOF)},
 		"a wrapped Error":     fmt.Errorf("%w: %w", inner, cause),
 		"not an Error":        cause,
-		"with advice":         func() error { e := &Error{Err: cause}; e.explain("token-of-the-tenant"); return e }(),
+		"with advice":         func() error { return &Error{Err: cause, advice: "token-of-the-tenant"} }(),
 		"a cause without end": &Error{Err: fmt.Errorf("%w %s", cause, strings.Repeat("x", 1<<20))},
 	} {
 		clean := r.error(err)

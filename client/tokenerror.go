@@ -24,7 +24,7 @@ func tokenError(err error, scope string) *Error {
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		e := answerError(refused.Response, refused.Body, scope)
 		if e.Reason == ReasonAuth && e.Code == "" && e.advice == "" {
-			e.explain("the answer is not that of a token endpoint: check login_url, tenant_id and the proxy")
+			e.advice = "the answer is not that of a token endpoint: check login_url, tenant_id and the proxy"
 		}
 		return e
 	}
@@ -55,12 +55,10 @@ func answerError(response *http.Response, body []byte, scope string) *Error {
 	case status >= 300 && status < 400:
 		e.Reason = ReasonAuth
 		e.Message = ""
-		e.explain("the sign-in host answers with a redirect, which is never followed: check login_url and the proxy")
+		e.advice = "the sign-in host answers with a redirect, which is never followed: check login_url and the proxy"
 	default:
 		e.Reason = ReasonAuth
-		if mend := advice(code, numbers, scope); mend != "" {
-			e.explain(mend)
-		}
+		e.advice = advice(code, numbers, scope)
 	}
 	return e
 }
