@@ -43,10 +43,12 @@ gotest: ## the tests of every module, end-to-end tests among them
 	done; exit $$code
 
 .PHONY: lint
-lint: ## format, vet, golangci-lint, tidiness of go.mod, workflow files
+lint: ## format, vet (for Windows, too), golangci-lint, tidiness of go.mod, workflow files
 	@tools/install lint
 	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "not formatted by gofmt:" $$unformatted; exit 1; }
 	$(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+	GOOS=windows CGO_ENABLED=0 $(GO) build -o /dev/null .
 	golangci-lint run ./...
 	$(GO) mod tidy -diff
 	@for module in $(NESTED); do \

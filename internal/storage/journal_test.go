@@ -2,46 +2,74 @@ package storage
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
 // FuzzJournal reads any bytes as a journal. It finds nothing but records that
-// are byte for byte what the program would write, each where it says.
+// are byte for byte what the program would write, each where it says. A record
+// that is appended to them is found with them.
 func FuzzJournal(f *testing.F) {
-	journal := []byte(journalHeader("contoso"))
+	file := recordFile{header: "mde_exporter values 1 \"contoso\"\n"}
+	journal := []byte(file.header)
 	for _, key := range []string{"states", "domain/a", "two\nlines", "\xff", "states"} {
-		journal = append(journal, formatRecord(key, []byte(`{"machines":4711}`))...)
+		journal = append(journal, file.formatRecord(key, []byte(`{"machines":4711}`))...)
 	}
-	journal = append(journal, formatRecord("domain/a", nil)...)
+	journal = append(journal, file.formatRecord("domain/a", nil)...)
 	f.Add(journal)
 	f.Add(journal[:len(journal)-7])
 	f.Add(bytes.ReplaceAll(journal, []byte("\n"), []byte("\r\n")))
-	f.Add([]byte(journalHeader("contoso")))
-	f.Add([]byte(journalHeader("fabrikam")))
+	f.Add([]byte(file.header))
+	f.Add([]byte(strings.Replace(file.header, "contoso", "fabrikam", 1)))
 	f.Add([]byte("mde_exporter values 99999999999999999999 \"contoso\"\n"))
 	f.Add([]byte{})
+	path := filepath.Join(f.TempDir(), "journal")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		found, err := scan(bytes.NewReader(data), "contoso")
+		read := contents{records: make(map[string]span)}
+		found, err := file.scan(bytes.NewReader(data), read.hold)
 		if err != nil {
-			return
+			t.Fatal(err)
 		}
 		if found.size != int64(len(data)) {
 			t.Errorf("size %d of %d bytes", found.size, len(data))
 		}
-		if want := len(data) > 0 && data[len(data)-1] != '\n'; found.torn != want {
-			t.Errorf("torn = %v, want %v", found.torn, want)
+		if named := bytes.HasPrefix(data, []byte(file.header)) || len(data) == 0; (found.first == nil) != named {
+			t.Errorf("first line %q, want none: %v", found.first, named)
 		}
 		var live int64
-		for key, at := range found.records {
+		for key, at := range read.records {
 			live += at.length
 			line := data[at.offset : at.offset+at.length]
-			got, value, ok := parseRecord(line)
-			if !ok || got != key || !bytes.Equal(formatRecord(key, value), line) {
+			got, value, ok := file.parseRecord(line)
+			if !ok || got != key || !bytes.Equal(file.formatRecord(key, value), line) {
 				t.Errorf("key %q is at %q", key, line)
 			}
 		}
-		if live != found.live {
-			t.Errorf("live = %d, want %d", found.live, live)
+		if live != read.live {
+			t.Errorf("live = %d, want %d", read.live, live)
+		}
+
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		appended, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer appended.Close()
+		at, err := file.append(appended, int64(len(data)), file.formatRecord("new", []byte("1")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := contents{records: make(map[string]span)}
+		if _, err := file.scan(appended, again.hold); err != nil || again.records["new"] != at {
+			t.Errorf("an appended record is at %v, want %v; %v", again.records["new"], at, err)
+		}
+		delete(read.records, "new")
+		if len(again.records) != len(read.records)+1 {
+			t.Errorf("%d records, %d before one was appended", len(again.records), len(read.records))
 		}
 	})
 }

@@ -18,9 +18,6 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 )
 
-// spentSlots is how many calls the file holds, as docs/storage.md says.
-const spentSlots = 2048
-
 func wantSpent(t testing.TB, ledger *storage.Ledger, api client.API, want ...time.Time) {
 	t.Helper()
 	got := ledger.Spent(api)
@@ -68,21 +65,48 @@ func TestNoRestartLosesACallOfTheLastHourHoweverManyWereMadeBefore(t *testing.T)
 		dir := t.TempDir()
 		s, log := open(t, dir)
 		var all []time.Time
-		for i := range 3*spentSlots + 17 {
+		for i := range 6161 {
 			time.Sleep(2400 * time.Millisecond) // 1,500 calls an hour.
 			now := time.Now()
 			s.Ledger("contoso").Spend(client.DomainMachines, now)
 			all = append(all, now)
-			if i%500 == 0 || i > 3*spentSlots {
+			if i%500 == 0 || i > 6144 {
 				closeNow(t, s)
 				s, _ = open(t, dir)
 				lastHour := slices.DeleteFunc(slices.Clone(all), func(at time.Time) bool { return now.Sub(at) >= time.Hour+time.Minute })
 				wantSpent(t, s.Ledger("contoso"), client.DomainMachines, lastHour...)
 			}
 		}
-		if info, err := os.Stat(file(t, dir, "*.spent-*")); err != nil || info.Size() != 64+16*spentSlots {
-			t.Errorf("file of spent calls: %v, %v", info, err)
+		// Two hours of calls at the documented limit, 75 bytes each.
+		for _, name := range []string{"*.spent", "*.spent-earlier"} {
+			if info, err := os.Stat(file(t, dir, name)); err != nil || info.Size() > 1600*75 {
+				t.Errorf("file of spent calls: %v, %v", info, err)
+			}
 		}
+		if log.String() != "" {
+			t.Errorf("logged %s", log)
+		}
+	})
+}
+
+func TestALongRunKeepsTwoSmallFilesAndEveryCallOfTheLastHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s, log := open(t, dir)
+		var want []time.Time
+		for range 5000 { // More than three hours.
+			time.Sleep(2400 * time.Millisecond)
+			s.Ledger("contoso").Spend(client.DomainMachines, time.Now())
+			want = append(want, time.Now())
+		}
+		for _, name := range []string{"*.spent", "*.spent-earlier"} {
+			if info, err := os.Stat(file(t, dir, name)); err != nil || info.Size() > 1600*75 {
+				t.Errorf("file of spent calls: %v, %v", info, err)
+			}
+		}
+		closeNow(t, s)
+		s, _ = open(t, dir)
+		wantSpent(t, s.Ledger("contoso"), client.DomainMachines, want[len(want)-1525:]...)
 		if log.String() != "" {
 			t.Errorf("logged %s", log)
 		}
@@ -108,26 +132,23 @@ func TestConcurrentCallsMayBeNotedOutOfOrder(t *testing.T) {
 	}
 }
 
-func TestAFullFileForgetsTheOldestCallsFirstWhateverTheirOrderInIt(t *testing.T) {
+func TestNoCallOfTheLastHourIsForgottenHoweverManyTheyAre(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	now := time.Now()
-	old, young := now.Add(-50*time.Minute), now.Add(-10*time.Minute)
-	for i := range spentSlots {
-		at := young
+	for i := range 3000 {
+		at := now.Add(-10 * time.Minute)
 		if i%2 == 0 {
-			at = old
+			at = now.Add(-50 * time.Minute)
 		}
-		s.Ledger("contoso").Spend(client.Machines, at.Add(time.Duration(i)))
+		s.Ledger("contoso").Spend(client.Machines, at)
+		if i == 2000 {
+			closeNow(t, s)
+			s, _ = open(t, dir)
+		}
 	}
-	closeNow(t, s)
-	s, _ = open(t, dir)
-	for range spentSlots / 2 {
-		s.Ledger("contoso").Spend(client.Machines, now)
-	}
-	got := s.Ledger("contoso").Spent(client.Machines)
-	if len(got) != spentSlots || got[0].Before(young) || got[spentSlots/2-1].After(young.Add(time.Second)) {
-		t.Errorf("%d calls from %v to %v; want the young ones and the new ones", len(got), got[0], got[len(got)-1])
+	if got := s.Ledger("contoso").Spent(client.Machines); len(got) != 3000 {
+		t.Errorf("%d calls, want 3000", len(got))
 	}
 }
 
@@ -184,7 +205,7 @@ func spentFile(t *testing.T, dir string) (path string, content []byte, times []t
 		times = append(times, at)
 	}
 	closeNow(t, s)
-	path = file(t, dir, "*.spent-machines")
+	path = file(t, dir, "*.spent")
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -195,11 +216,7 @@ func spentFile(t *testing.T, dir string) (path string, content []byte, times []t
 func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 	dir := t.TempDir()
 	path, content, times := spentFile(t, dir)
-	used := 64 + 16*len(times)
-	for i := range content {
-		if i%3 != 0 && i < used || i > used+16 && i%4099 != 0 {
-			continue
-		}
+	for i := 0; i < len(content); i += 2 {
 		damaged := bytes.Clone(content)
 		damaged[i] ^= 1 << (i % 8)
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
@@ -217,14 +234,14 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 				t.Errorf("byte %d flipped: %d calls since %v, want %d", i, since, at, len(times)-n)
 			}
 		}
-		if !strings.Contains(log.String(), "mended") {
+		if !strings.Contains(log.String(), "repaired") {
 			t.Errorf("byte %d flipped: logged %q", i, log)
 		}
 		closeNow(t, s)
 
 		s, log = open(t, dir)
 		if again := s.Ledger("contoso").Spent(client.Machines); len(again) != len(got) || log.String() != "" {
-			t.Errorf("byte %d flipped: after mending %d calls, want %d; logged %q", i, len(again), len(got), log)
+			t.Errorf("byte %d flipped: after the repair %d calls, want %d; logged %q", i, len(again), len(got), log)
 		}
 		closeNow(t, s)
 	}
@@ -233,19 +250,25 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 func TestTruncatedSpentCallsKeepWhatIsLeft(t *testing.T) {
 	dir := t.TempDir()
 	path, content, times := spentFile(t, dir)
-	for length := 0; length <= 64+16*len(times); length += 4 {
+	for length := 0; length <= len(content); length += 3 {
 		if err := os.WriteFile(path, content[:length], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s, log := open(t, dir)
 		ledger := s.Ledger("contoso")
-		whole := times[:max(0, length-64)/16]
+		whole := times[:max(0, bytes.Count(content[:length], []byte("\n"))-1)]
+		// A part that is as long as the shortest record may be one: it counts as late.
+		part := length - 1 - bytes.LastIndexByte(content[:length], '\n')
+		if got := ledger.Spent(client.Machines); part >= 53 && len(got) == len(whole)+1 {
+			whole = append(slices.Clone(whole), got[len(whole)])
+		}
 		wantSpent(t, ledger, client.Machines, whole...)
 		now := time.Now()
 		ledger.Spend(client.Machines, now)
 		closeNow(t, s)
-		if log.String() == "" {
-			t.Errorf("cut to %d bytes: nothing was logged", length)
+		wholeLines := length == 0 || content[length-1] == '\n'
+		if logged := log.String() != ""; logged == wholeLines {
+			t.Errorf("cut to %d bytes: logged %q", length, log)
 		}
 		s, _ = open(t, dir)
 		wantSpent(t, s.Ledger("contoso"), client.Machines, append(slices.Clone(whole), now)...)
@@ -259,10 +282,10 @@ func TestAFileThatHoldsNoSpentCallsIsSetAsideAndKept(t *testing.T) {
 		content func(t *testing.T) []byte
 	}{
 		{"text of someone else", func(*testing.T) []byte { return []byte("dear diary\n") }},
-		{"a newer version", func(*testing.T) []byte { return append([]byte("mde_exporter spent 2\n"), make([]byte, 40000)...) }},
-		{"nothing but zeros", func(*testing.T) []byte { return make([]byte, 64+16*spentSlots) }},
-		{"noise of the right size", func(*testing.T) []byte {
-			return bytes.Repeat([]byte("noise!"), (64+16*spentSlots)/6+1)[:64+16*spentSlots]
+		{"a newer version", func(*testing.T) []byte { return append([]byte("mde_exporter spent 3\n"), make([]byte, 40000)...) }},
+		{"nothing but zeros", func(*testing.T) []byte { return make([]byte, 30_000) }},
+		{"noise of the right length", func(*testing.T) []byte {
+			return bytes.Repeat([]byte("noise!\n"), 5000)
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -280,7 +303,7 @@ func TestAFileThatHoldsNoSpentCallsIsSetAsideAndKept(t *testing.T) {
 			if !strings.Contains(log.String(), "Set aside") {
 				t.Errorf("logged %q", log)
 			}
-			kept, err := os.ReadFile(file(t, dir, "*.spent-machines.set-aside-*"))
+			kept, err := os.ReadFile(file(t, dir, "*.spent.set-aside-*"))
 			if err != nil || !bytes.Equal(kept, content) {
 				t.Errorf("what was set aside has changed, or %v", err)
 			}
@@ -288,31 +311,26 @@ func TestAFileThatHoldsNoSpentCallsIsSetAsideAndKept(t *testing.T) {
 	}
 }
 
-func TestSpentCallsOfAnotherTenantOrAPIAreNotBelieved(t *testing.T) {
+func TestSpentCallsOfAnotherOwnerAreNotBelieved(t *testing.T) {
 	dir := t.TempDir()
 	path, content, _ := spentFile(t, dir)
 	s, _ := open(t, dir)
 	s.Ledger("fabrikam").Spend(client.Machines, time.Now())
-	s.Ledger("contoso").Spend(client.DomainMachines, time.Now())
 	closeNow(t, s)
 	now := time.Now()
-	for _, other := range []string{file(t, dir, "fabrikam-*.spent-machines"), file(t, dir, "contoso-*.spent-domain_machines")} {
-		if err := os.WriteFile(other, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(file(t, dir, "fabrikam-*.spent"), content, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	s, log := open(t, dir)
-	for _, got := range [][]time.Time{s.Ledger("fabrikam").Spent(client.Machines), s.Ledger("contoso").Spent(client.DomainMachines)} {
-		for _, at := range got {
-			if at.Before(now.Add(-10 * time.Second)) {
-				t.Errorf("believed a call of another's at %v", at)
-			}
+	for _, at := range s.Ledger("fabrikam").Spent(client.Machines) {
+		if at.Before(now.Add(-10 * time.Second)) {
+			t.Errorf("believed a call of another's at %v", at)
 		}
 	}
-	if strings.Count(log.String(), "10 damaged slots") != 2 {
+	if strings.Count(log.String(), "Set aside") != 1 {
 		t.Errorf("logged %q", log)
 	}
 }
@@ -328,7 +346,7 @@ func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
 		want = append(want, at)
 	}
 	spend()
-	path := file(t, dir, "*.spent-machines")
+	path := file(t, dir, "*.spent")
 	if err := os.Rename(path, path+".away"); err != nil {
 		t.Fatal(err)
 	}

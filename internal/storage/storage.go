@@ -17,7 +17,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
+
+	"github.com/gofrs/flock"
 )
 
 const lockName = "mde_exporter.lock"
@@ -25,9 +26,9 @@ const lockName = "mde_exporter.lock"
 // Storage is one directory, of which this process is the only user. One that is
 // removed or replaced is opened anew. Its methods may be called concurrently.
 type Storage struct {
-	path   string
-	logger *slog.Logger
-	health health
+	path          string
+	logger        *slog.Logger
+	values, calls writes
 
 	opening sync.Mutex
 	*opened
@@ -41,8 +42,8 @@ type Storage struct {
 // opened is the directory as it was opened, locked for this process.
 type opened struct {
 	root *os.Root
-	lock *os.File
-	info fs.FileInfo // Of the lock.
+	lock *flock.Flock // Ends with the process, however that ends.
+	info fs.FileInfo  // Of the lock.
 }
 
 // Open takes possession of the directory, creating it if need be. Content that
@@ -59,7 +60,10 @@ func Open(dir string, logger *slog.Logger) (*Storage, error) {
 		return nil, err
 	}
 	s := &Storage{
-		path: path, logger: logger, health: health{logger: logger}, opened: o,
+		path: path, logger: logger, opened: o,
+		values: writes{logger: logger, name: "Last values", level: slog.LevelWarn},
+		// A restart that misses spent calls may spend the quota twice.
+		calls:   writes{logger: logger, name: "Spent calls", level: slog.LevelError},
 		tenants: make(map[string]*Tenant), ledgers: make(map[string]*Ledger),
 	}
 	s.removeHalfWritten()
@@ -74,15 +78,15 @@ func openDirectory(dir string) (*opened, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open storage directory: %w", err)
 	}
-	lock, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o600)
+	o := &opened{root: root, lock: flock.New(filepath.Join(dir, lockName), flock.SetFlag(os.O_RDWR|os.O_CREATE), flock.SetPermissions(0o600))}
+	locked, err := o.lock.TryLock()
+	if err == nil && !locked {
+		err = ErrInUse
+	}
+	if err == nil {
+		o.info, err = root.Stat(lockName)
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("write to storage directory %s: %w", dir, err), root.Close())
-	}
-	o := &opened{root: root, lock: lock}
-	if err := lockExclusively(lock); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock storage directory %s: %w", dir, err), o.close())
-	}
-	if o.info, err = lock.Stat(); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock storage directory %s: %w", dir, err), o.close())
 	}
 	return o, nil
@@ -113,7 +117,7 @@ func (s *Storage) directory() (*os.Root, error) {
 
 // Success reports whether the last write of every file succeeded. It is false for
 // a nil Storage, and never waits for the disk.
-func (s *Storage) Success() bool { return s != nil && s.health.good() }
+func (s *Storage) Success() bool { return s != nil && s.values.good() && s.calls.good() }
 
 // ErrInUse is in the chain of Open's error when another process has the
 // directory open.
@@ -129,20 +133,6 @@ func (s *Storage) Close() error {
 	}
 	s.closed = true
 	return s.close()
-}
-
-// Tenant returns the part of the storage that belongs to one tenant, always the
-// same for the same name. Any name will do.
-func (s *Storage) Tenant(name string) *Tenant {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t, ok := s.tenants[name]; ok {
-		return t
-	}
-	dir := directory{storage: s, logger: s.logger.With("tenant", name)}
-	t := &Tenant{journal: journal{dir: dir, file: fileName(name) + ".values", tenant: name}}
-	s.tenants[name] = t
-	return t
 }
 
 // fileName makes of a name a file name that a person recognizes, that every file
@@ -165,70 +155,4 @@ func fileName(name string) string {
 	}
 	sum := sha256.Sum256([]byte(name))
 	return fmt.Sprintf("%s-%x", readable, sum[:8])
-}
-
-// directory is where the files of one tenant or quota are.
-type directory struct {
-	storage *Storage
-	logger  *slog.Logger
-}
-
-// root is the directory as it is now. Another one than the last time holds none of
-// the files.
-func (d directory) root() (*os.Root, error) { return d.storage.directory() }
-
-// openFile opens a file of the directory; one that is made is its owner's only.
-func (d directory) openFile(file string, flag int) (*os.File, error) {
-	root, err := d.root()
-	if err != nil {
-		return nil, err
-	}
-	return root.OpenFile(file, flag, 0o600)
-}
-
-// setAside renames a file that cannot be used, so that another can take its
-// place and a person can look at it.
-func (d directory) setAside(file string, why error) error {
-	aside := file + ".set-aside-" + time.Now().UTC().Format("20060102T150405.000000000Z")
-	root, err := d.root()
-	if err == nil {
-		err = root.Rename(file, aside)
-	}
-	if err != nil {
-		return fmt.Errorf("set aside %s, which is unusable (%w): %w", file, why, err)
-	}
-	d.logger.Warn("Set aside a storage file: what it held is forgotten", "file", file, "renamed", aside, "err", why)
-	return nil
-}
-
-// openExisting opens a file for reading. A file that is not there is
-// [fs.ErrNotExist]; one that can never be read is set aside and then not there.
-func (d directory) openExisting(file string) (*os.File, fs.FileInfo, error) {
-	root, err := d.root()
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := root.Lstat(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, d.gone(file, errors.New("not a regular file"))
-	}
-	f, err := root.Open(file)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, nil, d.gone(file, err)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return f, info, nil
-}
-
-// gone sets a file aside and returns that it is not there any more.
-func (d directory) gone(file string, why error) error {
-	if err := d.setAside(file, why); err != nil {
-		return err
-	}
-	return fs.ErrNotExist
 }

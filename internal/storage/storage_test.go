@@ -411,7 +411,7 @@ func TestWhatAKilledProcessLeftHalfWrittenIsRemoved(t *testing.T) {
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
 	s.Ledger("contoso").Spend(client.DomainMachines, time.Now())
 	closeNow(t, s)
-	for _, pattern := range []string{"*.values", "*.spent-domain_machines"} {
+	for _, pattern := range []string{"*.values", "*.spent"} {
 		half := filepath.Join(dir, "."+filepath.Base(file(t, dir, pattern))+"8675309")
 		if err := os.WriteFile(half, []byte("half"), 0o600); err != nil {
 			t.Fatal(err)

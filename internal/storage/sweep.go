@@ -1,11 +1,13 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -14,12 +16,12 @@ import (
 // written, once the tenant is not configured any more.
 const valuesFor = 24 * time.Hour
 
-// kept matches the names of values and of spent calls.
-var kept = regexp.MustCompile(`^[a-z0-9_-]+-[0-9a-f]{16}\.(values|spent-[a-z0-9_]+)$`)
-
-// temporary matches the names under which whole files are written before they
-// are renamed.
-var temporary = regexp.MustCompile(`^\.[a-z0-9_-]+-[0-9a-f]{16}\.(values|spent-[a-z0-9_]+)-?[0-9]+$`)
+// kept matches the names of values and of spent calls, and temporary those under
+// which whole files are written before they are renamed.
+var (
+	kept      = regexp.MustCompile(`^[a-z0-9_-]+-[0-9a-f]{16}\.(values|spent(-[a-z0-9_]+)?)$`)
+	temporary = regexp.MustCompile(`^\.[a-z0-9_-]+-[0-9a-f]{16}\.(values|spent(-[a-z0-9_]+)?)-?[0-9]+$`)
+)
 
 // Sweep forgets every tenant and every ledger but those named, which must not be
 // used any more. It removes their files once these are of no interest: values a
@@ -31,12 +33,12 @@ func (s *Storage) Sweep(tenants, owners []string) {
 	defer s.mu.Unlock()
 	keep(s.tenants, tenants, ".values", inUse)
 	keep(s.ledgers, owners, "", inUse)
-
 	used := func(name string) bool {
-		stem, _, _ := strings.Cut(name, ".spent-")
+		stem, _, _ := strings.Cut(name, ".spent")
 		return inUse[stem]
 	}
-	s.health.forget(used)
+	s.values.forget(used)
+	s.calls.forget(used)
 	root, err := s.directory()
 	if err != nil {
 		return
@@ -44,16 +46,16 @@ func (s *Storage) Sweep(tenants, owners []string) {
 	removed := 0
 	var failed error
 	s.each(root, kept, func(entry fs.DirEntry) {
-		name := entry.Name()
-		age, header := valuesFor, journalVersionLine
-		if strings.Contains(name, ".spent-") {
-			age, header = spentFor, spentHeader
-		}
-		if used(name) {
-			return
+		name, age, header := entry.Name(), valuesFor, valuesFormat+strconv.Itoa(valuesVersion)+" "
+		if strings.Contains(name, ".spent") {
+			age, header = spentFor, spentFormat
 		}
 		info, err := entry.Info()
-		if err != nil || time.Since(info.ModTime()) < age || !beginsWith(root, name, header) {
+		if used(name) || err != nil || time.Since(info.ModTime()) < age {
+			return
+		}
+		content, err := root.ReadFile(name)
+		if err != nil || !bytes.HasPrefix(content, []byte(header)) {
 			return
 		}
 		if err := root.Remove(name); err != nil {
@@ -72,28 +74,10 @@ func (s *Storage) Sweep(tenants, owners []string) {
 
 // keep deletes all but the named elements, and marks their files as in use.
 func keep[T any](elements map[string]T, names []string, suffix string, inUse map[string]bool) {
-	named := make(map[string]bool, len(names))
 	for _, name := range names {
-		named[name] = true
 		inUse[fileName(name)+suffix] = true
 	}
-	for name := range elements {
-		if !named[name] {
-			delete(elements, name)
-		}
-	}
-}
-
-// beginsWith reports whether a file begins with the text.
-func beginsWith(root *os.Root, name, text string) bool {
-	f, err := root.Open(name)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	start := make([]byte, len(text))
-	_, err = io.ReadFull(f, start)
-	return err == nil && string(start) == text
+	maps.DeleteFunc(elements, func(name string, _ T) bool { return !inUse[fileName(name)+suffix] })
 }
 
 // removeHalfWritten removes what a process that was killed left half-written.

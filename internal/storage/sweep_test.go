@@ -78,28 +78,3 @@ func names(t *testing.T, dir string) []string {
 	}
 	return names
 }
-
-func TestInheritedCallsCountOnceAndTheirFileIsGone(t *testing.T) {
-	dir := t.TempDir()
-	s, _ := open(t, dir)
-	now := time.Now()
-	first, second, third := now.Add(-3*time.Minute), now.Add(-2*time.Minute), now.Add(-time.Minute)
-	s.Ledger("contoso").Spend(client.Machines, first)
-	s.Ledger("twin").Spend(client.Machines, second)
-	s.Ledger("tid/app@host").Spend(client.Machines, third)
-	closeNow(t, s)
-	for range 2 {
-		s, _ = open(t, dir)
-		quota := s.Ledger("tid/app@host")
-		for _, former := range []string{"contoso", "twin", "never-there"} {
-			quota.Inherit(client.Machines, former)
-			quota.Inherit(client.DomainMachines, former)
-		}
-		wantSpent(t, quota, client.Machines, first, second, third)
-		wantSpent(t, quota, client.DomainMachines)
-		closeNow(t, s)
-	}
-	if got := names(t, dir); len(got) != 2 {
-		t.Errorf("the directory holds %v, want the lock and the quota's file", got)
-	}
-}

@@ -1,0 +1,237 @@
+package storage
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// largestFile bounds what is read of a file that is not the program's.
+const largestFile = 1 << 30
+
+// crcTable is for checksums that find any burst of wrong bits up to 64 long.
+var crcTable = crc64.MakeTable(crc64.ECMA)
+
+// recordFile is a text file in the storage directory. Its first line is the
+// header, which names the format, its version and the owner. Every other line is
+// a record:
+//
+//	CHECKSUM "KEY" JSON
+//
+// A record without JSON has a nil value. Lines whose checksum is wrong are
+// skipped.
+type recordFile struct {
+	storage *Storage
+	logger  *slog.Logger
+	name    string
+	header  string // Its end of line included.
+	salt    uint64 // The checksum of what each record's checksum covers before the record.
+}
+
+// span is the place of a record in its file, the end of line included.
+type span struct {
+	offset, length int64
+}
+
+// scanned is what a reader finds in a file beside its records.
+type scanned struct {
+	size  int64
+	first []byte // The first line where it is not the header, nil otherwise.
+	// damaged counts the lines that are no records; the first is at damagedAt, and
+	// together they have damagedBytes.
+	damaged, damagedAt, damagedBytes int64
+}
+
+// formatRecord returns one line. A nil value makes a record without JSON.
+func (r *recordFile) formatRecord(key string, value []byte) []byte {
+	body := strconv.AppendQuote(nil, key)
+	if value != nil {
+		body = append(append(body, ' '), value...)
+	}
+	return slices.Concat(r.checksum(body), []byte(" "), body, []byte("\n"))
+}
+
+func (r *recordFile) checksum(body []byte) []byte {
+	sum := crc64.Update(r.salt, crcTable, body)
+	return hex.AppendEncode(nil, binary.BigEndian.AppendUint64(nil, sum))
+}
+
+// parseRecord reads a line that formatRecord wrote, and nothing else: ok is
+// false for a line that differs from it in any way.
+func (r *recordFile) parseRecord(line []byte) (key string, value []byte, ok bool) {
+	sum, body, _ := bytes.Cut(line, []byte(" "))
+	body, ended := bytes.CutSuffix(body, []byte("\n"))
+	if !ended || !bytes.Equal(sum, r.checksum(body)) {
+		return "", nil, false
+	}
+	quoted, err := strconv.QuotedPrefix(string(body))
+	if err != nil {
+		return "", nil, false
+	}
+	key, err = strconv.Unquote(quoted)
+	if err != nil || strconv.Quote(key) != quoted {
+		return "", nil, false
+	}
+	if body = body[len(quoted):]; len(body) == 0 {
+		return key, nil, true
+	}
+	value, ok = bytes.CutPrefix(body, []byte(" "))
+	return key, value, ok
+}
+
+// scan reads a whole file and calls each for every record. A file without a byte
+// is a file without a record: a process was killed, or the disk was full, before
+// the first.
+func (r *recordFile) scan(content io.Reader, each func(key string, value []byte, at span)) (scanned, error) {
+	var found scanned
+	for lines := bufio.NewReaderSize(content, 64<<10); ; {
+		line, err := lines.ReadBytes('\n')
+		if len(line) == 0 {
+			return found, ignore(io.EOF, err)
+		}
+		at := span{offset: found.size, length: int64(len(line))}
+		found.size += at.length
+		if at.offset == 0 && string(line) == r.header {
+			continue
+		}
+		if at.offset == 0 {
+			found.first = line
+		}
+		if key, value, ok := r.parseRecord(line); ok {
+			each(key, value, at)
+		} else if string(line) != "\n" { // An empty line ends a record that was cut off.
+			if found.damaged == 0 {
+				found.damagedAt = at.offset
+			}
+			found.damaged++
+			found.damagedBytes += at.length
+		}
+	}
+}
+
+func readRecord(r io.ReaderAt, at span) ([]byte, error) {
+	line := make([]byte, at.length)
+	if _, err := r.ReadAt(line, at.offset); err != nil {
+		return nil, fmt.Errorf("read record at byte %d: %w", at.offset, err)
+	}
+	return line, nil
+}
+
+// open opens the file, which is made where there is none, and returns its size.
+func (r *recordFile) open() (*os.File, int64, error) {
+	root, err := r.storage.directory()
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := root.OpenFile(r.name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// append adds records to f, which has size bytes, by one write, and returns their
+// place. A write that does not reach its end, as on a full disk, is taken back;
+// where even that fails, readers skip what is left of it.
+func (r *recordFile) append(f *os.File, size int64, records []byte) (span, error) {
+	var before []byte
+	if size == 0 {
+		before = []byte(r.header)
+	} else if last, err := readRecord(f, span{size - 1, 1}); err != nil {
+		return span{}, err
+	} else if last[0] != '\n' {
+		before = []byte("\n")
+	}
+	at := span{offset: size + int64(len(before)), length: int64(len(records))}
+	if _, err := f.WriteAt(append(before, records...), size); err != nil {
+		_ = f.Truncate(size)
+		return span{}, err
+	}
+	return at, nil
+}
+
+// replace puts a new file in the place of this one, or leaves it as it was. The
+// new one is flushed to the disk before.
+func (r *recordFile) replace(write func(w *bufio.Writer) error) error {
+	root, err := r.storage.directory()
+	if err != nil {
+		return err
+	}
+	temporary := "." + r.name + "-0"
+	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 64<<10)
+	_, _ = w.WriteString(r.header) // Flush returns the error.
+	err = errors.Join(write(w), w.Flush(), f.Sync(), f.Close())
+	if err == nil {
+		err = root.Rename(temporary, r.name)
+	}
+	if err != nil {
+		return errors.Join(err, root.Remove(temporary))
+	}
+	return nil
+}
+
+// openExisting opens the file for reading. A file that is not there is
+// [fs.ErrNotExist]; one that can never be read is set aside and then not there.
+func (r *recordFile) openExisting() (*os.File, fs.FileInfo, error) {
+	root, err := r.storage.directory()
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := root.Lstat(r.name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, r.setAside(errors.New("not a regular file"))
+	}
+	if info.Size() > largestFile {
+		return nil, nil, r.setAside(fmt.Errorf("larger than %d bytes", largestFile))
+	}
+	f, err := root.Open(r.name)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, nil, r.setAside(err)
+	}
+	return f, info, err
+}
+
+// setAside renames the file, which cannot be used, so that another can take its
+// place and a person can look at it. It returns [fs.ErrNotExist] when it has.
+func (r *recordFile) setAside(why error) error {
+	aside := r.name + ".set-aside-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	root, err := r.storage.directory()
+	if err == nil {
+		err = root.Rename(r.name, aside)
+	}
+	if err != nil {
+		return fmt.Errorf("set aside %s, which is unusable (%w): %w", r.name, why, err)
+	}
+	r.logger.Warn("Set aside a storage file: what it held is forgotten", "file", r.name, "renamed", aside, "err", why)
+	return fs.ErrNotExist
+}
+
+// ignore returns err unless it is the one to ignore.
+func ignore(ignored, err error) error {
+	if errors.Is(err, ignored) {
+		return nil
+	}
+	return err
+}

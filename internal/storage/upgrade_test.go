@@ -1,0 +1,122 @@
+package storage_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// version1 returns a directory with the binary files that version 0.1 wrote up to
+// the midnight at which a bubble of synctest begins: 3,000 calls, one each 2.4
+// seconds, of tid/app@host:443, which have gone around the file's 2,048 slots; and
+// one call each of the tenants contoso and twin.
+func version1(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/spent-1")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestTheFirstStartAfterAnUpgradeKnowsTheCallsOfTheBinaryFormat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := version1(t)
+		var want []time.Time
+		for i := 1524; i > 0; i-- { // 61 minutes.
+			want = append(want, time.Now().Add(-time.Duration(i)*2400*time.Millisecond))
+		}
+		for range 2 {
+			s, log := open(t, dir)
+			s.Sweep([]string{"contoso"}, []string{"tid/app@host:443"})
+			wantSpent(t, s.Ledger("tid/app@host:443"), client.DomainMachines, want...)
+			wantSpent(t, s.Ledger("tid/app@host:443"), client.Machines)
+			if log.String() != "" {
+				t.Errorf("logged %s", log)
+			}
+			closeNow(t, s)
+			if slices.ContainsFunc(names(t, dir), func(name string) bool {
+				return strings.HasPrefix(name, "tid_app") && !strings.HasSuffix(name, ".spent")
+			}) {
+				t.Errorf("the directory holds %v", names(t, dir))
+			}
+		}
+		s, _ := open(t, dir)
+		at := time.Now()
+		s.Ledger("tid/app@host:443").Spend(client.DomainMachines, at)
+		wantSpent(t, s.Ledger("tid/app@host:443"), client.DomainMachines, append(want, at)...)
+	})
+}
+
+func TestAFlippedBitInTheBinaryFormatNeverFreesQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for i := range 100 {
+			dir := version1(t)
+			path := file(t, dir, "contoso-*")
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content[i] ^= 1 << (i % 8)
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, _ := open(t, dir)
+			s.Ledger("tid/app@host").Inherit(client.Machines, "contoso")
+			got := s.Ledger("tid/app@host").Spent(client.Machines)
+			if len(got) == 0 || got[0].Before(time.Now().Add(-3*time.Minute)) {
+				t.Errorf("byte %d flipped: %v", i, got)
+			}
+			closeNow(t, s)
+		}
+	})
+}
+
+func TestABinaryFileOfSomeoneElseIsSetAside(t *testing.T) {
+	dir := version1(t)
+	path := file(t, dir, "contoso-*")
+	if err := os.WriteFile(path, make([]byte, 32_832), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, log := open(t, dir)
+	s.Ledger("tid/app@host").Inherit(client.Machines, "contoso")
+	wantSpent(t, s.Ledger("tid/app@host"), client.Machines)
+	if !strings.Contains(log.String(), "Set aside") {
+		t.Errorf("logged %q", log)
+	}
+	if _, err := os.Stat(file(t, dir, filepath.Base(path)+".set-aside-*")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInheritedCallsCountOnceAndTheirFileIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := version1(t)
+		now := time.Now()
+		first, second, third := now.Add(-3*time.Minute), now.Add(-2*time.Minute), now.Add(-time.Minute)
+		s, _ := open(t, dir)
+		s.Ledger("tid/app@host:443").Spend(client.Machines, third)
+		closeNow(t, s)
+		for range 2 {
+			s, _ = open(t, dir)
+			quota := s.Ledger("tid/app@host:443")
+			for _, former := range []string{"contoso", "twin", "never-there"} {
+				quota.Inherit(client.Machines, former)
+				quota.Inherit(client.DomainMachines, former)
+			}
+			wantSpent(t, quota, client.Machines, first, second, third)
+			wantSpent(t, quota, client.DeviceAVInfo)
+			quota.Spent(client.DomainMachines)
+			closeNow(t, s)
+		}
+		if got := names(t, dir); len(got) != 2 {
+			t.Errorf("the directory holds %v, want the lock and the quota's file", got)
+		}
+	})
+}
