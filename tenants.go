@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/states"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/shard"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
@@ -92,7 +92,7 @@ const (
 // the tenants. The exporter treats it as any other.
 func (s *tenantSources) startDemo() (stop func(), err error) {
 	o := simulation.Demo()
-	if s.flags.demoSource == collector.SourceMachines {
+	if s.flags.demoSource == states.SourceMachines {
 		o.PreviewStatus = 404
 	}
 	simulated := simulation.New(o)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/domains"
 )
 
 var long = flag.Bool("long", false, "simulate 1,000 and 10,000 domains, too")
@@ -121,7 +122,7 @@ func watchByExporter(ctx context.Context, t *testing.T, far *service, n int) {
 	}
 	interval := time.Duration(n) * time.Hour / callsPerHour
 	logger := slog.New(slog.DiscardHandler)
-	var section collector.DomainsConfig
+	var section domains.Config
 	section.Defaults()
 	section.Domains = domainNames(n)
 	section.RefreshInterval, section.MaxAge = model.Duration(interval), model.Duration(10*interval)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/states"
 )
 
 // A way prepares to read a whole fleet and count it. Reading returns how many
@@ -182,7 +183,7 @@ func exporterReader(f *farEnd, source string) (reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	var section collector.StatesConfig
+	var section states.Config
 	section.Defaults()
 	section.Source, section.MaxAge = source, model.Duration(24*time.Hour)
 	states := section.New(collector.Env{

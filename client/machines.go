@@ -84,3 +84,6 @@ func decodeMachine(d *decoder, m *Machine) {
 		}
 	}
 }
+
+// RiskScores are the documented values of Machine.RiskScore, which is empty for None.
+var RiskScores = []string{"None", "Informational", "Low", "Medium", "High"}

@@ -21,14 +21,14 @@ type attempt struct {
 
 func (r *Refresher) attemptKey() string { return r.status.Collector + "_attempt" }
 
-func (r *Refresher) saveAttempt(a attempt) { r.memory.save(r.attemptKey(), a) }
-func (r *Refresher) forgetAttempt()        { r.memory.remove(r.attemptKey()) }
+func (r *Refresher) saveAttempt(a attempt) { r.memory.Save(r.attemptKey(), a) }
+func (r *Refresher) forgetAttempt()        { r.memory.Remove(r.attemptKey()) }
 
 // resumeAttempt returns how long to wait because of the last run's attempt: not
 // at all where that had published a part, the newest at that time, when it was cut off.
 func (r *Refresher) resumeAttempt(newest time.Time) time.Duration {
 	var a attempt
-	if !r.options.Resume || !r.memory.load(r.attemptKey(), &a) || a.Failures < 1 || checkTime(a.Began) != nil {
+	if !r.options.Resume || !r.memory.Load(r.attemptKey(), &a) || a.Failures < 1 || CheckTime(a.Began) != nil {
 		return 0
 	}
 	if a.Next.IsZero() && newest.After(a.Began) {

@@ -98,6 +98,6 @@ func (t *TenantMetrics) collectClientState(metrics chan<- prometheus.Metric) {
 		gauge(quotaLimitDesc, float64(use.Limits.CallsPerHour), string(api), "hour")
 	}
 	if expiry, ok := t.client.CredentialExpiry(); ok {
-		gauge(credentialExpiryDesc, unixSeconds(expiry))
+		gauge(credentialExpiryDesc, UnixSeconds(expiry))
 	}
 }

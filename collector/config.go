@@ -58,8 +58,8 @@ func (*Schedule) Inherit(Config) {}
 // Disabled implements Config for collectors without a table.
 func (*Schedule) Disabled() Page { return Page{} }
 
-// defaultMaxAge sets a MaxAge that is not configured to three intervals.
-func (s *Schedule) defaultMaxAge() {
+// DefaultMaxAge sets a MaxAge that is not configured to three intervals.
+func (s *Schedule) DefaultMaxAge() {
 	if s.MaxAge == 0 {
 		s.MaxAge = 3 * s.RefreshInterval
 	}
@@ -127,3 +127,9 @@ type Env struct {
 	// Once says that everything is to be read once, as soon as the quota allows.
 	Once bool
 }
+
+// Log is the Logger with the labels.
+func (e Env) Log() *slog.Logger { return e.Logger.With("tenant", e.Tenant, "collector", e.Name) }
+
+// Memory is the Store.
+func (e Env) Memory() Memory { return newMemory(e.Store, e.Log()) }

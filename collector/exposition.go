@@ -164,12 +164,12 @@ func (m *merged) add(families map[string]*dto.MetricFamily, block *Block, now ti
 	if block == nil {
 		return
 	}
-	if !block.expires.IsZero() {
-		if !now.Before(block.expires) {
+	if !block.Expires.IsZero() {
+		if !now.Before(block.Expires) {
 			return
 		}
-		if m.until.IsZero() || block.expires.Before(m.until) {
-			m.until = block.expires
+		if m.until.IsZero() || block.Expires.Before(m.until) {
+			m.until = block.Expires
 		}
 	}
 	for _, part := range block.bundle {

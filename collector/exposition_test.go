@@ -10,15 +10,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-var testFamily = newFamily("mde_test", "A gauge of this test.", "zone")
+var testFamily = NewFamily("mde_test", "A gauge of this test.", "zone")
 
 func testBlock(t testing.TB, tenant string, expires time.Time, zones ...string) *Block {
 	t.Helper()
-	b := newBlock(tenant, expires)
+	b := NewBlock(tenant, expires)
 	for i, zone := range zones {
-		b.add(testFamily, float64(i), zone)
+		b.Add(testFamily, float64(i), zone)
 	}
-	block, err := b.build()
+	block, err := b.Build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,11 +128,11 @@ func TestBlocksRefuseWhatWouldBreakAScrape(t *testing.T) {
 		"two mistakes are both named.": {"contoso", [][]string{{"\xff"}, {}}, "0 label values"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBlock(tc.tenant, time.Time{})
+			b := NewBlock(tc.tenant, time.Time{})
 			for _, v := range tc.values {
-				b.add(testFamily, 1, v...)
+				b.Add(testFamily, 1, v...)
 			}
-			if _, err := b.build(); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := b.Build(); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want one with %q", err, tc.want)
 			}
 		})

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"iter"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,55 +47,24 @@ func newWorld() *world {
 	return w
 }
 
-func (w *world) states(c StatesClient, change ...func(*SecurityStatesOptions)) *SecurityStates {
-	o := SecurityStatesOptions{Env: w.env(statesName), Client: c, MaxAge: 45 * time.Minute}
-	for _, f := range change {
-		f(&o)
-	}
-	return NewSecurityStates(o)
-}
-
-func (w *world) domains(c DomainsClient, domains []string, change ...func(*WatchedDomainsOptions)) *WatchedDomains {
-	o := WatchedDomainsOptions{Env: w.env(watchedDomainsName), Client: c, Interval: time.Hour, MaxAge: 3 * time.Hour}
-	o.Domains = domains
-	for _, f := range change {
-		f(&o)
-	}
-	return NewWatchedDomains(o)
-}
-
 func (w *world) env(name string) Env {
 	return Env{Tenant: "contoso", Name: name, Logger: w.logger, Metrics: w.tenant}
 }
 
 // nameOf is the name of a collector, which only its Env knows otherwise.
 func nameOf(c Collector) string {
-	switch c := c.(type) {
-	case interface{ Name() string }:
+	if c, ok := c.(interface{ Name() string }); ok {
 		return c.Name()
-	case *WatchedDomains:
-		return watchedDomainsName
-	default:
-		return statesName
 	}
-}
-
-// lockedMaxAge is the age at which values are withdrawn.
-func (w *WatchedDomains) lockedMaxAge() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.maxAge()
-}
-
-func newFleet(maxAge time.Duration) *Fleet {
-	f := &Fleet{}
-	f.Expect(maxAge)
-	return f
+	if strings.Contains(fmt.Sprintf("%T", c), "omains") {
+		return "watched_domains"
+	}
+	return "security_states"
 }
 
 func (w *world) refresher(c Collector, interval time.Duration) *Refresher {
 	return NewRefresher(RefresherOptions{
-		Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: interval, Continuous: nameOf(c) == watchedDomainsName,
+		Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: interval, Continuous: nameOf(c) == "watched_domains",
 		Exposition: w.exposition, Logger: w.logger,
 	})
 }
@@ -179,32 +150,7 @@ func lint(t *testing.T, g prometheus.Gatherer) {
 	}
 }
 
-// fakeStates is a StatesClient whose answers are functions of the test.
-type fakeStates struct {
-	states    func(yield func(*client.SecurityState, error) bool)
-	machines  func(yield func(*client.Machine, error) bool)
-	antivirus func(yield func(*client.AntivirusHealth, error) bool)
-	calls     []client.API
-}
-
 func noSecret(string) bool { return false }
-
-func (f *fakeStates) HoldsSecret(string) bool { return false }
-
-func (f *fakeStates) SecurityStates(context.Context) iter.Seq2[*client.SecurityState, error] {
-	f.calls = append(f.calls, client.MachineSecurityStates)
-	return f.states
-}
-
-func (f *fakeStates) Machines(context.Context) iter.Seq2[*client.Machine, error] {
-	f.calls = append(f.calls, client.Machines)
-	return f.machines
-}
-
-func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.AntivirusHealth, error] {
-	f.calls = append(f.calls, client.DeviceAVInfo)
-	return f.antivirus
-}
 
 // rowsOf yields the rows and then, if there is one, the error.
 func rowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
@@ -239,14 +185,6 @@ func apiError(api client.API, status int) error {
 // id makes a machine id; no two numbers make the same.
 func id(n int) client.MachineID {
 	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
-}
-
-func state(n int, build, architecture string, properties ...string) client.SecurityState {
-	s := client.SecurityState{ID: id(n), Build: []byte(build), Architecture: []byte(architecture)}
-	for _, p := range properties {
-		s.Properties = append(s.Properties, []byte(p))
-	}
-	return s
 }
 
 // memoryStore is a Store of JSON texts.
@@ -347,53 +285,96 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// refusedDomains is a DomainsClient that gets no token.
-type refusedDomains struct {
-	mu    sync.Mutex
-	calls int
-}
-
-func (f *refusedDomains) DomainMachines(context.Context, string) iter.Seq2[*client.Machine, error] {
-	f.mu.Lock()
-	f.calls++
-	f.mu.Unlock()
-	return rowsOf[client.Machine](&client.Error{API: client.Token, Status: 401, Reason: client.ReasonAuth, Code: "invalid_client"})
-}
-
-func (f *refusedDomains) count() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.calls
-}
-
-func (f *refusedDomains) HoldsSecret(string) bool { return false }
-
-func (f *refusedDomains) DomainStatistics(context.Context, string) (client.DomainStatistics, error) {
-	return client.DomainStatistics{}, nil
-}
-
-func (f *refusedDomains) Quota(client.API) client.QuotaUse {
-	return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
-}
-
-// hangingDomain is a far end that never answers for one domain.
-type hangingDomain struct {
-	*farEnd
-	domain string
-}
-
-func (h *hangingDomain) RoundTrip(r *http.Request) (*http.Response, error) {
-	if strings.Contains(r.URL.Path, h.domain) {
-		<-r.Context().Done()
-		return nil, r.Context().Err()
-	}
-	return h.farEnd.RoundTrip(r)
-}
-
 // refreshOnce starts a collector of its own Refresher and refreshes it.
 func (w *world) refreshOnce(t *testing.T, c Collector) {
 	t.Helper()
 	if err := w.refresher(c, 15*time.Minute).Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// runFor runs a refresher for a while in fake time.
+func runFor(t *testing.T, r *Refresher, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	time.Sleep(d)
+	cancel()
+	<-done
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// fixedState is a ClientState that never changes.
+type fixedState struct{}
+
+func (fixedState) Quota(client.API) client.QuotaUse {
+	return client.QuotaUse{MinuteCalls: 2, HourCalls: 30, Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
+}
+
+func (fixedState) CredentialExpiry() (time.Time, bool) { return time.Unix(1_900_000_000, 0), true }
+
+// newClient is a real client behind the transport.
+func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, observer client.Observer) *client.Client {
+	t.Helper()
+	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
+	c, err := client.New(client.Options{
+		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
+		GraphScope: "graph", APIScope: "api", Transport: transport, Quotas: client.NewQuotas(func(client.QuotaKey) client.Ledger { return ledger }), Observer: observer,
+		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.TakePart()
+	return c
+}
+
+// emptyLedger knows that nothing was spent before.
+type emptyLedger struct{}
+
+func (emptyLedger) Spent(client.API) []time.Time { return nil }
+func (emptyLedger) Spend(client.API, time.Time)  {}
+
+// fakeStates answers as a client, functions of the test.
+type fakeStates struct {
+	states    func(yield func(*client.SecurityState, error) bool)
+	machines  func(yield func(*client.Machine, error) bool)
+	antivirus func(yield func(*client.AntivirusHealth, error) bool)
+	calls     []client.API
+}
+
+func (f *fakeStates) HoldsSecret(string) bool { return false }
+
+func (f *fakeStates) SecurityStates(context.Context) iter.Seq2[*client.SecurityState, error] {
+	f.calls = append(f.calls, client.MachineSecurityStates)
+	return f.states
+}
+
+func (f *fakeStates) Machines(context.Context) iter.Seq2[*client.Machine, error] {
+	f.calls = append(f.calls, client.Machines)
+	return f.machines
+}
+
+func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.AntivirusHealth, error] {
+	f.calls = append(f.calls, client.DeviceAVInfo)
+	return f.antivirus
+}
+
+// state is a row of the preview.
+func state(n int, build, architecture string, properties ...string) client.SecurityState {
+	s := client.SecurityState{ID: id(n), Build: []byte(build), Architecture: []byte(architecture)}
+	for _, p := range properties {
+		s.Properties = append(s.Properties, []byte(p))
+	}
+	return s
 }

@@ -12,26 +12,26 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// family describes a gauge or counter that is exposed through an Exposition. Its
+// Family describes a gauge or counter that is exposed through an Exposition. Its
 // labels are the names beside the tenant.
-type family struct {
+type Family struct {
 	kind       dto.MetricType
 	name, help string
 	labels     []string
 	order      []int // Of the sorted label names: indexes into labels, -1 for the tenant.
 }
 
-// newFamily describes a gauge.
-func newFamily(name, help string, labels ...string) *family {
+// NewFamily describes a gauge.
+func NewFamily(name, help string, labels ...string) *Family {
 	return newFamilyOf(dto.MetricType_GAUGE, name, help, labels)
 }
 
-func newCounter(name, help string, labels ...string) *family {
+func newCounter(name, help string, labels ...string) *Family {
 	return newFamilyOf(dto.MetricType_COUNTER, name, help, labels)
 }
 
-func newFamilyOf(kind dto.MetricType, name, help string, labels []string) *family {
-	f := &family{kind: kind, name: name, help: help, labels: labels}
+func newFamilyOf(kind dto.MetricType, name, help string, labels []string) *Family {
+	f := &Family{kind: kind, name: name, help: help, labels: labels}
 	labelName := func(i int) string {
 		if i < 0 {
 			return "tenant"
@@ -48,20 +48,23 @@ func newFamilyOf(kind dto.MetricType, name, help string, labels []string) *famil
 // Block is a part of a snapshot: series that are exposed and withdrawn
 // together, or a bundle of other blocks. It is immutable once it is published.
 type Block struct {
-	expires time.Time // The series are exposed until then; the zero time means always.
+	Expires time.Time // The series are exposed until then; the zero time means always.
 	series  []series
 	bundle  []*Block // Withdrawn each at its own time.
 }
 
+// Bundle returns a Block of others.
+func Bundle(blocks []*Block) *Block { return &Block{bundle: blocks} }
+
 // series are the metrics of one family in a Block.
 type series struct {
-	family  *family
+	family  *Family
 	metrics []*dto.Metric
 }
 
-// blockBuilder collects the series of one Block. It checks what it is given,
+// BlockBuilder collects the series of one Block. It checks what it is given,
 // since label values come from outside: the errors are in the result of build.
-type blockBuilder struct {
+type BlockBuilder struct {
 	tenant string
 	block  Block
 	pairs  map[[2]string]*dto.LabelPair
@@ -71,11 +74,11 @@ type blockBuilder struct {
 	errs   []error
 }
 
-// newBlock begins a Block whose series are exposed until a time of the wall clock.
-func newBlock(tenant string, expires time.Time) *blockBuilder {
-	return &blockBuilder{
+// NewBlock begins a Block whose series are exposed until a time of the wall clock.
+func NewBlock(tenant string, expires time.Time) *BlockBuilder {
+	return &BlockBuilder{
 		tenant: tenant,
-		block:  Block{expires: wall(expires)},
+		block:  Block{Expires: Wall(expires)},
 		pairs:  make(map[[2]string]*dto.LabelPair),
 		gauges: make(map[float64]*dto.Gauge),
 		seed:   maphash.MakeSeed(),
@@ -83,9 +86,9 @@ func newBlock(tenant string, expires time.Time) *blockBuilder {
 	}
 }
 
-// add appends a series. The values are in the order of the family's labels. The
+// Add appends a series. The values are in the order of the family's labels. The
 // series of a family are added one after the other, in the order of a scrape.
-func (b *blockBuilder) add(f *family, value float64, values ...string) {
+func (b *BlockBuilder) Add(f *Family, value float64, values ...string) {
 	if len(values) != len(f.labels) {
 		b.errs = append(b.errs, fmt.Errorf("%s: %d label values for %d labels", f.name, len(values), len(f.labels)))
 		return
@@ -120,7 +123,7 @@ func (b *blockBuilder) add(f *family, value float64, values ...string) {
 }
 
 // pair returns one LabelPair for all series with the same name and value.
-func (b *blockBuilder) pair(name, value string) *dto.LabelPair {
+func (b *BlockBuilder) pair(name, value string) *dto.LabelPair {
 	key := [2]string{name, value}
 	p, ok := b.pairs[key]
 	if !ok {
@@ -132,7 +135,7 @@ func (b *blockBuilder) pair(name, value string) *dto.LabelPair {
 
 // gauge returns one Gauge for all series with the same value: of a fleet's many,
 // most are 0.
-func (b *blockBuilder) gauge(value float64) *dto.Gauge {
+func (b *BlockBuilder) gauge(value float64) *dto.Gauge {
 	g, ok := b.gauges[value]
 	if !ok {
 		g = &dto.Gauge{Value: &value}
@@ -142,7 +145,7 @@ func (b *blockBuilder) gauge(value float64) *dto.Gauge {
 }
 
 // isTwice reports whether the block has the series already.
-func (b *blockBuilder) isTwice(f *family, values []string) bool {
+func (b *BlockBuilder) isTwice(f *Family, values []string) bool {
 	var h maphash.Hash
 	h.SetSeed(b.seed)
 	_, _ = h.WriteString(f.name)
@@ -156,10 +159,18 @@ func (b *blockBuilder) isTwice(f *family, values []string) bool {
 	return twice
 }
 
-// build returns the block, which holds nothing of the builder's working memory.
-func (b *blockBuilder) build() (*Block, error) {
+// Build returns the block, which holds nothing of the builder's working memory.
+func (b *BlockBuilder) Build() (*Block, error) {
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, fmt.Errorf("expose: %w", err)
 	}
-	return &Block{expires: b.block.expires, series: b.block.series}, nil
+	return &Block{Expires: b.block.Expires, series: b.block.series}, nil
+}
+
+// BoolValue is the value of a gauge that is 1 or 0.
+func BoolValue(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }

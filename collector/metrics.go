@@ -117,12 +117,8 @@ func (t *TenantMetrics) measure(f func(*Metrics)) {
 	}
 }
 
-// valueDropped counts one more distinct value of the label under other; n may
+// ValueDropped counts one more distinct value of the label under other; n may
 // be 0, so that the series exists before anything happens.
-func (t *TenantMetrics) valueDropped(label string, n int) {
+func (t *TenantMetrics) ValueDropped(label string, n int) {
 	t.measure(func(m *Metrics) { m.dropped.WithLabelValues(t.tenant, label).Add(float64(n)) })
-}
-
-func unixSeconds(t time.Time) float64 {
-	return float64(t.UnixMilli()) / 1000
 }

@@ -13,13 +13,13 @@ var (
 		"Total number of refreshes, successful or not.", "collector")
 	refreshFailuresFamily = newCounter("mde_refresh_failures_total",
 		"Total number of refreshes that failed, by reason; auth and forbidden need a person to act.", "collector", "reason")
-	refreshSuccessFamily = newFamily("mde_refresh_success",
+	refreshSuccessFamily = NewFamily("mde_refresh_success",
 		"1 when the last refresh succeeded, 0 when it failed and older values are still served. Absent until a refresh has finished.", "collector")
-	refreshLastSuccessFamily = newFamily("mde_refresh_last_success_timestamp_seconds",
+	refreshLastSuccessFamily = NewFamily("mde_refresh_last_success_timestamp_seconds",
 		"How old the values are at worst: when the last successful refresh began to read them or, for watched domains, when the longest unconfirmed one was confirmed.", "collector")
-	refreshDurationFamily = newFamily("mde_refresh_duration_seconds",
+	refreshDurationFamily = NewFamily("mde_refresh_duration_seconds",
 		"How long the last refresh took.", "collector")
-	refreshIntervalFamily = newFamily("mde_refresh_interval_seconds",
+	refreshIntervalFamily = NewFamily("mde_refresh_interval_seconds",
 		"The configured refresh interval.", "collector")
 )
 
@@ -144,7 +144,7 @@ func (p *Publisher) publish(s *Snapshot, change func(*refreshes)) {
 func (p *Publisher) swap(s *Snapshot, change func(*refreshes)) bool {
 	return p.exposition.update(p, func(x *exposure) {
 		if s != nil {
-			x.snapshot = Snapshot{Blocks: s.Blocks, At: wall(s.At)}
+			x.snapshot = Snapshot{Blocks: s.Blocks, At: Wall(s.At)}
 		}
 		if change != nil {
 			change(&x.refreshes)
@@ -182,21 +182,21 @@ func (r *refreshes) finish(last lastRefresh, duration time.Duration) {
 // block builds the series. An error, as of a tenant whose name cannot be a label
 // value, leaves them out like all others of that tenant.
 func (r *refreshes) block(key exposedKey, at time.Time) *Block {
-	b := newBlock(key.tenant, time.Time{})
-	b.add(refreshesFamily, float64(r.finished), key.collector)
+	b := NewBlock(key.tenant, time.Time{})
+	b.Add(refreshesFamily, float64(r.finished), key.collector)
 	for _, reason := range client.Reasons() {
-		b.add(refreshFailuresFamily, float64(r.failures[reason]), key.collector, string(reason))
+		b.Add(refreshFailuresFamily, float64(r.failures[reason]), key.collector, string(reason))
 	}
-	b.add(refreshIntervalFamily, r.interval.Seconds(), key.collector)
+	b.Add(refreshIntervalFamily, r.interval.Seconds(), key.collector)
 	if r.last != noneFinished {
-		b.add(refreshSuccessFamily, boolValue(r.last == lastSucceeded), key.collector)
+		b.Add(refreshSuccessFamily, BoolValue(r.last == lastSucceeded), key.collector)
 	}
 	if r.finished > 0 {
-		b.add(refreshDurationFamily, r.duration.Seconds(), key.collector)
+		b.Add(refreshDurationFamily, r.duration.Seconds(), key.collector)
 	}
 	if !at.IsZero() {
-		b.add(refreshLastSuccessFamily, unixSeconds(at), key.collector)
+		b.Add(refreshLastSuccessFamily, UnixSeconds(at), key.collector)
 	}
-	block, _ := b.build()
+	block, _ := b.Build()
 	return block
 }

@@ -3,15 +3,11 @@ package collector
 import (
 	"context"
 	"errors"
-	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/client"
 )
 
 func (w *world) publish(t *testing.T, p *Publisher, zones ...string) {
@@ -121,7 +117,7 @@ func TestOnceRefreshesUntilNothingIsPending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		c := &outcomes{
-			&scripted{name: watchedDomainsName, refresh: func(_ context.Context, n int) error {
+			&scripted{name: "watched_domains", refresh: func(_ context.Context, n int) error {
 				if n == 2 {
 					return errors.New("no")
 				}
@@ -135,74 +131,6 @@ func TestOnceRefreshesUntilNothingIsPending(t *testing.T) {
 	})
 }
 
-func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
-	domain := func(c func(*farEnd) http.RoundTripper, list ...string) func(*testing.T, *world, Store) Collector {
-		return func(t *testing.T, w *world, s Store) Collector {
-			return w.domains(newClient(t, c(newFarEnd()), emptyLedger{}, w.tenant), list, func(o *WatchedDomainsOptions) { o.Store = s })
-		}
-	}
-	answering := func(f *farEnd) http.RoundTripper { return f }
-	states := func(f func(*fakeStates)) func(*testing.T, *world, Store) Collector {
-		return func(_ *testing.T, w *world, s Store) Collector {
-			fake := &fakeStates{states: rowsOf(nil, previewFleet()...)}
-			f(fake)
-			return w.states(fake, func(o *SecurityStatesOptions) { o.Store = s })
-		}
-	}
-	stored := func(age time.Duration) *memoryStore {
-		store, w := &memoryStore{}, newWorld()
-		if err := w.refresh(t.Context(), w.states(&fakeStates{states: rowsOf(nil, previewFleet()...)}, func(o *SecurityStatesOptions) { o.Store = store })); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(age)
-		return store
-	}
-	hang := func(f *fakeStates) {
-		f.states = func(func(*client.SecurityState, error) bool) { time.Sleep(time.Hour) }
-	}
-	none := func() *memoryStore { return &memoryStore{} }
-	for name, tc := range map[string]struct {
-		store     func() *memoryStore
-		collector func(*testing.T, *world, Store) Collector
-		want      bool
-	}{
-		"states that were read":                  {none, states(func(*fakeStates) {}), true},
-		"states whose first refresh runs":        {none, states(hang), false},
-		"stored states, amid the first refresh":  {func() *memoryStore { return stored(30 * time.Minute) }, states(hang), true},
-		"stored states that are too old to show": {func() *memoryStore { return stored(50 * time.Minute) }, states(hang), false},
-		"states that failed": {none, states(func(f *fakeStates) {
-			f.states = rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500))
-		}), true},
-		"an empty watch list":                   {none, domain(answering), true},
-		"the first domain of many was answered": {none, domain(answering, domainNames(10_000)...), true},
-		"no domain was answered so far":         {none, domain(func(f *farEnd) http.RoundTripper { return &hangingDomain{f, "evil"} }, "evil.example"), false},
-		"one of two domains hangs":              {none, domain(func(f *farEnd) http.RoundTripper { return &hangingDomain{f, "evil"} }, "evil.example", "bad.example"), true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				store, w := tc.store(), newWorld()
-				c := tc.collector(t, w, store)
-				r := NewRefresher(RefresherOptions{
-					Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: 15 * time.Minute, Resume: true, Store: store,
-					Continuous: nameOf(c) == watchedDomainsName, Exposition: w.exposition, Logger: w.logger,
-				})
-				ctx, cancel := context.WithCancel(t.Context())
-				var running sync.WaitGroup
-				running.Go(func() { r.Run(ctx) })
-				time.Sleep(20 * time.Second)
-				if r.Ready() != tc.want || r.Status().Ready != tc.want {
-					t.Errorf("ready %v, want %v", r.Ready(), tc.want)
-				}
-				cancel()
-				time.Sleep(time.Hour)
-				running.Wait()
-			})
-		})
-	}
-}
-
-// TestAgesAreThoseOfTheWallClock looks for readings of the monotonic clock, which
-// stands still while a machine is suspended: values would outlive their time.
 func TestAgesAreThoseOfTheWallClock(t *testing.T) {
 	monotonic := func(t time.Time) bool { return strings.Contains(t.String(), " m=") }
 	now := time.Now()
@@ -210,8 +138,8 @@ func TestAgesAreThoseOfTheWallClock(t *testing.T) {
 		t.Fatal("the clock has no monotonic reading")
 	}
 	w := newWorld()
-	if b := testBlock(t, "contoso", now.Add(time.Hour), "a"); monotonic(b.expires) {
-		t.Errorf("a block expires at %s", b.expires)
+	if b := testBlock(t, "contoso", now.Add(time.Hour), "a"); monotonic(b.Expires) {
+		t.Errorf("a block expires at %s", b.Expires)
 	}
 	c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return nil }}
 	r := w.refresher(c, time.Hour)

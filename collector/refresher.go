@@ -46,7 +46,7 @@ type RefresherOptions struct {
 type Refresher struct {
 	options   RefresherOptions
 	logger    *slog.Logger
-	memory    memory
+	memory    Memory
 	publisher *Publisher
 	started   chan struct{}
 	mark      sync.Once // Closes started.
@@ -202,7 +202,7 @@ func (r *Refresher) start(ctx context.Context) (delay time.Duration, newest time
 // refresh runs the collector once and publishes how it went.
 func (r *Refresher) refresh(ctx context.Context) (Outcome, error) {
 	start := time.Now()
-	r.update(func(s *Status) { s.Running, s.Started, s.Next = true, wall(start), time.Time{} })
+	r.update(func(s *Status) { s.Running, s.Started, s.Next = true, Wall(start), time.Time{} })
 	outcome, err := r.options.Collector.Refresh(client.WithRetryDeadline(ctx, start.Add(r.options.Interval)))
 	end := time.Now()
 	if err != nil && ctx.Err() != nil {
@@ -223,7 +223,7 @@ func (r *Refresher) refresh(ctx context.Context) (Outcome, error) {
 	var before Status
 	r.update(func(s *Status) {
 		before = *s
-		s.Running, s.Finished, s.Duration = false, wall(end), duration
+		s.Running, s.Finished, s.Duration = false, Wall(end), duration
 		switch {
 		case err != nil:
 			s.Refreshes++
@@ -290,7 +290,7 @@ func (r *Refresher) wait(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return true
 	}
-	r.update(func(s *Status) { s.Next = wall(time.Now().Add(d)) })
+	r.update(func(s *Status) { s.Next = Wall(time.Now().Add(d)) })
 	return client.Sleep(ctx, d) == nil
 }
 

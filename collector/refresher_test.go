@@ -51,20 +51,6 @@ func (s *scripted) pauses() []time.Duration {
 	return pauses
 }
 
-// runFor runs a refresher for a while in fake time.
-func runFor(t *testing.T, r *Refresher, d time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.Run(ctx)
-	}()
-	time.Sleep(d)
-	cancel()
-	<-done
-}
-
 func TestRefreshesFollowOneAnotherByTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -226,13 +212,6 @@ func TestRefreshMetricsTellHowItWent(t *testing.T) {
 	})
 }
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
 func TestARefreshCutOffByShutdownIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -325,40 +304,6 @@ func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
 	})
 }
 
-func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := &slowStore{}
-		far := newFarEnd()
-		run := func() string {
-			w := newWorld()
-			states := w.states(&fakeStates{states: rowsOf(nil, state(1, "19045", "Amd64"))}, func(o *SecurityStatesOptions) { o.Store = store })
-			domains := w.domains(far.client(t, emptyLedger{}, w.tenant), []string{"evil.example"}, func(o *WatchedDomainsOptions) { o.Store = store })
-			for _, c := range []Collector{states, domains} {
-				r := NewRefresher(RefresherOptions{
-					Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: time.Hour, Resume: true, Exposition: w.exposition, Logger: w.logger,
-				})
-				runFor(t, r, time.Minute)
-			}
-			got := w.scraped(t)
-			return value(got, `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`) + " " +
-				value(got, `mde_refresh_last_success_timestamp_seconds{collector="watched_domains",tenant="contoso"}`)
-		}
-		before := run()
-		far.answer = func(string, string) (int, string) { return 500, "" }
-		if after := run(); after != before || strings.HasPrefix(before, " ") {
-			t.Errorf("before the restart %q, after it %q", before, after)
-		}
-	})
-}
-
-// slowStore takes its time, as a disk does.
-type slowStore struct{ memoryStore }
-
-func (s *slowStore) Save(key string, v any) error {
-	time.Sleep(10 * time.Millisecond)
-	return s.memoryStore.Save(key, v)
-}
-
 func TestStartDelayComesAfterStoredValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -405,7 +350,7 @@ func TestADeletedTenantLeavesNoSeries(t *testing.T) {
 	}
 	w.tenant.Call(client.Machines, "200", time.Second)
 	w.tenant.QuotaWait(client.Machines, time.Second)
-	w.tenant.valueDropped("property", 1)
+	w.tenant.ValueDropped("property", 1)
 
 	r.Withdraw()
 	if got := w.scraped(t); strings.Contains(got, "security_states") || !strings.Contains(got, "mde_api_requests_total") {
@@ -419,15 +364,6 @@ func TestADeletedTenantLeavesNoSeries(t *testing.T) {
 		t.Errorf("left behind:\n%s", got)
 	}
 }
-
-// fixedState is a ClientState that never changes.
-type fixedState struct{}
-
-func (fixedState) Quota(client.API) client.QuotaUse {
-	return client.QuotaUse{MinuteCalls: 2, HourCalls: 30, Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
-}
-
-func (fixedState) CredentialExpiry() (time.Time, bool) { return time.Unix(1_900_000_000, 0), true }
 
 func TestQuotaAndCredentialAreReadAtTheScrape(t *testing.T) {
 	w := newWorld()

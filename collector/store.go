@@ -18,18 +18,19 @@ type Store interface {
 	Keys(prefix string) ([]string, error)
 }
 
-// memory is a Store whose faults are logged and change nothing else: what cannot
+// Memory is a Store whose faults are logged and change nothing else: what cannot
 // be remembered is still counted and exposed. Without a Store it remembers nothing.
-type memory struct {
+type Memory struct {
 	store  Store
 	logger *slog.Logger
 }
 
-func newMemory(store Store, logger *slog.Logger) memory {
-	return memory{store: store, logger: logger}
+func newMemory(store Store, logger *slog.Logger) Memory {
+	return Memory{store: store, logger: logger}
 }
 
-func (m memory) load(key string, v any) bool {
+// Load fills v with the value of the key and reports whether there was one.
+func (m Memory) Load(key string, v any) bool {
 	if m.store == nil {
 		return false
 	}
@@ -41,20 +42,22 @@ func (m memory) load(key string, v any) bool {
 	return found
 }
 
-func (m memory) save(key string, v any) {
+// Save stores the value of the key.
+func (m Memory) Save(key string, v any) {
 	if m.store != nil {
 		_ = m.store.Save(key, v) // Logged there.
 	}
 }
 
-func (m memory) remove(key string) {
+// Remove deletes the value of the key.
+func (m Memory) Remove(key string) {
 	if m.store != nil {
 		_ = m.store.Delete(key) // Logged there.
 	}
 }
 
-// keys returns the keys of the prefix, as far as they can be listed.
-func (m memory) keys(prefix string) []string {
+// Keys returns the keys of the prefix, as far as they can be listed.
+func (m Memory) Keys(prefix string) []string {
 	if m.store == nil {
 		return nil
 	}

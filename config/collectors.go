@@ -6,14 +6,16 @@ import (
 	"strings"
 
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/domains"
+	"github.com/mde-exporter/mde_exporter/collector/states"
 )
 
 // Collectors are the settings of every collector that there is: this is the one
 // list of them. A field's yaml tag is the key, the value of the collector label and
 // the beginning of the keys in the storage. The order is that of --once and pages.
 type Collectors struct {
-	SecurityStates collector.StatesConfig  `yaml:"security_states"`
-	WatchedDomains collector.DomainsConfig `yaml:"watched_domains"`
+	SecurityStates states.Config  `yaml:"security_states"`
+	WatchedDomains domains.Config `yaml:"watched_domains"`
 }
 
 // All yields each collector's name and settings.

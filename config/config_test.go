@@ -14,6 +14,8 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/domains"
+	"github.com/mde-exporter/mde_exporter/collector/states"
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
@@ -71,11 +73,11 @@ tenants:
 		{
 			Name:           "first",
 			RequestTimeout: 30 * time.Second,
-			SecurityStates: collector.StatesConfig{
-				Source: collector.SourceMachines, RevisionLabel: true,
+			SecurityStates: states.Config{
+				Source: states.SourceMachines, RevisionLabel: true,
 				Schedule: schedule(true, 10*time.Minute, 30*time.Minute, false), MaxMachines: 5000,
 			},
-			WatchedDomains: collector.DomainsConfig{
+			WatchedDomains: domains.Config{
 				Schedule: schedule(true, 2*time.Hour, 24*time.Hour, true),
 				Domains:  []string{"a.example", "b.example"},
 			},
@@ -84,11 +86,11 @@ tenants:
 		{
 			Name:           tenantID,
 			RequestTimeout: 90 * time.Second,
-			SecurityStates: collector.StatesConfig{
-				Source:   collector.SourceMachines,
+			SecurityStates: states.Config{
+				Source:   states.SourceMachines,
 				Schedule: schedule(true, 5*time.Minute, 15*time.Minute, false), MaxMachines: 100,
 			},
-			WatchedDomains: collector.DomainsConfig{
+			WatchedDomains: domains.Config{
 				Schedule:         schedule(false, 2*time.Hour, 24*time.Hour, true),
 				Domains:          []string{"a.example", "b.example", "c.example"},
 				MachineInfoLimit: 7,
@@ -100,7 +102,7 @@ tenants:
 		t.Fatalf("got %d tenants, want %d", len(c.Tenants), len(want))
 	}
 	for i, tenant := range c.Tenants {
-		if diff := cmp.Diff(want[i], publicOf(tenant), cmpopts.IgnoreUnexported(collector.DomainsConfig{})); diff != "" {
+		if diff := cmp.Diff(want[i], publicOf(tenant), cmpopts.IgnoreUnexported(domains.Config{})); diff != "" {
 			t.Errorf("tenant %d (-want +got):\n%s", i, diff)
 		}
 	}
@@ -109,8 +111,8 @@ tenants:
 type public struct {
 	Name           string
 	RequestTimeout time.Duration
-	SecurityStates collector.StatesConfig
-	WatchedDomains collector.DomainsConfig
+	SecurityStates states.Config
+	WatchedDomains domains.Config
 	Quota          client.Limits
 }
 

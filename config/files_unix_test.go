@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/domains"
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
@@ -80,7 +80,7 @@ func TestTheLastGoodListStaysInForce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "list.txt")
 	patterns := []string{path, filepath.Join(dir, "more/*.txt")}
-	var lists collector.WatchLists
+	var lists domains.Lists
 	for _, step := range []struct {
 		name     string
 		do       func() error

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/domains"
 )
 
 const (
@@ -42,7 +43,7 @@ func newValidator(o Overrides) *validator {
 		v.getenv = os.Getenv
 	}
 	for _, name := range o.WatchedDomains {
-		domain, err := collector.ParseDomain(name)
+		domain, err := domains.Parse(name)
 		if err != nil {
 			v.problems = append(v.problems, Problem{Key: "--watched-domain", Message: err.Error()})
 			continue

@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/domains"
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
@@ -109,8 +109,8 @@ func asError(problems config.Problems) error {
 }
 
 // readList reads the files of a watch list as a program does that starts.
-func readList(w collector.DomainsConfig) ([]string, config.Problems) {
-	list := new(collector.WatchLists).List(w.Files)
+func readList(w domains.Config) ([]string, config.Problems) {
+	list := new(domains.Lists).List(w.Files)
 	return w.WithList(list), list.Mistakes
 }
 
@@ -143,7 +143,7 @@ func TestEveryChangeOfTheFilesIsNoticed(t *testing.T) {
 	dir := filepath.Dir(path)
 	one := filepath.Join(dir, "lists/one.txt")
 	w := mustLoad(t, path).Tenants[0].WatchedDomains
-	var lists collector.WatchLists
+	var lists domains.Lists
 	last := lists.List(w.Files)
 	lists.Read(t.Context())
 	if again := lists.List(w.Files); again != last {
@@ -210,7 +210,7 @@ func TestAKubernetesConfigMapIsSwapped(t *testing.T) {
 
 	path := write(t, map[string]string{"mde.yml": oneTenant + "  watched_domains: {files: ['" + dir + "/*']}\n"})
 	w := mustLoad(t, path).Tenants[0].WatchedDomains
-	var lists collector.WatchLists
+	var lists domains.Lists
 	if list := lists.List(w.Files); len(list.Domains) != 1 || list.Domains[0] != "a.example" || len(list.Mistakes) > 0 {
 		t.Errorf("got %v before the swap", list)
 	}
@@ -243,7 +243,7 @@ func TestABrokenListRefusesNoConfiguration(t *testing.T) {
 func TestAReaderThatIsStoppedChangesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.txt")
 	replace(t, path, "a.example\n")
-	var lists collector.WatchLists
+	var lists domains.Lists
 	last := lists.List([]string{path})
 	replace(t, path, "b.example\n")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -257,7 +257,7 @@ func TestAReaderThatIsStoppedChangesNothing(t *testing.T) {
 func TestManyMistakesAreSummarized(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.csv")
 	replace(t, path, strings.Repeat("a.example,1\n", 5000))
-	list := new(collector.WatchLists).List([]string{path})
+	list := new(domains.Lists).List([]string{path})
 	if n := len(list.Mistakes); n != 100 {
 		t.Errorf("%d mistakes are kept", n)
 	}
@@ -281,7 +281,7 @@ func BenchmarkFollowing(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	var lists collector.WatchLists
+	var lists domains.Lists
 	patterns := []string{filepath.Join(dir, "*.txt")}
 	for b.Loop() {
 		lists.Read(b.Context(), patterns)
@@ -303,12 +303,12 @@ func FuzzWatchList(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		domains, problems := readList(collector.DomainsConfig{Files: []string{path}})
-		if n := strings.Count(string(data), "\n") + 1; len(domains)+len(problems) > n {
-			t.Errorf("%d domains and %d problems in %d lines", len(domains), len(problems), n)
+		listed, problems := readList(domains.Config{Files: []string{path}})
+		if n := strings.Count(string(data), "\n") + 1; len(listed)+len(problems) > n {
+			t.Errorf("%d domains and %d problems in %d lines", len(listed), len(problems), n)
 		}
-		for _, domain := range domains {
-			if again, err := collector.ParseDomain(domain); err != nil || again != domain {
+		for _, domain := range listed {
+			if again, err := domains.Parse(domain); err != nil || again != domain {
 				t.Errorf("%q is on the list", domain)
 			}
 		}

@@ -1,0 +1,124 @@
+package domains
+
+import (
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/states"
+	"github.com/mde-exporter/mde_exporter/internal/collectortest"
+)
+
+// TestDocumentedMetricsAreTheExposedOnes compares the tables of docs/metrics.md
+// with what a tenant exposes that has everything.
+func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
+	documented := documentedMetrics(t)
+	for name := range documented {
+		if strings.HasPrefix(name, "mde_exporter_") {
+			delete(documented, name) // Of the process, not of the collectors.
+		}
+	}
+	delete(documented, "mde_watched_domains_list_last_read_successful") // Of the files, which internal/exporter follows.
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		fleet := statesOf(w, documentedFleet(), func(o *states.Options) { o.Source = states.SourceMachines })
+		far := newFarEnd()
+		known := answers(map[string]string{"evil.example": page(row(2, ""))})
+		far.answer = func(domain, what string) (int, string) {
+			if domain == "bad.example" {
+				return 400, `{"error":{"code":"InvalidDomainName"}}`
+			}
+			return known(domain, what)
+		}
+		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"bad.example", "evil.example"}, func(o *Options) {
+			o.Fleet, o.Statistics, o.MachineInfoLimit = fleet.Fleet(), true, 1
+		})
+		w.Tenant.SetClient(fixedState{})
+		for _, c := range []collector.Collector{fleet, d} {
+			if err := w.Refresher(c, time.Hour).Once(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Refresher(statesOf(w, &fakeStates{AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](apiError(client.DeviceAVInfo, 500))}, func(o *states.Options) {
+			o.Source = states.SourceMachines
+		}), time.Hour).Once(t.Context()); err == nil {
+			t.Fatal("no failure")
+		}
+		exposed := make(map[string]map[string]bool)
+		for _, f := range collectortest.Must(collector.Combine(w.Registry, w.Exposition).Gather()) {
+			exposed[f.GetName()] = make(map[string]bool)
+			for _, m := range f.Metric {
+				for _, l := range m.Label {
+					exposed[f.GetName()][l.GetName()] = true
+				}
+			}
+			if !exposed[f.GetName()]["tenant"] {
+				t.Errorf("%s has no tenant", f.GetName())
+			}
+			delete(exposed[f.GetName()], "tenant")
+		}
+		for _, name := range slices.Sorted(maps.Keys(exposed)) {
+			if want := slices.Sorted(maps.Keys(exposed[name])); !slices.Equal(documented[name], want) {
+				t.Errorf("%s is documented with the labels %v and exposed with %v", name, documented[name], want)
+			}
+			delete(documented, name)
+		}
+		for name := range documented {
+			t.Errorf("%s is documented and not exposed", name)
+		}
+	})
+}
+
+// documentedFleet has machines for every gauge of the fleet.
+func documentedFleet() *fakeStates {
+	return &fakeStates{
+		MachineRows: collectortest.RowsOf(nil, client.Machine{
+			ID: collectortest.ID(2), OnboardingStatus: []byte("Onboarded"), OSPlatform: []byte("Windows11"), HealthStatus: []byte("Inactive"),
+		}),
+		AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil),
+	}
+}
+
+// documentedMetrics reads the labels of each metric from the tables, sorted.
+func documentedMetrics(t *testing.T) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := regexp.MustCompile("`([a-z_]+)`")
+	metrics := make(map[string][]string)
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 || !strings.HasPrefix(strings.TrimSpace(cells[1]), "`mde_") {
+			continue
+		}
+		name := code.FindStringSubmatch(cells[1])[1]
+		labels := []string{}
+		for _, match := range code.FindAllStringSubmatch(cells[2], -1) {
+			labels = append(labels, match[1])
+		}
+		slices.Sort(labels)
+		if _, twice := metrics[name]; twice {
+			t.Errorf("%s is documented twice", name)
+		}
+		metrics[name] = labels
+	}
+	return metrics
+}
+
+// fixedState is a ClientState that never changes.
+type fixedState struct{}
+
+func (fixedState) Quota(client.API) client.QuotaUse {
+	return client.QuotaUse{MinuteCalls: 2, HourCalls: 30, Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
+}
+
+func (fixedState) CredentialExpiry() (time.Time, bool) { return time.Unix(1_900_000_000, 0), true }

@@ -1,0 +1,119 @@
+package domains
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/internal/readfile"
+)
+
+// maxListBytes bounds a watch-list file: half a million domains fit, a disk
+// image that a wildcard happens to match does not.
+const maxListBytes = 16 << 20
+
+// readPattern reads the files of one pattern and returns what is wrong with
+// them. A problem without a line is one of the pattern or of a file as a whole.
+func readPattern(ctx context.Context, pattern string) (problems []collector.Mistake) {
+	paths, err := expand(ctx, pattern)
+	if err != nil {
+		return []collector.Mistake{{File: pattern, Message: readfile.Reason(err)}}
+	}
+	for _, path := range paths {
+		if data, err := readfile.Text(ctx, path, maxListBytes); err != nil {
+			problems = append(problems, collector.Mistake{File: path, Message: readfile.Reason(err)})
+		} else {
+			_, mistakes := parseList(path, data)
+			problems = append(problems, mistakes...)
+		}
+	}
+	return problems
+}
+
+// expand lists the files of a pattern. A wildcard takes no hidden files and no
+// directories: editors and Kubernetes keep such beside the ones that are meant.
+func expand(ctx context.Context, pattern string) ([]string, error) {
+	if !hasWildcard(pattern) {
+		return []string{unescape(pattern)}, nil
+	}
+	matches, err := readfile.Glob(ctx, pattern)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(filepath.Base(pattern), ".") {
+		return matches, nil
+	}
+	return slices.DeleteFunc(matches, func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") }), nil
+}
+
+// checkPattern says what is wrong with the pattern itself.
+func checkPattern(pattern string) error {
+	if _, err := filepath.Match(pattern, ""); err != nil {
+		return errors.New("not a valid pattern of file names")
+	}
+	return nil
+}
+
+// parseList reads a watch list: a domain a line, with blank lines and comments
+// from # to the end of the line.
+func parseList(path string, data []byte) (domains []string, problems []collector.Mistake) {
+	number := 0
+	for line := range bytes.Lines(data) {
+		number++
+		if !utf8.Valid(line) || bytes.IndexByte(line, 0) >= 0 {
+			return domains, append(problems, collector.Mistake{File: path, Line: number, Message: "not UTF-8 text"})
+		}
+		name, _, _ := strings.Cut(string(line), "#")
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		domain, err := parse(name)
+		if err != nil {
+			problems = append(problems, collector.Mistake{File: path, Line: number, Message: err.Error()})
+			continue
+		}
+		domains = append(domains, domain)
+	}
+	return domains, problems
+}
+
+// absolutePattern makes a path of the configuration absolute. The directory is taken
+// literally, whatever characters it holds.
+func absolutePattern(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(escape.Replace(dir), path)
+}
+
+var escape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+// hasWildcard tells whether a pattern can match more than one name.
+func hasWildcard(pattern string) bool {
+	for i := 0; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '\\':
+			i++
+		case '*', '?', '[':
+			return true
+		}
+	}
+	return false
+}
+
+// unescape is the one name that a pattern without wildcards matches.
+func unescape(pattern string) string {
+	var name strings.Builder
+	for i := 0; i < len(pattern); i++ {
+		if pattern[i] == '\\' && i+1 < len(pattern) {
+			i++
+		}
+		name.WriteByte(pattern[i])
+	}
+	return name.String()
+}

@@ -1,0 +1,174 @@
+package domains
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/collector"
+)
+
+// What is stored: the list as a whole under the collector's name, each domain's
+// result under a key of its own, and the last join of all domains with a fleet.
+func (w *Collector) joinKey() string { return w.options.Name + "_attention" }
+
+func (w *Collector) domainKey(name string) string { return w.options.Name + "/" + name }
+
+// storedList is what is stored of the list as a whole.
+type storedList struct {
+	// Filled says that every domain was read once.
+	Filled bool `json:"filled"`
+	// Added is when the domains joined the list that were not read since.
+	Added map[string]time.Time `json:"added,omitempty"`
+}
+
+// storedJoin is the last join of all domains with a fleet. A domain's own result
+// holds the join of the time it was asked, which may have been before.
+type storedJoin struct {
+	At         time.Time        `json:"at"` // Of the fleet.
+	Properties []string         `json:"properties"`
+	Machines   map[string][]int `json:"machines"` // By domain, of each property.
+}
+
+// attention is the join of one domain where it is newer than the domain's own.
+func (j *storedJoin) attention(domain string, own *domainAttention) *domainAttention {
+	machines := j.Machines[domain]
+	if len(machines) != len(j.Properties) || own != nil && !j.At.After(own.At) {
+		return own
+	}
+	return &domainAttention{At: j.At, Properties: j.Properties, Machines: machines}
+}
+
+// Start publishes the stored results, joined with the fleet, and deletes those
+// of domains that are not on the list.
+func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
+	w.riskMu.Lock()
+	w.risk.Dropped.Announce()
+	w.riskMu.Unlock()
+
+	w.options.Fleet.Settle()
+	w.takeList()
+	w.storing.Lock()
+	w.restoreAll()
+	w.mu.Lock()
+	w.publisher = p
+	w.expireAnew()
+	w.publish()
+	if len(w.domains) == 0 || slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { return !d.visits.asked.IsZero() }) {
+		p.Ready()
+	}
+	newest := w.newest()
+	w.mu.Unlock()
+	w.saveList()
+	w.storing.Unlock()
+	w.rejoin()
+	return newest
+}
+
+func (w *Collector) restoreAll() {
+	var list storedList
+	w.memory.Load(w.options.Name, &list)
+	var join storedJoin
+	w.memory.Load(w.joinKey(), &join)
+	w.mu.Lock()
+	w.joined = w.options.Fleet.Current()
+	w.mu.Unlock()
+	prefix := w.domainKey("")
+	for _, key := range w.memory.Keys(prefix) {
+		w.restore(strings.TrimPrefix(key, prefix), &join)
+	}
+	w.mu.Lock()
+	if list.Filled {
+		w.restoreAdditions(list.Added)
+	}
+	w.filled = w.unread == 0
+	w.mu.Unlock()
+}
+
+// restore takes the stored result of a domain, and deletes it where the domain
+// is off the list. Values that are too old to be exposed only say when they were
+// read; the domain is asked as if it never was.
+func (w *Collector) restore(name string, join *storedJoin) {
+	w.mu.Lock()
+	d := w.domains[name]
+	w.mu.Unlock()
+	if d == nil {
+		w.memory.Remove(w.domainKey(name))
+		return
+	}
+	var r domainResult
+	if d.result != nil || !w.memory.Load(w.domainKey(name), &r) {
+		return
+	}
+	r.Attention = join.attention(name, r.Attention)
+	err := r.check()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var blocks []*collector.Block
+	if err == nil {
+		r.Attention = r.join(w.joined)
+		blocks, err = w.blocks(name, &r, w.joined)
+	}
+	if err != nil {
+		w.logger.Warn("Stored result ignored", "domain", name, "err", err)
+		return
+	}
+	if w.domains[name] != d {
+		return
+	}
+	w.count(d, -1)
+	defer w.count(d, 1)
+	w.expose(d, &r, blocks)
+	if last := r.answered(); collector.IsFresh(last, w.maxAge()) && !w.options.WholeList {
+		d.asked = true
+		w.schedule.remove(name)
+		round := d.visits.round
+		d.visits = w.schedule.add(name, time.Now().Add(-time.Since(last)))
+		d.visits.round = round
+	}
+}
+
+// restoreAdditions lets the domains without a result count from their addition
+// to the list, or from now where that happened while the program did not run.
+func (w *Collector) restoreAdditions(added map[string]time.Time) {
+	now := collector.Wall(time.Now())
+	for _, d := range w.sorted {
+		if at, counts := d.readAt(); !counts || !at.IsZero() {
+			continue
+		}
+		w.count(d, -1)
+		d.added = now
+		if at := added[d.name]; collector.CheckTime(at) == nil {
+			d.added = at
+		}
+		w.count(d, 1)
+	}
+}
+
+// newest is when the last domain was read.
+func (w *Collector) newest() time.Time {
+	var last time.Time
+	for _, d := range w.sorted {
+		if d.result != nil {
+			last = later(last, d.result.answered())
+		}
+	}
+	return last
+}
+
+// saveList stores the list as a whole; storing is locked.
+func (w *Collector) saveList() {
+	w.mu.Lock()
+	list := storedList{Filled: w.filled, Added: make(map[string]time.Time)}
+	for _, d := range w.sorted {
+		if d.result == nil && !d.added.IsZero() {
+			list.Added[d.name] = d.added
+		}
+	}
+	started := w.publisher != nil
+	w.mu.Unlock()
+	if started { // Before, nobody knows what is stored.
+		w.memory.Save(w.options.Name, list)
+	}
+}

@@ -1,0 +1,357 @@
+package domains
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/attention"
+	"github.com/mde-exporter/mde_exporter/collector/states"
+	"github.com/mde-exporter/mde_exporter/internal/collectortest"
+	"github.com/mde-exporter/mde_exporter/internal/machineindex"
+)
+
+func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &collectortest.MemoryStore{}
+		far := newFarEnd()
+		broken := ""
+		far.answer = func(domain, _ string) (int, string) {
+			if domain == broken {
+				return 200, "no JSON"
+			}
+			return 200, page()
+		}
+		breaks := func(domain string) {
+			far.mu.Lock()
+			defer far.mu.Unlock()
+			broken = domain
+		}
+		var w *collectortest.World
+		check := func(when string, low, high time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if age, ok := age(t, w); !ok || age < low || age > high {
+				t.Errorf("%s the age is %s (%v), want %s to %s", when, age, ok, low, high)
+			}
+		}
+		begin := func(domains ...string) (*Collector, func()) {
+			w = collectortest.NewWorld()
+			d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domains, func(o *Options) { o.Store = store })
+			_, stop := start(t, w, d, time.Hour)
+			synctest.Wait()
+			return d, stop
+		}
+
+		breaks("a.example")
+		d, stop := begin("a.example", "b.example", "c.example")
+		time.Sleep(30 * time.Second)
+		if _, ok := age(t, w); ok {
+			t.Error("a list of which a domain was never read has an age")
+		}
+		breaks("")
+		time.Sleep(2 * time.Minute)
+		check("once all were read", 0, 3*time.Minute)
+
+		breaks("b.example")
+		time.Sleep(5 * time.Hour)
+		check("of a domain that fails for five hours", 5*time.Hour, 5*time.Hour+3*time.Minute)
+		d.SetDomains([]string{"a.example", "c.example"})
+		check("once it has left the list", 0, time.Hour)
+
+		d.SetDomains([]string{"a.example", "b.example", "c.example"})
+		time.Sleep(2 * time.Hour)
+		check("of a domain that was added two hours ago and fails", 2*time.Hour, 2*time.Hour+time.Minute)
+		stop()
+		time.Sleep(time.Hour)
+		_, stop = begin("a.example", "b.example", "c.example")
+		check("after a restart", 3*time.Hour, 3*time.Hour+time.Minute)
+		stop()
+		d, stop = begin("a.example", "b.example", "c.example", "d.example")
+		check("after a restart with another domain", 3*time.Hour, 3*time.Hour+time.Minute)
+		d.SetDomains([]string{"d.example"})
+		check("of a domain that was added at the restart", 0, time.Minute)
+		d.SetDomains(nil)
+		time.Sleep(5 * time.Hour)
+		check("of an empty list", 0, time.Hour)
+		stop()
+	})
+}
+
+func TestAListThatGrowsBeyondTheQuotaKeepsItsValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		d := newDomains(w, newFarEnd().client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(10), func(o *Options) { o.MaxAge = 0 })
+		start(t, w, d, time.Hour)
+		time.Sleep(time.Minute)
+		d.SetDomains(domainNames(10_000)) // Which takes seven hours.
+		time.Sleep(6 * time.Hour)
+		synctest.Wait()
+		if got := collectortest.Value(w.Exposed(t), `mde_watched_domain_machines{domain="d00001.example",tenant="contoso"}`); got != "0" {
+			t.Errorf("while the list is filled the value of a domain that stayed is %q, though it is younger than max_age, %s", got, d.lockedMaxAge())
+		}
+		if got := d.Page().Table.Rows; !got[1].Known || d.sorted[9999].asked || got[9999].Known {
+			t.Errorf("domains %+v and %+v", got[1], got[9999])
+		}
+	})
+}
+
+func TestAnInvalidDomainIsNamedAndLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &collectortest.MemoryStore{}
+		far := newFarEnd()
+		invalid := true
+		far.answer = func(domain, _ string) (int, string) {
+			if domain == "bad.example" && invalid {
+				return 400, `{"error":{"code":"InvalidDomainName","message":"as scripted"}}`
+			}
+			return 200, page(row(1, ""))
+		}
+		const series = `mde_watched_domain_invalid{domain="bad.example",tenant="contoso"}`
+		const machines = `mde_watched_domain_machines{domain="bad.example",tenant="contoso"}`
+		begin := func() (*collectortest.World, *Collector, *collector.Refresher, func()) {
+			w := collectortest.NewWorld()
+			d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"bad.example", "good.example"}, func(o *Options) { o.Store = store })
+			r, stop := start(t, w, d, time.Hour)
+			synctest.Wait()
+			return w, d, r, stop
+		}
+		w, d, r, stop := begin()
+		time.Sleep(5 * time.Hour)
+		synctest.Wait()
+		if got := w.Exposed(t); collectortest.Value(got, series) != "1" || collectortest.Value(got, machines) != "" || strings.Contains(got, `mde_watched_domain_invalid{domain="good.example"`) {
+			t.Errorf("exposed:\n%s", got)
+		}
+		if age, ok := age(t, w); !ok || age > time.Hour+time.Minute || aboutDomains(t, w, "mde_refresh_success") != "1" || r.Status().Failures > 0 {
+			t.Errorf("age %s (%v), status %+v", age, ok, r.Status())
+		}
+		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "1 of 2 domain names") || !strings.Contains(notes[0], "bad.example") {
+			t.Errorf("notes %q", notes)
+		}
+		if s := d.Page().Table.Rows[0]; s.Instead != "invalid name" || s.Known || !d.sorted[0].asked || s.Error != "" {
+			t.Errorf("status %+v", s)
+		}
+		if n := len(far.byDomain()["bad.example"]); n < 4 || n > 6 {
+			t.Errorf("it was asked %d times in five hours", n)
+		}
+		stop()
+		far.forget()
+		w, _, _, stop = begin()
+		if got := w.Exposed(t); collectortest.Value(got, series) != "1" || len(far.byDomain()["bad.example"]) > 0 {
+			t.Errorf("after a restart it is asked at once, or forgotten:\n%s", got)
+		}
+		far.mu.Lock()
+		invalid = false
+		far.mu.Unlock()
+		time.Sleep(61 * time.Minute)
+		synctest.Wait()
+		if got := w.Exposed(t); collectortest.Value(got, series) != "" || collectortest.Value(got, machines) != "1" {
+			t.Errorf("once the API takes the name:\n%s", got)
+		}
+		far.mu.Lock()
+		invalid = true
+		far.mu.Unlock()
+		time.Sleep(61 * time.Minute)
+		synctest.Wait()
+		if got := w.Exposed(t); collectortest.Value(got, series) != "1" || collectortest.Value(got, machines) != "1" {
+			t.Errorf("the last count is gone before max_age:\n%s", got)
+		}
+		time.Sleep(3 * time.Hour)
+		if got := w.Exposed(t); collectortest.Value(got, series) != "1" || collectortest.Value(got, machines) != "" {
+			t.Errorf("the last count is there after max_age:\n%s", got)
+		}
+		stop()
+	})
+}
+
+func TestStoredResultsOfDomainsThatAreOffTheListAreDeletedAtTheStart(t *testing.T) {
+	at := time.Now().Format(time.RFC3339)
+	store := &collectortest.MemoryStore{Values: map[string]string{
+		"watched_domains/on.example":  `{"at":"` + at + `","machines":1}`,
+		"watched_domains/off.example": `{"at":"` + at + `","machines":1}`, // Nothing else names it.
+		"watched_domains_attempt":     `{}`,
+		"security_states":             `{}`,
+	}}
+	w := collectortest.NewWorld()
+	d := newDomains(w, newFarEnd().client(t, nil, w.Tenant), []string{"on.example"}, func(o *Options) { o.Store = store })
+	d.Start(t.Context(), w.Publisher(d))
+	keys, _ := store.Keys("")
+	slices.Sort(keys)
+	if want := []string{"security_states", "watched_domains", "watched_domains/on.example", "watched_domains_attempt"}; !slices.Equal(keys, want) {
+		t.Errorf("stored are %q, want %q", keys, want)
+	}
+}
+
+// quickDomains answers at once, without a client.
+type quickDomains struct{ machines []client.Machine }
+
+func (q *quickDomains) DomainMachines(context.Context, string) iter.Seq2[*client.Machine, error] {
+	return collectortest.RowsOf(nil, q.machines...)
+}
+
+func (q *quickDomains) HoldsSecret(string) bool { return false }
+
+func (q *quickDomains) DomainStatistics(context.Context, string) (client.DomainStatistics, error) {
+	return client.DomainStatistics{}, nil
+}
+
+func (q *quickDomains) Quota(client.API) client.QuotaUse {
+	return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
+}
+
+// heldStore lets go of each value of a key when the test says so.
+type heldStore struct {
+	*collectortest.MemoryStore
+	key           string
+	saving, letGo chan struct{}
+}
+
+func (s *heldStore) Save(key string, v any) error {
+	if key == s.key {
+		s.saving <- struct{}{}
+		<-s.letGo
+	}
+	return s.MemoryStore.Save(key, v)
+}
+
+func TestAStoredResultDoesNotOutliveItsDomain(t *testing.T) {
+	store := &heldStore{MemoryStore: &collectortest.MemoryStore{}, key: "watched_domains/a.example", saving: make(chan struct{}), letGo: make(chan struct{})}
+	w := collectortest.NewWorld()
+	d := newDomains(w, &quickDomains{}, []string{"a.example"}, func(o *Options) { o.Store = store })
+	ended := make(chan error)
+	go func() { ended <- w.Refresher(d, time.Hour).Once(t.Context()) }()
+	<-store.saving
+	changed := make(chan struct{})
+	go func() { defer close(changed); d.SetDomains(nil) }()
+	time.Sleep(50 * time.Millisecond) // Until it has deleted what is stored, if it does not wait.
+	close(store.letGo)
+	<-changed
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := store.Value("watched_domains/a.example"); got != "" {
+		t.Errorf("the store keeps %s", got)
+	}
+}
+
+func TestListsAreStoredInTheOrderInWhichTheyCame(t *testing.T) {
+	store := &heldStore{MemoryStore: &collectortest.MemoryStore{}, key: "watched_domains", saving: make(chan struct{}), letGo: make(chan struct{})}
+	w := collectortest.NewWorld()
+	d := newDomains(w, &quickDomains{}, nil, func(o *Options) { o.Store = store })
+	go d.Start(t.Context(), w.Publisher(d))
+	<-store.saving
+	store.letGo <- struct{}{}
+	done := make(chan struct{})
+	set := func(domains ...string) { d.SetDomains(domains); done <- struct{}{} }
+	go set("a.example")
+	<-store.saving
+	go set("b.example")
+	select {
+	case <-store.saving: // The second overtakes the first.
+		store.letGo <- struct{}{}
+		<-done
+	case <-time.After(50 * time.Millisecond):
+	}
+	store.letGo <- struct{}{}
+	select {
+	case <-store.saving:
+		store.letGo <- struct{}{}
+		<-done
+	case <-time.After(50 * time.Millisecond):
+	}
+	<-done
+	if got := store.Value("watched_domains"); !strings.Contains(got, "b.example") || strings.Contains(got, "a.example") {
+		t.Errorf("stored is %s, want the list with b.example", got)
+	}
+}
+
+func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
+	w := collectortest.NewWorld()
+	fleet := newFleet(time.Hour)
+	index := func(property string) *attention.State {
+		machines := machineindex.New[attention.Machine](1)
+		machines.Add(collectortest.ID(1))
+		return &attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machines, []attention.PropertySet{{1}}, []string{property}, []int{0})}
+	}
+	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, []string{"a.example"}, func(o *Options) { o.Fleet = fleet })
+	if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fleet.Set(index("Older"))
+	joined := make(chan struct{})
+	d.mu.Lock()
+	go func() { defer close(joined); d.rejoin() }()
+	time.Sleep(50 * time.Millisecond) // Until it waits for the lock.
+	fleet.Set(index("Newer"))
+	d.mu.Unlock()
+	<-joined
+	if got := w.Exposed(t); !strings.Contains(got, `property="Newer"`) {
+		t.Errorf("the join is with the older fleet:\n%s", got)
+	}
+}
+
+func TestTheJoinIsWithdrawnWithTheFleetWhenItsMaxAgeIsLowered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &collectortest.MemoryStore{}
+		far := newFarEnd()
+		far.answer = answers(map[string]string{"evil.example": page(row(1, ""))})
+		begin := func(maxAge time.Duration, withFleet bool) (*collectortest.World, *states.Collector, func()) {
+			w := collectortest.NewWorld()
+			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))}, func(o *states.Options) { o.MaxAge, o.Store = maxAge, store })
+			d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
+				if o.Store = store; withFleet {
+					o.Fleet = states.Fleet()
+				}
+			})
+			states.Start(t.Context(), w.Publisher(states))
+			_, stop := start(t, w, d, time.Hour)
+			synctest.Wait()
+			return w, states, stop
+		}
+		const attention = `mde_watched_domain_machines_attention{domain="evil.example",property="AntivirusOff",tenant="contoso"}`
+		w, states, stop := begin(45*time.Minute, true)
+		if err := w.Refresh(t.Context(), states); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		stop()
+		for _, test := range []struct {
+			maxAge    time.Duration
+			withFleet bool
+			want      string
+		}{{45 * time.Minute, true, "1"}, {20 * time.Minute, true, "1"}, {5 * time.Minute, true, ""}, {45 * time.Minute, false, ""}} {
+			w, _, stop = begin(test.maxAge, test.withFleet)
+			got := w.Exposed(t)
+			if collectortest.Value(got, attention) != test.want || test.withFleet && (collectortest.Value(got, `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`) != test.want) {
+				t.Errorf("with max_age %s, fleet %v, want %q:\n%s", test.maxAge, test.withFleet, test.want, got)
+			}
+			stop()
+		}
+	})
+}
+
+// A monotonic clock stands still while a machine is suspended.
+func TestTheAgeOfAResultIsWallTime(t *testing.T) {
+	w := collectortest.NewWorld()
+	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, []string{"a.example"}, func(o *Options) { o.Statistics = true })
+	if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := d.domains["a.example"].result
+	for name, at := range map[string]time.Time{"the result": r.At, "the statistics": r.Statistics.At} {
+		if strings.Contains(at.String(), "m=") {
+			t.Errorf("the time of %s has a monotonic clock reading: %s", name, at)
+		}
+	}
+	for _, b := range d.domains["a.example"].blocks {
+		if strings.Contains(b.Expires.String(), "m=") {
+			t.Errorf("a block expires by the monotonic clock: %s", b.Expires)
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package domains
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/states"
+	"github.com/mde-exporter/mde_exporter/internal/collectortest"
+)
+
+func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowStore{}
+		far := newFarEnd()
+		run := func() string {
+			w := collectortest.NewWorld()
+			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64"))}, func(o *states.Options) { o.Store = store })
+			domains := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) { o.Store = store })
+			for _, c := range []collector.Collector{states, domains} {
+				r := collector.NewRefresher(collector.RefresherOptions{
+					Tenant: "contoso", Name: collectortest.NameOf(c), Collector: c, Interval: time.Hour, Resume: true, Exposition: w.Exposition, Logger: w.Logger,
+				})
+				collectortest.RunFor(t, r, time.Minute)
+			}
+			got := w.Scraped(t)
+			return collectortest.Value(got, `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`) + " " +
+				collectortest.Value(got, `mde_refresh_last_success_timestamp_seconds{collector="watched_domains",tenant="contoso"}`)
+		}
+		before := run()
+		far.answer = func(string, string) (int, string) { return 500, "" }
+		if after := run(); after != before || strings.HasPrefix(before, " ") {
+			t.Errorf("before the restart %q, after it %q", before, after)
+		}
+	})
+}
+
+// slowStore takes its time, as a disk does.
+type slowStore struct{ collectortest.MemoryStore }
+
+func (s *slowStore) Save(key string, v any) error {
+	time.Sleep(10 * time.Millisecond)
+	return s.MemoryStore.Save(key, v)
+}
+
+func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
+	domain := func(c func(*farEnd) http.RoundTripper, list ...string) func(*testing.T, *collectortest.World, collector.Store) collector.Collector {
+		return func(t *testing.T, w *collectortest.World, s collector.Store) collector.Collector {
+			return newDomains(w, collectortest.NewClient(t, c(newFarEnd()), collectortest.EmptyLedger{}, w.Tenant), list, func(o *Options) { o.Store = s })
+		}
+	}
+	answering := func(f *farEnd) http.RoundTripper { return f }
+	fleet := func(f func(*fakeStates)) func(*testing.T, *collectortest.World, collector.Store) collector.Collector {
+		return func(_ *testing.T, w *collectortest.World, s collector.Store) collector.Collector {
+			fake := &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))}
+			f(fake)
+			return statesOf(w, fake, func(o *states.Options) { o.Store = s })
+		}
+	}
+	stored := func(age time.Duration) *collectortest.MemoryStore {
+		store, w := &collectortest.MemoryStore{}, collectortest.NewWorld()
+		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))}, func(o *states.Options) { o.Store = store })); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(age)
+		return store
+	}
+	hang := func(f *fakeStates) {
+		f.StateRows = func(func(*client.SecurityState, error) bool) { time.Sleep(time.Hour) }
+	}
+	none := func() *collectortest.MemoryStore { return &collectortest.MemoryStore{} }
+	for name, tc := range map[string]struct {
+		store     func() *collectortest.MemoryStore
+		collector func(*testing.T, *collectortest.World, collector.Store) collector.Collector
+		want      bool
+	}{
+		"states that were read":                  {none, fleet(func(*fakeStates) {}), true},
+		"states whose first refresh runs":        {none, fleet(hang), false},
+		"stored states, amid the first refresh":  {func() *collectortest.MemoryStore { return stored(30 * time.Minute) }, fleet(hang), true},
+		"stored states that are too old to show": {func() *collectortest.MemoryStore { return stored(50 * time.Minute) }, fleet(hang), false},
+		"states that failed": {none, fleet(func(f *fakeStates) {
+			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500))
+		}), true},
+		"an empty watch list":                   {none, domain(answering), true},
+		"the first domain of many was answered": {none, domain(answering, domainNames(10_000)...), true},
+		"no domain was answered so far":         {none, domain(func(f *farEnd) http.RoundTripper { return &hangingDomain{f, "evil"} }, "evil.example"), false},
+		"one of two domains hangs":              {none, domain(func(f *farEnd) http.RoundTripper { return &hangingDomain{f, "evil"} }, "evil.example", "bad.example"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store, w := tc.store(), collectortest.NewWorld()
+				c := tc.collector(t, w, store)
+				r := collector.NewRefresher(collector.RefresherOptions{
+					Tenant: "contoso", Name: collectortest.NameOf(c), Collector: c, Interval: 15 * time.Minute, Resume: true, Store: store,
+					Continuous: collectortest.NameOf(c) == "watched_domains", Exposition: w.Exposition, Logger: w.Logger,
+				})
+				ctx, cancel := context.WithCancel(t.Context())
+				var running sync.WaitGroup
+				running.Go(func() { r.Run(ctx) })
+				time.Sleep(20 * time.Second)
+				if r.Ready() != tc.want || r.Status().Ready != tc.want {
+					t.Errorf("ready %v, want %v", r.Ready(), tc.want)
+				}
+				cancel()
+				time.Sleep(time.Hour)
+				running.Wait()
+			})
+		})
+	}
+}
+
+// TestAgesAreThoseOfTheWallClock looks for readings of the monotonic clock, which
+// stands still while a machine is suspended: values would outlive their time.
+// TestADomainThatLeftTheListStaysAway stops a run while a new fleet is about to
+// be joined, and waits for the lock as long as it likes.
+func TestADomainThatLeftTheListStaysAway(t *testing.T) {
+	w := collectortest.NewWorld()
+	far := newFarEnd()
+	far.answer = answers(map[string]string{"stays.example": page(row(1, "")), "gone.example": page(row(1, ""))})
+	c := far.client(t, collectortest.EmptyLedger{}, w.Tenant)
+	states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))})
+	run := func(d *Collector) (stop func() <-chan struct{}) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); w.Refresher(d, time.Hour).Run(ctx) }()
+		return func() <-chan struct{} { cancel(); return done }
+	}
+	const gone = `mde_watched_domain_machines{domain="gone.example",tenant="contoso"}`
+	old := newDomains(w, c, []string{"stays.example", "gone.example"}, func(o *Options) { o.Fleet = states.Fleet() })
+	stop := run(old)
+	for collectortest.Value(w.Exposed(t), gone) == "" {
+		time.Sleep(time.Millisecond)
+	}
+
+	old.mu.Lock()
+	refreshed := make(chan struct{})
+	go func() { defer close(refreshed); _ = w.Refresh(t.Context(), states) }()
+	time.Sleep(20 * time.Millisecond)
+	done := stop()
+	next := newDomains(w, c, []string{"stays.example"}, func(o *Options) { o.Fleet = states.Fleet() })
+	select {
+	case <-done:
+		next.Start(t.Context(), w.Publisher(next))
+		old.mu.Unlock()
+	case <-time.After(50 * time.Millisecond):
+		old.mu.Unlock()
+		<-done
+		next.Start(t.Context(), w.Publisher(next))
+	}
+	<-refreshed
+	if got := w.Exposed(t); strings.Contains(got, "gone.example") {
+		t.Errorf("after the run has ended:\n%s", got)
+	}
+}
+
+// TestAScrapeShowsOneMoment scrapes while one fleet after the other is read: the
+// domains are joined with the fleet that is shown, and the time is that fleet's.
+func TestAScrapeShowsOneMoment(t *testing.T) {
+	w := collectortest.NewWorld()
+	var mu sync.Mutex
+	var began []time.Time // Of the fleet of so many machines, at the latest.
+	fake := &fakeStates{StateRows: func(yield func(*client.SecurityState, error) bool) {
+		mu.Lock()
+		began = append(began, time.Now())
+		n := len(began)
+		mu.Unlock()
+		time.Sleep(2 * time.Millisecond)
+		for i := range n {
+			s := state(i+1, "19045", "Amd64", fmt.Sprintf("Property%d", n))
+			if !yield(&s, nil) {
+				return
+			}
+		}
+	}}
+	states := statesOf(w, fake)
+	names := domainNames(300) // Joining them all takes a while.
+	domains := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, names, func(o *Options) { o.Fleet = states.Fleet() })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var running sync.WaitGroup
+	running.Go(func() { w.Refresher(domains, time.Hour).Run(ctx) })
+	for collectortest.Value(w.Exposed(t), `mde_watched_domain_machines{domain="`+names[299]+`",tenant="contoso"}`) != "1" {
+		time.Sleep(time.Millisecond)
+	}
+	running.Go(func() { w.Refresher(states, time.Millisecond).Run(ctx) })
+	property := func(exposition, family string) string {
+		for line := range strings.Lines(exposition) {
+			if _, rest, ok := strings.Cut(line, `property="`); ok && strings.HasPrefix(line, family+"{") {
+				name, _, _ := strings.Cut(rest, `"`)
+				return name
+			}
+		}
+		return ""
+	}
+	faults, fleets := 0, map[int]bool{}
+	for end := time.Now().Add(time.Minute); len(fleets) < 10 && time.Now().Before(end); {
+		got := w.Scraped(t)
+		fleet, join := property(got, "mde_machines_attention"), property(got, "mde_watched_domain_machines_attention")
+		n, _ := strconv.Atoi(collectortest.Value(got, `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`))
+		seconds, _ := strconv.ParseFloat(collectortest.Value(got, `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`), 64)
+		success := collectortest.Value(got, `mde_refresh_success{collector="security_states",tenant="contoso"}`)
+		if n == 0 {
+			continue
+		}
+		fleets[n] = true
+		at := time.UnixMilli(int64(math.Round(seconds * 1000)))
+		mu.Lock()
+		inTime := !at.After(began[n-1]) && (n == 1 || at.After(began[n-2].Add(-time.Millisecond)))
+		mu.Unlock()
+		if fleet != join || !inTime || success != "1" {
+			if faults++; faults < 4 {
+				t.Errorf("fleet %d with %s has a join with %q, the time %v (in time: %v) and success %q", n, fleet, join, at, inTime, success)
+			}
+		}
+	}
+	cancel()
+	running.Wait()
+	if len(fleets) < 10 {
+		t.Errorf("%d fleets were seen", len(fleets))
+	}
+}

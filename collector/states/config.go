@@ -1,0 +1,70 @@
+package states
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/attention"
+)
+
+// mostMachines is far more than a tenant has, and what an index can number.
+const mostMachines = 100_000_000
+
+// Config configures the collector of machine security states.
+type Config struct {
+	collector.Schedule `yaml:",inline"`
+	// Source is SourceAuto, SourcePreview or SourceMachines.
+	Source string `yaml:"source"`
+	// RevisionLabel adds the label os_revision to the fleet's gauges.
+	RevisionLabel bool `yaml:"revision_label"`
+	// MaxMachines is how many distinct machines may be read; more fail the refresh.
+	MaxMachines int `yaml:"max_machines"`
+}
+
+// Defaults implements Config.
+func (c *Config) Defaults() {
+	*c = Config{
+		Schedule:    collector.Schedule{Enabled: true, RefreshInterval: model.Duration(15 * time.Minute)},
+		Source:      SourceAuto,
+		MaxMachines: DefaultMaxMachines,
+	}
+}
+
+// Validate implements Config.
+func (c *Config) Validate(collector.Validation) (mistakes []collector.Mistake) {
+	if sources := []string{SourceAuto, SourcePreview, SourceMachines}; !slices.Contains(sources, c.Source) {
+		mistakes = append(mistakes, collector.Mistake{Key: "source", Message: "is not one of " + strings.Join(sources, ", ")})
+	}
+	if c.MaxMachines < 1 || c.MaxMachines > mostMachines {
+		mistakes = append(mistakes, collector.Mistake{Key: "max_machines", Message: fmt.Sprintf("%d is not between 1 and %d", c.MaxMachines, mostMachines)})
+	}
+	c.DefaultMaxAge()
+	return mistakes
+}
+
+// Needs implements Config.
+func (c *Config) Needs() []client.Need {
+	const preview = client.MachineSecurityStates
+	switch c.Source {
+	case SourcePreview:
+		return []client.Need{{preview}}
+	case SourceMachines:
+		return []client.Need{{client.Machines}, {client.DeviceAVInfo}}
+	default:
+		return []client.Need{{preview, client.Machines}, {preview, client.DeviceAVInfo}}
+	}
+}
+
+// New implements Config.
+func (c *Config) New(e collector.Env) collector.Collector {
+	return New(Options{
+		Config: *c, Env: e, Client: e.Client, Fleet: attention.Of(e.Shared),
+		Interval: c.Interval(), MaxAge: time.Duration(c.MaxAge),
+	})
+}

@@ -1,0 +1,330 @@
+package states
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector/attention"
+	"github.com/mde-exporter/mde_exporter/collector/labels"
+	"github.com/mde-exporter/mde_exporter/internal/machineindex"
+)
+
+// DefaultMaxMachines is how many distinct machines a fleet may have unless
+// Options say otherwise.
+const DefaultMaxMachines = 2_000_000
+
+// maxCombinations bounds the distinct sets of properties in the attention index;
+// machines with further ones count under other there.
+const maxCombinations = 1 << 16
+
+// stateRecord is a machine as it is counted.
+type stateRecord struct {
+	build, architecture, revision []byte
+	properties                    attention.PropertySet
+	machine                       *client.Machine // Nil where the source is the preview.
+}
+
+func (r *stateRecord) requiresAttention() bool { return !r.properties.IsEmpty() }
+
+// fleetCount counts the machines of one refresh, from one of the sources.
+type fleetCount struct {
+	source       string
+	maxMachines  int
+	incomplete   bool // The antivirus rows could not be read.
+	withRevision bool
+	properties   *labels.Table
+	groupings    []*groupCounter
+	cells        int // Groups that are counted by property.
+	machines     int
+	nameless     int // Machines without an id.
+	record       stateRecord
+
+	combinations []attention.PropertySet
+	combinationN map[attention.PropertySet]uint16
+	lastSet      attention.PropertySet
+	lastSetN     uint16
+	attention    *attention.Machines // Once all are counted.
+
+	requiring int // Rows whose machine requires attention, whether it came before or not.
+	rows      *machineindex.Index[previewRow]
+
+	known        *machineindex.Index[knownMachine]
+	revisions    *labels.Table
+	revisionText []byte
+	derivedIDs   [len(derivedProperties)]int // In properties; 0 where not looked up yet.
+}
+
+// previewRow is a row of machinesecuritystates.
+type previewRow struct{ group, combination uint16 }
+
+// knownMachine is what is known of a machine of /api/deviceavinfo or /api/machines.
+type knownMachine struct {
+	refreshed uint32 // The time of its antivirus row, in seconds since 1970.
+	revision  uint16 // Of revisions; 0 where its antivirus row has none.
+	derived   derivedSet
+	row       rowState
+}
+
+// rowState is what became of the first row of a machine in /api/machines.
+type rowState uint8
+
+const (
+	rowMissing rowState = iota
+	rowCounted
+	rowIgnored // It has no security state.
+)
+
+// newFleetCount starts a count of at most so many machines, of which expected were
+// there last time. The names that last used keep their place.
+func newFleetCount(source string, expected, maxMachines int, last *statesResult, withRevision bool, dropped droppedLabels) *fleetCount {
+	if last == nil {
+		last = &statesResult{}
+	}
+	c := &fleetCount{
+		source:       source,
+		maxMachines:  maxMachines,
+		withRevision: withRevision,
+		properties:   labels.NewTable(maxProperties, labels.Other, last.Properties, dropped["property"]),
+		combinations: []attention.PropertySet{{}},
+		combinationN: make(map[attention.PropertySet]uint16),
+	}
+	if source == SourceMachines {
+		c.known = machineindex.New[knownMachine](expected)
+		c.revisions = labels.NewTable(maxRevisions, labels.Unknown, nil, dropped["os_revision"])
+	} else {
+		c.rows = machineindex.New[previewRow](0)
+	}
+	for _, g := range stateGroupings(withRevision) {
+		if g.gauges = slices.DeleteFunc(g.gauges, func(gauge stateGauge) bool { return gauge.machinesOnly && c.known == nil }); len(g.gauges) > 0 {
+			c.groupings = append(c.groupings, newGroupCounter(c, g, last.Gauges[g.gauges[0].name], dropped))
+		}
+	}
+	return c
+}
+
+// combination returns the number of a set of properties, 0 for the empty one.
+func (c *fleetCount) combination(set attention.PropertySet) uint16 {
+	if set == c.lastSet {
+		return c.lastSetN
+	}
+	n, ok := c.combinationN[set]
+	if !ok && !set.IsEmpty() {
+		if len(c.combinations) >= maxCombinations && set != onlyOther {
+			return c.combination(onlyOther)
+		}
+		n = uint16(len(c.combinations))
+		c.combinations = append(c.combinations, set)
+		c.combinationN[set] = n
+	}
+	c.lastSet, c.lastSetN = set, n
+	return n
+}
+
+// onlyOther is the set that holds nothing but other.
+var onlyOther = attention.PropertySet{1 << labels.OtherNumber}
+
+// property returns the number of a property by its name as the API sent it.
+func (c *fleetCount) property(name []byte) int {
+	c.properties.Full = c.cells*(len(c.properties.Names)+1) > maxAttention
+	return c.properties.Number(name)
+}
+
+// checkMachines is the error of a fleet that has more distinct machines than it may.
+func (c *fleetCount) checkMachines(distinct int, api client.API) error {
+	if distinct <= c.maxMachines {
+		return nil
+	}
+	return &client.Error{API: api, Reason: client.ReasonDecode, Message: fmt.Sprintf(
+		"more than %d distinct machines: raise security_states.max_machines if the tenant has so many", c.maxMachines)}
+}
+
+// securityState takes a row of machinesecuritystates. Its machine is counted by
+// securityStates, unless it has no id by which it could come again. Rows of machines
+// that came before are dropped once there are some tens of thousands of them, or an
+// eighth of all machines.
+func (c *fleetCount) securityState(s *client.SecurityState) error {
+	r := &c.record
+	r.properties = attention.PropertySet{}
+	for _, name := range s.Properties {
+		if len(name) > 0 {
+			r.properties.Put(c.property(name))
+		}
+	}
+	builds := c.groupings[0]
+	group := builds.group(s.Build, s.Architecture, s.Revision)
+	if s.ID == (client.MachineID{}) {
+		c.nameless++
+		c.machines++
+		builds.add(group, r)
+		return c.checkMachines(c.nameless, client.MachineSecurityStates)
+	}
+	c.rows.Append(s.ID, previewRow{uint16(group), c.combination(r.properties)})
+	if r.requiresAttention() {
+		c.requiring++
+	}
+	if c.rows.Len() < c.maxMachines+max(c.maxMachines/8, 1<<16) {
+		return nil
+	}
+	c.rows.Settle()
+	c.requiring = min(c.requiring, c.rows.Len())
+	return c.checkMachines(c.rows.Len()+c.nameless, client.MachineSecurityStates)
+}
+
+// securityStates counts each machine whose rows were taken, once.
+func (c *fleetCount) securityStates() error {
+	c.rows.Settle()
+	if err := c.checkMachines(c.rows.Len()+c.nameless, client.MachineSecurityStates); err != nil {
+		return err
+	}
+	c.attention = requiring(c, c.rows, func(row *previewRow) uint16 {
+		c.record.properties = c.combinations[row.combination]
+		c.groupings[0].add(int(row.group), &c.record)
+		return row.combination
+	})
+	c.machines += c.rows.Len()
+	c.rows = nil
+	return nil
+}
+
+// antivirusRow takes the antivirus health of a machine that is still to come.
+// Of several rows for one machine the newest holds; equally new ones all do, as
+// they come in any order.
+func (c *fleetCount) antivirusRow(row *client.AntivirusHealth, now time.Time) error {
+	if row.MachineID == (client.MachineID{}) {
+		return nil
+	}
+	refreshed := uint32(0)
+	if !row.DataRefreshedAt.IsZero() {
+		refreshed = uint32(max(0, row.DataRefreshedAt.Unix()))
+	}
+	known, added := c.known.Add(row.MachineID)
+	switch {
+	case added || refreshed > known.refreshed:
+		*known = knownMachine{refreshed: refreshed}
+	case refreshed < known.refreshed:
+		return nil
+	}
+	known.derived |= antivirusProperties(row, now)
+	if c.withRevision && !c.hasRevision(known) {
+		known.revision = uint16(c.revisions.Number(revisionOf(row.OSVersion)))
+	}
+	return c.checkMachines(c.known.Len(), client.DeviceAVInfo)
+}
+
+// hasRevision reports whether the antivirus row of a machine has a revision.
+func (c *fleetCount) hasRevision(known *knownMachine) bool {
+	return known.revision != labels.OtherNumber && int(known.revision) != c.revisions.Missing
+}
+
+// machine counts a row of /api/machines, unless it has no security state or is not
+// the first of its machine.
+func (c *fleetCount) machine(m *client.Machine) error {
+	known := &knownMachine{}
+	if m.ID != (client.MachineID{}) {
+		known, _ = c.known.Add(m.ID)
+		if err := c.checkMachines(c.known.Len()+c.nameless, client.Machines); err != nil {
+			return err
+		}
+	}
+	if known.row != rowMissing {
+		return nil
+	}
+	known.row = rowIgnored
+	if !hasSecurityState(m) {
+		return nil
+	}
+	known.row = rowCounted
+	known.derived |= edrProperties(m.HealthStatus)
+	c.record = stateRecord{build: m.OSBuild, architecture: architectureOf(m), properties: c.derived(known.derived), machine: m}
+	if c.withRevision {
+		if c.record.revision = revisionOf(m.OSVersion); c.hasRevision(known) {
+			c.revisionText = append(c.revisionText[:0], c.revisions.Names[known.revision]...)
+			c.record.revision = c.revisionText
+		}
+	}
+	for _, g := range c.groupings {
+		g.of(&c.record, g)
+	}
+	c.machines++
+	if c.record.requiresAttention() {
+		c.requiring++
+	}
+	if m.ID != (client.MachineID{}) {
+		return nil
+	}
+	c.nameless++
+	return c.checkMachines(c.known.Len()+c.nameless, client.Machines)
+}
+
+// allMachines ends a count of /api/machines.
+func (c *fleetCount) allMachines() {
+	c.attention = requiring(c, c.known, func(known *knownMachine) uint16 {
+		if known.row != rowCounted {
+			return 0
+		}
+		return c.combination(c.derived(known.derived))
+	})
+	c.known = nil
+}
+
+// requiring indexes the machines of which combination is not 0.
+func requiring[V any](c *fleetCount, machines *machineindex.Index[V], combination func(*V) uint16) *attention.Machines {
+	index := machineindex.Select(machines, c.requiring, func(v *V) (attention.Machine, bool) {
+		n := combination(v)
+		return attention.Machine{Set: n}, n != 0
+	})
+	return attention.New(index, c.combinations, c.properties.Names, c.usedProperties())
+}
+
+// derived turns a set of derivedProperties into one of this count's numbers.
+func (c *fleetCount) derived(set derivedSet) attention.PropertySet {
+	var out attention.PropertySet
+	for rest := uint8(set); rest != 0; rest &= rest - 1 {
+		i := bits.TrailingZeros8(rest)
+		if c.derivedIDs[i] == labels.OtherNumber {
+			c.derivedIDs[i] = c.property([]byte(derivedProperties[i]))
+		}
+		out.Put(c.derivedIDs[i])
+	}
+	return out
+}
+
+// usedProperties returns the numbers of the properties that a machine has,
+// sorted by name.
+func (c *fleetCount) usedProperties() []int {
+	var used attention.PropertySet
+	for _, g := range c.groupings {
+		for i, gauge := range g.gauges {
+			for _, group := range g.groups {
+				for property, n := range group.counts[i] {
+					if gauge.byProperty && n > 0 {
+						used.Put(property)
+					}
+				}
+			}
+		}
+	}
+	var ids []int
+	used.Each(func(id int) { ids = append(ids, id) })
+	slices.SortFunc(ids, func(a, b int) int { return strings.Compare(c.properties.Names[a], c.properties.Names[b]) })
+	return ids
+}
+
+// result returns what was counted, sorted.
+func (c *fleetCount) result(at time.Time) *statesResult {
+	r := &statesResult{At: at, Source: c.source, RevisionLabel: c.withRevision, Incomplete: c.incomplete, Gauges: make(map[string][]stateGroup)}
+	used := c.usedProperties()
+	for _, id := range used {
+		r.Properties = append(r.Properties, c.properties.Names[id])
+	}
+	for _, g := range c.groupings {
+		for i, gauge := range g.gauges {
+			r.Gauges[gauge.name] = g.result(i, used)
+		}
+	}
+	return r
+}

@@ -1,0 +1,137 @@
+package states
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// derivedProperties are the properties that /api/machines and /api/deviceavinfo
+// tell in place of the preview's propertiesRequireAttention, in the preview's
+// manner of naming. A derivedSet has bit i for the i-th of them.
+var derivedProperties = [...]string{
+	"EdrImpairedCommunications",
+	"EdrNoSensorData",
+	"EdrInactive",
+	"AntivirusNotReporting",
+	"AntivirusOff",
+	"AntivirusDefinitionsOutOfDate",
+	"AntivirusEngineOutOfDate",
+	"AntivirusPlatformOutOfDate",
+}
+
+// derivedSet is a set of derivedProperties.
+type derivedSet uint8
+
+const (
+	edrImpairedCommunications derivedSet = 1 << iota
+	edrNoSensorData
+	edrInactive
+	antivirusNotReporting
+	antivirusOff
+	antivirusDefinitionsOutOfDate
+	antivirusEngineOutOfDate
+	antivirusPlatformOutOfDate
+)
+
+// reportAge is the age from which an antivirus row counts as no report at all.
+const reportAge = 7 * 24 * time.Hour
+
+// edrProperties derives the properties that a machine's healthStatus tells.
+func edrProperties(healthStatus []byte) derivedSet {
+	switch string(healthStatus) {
+	case "ImpairedCommunication":
+		return edrImpairedCommunications
+	case "NoSensorData":
+		return edrNoSensorData
+	case "NoSensorDataImpairedCommunication":
+		return edrImpairedCommunications | edrNoSensorData
+	case "Inactive":
+		return edrInactive
+	default:
+		return 0
+	}
+}
+
+// antivirusProperties derives the properties that a row of antivirus health
+// tells. A row without a time of its own is not taken for an old one.
+func antivirusProperties(row *client.AntivirusHealth, now time.Time) derivedSet {
+	const disabled, passive, passiveAudit = "2", "1", "5"
+	var set derivedSet
+	if bytes.EqualFold(row.OSKind, []byte("windows")) {
+		silent := isUnknown(row.SignatureUpToDate) && isUnknown(row.EngineUpToDate) && isUnknown(row.PlatformUpToDate)
+		old := row.NeverRefreshed || !row.DataRefreshedAt.IsZero() && now.Sub(row.DataRefreshedAt) > reportAge
+		if silent || old {
+			set |= antivirusNotReporting
+		}
+	}
+	switch string(row.Mode) {
+	case disabled:
+		set |= antivirusOff
+	case passive, passiveAudit:
+		return set // Another product protects the machine; this one may be behind.
+	}
+	if isFalse(row.SignatureUpToDate) {
+		set |= antivirusDefinitionsOutOfDate
+	}
+	if isFalse(row.EngineUpToDate) {
+		set |= antivirusEngineOutOfDate
+	}
+	if isFalse(row.PlatformUpToDate) {
+		set |= antivirusPlatformOutOfDate
+	}
+	return set
+}
+
+func isUnknown(b []byte) bool { return bytes.EqualFold(b, []byte("Unknown")) }
+func isFalse(b []byte) bool   { return bytes.EqualFold(b, []byte("False")) }
+
+var (
+	amd64 = []byte("Amd64")
+	x86   = []byte("X86")
+	arm64 = []byte("Arm64")
+)
+
+// architectureOf spells a machine's architecture as the preview does. It is
+// empty where the API tells none.
+func architectureOf(m *client.Machine) []byte {
+	switch {
+	case bytes.EqualFold(m.OSProcessor, []byte("x64")):
+		return amd64
+	case bytes.EqualFold(m.OSProcessor, []byte("x86")):
+		return x86
+	case bytes.EqualFold(m.OSProcessor, []byte("arm64")):
+		return arm64
+	case len(m.OSProcessor) > 0:
+		return nil
+	case string(m.OSArchitecture) == "64-bit":
+		return amd64
+	case string(m.OSArchitecture) == "32-bit":
+		return x86
+	default:
+		return nil
+	}
+}
+
+// hasSecurityState tells whether a machine belongs to the fleet: onboarded, and
+// not merged into another record. A machine whose onboarding status is missing
+// does: nothing says that it does not.
+func hasSecurityState(m *client.Machine) bool {
+	return !m.Merged && (len(m.OnboardingStatus) == 0 || bytes.EqualFold(m.OnboardingStatus, []byte("Onboarded")))
+}
+
+// revisionOf returns the last part of a version such as 10.0.19044.1865, the
+// revision of its build; it is empty where a version has fewer parts or its last
+// is no number.
+func revisionOf(version []byte) []byte {
+	if bytes.Count(version, []byte(".")) < 3 {
+		return nil
+	}
+	revision := version[bytes.LastIndexByte(version, '.')+1:]
+	if _, err := strconv.ParseUint(string(revision), 10, 32); err != nil {
+		return nil
+	}
+	return revision
+}

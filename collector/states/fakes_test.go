@@ -1,0 +1,67 @@
+package states
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/collectortest"
+)
+
+func newStates(w *collectortest.World, c Client, change ...func(*Options)) *Collector {
+	o := Options{Env: w.Env("security_states"), Client: c, MaxAge: 45 * time.Minute}
+	for _, f := range change {
+		f(&o)
+	}
+	return New(o)
+}
+
+// fakeStates answers as a client, functions of the test.
+type fakeStates struct {
+	StateRows     func(yield func(*client.SecurityState, error) bool)
+	MachineRows   func(yield func(*client.Machine, error) bool)
+	AntivirusRows func(yield func(*client.AntivirusHealth, error) bool)
+	Calls         []client.API
+}
+
+func (f *fakeStates) HoldsSecret(string) bool { return false }
+
+func (f *fakeStates) SecurityStates(context.Context) iter.Seq2[*client.SecurityState, error] {
+	f.Calls = append(f.Calls, client.MachineSecurityStates)
+	return f.StateRows
+}
+
+func (f *fakeStates) Machines(context.Context) iter.Seq2[*client.Machine, error] {
+	f.Calls = append(f.Calls, client.Machines)
+	return f.MachineRows
+}
+
+func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.AntivirusHealth, error] {
+	f.Calls = append(f.Calls, client.DeviceAVInfo)
+	return f.AntivirusRows
+}
+
+// state is a row of the preview.
+func state(n int, build, architecture string, properties ...string) client.SecurityState {
+	s := client.SecurityState{ID: collectortest.ID(n), Build: []byte(build), Architecture: []byte(architecture)}
+	for _, p := range properties {
+		s.Properties = append(s.Properties, []byte(p))
+	}
+	return s
+}
+
+// apiError is a service's own error.
+func apiError(api client.API, status int) error {
+	e := &client.Error{API: api, Status: status, Reason: client.ReasonOther, Message: "as scripted"}
+	e.Code = map[int]string{400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "ResourceNotFound", 410: "Gone"}[status]
+	switch {
+	case status >= 500:
+		e.Reason = client.ReasonServer
+	case status == 401:
+		e.Reason = client.ReasonAuth
+	case status == 403:
+		e.Reason = client.ReasonForbidden
+	}
+	return e
+}

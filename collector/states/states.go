@@ -1,0 +1,406 @@
+// Package states is the collector of machine security states: security_states.
+package states
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/attention"
+)
+
+// Client is what a Collector asks of a tenant's client; *client.Client
+// implements it.
+type Client interface {
+	SecurityStates(ctx context.Context) iter.Seq2[*client.SecurityState, error]
+	Machines(ctx context.Context) iter.Seq2[*client.Machine, error]
+	AntivirusHealth(ctx context.Context) iter.Seq2[*client.AntivirusHealth, error]
+	HoldsSecret(name string) bool
+}
+
+// Options configure a Collector.
+type Options struct {
+	Config
+	collector.Env
+	Client Client
+	// Interval and MaxAge are those of the Schedule.
+	Interval, MaxAge time.Duration
+	// Fleet takes the machines with which watched domains are joined. It belongs to
+	// the Client. Nil means a Fleet of its own.
+	Fleet *attention.Index
+}
+
+// Collector counts the machines of a tenant by build, architecture and the
+// properties that require attention.
+type Collector struct {
+	options Options
+	logger  *slog.Logger
+	memory  collector.Memory
+	dropped droppedLabels
+	again   atomic.Bool // The preview is to be asked at the next refresh.
+
+	// Of the goroutine that refreshes.
+	last    *statesResult
+	source  sourceChoice
+	indexed int // Machines in the last index that was complete: the next one has room for them.
+	read    int // Rows of the refresh under way.
+
+	mu      sync.Mutex
+	notes   []string
+	summary Summary
+}
+
+// New returns a collector that has not asked anything yet.
+func New(o Options) *Collector {
+	if o.Source == "" {
+		o.Source = SourceAuto
+	}
+	if o.MaxMachines == 0 {
+		o.MaxMachines = DefaultMaxMachines
+	}
+	if o.Fleet == nil {
+		o.Fleet = &attention.Index{}
+	}
+	o.Fleet.Expect(o.MaxAge)
+	return &Collector{
+		options: o,
+		logger:  o.Log(),
+		memory:  o.Memory(),
+		dropped: newDroppedLabels(o.Metrics, o.Client.HoldsSecret),
+	}
+}
+
+// Fleet is the machines with which watched domains are joined.
+func (s *Collector) Fleet() *attention.Index { return s.options.Fleet }
+
+// Summary is what a page shows of the states that were counted last.
+type Summary struct {
+	// At is when reading them began; zero means never.
+	At                  time.Time
+	Source              string
+	Machines, Requiring int
+	// Withdrawn says that they are older than the maximum age: they are no longer
+	// exposed, and must not be shown as current.
+	Withdrawn bool
+}
+
+// Summary returns the states that were counted last, however old. It never
+// waits for an API.
+func (s *Collector) Summary() Summary {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	summary := s.summary
+	summary.Withdrawn = !summary.At.IsZero() && !collector.IsFresh(summary.At, s.options.MaxAge)
+	return summary
+}
+
+// Reloaded makes the next refresh ask a refused preview again.
+func (s *Collector) Reloaded() { s.again.Store(true) }
+
+// Page describes the states that were counted last, and those that could not be read.
+func (s *Collector) Page() collector.Page {
+	summary := s.Summary()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return collector.Page{Notes: s.notes, Source: summary.Source, Summary: summary.text(s.options.MaxAge), MaxAge: s.options.MaxAge}
+}
+
+// text is empty where nothing was ever read.
+func (s Summary) text(maxAge time.Duration) string {
+	switch {
+	case s.At.IsZero():
+		return ""
+	case s.Withdrawn:
+		return fmt.Sprintf("values withdrawn: older than max_age %s", model.Duration(maxAge))
+	default:
+		return fmt.Sprintf("%d machines, %d require attention", s.Machines, s.Requiring)
+	}
+}
+
+// Start publishes the stored result, unless it is of another shape. Of one that
+// is too old only the time is shown.
+func (s *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
+	p.OnWithdraw(s.options.Fleet.Withdraw)
+	s.dropped.announce()
+	s.loadSource()
+	r, snapshot, err := s.restore()
+	if err != nil {
+		s.logger.Warn("The stored security states are set aside", "err", err)
+	}
+	if r == nil {
+		if s.options.Fleet.Current().Unknown {
+			s.options.Fleet.Withdraw()
+		}
+		return time.Time{}
+	}
+	fresh := collector.IsFresh(r.At, s.options.MaxAge)
+	if !fresh {
+		snapshot.Blocks = nil
+	}
+	snapshot.Share = func() { s.options.Fleet.Resume(r.At, s.options.MaxAge) }
+	p.Publish(snapshot)
+	s.summarize(r)
+	if fresh {
+		p.Ready()
+		s.last = r
+	}
+	return r.At
+}
+
+// restore returns the stored result, nil where there is none that can be shown
+// with the labels that are configured.
+func (s *Collector) restore() (*statesResult, collector.Snapshot, error) {
+	var r statesResult
+	if !s.memory.Load(s.options.Name, &r) {
+		return nil, collector.Snapshot{}, nil
+	}
+	if err := r.check(); err != nil {
+		return nil, collector.Snapshot{}, err
+	}
+	if r.RevisionLabel != s.options.RevisionLabel {
+		return nil, collector.Snapshot{}, nil
+	}
+	snapshot, err := s.snapshot(&r)
+	if err != nil {
+		return nil, collector.Snapshot{}, err
+	}
+	return &r, snapshot, nil
+}
+
+// Follow returns at once: nothing changes the states but a refresh.
+func (s *Collector) Follow(context.Context) {}
+
+// Refresh counts the whole fleet and returns the counts, or changes nothing.
+func (s *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
+	began := collector.Wall(time.Now())
+	s.read = 0
+	c, err := s.count(ctx)
+	if err != nil {
+		s.collectGarbage()
+		return collector.Outcome{}, err
+	}
+	r := c.result(began)
+	snapshot, err := s.snapshot(r)
+	if err != nil {
+		return collector.Outcome{}, err
+	}
+	s.last = r
+	fleet := &attention.State{At: r.At, MaxAge: s.options.MaxAge, Machines: c.attention}
+	snapshot.Share = func() {
+		s.options.Fleet.Set(fleet)
+		s.summarize(r)
+		s.collectGarbage()
+	}
+	s.memory.Save(s.options.Name, r)
+	return collector.Outcome{Snapshot: &snapshot}, nil
+}
+
+// largeFleet is how many rows leave so much garbage behind that it is collected at
+// once, and not only when the heap has doubled: an index of millions of machines
+// would be held twice. The index has no pointers, so this takes a few milliseconds.
+const largeFleet = 100_000
+
+// countRow counts a row of the refresh under way, and collects the garbage of every
+// fifth large fleet of them.
+func (s *Collector) countRow() {
+	if s.read++; s.read%(5*largeFleet) == 0 {
+		runtime.GC()
+	}
+}
+
+// collectGarbage frees the memory of a refresh that read a large fleet, whether it
+// succeeded or not.
+func (s *Collector) collectGarbage() {
+	if s.read >= largeFleet {
+		runtime.GC()
+	}
+}
+
+// snapshot is a result as it is exposed until it is too old. Where it came from
+// stays.
+func (s *Collector) snapshot(r *statesResult) (collector.Snapshot, error) {
+	counts, err := r.counts(s.options.Tenant, r.At.Add(s.options.MaxAge))
+	if err != nil {
+		return collector.Snapshot{}, err
+	}
+	source, err := r.sourceInfo(s.options.Tenant)
+	if err != nil {
+		return collector.Snapshot{}, err
+	}
+	return collector.Snapshot{Blocks: []*collector.Block{counts, source}, At: r.At}, nil
+}
+
+// summarize keeps what a page shows of a result.
+func (s *Collector) summarize(r *statesResult) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.summary = r.summary()
+}
+
+// count reads the fleet from the configured source.
+func (s *Collector) count(ctx context.Context) (*fleetCount, error) {
+	switch s.options.Source {
+	case SourcePreview:
+		return s.countTwiceIfEmpty(ctx, s.countPreview)
+	case SourceMachines:
+		return s.countTwiceIfEmpty(ctx, s.countMachines)
+	default:
+		return s.countAuto(ctx)
+	}
+}
+
+// countTwiceIfEmpty counts, and counts again where the answer was an empty fleet
+// that was not empty before, or errNoMachines. A second answer that says the same
+// is accepted.
+func (s *Collector) countTwiceIfEmpty(ctx context.Context, count func(context.Context) (*fleetCount, error)) (*fleetCount, error) {
+	c, err := count(ctx)
+	doubtful := errors.Is(err, errNoMachines) || err == nil && c.machines == 0 && s.last.sum(machinesGauge) > 0
+	if !doubtful {
+		return c, err
+	}
+	s.logger.Info("Fleet is empty, asking once more")
+	c, err = count(ctx)
+	if errors.Is(err, errNoMachines) {
+		return c, nil
+	}
+	return c, err
+}
+
+func (s *Collector) countPreview(ctx context.Context) (*fleetCount, error) {
+	c := s.newCount(SourcePreview)
+	rows := 0
+	for state, err := range s.options.Client.SecurityStates(ctx) {
+		if err != nil {
+			e, ok := errors.AsType[*client.Error](err)
+			err = fmt.Errorf("read machine security states: %w", err)
+			if ok && rows == 0 && isRefusal(e) {
+				return nil, refusedError{err, isOwnError(e)}
+			}
+			return nil, err
+		}
+		rows++
+		s.countRow()
+		if err := c.securityState(state); err != nil {
+			return nil, fmt.Errorf("read machine security states: %w", err)
+		}
+	}
+	if err := c.securityStates(); err != nil {
+		return nil, fmt.Errorf("read machine security states: %w", err)
+	}
+	s.noteAntivirus(nil)
+	return c, nil
+}
+
+// errNoMachines says that the service itself answers 404 for /api/machines, which
+// means that there are none. It comes with an empty count.
+var errNoMachines = errors.New("404 from /api/machines")
+
+// countMachines reads the antivirus rows first, so that one index serves to join
+// them and to count each machine once.
+func (s *Collector) countMachines(ctx context.Context) (*fleetCount, error) {
+	c, err := s.countAntivirus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := 0
+	for machine, err := range s.options.Client.Machines(ctx) {
+		if err != nil {
+			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.API == client.Machines && e.NotFound() {
+				c.allMachines()
+				return c, errNoMachines
+			}
+			return nil, fmt.Errorf("read machines: %w", err)
+		}
+		rows++
+		s.countRow()
+		if err := c.machine(machine); err != nil {
+			return nil, fmt.Errorf("read machines: %w", err)
+		}
+	}
+	s.indexed = c.known.Len()
+	c.allMachines()
+	return c, nil
+}
+
+// countAntivirus begins a count with the antivirus rows, or without them where
+// the service itself says that the app may not read them or that there are none.
+// A 404 is asked once more.
+func (s *Collector) countAntivirus(ctx context.Context) (*fleetCount, error) {
+	c, err := s.readAntivirus(ctx)
+	if e, ok := errors.AsType[*client.Error](err); ok && e.API == client.DeviceAVInfo && e.Status == http.StatusNotFound {
+		c, err = s.readAntivirus(ctx)
+	}
+	if err == nil {
+		s.noteAntivirus(nil)
+		return c, nil
+	}
+	if e, ok := errors.AsType[*client.Error](err); ok && refusesAntivirus(e) {
+		s.noteAntivirus(err)
+		c := s.newCount(SourceMachines)
+		c.incomplete = true
+		return c, nil
+	}
+	return nil, fmt.Errorf("read antivirus health: %w", err)
+}
+
+// refusesAntivirus reports whether /api/deviceavinfo itself is unavailable to the
+// app. An answer of a gateway in its place is a failure, and so is a 401, which is
+// about the token: neither may drop the antivirus properties of the whole fleet.
+func refusesAntivirus(e *client.Error) bool {
+	if e.API != client.DeviceAVInfo || !isOwnError(e) {
+		return false
+	}
+	switch e.Status {
+	case http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Collector) readAntivirus(ctx context.Context) (*fleetCount, error) {
+	c := s.newCount(SourceMachines)
+	now := time.Now()
+	for row, err := range s.options.Client.AntivirusHealth(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		s.countRow()
+		if err := c.antivirusRow(row, now); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// noteAntivirus tells the page, and once the log, whether antivirus states are
+// missing.
+func (s *Collector) noteAntivirus(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err != nil:
+		if s.notes == nil {
+			s.logger.Warn("Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role "+client.DeviceAVInfo.Role(), "err", err)
+		}
+		s.notes = []string{"Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role " + client.DeviceAVInfo.Role() + ". " + err.Error()}
+	case s.notes != nil:
+		s.logger.Info("Antivirus states are there again")
+		s.notes = nil
+	}
+}
+
+func (s *Collector) newCount(source string) *fleetCount {
+	return newFleetCount(source, s.indexed, s.options.MaxMachines, s.last, s.options.RevisionLabel, s.dropped)
+}

@@ -1,0 +1,639 @@
+package states
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/labels"
+	"github.com/mde-exporter/mde_exporter/internal/collectortest"
+)
+
+// previewFleet is a small fleet with everything that is ordinary in odd ways.
+func previewFleet() []client.SecurityState {
+	nameless := client.SecurityState{Build: []byte("19045"), Architecture: []byte("Amd64"), Properties: [][]byte{[]byte("AntivirusNotReporting")}}
+	return []client.SecurityState{
+		state(1, "19045", "Amd64", "AntivirusNotReporting", "EdrImpairedCommunications"),
+		state(2, "19045", "Amd64", "AntivirusNotReporting", "AntivirusNotReporting"),
+		state(3, "19045", "Amd64"),
+		state(1, "22631", "Arm64", "EdrImpairedCommunications"), // The first machine again.
+		state(4, "14393", "X86"),
+		state(5, "", ""),
+		state(6, "", "Amd64", "Weird\nName\x00"),
+		nameless, nameless, // Two machines without an id are two machines.
+	}
+}
+
+func TestSecurityStatesCountEachMachineOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)})
+		if err := w.Refresh(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		collectortest.Golden(t, "preview.prom", w.Exposed(t))
+		collectortest.Lint(t, collector.Combine(w.Registry, w.Exposition))
+	})
+}
+
+func TestRevisionLabelSplitsTheFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fleet := previewFleet()
+		for i := range fleet {
+			fleet[i].Revision = fmt.Append(nil, 1000+i%2)
+		}
+		w := collectortest.NewWorld()
+		s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, fleet...)}, func(o *Options) { o.RevisionLabel = true })
+		if err := w.Refresh(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		collectortest.Golden(t, "preview_revision.prom", w.Exposed(t))
+	})
+}
+
+func machine(n int, change func(*client.Machine)) client.Machine {
+	m := client.Machine{
+		ID: collectortest.ID(n), RawID: fmt.Appendf(nil, "%x", collectortest.ID(n)), OSPlatform: []byte("Windows10"), OSBuild: []byte("19045"), OSProcessor: []byte("x64"),
+		HealthStatus: []byte("Active"), OnboardingStatus: []byte("Onboarded"), RiskScore: []byte("None"), ExposureLevel: []byte("Low"),
+	}
+	if change != nil {
+		change(&m)
+	}
+	return m
+}
+
+func antivirus(n int, change func(*client.AntivirusHealth)) client.AntivirusHealth {
+	row := client.AntivirusHealth{
+		MachineID: collectortest.ID(n), OSKind: []byte("windows"), OSVersion: []byte("10.0.19045.4046"), Mode: []byte("0"),
+		SignatureUpToDate: []byte("True"), EngineUpToDate: []byte("True"), PlatformUpToDate: []byte("True"), DataRefreshedAt: time.Now().Add(-time.Hour),
+	}
+	if change != nil {
+		change(&row)
+	}
+	return row
+}
+
+func machineFleet() *fakeStates {
+	set := func(field func(*client.Machine) *[]byte, value string) func(*client.Machine) {
+		return func(m *client.Machine) { *field(m) = []byte(value) }
+	}
+	health := func(m *client.Machine) *[]byte { return &m.HealthStatus }
+	return &fakeStates{
+		StateRows: collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 404)),
+		MachineRows: collectortest.RowsOf(nil,
+			machine(1, nil),
+			machine(2, set(health, "Inactive")),
+			machine(3, set(health, "NoSensorDataImpairedCommunication")),
+			machine(1, set(health, "Inactive")), // The first machine again.
+			machine(4, func(m *client.Machine) { m.Merged = true }),
+			machine(5, set(func(m *client.Machine) *[]byte { return &m.OnboardingStatus }, "CanBeOnboarded")),
+			machine(6, func(m *client.Machine) {
+				m.OSPlatform, m.OSBuild, m.OSProcessor = []byte("Linux"), nil, []byte("arm64")
+				m.RiskScore, m.ExposureLevel, m.HealthStatus = nil, nil, nil
+			}),
+			machine(7, set(func(m *client.Machine) *[]byte { return &m.RiskScore }, "High")),
+			machine(8, set(func(m *client.Machine) *[]byte { return &m.RiskScore }, "Catastrophic")),
+		),
+		AntivirusRows: collectortest.RowsOf(nil,
+			antivirus(1, nil),
+			antivirus(2, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }),
+			antivirus(7, func(a *client.AntivirusHealth) { a.SignatureUpToDate = []byte("False") }),
+			antivirus(7, func(a *client.AntivirusHealth) { a.DataRefreshedAt = time.Now().Add(-2 * time.Hour) }), // Older: it says nothing.
+			antivirus(99, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }),                              // Of no machine.
+		),
+	}
+}
+
+func TestMachinesGiveTheSameGaugesAndMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		s := newStates(w, machineFleet(), func(o *Options) { o.Source = SourceMachines; o.RevisionLabel = true })
+		if err := w.Refresh(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		collectortest.Golden(t, "machines.prom", w.Exposed(t))
+		collectortest.Lint(t, collector.Combine(w.Registry, w.Exposition))
+	})
+}
+
+func TestOfSeveralAntivirusRowsTheNewestHold(t *testing.T) {
+	set := func(mode, signature string, age time.Duration) func(*client.AntivirusHealth) {
+		return func(a *client.AntivirusHealth) {
+			a.Mode, a.SignatureUpToDate, a.DataRefreshedAt = []byte(mode), []byte(signature), time.Now().Add(-age)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		rows := []client.AntivirusHealth{
+			antivirus(1, set("2", "True", time.Hour)),
+			antivirus(1, set("0", "False", time.Hour)),
+			antivirus(1, set("0", "True", time.Hour)),
+			antivirus(1, func(a *client.AntivirusHealth) {
+				a.PlatformUpToDate, a.DataRefreshedAt = []byte("False"), time.Now().Add(-2*time.Hour)
+			}),
+		}
+		for range rows {
+			rows = append(rows[1:], rows[0])
+			w := collectortest.NewWorld()
+			f := &fakeStates{MachineRows: collectortest.RowsOf(nil, machine(1, nil)), AntivirusRows: collectortest.RowsOf(nil, rows...)}
+			if err := w.Refresh(t.Context(), newStates(w, f, func(o *Options) { o.Source = SourceMachines })); err != nil {
+				t.Fatal(err)
+			}
+			got := w.Exposed(t)
+			for property, want := range map[string]string{"AntivirusOff": "1", "AntivirusDefinitionsOutOfDate": "1", "AntivirusPlatformOutOfDate": ""} {
+				if n := collectortest.Value(got, `mde_machines_attention{architecture="Amd64",os_build="19045",property="`+property+`",tenant="contoso"}`); n != want {
+					t.Errorf("%s is %q, want %q", property, n, want)
+				}
+			}
+		}
+	})
+}
+
+func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, status := range []int{403, 404, 410} {
+			w := collectortest.NewWorld()
+			f := machineFleet()
+			// Rows before a refusal are not half believed.
+			f.AntivirusRows = collectortest.RowsOf(apiError(client.DeviceAVInfo, status), antivirus(1, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }))
+			s := newStates(w, f, func(o *Options) { o.Source = SourceMachines })
+			for range 2 {
+				if err := w.Refresh(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := w.Exposed(t)
+			if collectortest.Value(got, `mde_security_states_incomplete{part="antivirus",tenant="contoso"}`) != "1" ||
+				collectortest.Value(got, `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`) != "5" ||
+				collectortest.Value(got, `mde_machines_attention{architecture="Amd64",os_build="19045",property="EdrInactive",tenant="contoso"}`) != "1" ||
+				strings.Contains(got, "AntivirusOff") {
+				t.Errorf("with a %d:\n%s", status, got)
+			}
+			if n := strings.Count(w.Log.String(), "Antivirus states are missing"); n != 1 {
+				t.Errorf("with a %d the log says so %d times", status, n)
+			}
+			if notes := s.Page().Notes; len(notes) != 1 || !strings.Contains(notes[0], "Machine.Read.All") {
+				t.Errorf("notes %q", notes)
+			}
+			f.AntivirusRows = machineFleet().AntivirusRows
+			if err := w.Refresh(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.Exposed(t); !strings.Contains(got, "AntivirusOff") || len(s.Page().Notes) != 0 {
+				t.Errorf("after the role was granted:\n%s\nnotes %q", got, s.Page().Notes)
+			}
+		}
+	})
+}
+
+func TestAFailedRefreshChangesNothing(t *testing.T) {
+	for name, breakIt := range map[string]func(f *fakeStates){
+		"the preview breaks after some machines": func(f *fakeStates) {
+			f.StateRows = collectortest.RowsOf(apiError(client.MachineSecurityStates, 502), previewFleet()[:2]...)
+		},
+		"the preview is refused after some machines": func(f *fakeStates) {
+			f.StateRows = collectortest.RowsOf(apiError(client.MachineSecurityStates, 403), previewFleet()[:2]...)
+		},
+		"the preview times out": func(f *fakeStates) {
+			f.StateRows = collectortest.RowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Reason: client.ReasonTimeout})
+		},
+		"the preview is throttled": func(f *fakeStates) {
+			f.StateRows = collectortest.RowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Status: 429, Reason: client.ReasonThrottled})
+		},
+		"the sign-in host cannot be reached": func(f *fakeStates) {
+			f.StateRows = collectortest.RowsOf[client.SecurityState](&client.Error{API: client.Token, Reason: client.ReasonNetwork})
+		},
+		"the preview is gone and the machines break": func(f *fakeStates) {
+			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
+			f.MachineRows = collectortest.RowsOf(apiError(client.Machines, 500), machine(1, nil))
+		},
+		"the preview is gone and the antivirus rows break": func(f *fakeStates) {
+			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
+			f.AntivirusRows = collectortest.RowsOf(apiError(client.DeviceAVInfo, 500), antivirus(1, nil))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := collectortest.NewWorld()
+				f := machineFleet()
+				f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
+				s := newStates(w, f)
+				if err := w.Refresh(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				before := w.Exposed(t)
+				breakIt(f)
+				if err := w.Refresh(t.Context(), s); err == nil {
+					t.Fatal("no error")
+				}
+				if after := w.Exposed(t); after != before {
+					t.Errorf("before:\n%s\nafter:\n%s", before, after)
+				}
+			})
+		})
+	}
+}
+
+func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
+	for name, refusal := range map[string]error{
+		"404": apiError(client.MachineSecurityStates, 404),
+		"410": apiError(client.MachineSecurityStates, 410),
+		"400": apiError(client.MachineSecurityStates, 400),
+		"401": apiError(client.MachineSecurityStates, 401),
+		"403": apiError(client.MachineSecurityStates, 403),
+		"no Graph token for the app": &client.Error{
+			API: client.Token, Status: 400, Reason: client.ReasonAuth, Code: "invalid_resource"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := collectortest.NewWorld()
+				f := machineFleet()
+				f.StateRows = collectortest.RowsOf[client.SecurityState](refusal)
+				s := newStates(w, f)
+				for range 3 {
+					if err := w.Refresh(t.Context(), s); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(15 * time.Minute)
+				}
+				asked := func() int {
+					n := 0
+					for _, api := range f.Calls {
+						if api == client.MachineSecurityStates {
+							n++
+						}
+					}
+					return n
+				}
+				if asked() != 1 {
+					t.Errorf("the preview was asked %d times in three refreshes", asked())
+				}
+				if n := strings.Count(w.Log.String(), "Graph preview unavailable, falling back"); n != 1 {
+					t.Errorf("the log says so %d times", n)
+				}
+				if got := w.Exposed(t); collectortest.Value(got, `mde_security_states_source_info{source="machines",tenant="contoso"}`) != "1" {
+					t.Errorf("exposed:\n%s", got)
+				}
+				s.Reloaded()
+				refresh := func(want int, when string) {
+					t.Helper()
+					if err := w.Refresh(t.Context(), s); err != nil {
+						t.Fatal(err)
+					}
+					if asked() != want {
+						t.Errorf("%s the preview was asked %d times in all, want %d", when, asked(), want)
+					}
+				}
+				refresh(2, "after a reload")
+				refresh(2, "right after that")
+				time.Sleep(24 * time.Hour)
+				f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 503))
+				refresh(3, "a day later, amid a passing fault,")
+				time.Sleep(24 * time.Hour)
+				f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
+				refresh(4, "another day later")
+				refresh(5, "once it is back")
+				if got := w.Exposed(t); collectortest.Value(got, `mde_security_states_source_info{source="machinesecuritystates",tenant="contoso"}`) != "1" ||
+					strings.Contains(got, `source="machines"`) || strings.Contains(got, "mde_machines_health") {
+					t.Errorf("exposed:\n%s", got)
+				}
+			})
+		})
+	}
+}
+
+func TestARefusalOfBothSourcesIsToldWithBothReasons(t *testing.T) {
+	w := collectortest.NewWorld()
+	f := &fakeStates{
+		StateRows:     collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 403)),
+		MachineRows:   collectortest.RowsOf[client.Machine](apiError(client.Machines, 403)),
+		AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil),
+	}
+	err := w.Refresh(t.Context(), newStates(w, f))
+	if client.ReasonOf(err) != client.ReasonForbidden || !strings.Contains(fmt.Sprint(err), "machinesecuritystates: HTTP 403") || !strings.Contains(fmt.Sprint(err), "machines: HTTP 403") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestAnEmptyAnswerIsAskedOnceMore(t *testing.T) {
+	const fleet = `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`
+	for name, tc := range map[string]struct {
+		answers []func(func(*client.Machine, error) bool) // After the first, which is a whole fleet.
+		calls   int
+		want    string
+		fails   bool
+	}{
+		"a passing empty page":        {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf(nil, machine(1, nil))}, 2, "1", false},
+		"an empty page that stays":    {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf[client.Machine](nil)}, 2, "", false},
+		"a passing 404":               {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](apiError(client.Machines, 404)), collectortest.RowsOf(nil, machine(1, nil))}, 2, "1", false},
+		"a 404 that stays":            {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](apiError(client.Machines, 404)), collectortest.RowsOf[client.Machine](apiError(client.Machines, 404))}, 2, "", false},
+		"an empty page and a fault":   {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf[client.Machine](apiError(client.Machines, 500))}, 2, "2", true},
+		"a 404 after some machines":   {[]func(func(*client.Machine, error) bool){collectortest.RowsOf(apiError(client.Machines, 404), machine(1, nil))}, 1, "2", true},
+		"a smaller fleet is no doubt": {[]func(func(*client.Machine, error) bool){collectortest.RowsOf(nil, machine(1, nil))}, 1, "1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := collectortest.NewWorld()
+			f := &fakeStates{AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil), MachineRows: collectortest.RowsOf(nil, machine(1, nil), machine(2, nil))}
+			s := newStates(w, f, func(o *Options) { o.Source = SourceMachines })
+			if err := w.Refresh(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			calls := 0
+			f.MachineRows = func(yield func(*client.Machine, error) bool) {
+				answer := tc.answers[calls]
+				calls++
+				answer(yield)
+			}
+			if err := w.Refresh(t.Context(), s); (err != nil) != tc.fails {
+				t.Errorf("error %v", err)
+			}
+			if got := collectortest.Value(w.Exposed(t), fleet); got != tc.want || calls != tc.calls {
+				t.Errorf("%q machines after %d calls, want %q after %d", got, calls, tc.want, tc.calls)
+			}
+		})
+	}
+}
+
+func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
+	const machines = 6_000
+	w := collectortest.NewWorld()
+	s := newStates(w, &fakeStates{StateRows: func(yield func(*client.SecurityState, error) bool) {
+		for i := range machines {
+			row := state(i+1, fmt.Sprint("build ", i%3000), fmt.Sprint("architecture ", i%70), fmt.Sprint("property ", i), "\xff\x00", strings.Repeat("x", 1<<12)+fmt.Sprint(i))
+			if !yield(&row, nil) {
+				return
+			}
+		}
+	}})
+	if err := w.Refresh(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	families, err := collector.Combine(w.Registry, w.Exposition).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, values, series := map[string]float64{}, map[string]map[string]bool{}, 0
+	for _, f := range families {
+		series += len(f.Metric)
+		for _, m := range f.Metric {
+			sums[f.GetName()] += m.GetGauge().GetValue()
+			for _, l := range m.Label {
+				if len(l.GetValue()) > labels.MaxBytes {
+					t.Fatalf("a label value of %d bytes", len(l.GetValue()))
+				}
+				if values[l.GetName()] == nil {
+					values[l.GetName()] = map[string]bool{}
+				}
+				values[l.GetName()][l.GetValue()] = true
+			}
+		}
+	}
+	if sums["mde_machines"] != machines || sums["mde_machines_requiring_attention"] != machines {
+		t.Errorf("%v machines and %v requiring attention, want %d", sums["mde_machines"], sums["mde_machines_requiring_attention"], machines)
+	}
+	for label, limit := range map[string]int{"os_build": maxBuilds + 1, "architecture": maxArchitectures + 1, "property": maxProperties + 1} {
+		if n := len(values[label]); n != limit {
+			t.Errorf("%d values of %s, want %d", n, label, limit)
+		}
+	}
+	if series > 250_000 {
+		t.Errorf("%d series", series)
+	}
+	if n := s.Fleet().Current().Machines.ByID.Len(); n != machines {
+		t.Errorf("%d machines in the index", n)
+	}
+	got := collectortest.Text(t, collectortest.Must(w.Registry.Gather()))
+	for label, want := range map[string]string{"os_build": "2000", "architecture": "20", "property": "5902"} {
+		if v := collectortest.Value(got, `mde_label_values_dropped_total{label="`+label+`",tenant="contoso"}`); v != want {
+			t.Errorf("%s values of %s dropped, want %s", v, label, want)
+		}
+	}
+}
+
+func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &collectortest.MemoryStore{}
+		keep := func(o *Options) { o.Store = store }
+		w := collectortest.NewWorld()
+		f := machineFleet()
+		if err := w.Refresh(t.Context(), newStates(w, f, keep)); err != nil {
+			t.Fatal(err)
+		}
+		before, at := w.Exposed(t), time.Now()
+		time.Sleep(30 * time.Minute)
+
+		w = collectortest.NewWorld() // The restart.
+		s := newStates(w, &fakeStates{
+			StateRows:     collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500)),
+			MachineRows:   collectortest.RowsOf[client.Machine](apiError(client.Machines, 500)),
+			AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil),
+		}, keep)
+		if got := s.Start(t.Context(), w.Publisher(s)); !got.Equal(at) {
+			t.Errorf("the values are of %s, want %s", got, at)
+		}
+		if after := w.Exposed(t); after != before {
+			t.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+		if err := w.Refresh(t.Context(), s); err == nil || strings.Contains(err.Error(), "preview") {
+			t.Errorf("error %v; the refused preview is remembered", err)
+		}
+		time.Sleep(15 * time.Minute)
+		if got := w.Exposed(t); strings.Contains(got, "mde_machines{") || !strings.Contains(got, "mde_security_states_source_info") {
+			t.Errorf("45 minutes after the refresh:\n%s", got)
+		}
+	})
+}
+
+func TestStatesThatAnOlderVersionStoredAreServed(t *testing.T) {
+	const stored = `{"at":"AT","source":"machines","revision_label":true,"properties":["AntivirusOff","EdrInactive"],
+		"groups":[{"build":"19045","architecture":"Amd64","revision":"4046","machines":3,"requiring":1,"attention":[0,1]},
+			{"build":"unknown","architecture":"Arm64","revision":"unknown","machines":1,"requiring":1,"attention":[1,1]}],
+		"health":{"Active":3,"Inactive":1,"Unknown":0},"risk":{"High":1,"None":3},"exposure":{"Low":4},"platforms":{"Linux":1,"Windows10":3}}`
+	w := collectortest.NewWorld()
+	s := newStates(w, &fakeStates{}, func(o *Options) {
+		o.RevisionLabel = true
+		o.Store = &collectortest.MemoryStore{Values: map[string]string{"security_states": strings.Replace(stored, "AT", time.Now().Format(time.RFC3339), 1)}}
+	})
+	s.Start(t.Context(), w.Publisher(s))
+	got := w.Exposed(t)
+	for series, want := range map[string]string{
+		`mde_machines{architecture="Amd64",os_build="19045",os_revision="4046",tenant="contoso"}`:                                       "3",
+		`mde_machines_requiring_attention{architecture="Arm64",os_build="unknown",os_revision="unknown",tenant="contoso"}`:              "1",
+		`mde_machines_attention{architecture="Amd64",os_build="19045",os_revision="4046",property="AntivirusOff",tenant="contoso"}`:     "0",
+		`mde_machines_attention{architecture="Arm64",os_build="unknown",os_revision="unknown",property="EdrInactive",tenant="contoso"}`: "1",
+		`mde_machines_health{health_status="Unknown",tenant="contoso"}`:                                                                 "0",
+		`mde_machines_risk{risk_score="High",tenant="contoso"}`:                                                                         "1",
+		`mde_machines_exposure{exposure_level="Low",tenant="contoso"}`:                                                                  "4",
+		`mde_machines_os_platform{os_platform="Windows10",tenant="contoso"}`:                                                            "3",
+		`mde_security_states_source_info{source="machines",tenant="contoso"}`:                                                           "1",
+	} {
+		if n := collectortest.Value(got, series); n != want {
+			t.Errorf("%s is %q, want %s", series, n, want)
+		}
+	}
+}
+
+func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &collectortest.MemoryStore{}
+		w := collectortest.NewWorld()
+		if err := w.Refresh(t.Context(), newStates(w, machineFleet(), func(o *Options) { o.Store = store })); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+
+		w = collectortest.NewWorld() // The restart.
+		s := newStates(w, machineFleet(), func(o *Options) { o.Store, o.RevisionLabel = store, true })
+		collectortest.RunFor(t, collector.NewRefresher(collector.RefresherOptions{
+			Tenant: "contoso", Name: collectortest.NameOf(s), Collector: s, Interval: 15 * time.Minute, Resume: true, Store: store, Exposition: w.Exposition, Logger: w.Logger,
+		}), time.Second)
+		if got := w.Exposed(t); !strings.Contains(got, "os_revision") {
+			t.Errorf("a second after the restart:\n%s", got)
+		}
+	})
+}
+
+func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
+	at := time.Now().Format(time.RFC3339)
+	for name, tc := range map[string]struct {
+		text, logged string
+	}{
+		"no object":                  {`[]`, "could not be read"},
+		"no time":                    {`{}`, "no time"},
+		"too few numbers":            {`{"at":"` + at + `","properties":["a","b"],"groups":[{"build":"1","machines":1,"attention":[1]}]}`, "a number for each property"},
+		"a negative number":          {`{"at":"` + at + `","properties":["a"],"groups":[{"build":"1","machines":1,"attention":[-1]}]}`, "a number for each property"},
+		"a long label":               {`{"at":"` + at + `","groups":[{"build":"` + strings.Repeat("1", 129) + `","machines":1}]}`, "longer than it may be"},
+		"too many groups":            {`{"at":"` + at + `","groups":[{"build":"1"}` + strings.Repeat(`,{"build":"1"}`, maxGroups) + `]}`, "than there may be"},
+		"too many platforms":         {`{"at":"` + at + `","platforms":{"0":1` + manyKeys(maxPlatforms+2) + `}}`, "than there may be"},
+		"a series twice":             {`{"at":"` + at + `","groups":[{"build":"1"},{"build":"1"}]}`, "occur twice"},
+		"a time that is to come":     {`{"at":"2999-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, "still to come"},
+		"another set of labels":      {`{"at":"` + at + `","revision_label":true,"groups":[{"build":"1","machines":1}]}`, ""},
+		"too few numbers of a gauge": {`{"at":"` + at + `","properties":["a","b"],"gauges":{"mde_machines_attention":[{"values":["1",""],"counts":[1]}]}}`, "a number for each property"},
+		"too many values of a gauge": {`{"at":"` + at + `","gauges":{"mde_machines":[{"values":["1","",""],"counts":[1]}]}}`, "a value for each label"},
+		"a value that is too old":    {`{"at":"2020-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := collectortest.NewWorld()
+			s := newStates(w, &fakeStates{}, func(o *Options) {
+				o.Store = &collectortest.MemoryStore{Values: map[string]string{"security_states": tc.text}}
+			})
+			s.Start(t.Context(), w.Publisher(s))
+			if got := w.Exposed(t); got != "" {
+				t.Errorf("exposed:\n%s", got)
+			}
+			if !strings.Contains(w.Log.String(), tc.logged) {
+				t.Errorf("log %q without %q", w.Log.String(), tc.logged)
+			}
+		})
+	}
+}
+
+func manyKeys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"key %d":1`, i)
+	}
+	return b.String()
+}
+
+func TestAStoreThatFailsFailsNoRefresh(t *testing.T) {
+	w := collectortest.NewWorld()
+	s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)}, func(o *Options) {
+		o.Store = &collectortest.MemoryStore{Fail: errors.New("disk full")}
+	})
+	s.Start(t.Context(), w.Publisher(s))
+	if err := w.Refresh(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(w.Exposed(t), "mde_machines{") || !strings.Contains(w.Log.String(), "disk full") {
+		t.Errorf("exposed:\n%s\nlog:\n%s", w.Exposed(t), w.Log)
+	}
+}
+
+func BenchmarkCountSecurityStates(b *testing.B) {
+	const machines = 100_000
+	fleet := make([]client.SecurityState, machines)
+	builds := []string{"19045", "22631", "26100", "14393", "17763"}
+	properties := []string{"AntivirusNotReporting", "EdrImpairedCommunications", "AntivirusOff"}
+	for i := range fleet {
+		fleet[i] = state(0, builds[i%len(builds)], "Amd64", properties[:i%10/7]...)
+		fleet[i].ID = hashedID(uint64(i))
+	}
+	dropped := newDroppedLabels(collectortest.NewWorld().Tenant, func(string) bool { return false })
+	for b.Loop() {
+		c := newFleetCount(SourcePreview, 0, machines, nil, false, dropped)
+		for i := range fleet {
+			if err := c.securityState(&fleet[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := c.securityStates(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*machines), "ns/machine")
+}
+
+func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &collectortest.MemoryStore{}
+		keep := func(o *Options) { o.Store = store }
+		w := collectortest.NewWorld()
+		s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)}, keep)
+		if got := s.Summary(); got != (Summary{}) {
+			t.Errorf("before the first refresh: %+v", got)
+		}
+		at := time.Now()
+		if err := w.Refresh(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		want := Summary{At: at.Round(0), Source: SourcePreview, Machines: 8, Requiring: 5}
+		if got := s.Summary(); got != want {
+			t.Errorf("after a refresh: %+v, want %+v", got, want)
+		}
+		time.Sleep(44 * time.Minute)
+		if got := s.Summary(); got != want {
+			t.Errorf("44 minutes later: %+v, want %+v", got, want)
+		}
+		time.Sleep(time.Minute)
+		if got := s.Summary(); !got.Withdrawn {
+			t.Errorf("at the maximum age: %+v", got)
+		}
+		s = newStates(collectortest.NewWorld(), &fakeStates{}, keep)
+		s.Start(t.Context(), w.Publisher(s))
+		if got := s.Summary(); !got.Withdrawn || !got.At.Equal(at) {
+			t.Errorf("after a restart: %+v", got)
+		}
+	})
+}
+
+func TestValuesAreAsOldAsTheBeginningOfTheirReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := collectortest.NewWorld(), machineFleet()
+		for _, source := range []string{SourcePreview, SourceMachines} {
+			states, machines := collectortest.RowsOf(nil, previewFleet()...), collectortest.RowsOf(nil, machine(1, nil))
+			f.StateRows = func(yield func(*client.SecurityState, error) bool) { time.Sleep(time.Minute); states(yield) }
+			f.MachineRows = func(yield func(*client.Machine, error) bool) { time.Sleep(time.Minute); machines(yield) }
+			s := newStates(w, f, func(o *Options) { o.Source = source })
+			began := time.Now()
+			outcome, err := s.Refresh(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at := outcome.Snapshot.At; at != began.Round(0) {
+				t.Errorf("%s: %s, want %s without a monotonic clock reading", source, at, began)
+			}
+			if expires := outcome.Snapshot.Blocks[0].Expires; expires != began.Round(0).Add(45*time.Minute) {
+				t.Errorf("%s: expires at %s", source, expires)
+			}
+			outcome.Snapshot.Share()
+			if expires := s.Fleet().Current().At.Add(s.Fleet().Current().MaxAge); expires != began.Round(0).Add(45*time.Minute) {
+				t.Errorf("%s: the join expires at %s", source, expires)
+			}
+		}
+	})
+}

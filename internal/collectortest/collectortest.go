@@ -1,0 +1,304 @@
+// Package collectortest has what the tests of collectors share: an exposition to
+// publish in, a store, golden files.
+package collectortest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// World is an exposition with everything a collector needs.
+type World struct {
+	Registry   *prometheus.Registry
+	metrics    *collector.Metrics
+	Tenant     *collector.TenantMetrics
+	Exposition *collector.Exposition
+	Log        *syncBuffer
+	Logger     *slog.Logger
+}
+
+// NewWorld returns a World in which nothing is published.
+func NewWorld() *World {
+	w := &World{Registry: prometheus.NewRegistry(), Exposition: &collector.Exposition{}, Log: &syncBuffer{}}
+	w.metrics = collector.NewMetrics(w.Registry)
+	w.Tenant = w.metrics.Tenant("contoso")
+	w.Logger = slog.New(slog.NewTextHandler(w.Log, nil))
+	return w
+}
+
+// Env is the environment of a collector of the tenant contoso.
+func (w *World) Env(name string) collector.Env {
+	return collector.Env{Tenant: "contoso", Name: name, Logger: w.Logger, Metrics: w.Tenant}
+}
+
+// NameOf is the name of a collector, which only its Env knows otherwise.
+func NameOf(c collector.Collector) string {
+	return map[string]string{"*states.Collector": "security_states", "*domains.Collector": "watched_domains"}[fmt.Sprintf("%T", c)]
+}
+
+// Refresher returns a refresher of the collector.
+func (w *World) Refresher(c collector.Collector, interval time.Duration) *collector.Refresher {
+	return collector.NewRefresher(collector.RefresherOptions{
+		Tenant: "contoso", Name: NameOf(c), Collector: c, Interval: interval, Continuous: NameOf(c) == "watched_domains",
+		Exposition: w.Exposition, Logger: w.Logger,
+	})
+}
+
+// Publisher returns the way of the collector into the exposition.
+func (w *World) Publisher(c collector.Collector) *collector.Publisher {
+	return w.Exposition.Publisher("contoso", NameOf(c))
+}
+
+// Refresh refreshes once and publishes what comes of it.
+func (w *World) Refresh(ctx context.Context, c collector.Collector) error {
+	outcome, err := c.Refresh(ctx)
+	if err == nil && outcome.Snapshot != nil {
+		w.Publisher(c).Publish(*outcome.Snapshot)
+	}
+	return err
+}
+
+// Exposed is the text of the exposition: the collectors' values only, without
+// the metrics about refreshes.
+func (w *World) Exposed(t testing.TB) string {
+	t.Helper()
+	families, err := w.Exposition.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Text(t, slices.DeleteFunc(slices.Clone(families), func(f *dto.MetricFamily) bool {
+		return strings.HasPrefix(f.GetName(), "mde_refresh")
+	}))
+}
+
+// Scraped is the text of a scrape.
+func (w *World) Scraped(t testing.TB) string {
+	t.Helper()
+	return Text(t, Must(collector.Combine(w.Registry, w.Exposition).Gather()))
+}
+
+// Text is the families as a scrape has them.
+func Text(t testing.TB, families []*dto.MetricFamily) string {
+	t.Helper()
+	var b bytes.Buffer
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&b, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+// Value returns the value of a series as its text begins, or "" where it is absent.
+func Value(exposition, series string) string {
+	for line := range strings.Lines(exposition) {
+		if rest, ok := strings.CutPrefix(line, series+" "); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	return ""
+}
+
+// Golden compares got with a file of testdata, which -update writes anew.
+func Golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got; accept it with -update):\n%s", path, diff)
+	}
+}
+
+// Lint reports what promtool would find.
+func Lint(t *testing.T, g prometheus.Gatherer) {
+	t.Helper()
+	problems, err := testutil.GatherAndLint(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("lint: %s: %s", p.Metric, p.Text)
+	}
+}
+
+// RowsOf yields the rows and then, if there is one, the error.
+func RowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
+	return func(yield func(*T, error) bool) {
+		for i := range rows {
+			row := rows[i]
+			if !yield(&row, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// ID makes a machine id; no two numbers make the same.
+func ID(n int) client.MachineID {
+	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
+}
+
+// MemoryStore is a Store of JSON texts.
+type MemoryStore struct {
+	mu     sync.Mutex
+	Values map[string]string
+	Fail   error
+}
+
+// Load implements collector.Store.
+func (s *MemoryStore) Load(key string, v any) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text, ok := s.Values[key]
+	if !ok || s.Fail != nil {
+		return false, s.Fail
+	}
+	return true, json.Unmarshal([]byte(text), v)
+}
+
+// Save implements collector.Store.
+func (s *MemoryStore) Save(key string, v any) error {
+	text, err := json.Marshal(v)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil || s.Fail != nil {
+		return s.Fail
+	}
+	if s.Values == nil {
+		s.Values = make(map[string]string)
+	}
+	s.Values[key] = string(text)
+	return nil
+}
+
+// Delete implements collector.Store.
+func (s *MemoryStore) Delete(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.Values, key)
+	return s.Fail
+}
+
+// Keys implements collector.Store.
+func (s *MemoryStore) Keys(prefix string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []string
+	for key := range s.Values {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	return keys, s.Fail
+}
+
+// Value is the stored text, empty where there is none.
+func (s *MemoryStore) Value(key string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Values[key]
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// RefreshOnce starts a collector of its own Refresher and refreshes it.
+func (w *World) RefreshOnce(t *testing.T, c collector.Collector) {
+	t.Helper()
+	if err := w.Refresher(c, 15*time.Minute).Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// RunFor runs a refresher for a while in fake time.
+func RunFor(t *testing.T, r *collector.Refresher, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	time.Sleep(d)
+	cancel()
+	<-done
+}
+
+// Must returns the value of a call that does not fail.
+func Must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// NewClient is a real client behind the transport.
+func NewClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, observer client.Observer) *client.Client {
+	t.Helper()
+	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
+	c, err := client.New(client.Options{
+		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
+		GraphScope: "graph", APIScope: "api", Transport: transport, Quotas: client.NewQuotas(func(client.QuotaKey) client.Ledger { return ledger }), Observer: observer,
+		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.TakePart()
+	return c
+}
+
+// EmptyLedger knows that nothing was spent before.
+type EmptyLedger struct{}
+
+func (EmptyLedger) Spent(client.API) []time.Time { return nil }
+func (EmptyLedger) Spend(client.API, time.Time)  {}
