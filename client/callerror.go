@@ -30,23 +30,15 @@ func transportError(caller context.Context, api API, timeout time.Duration, what
 
 // statusError turns an answer other than 200 into an error that says what to fix.
 func (c *Client) statusError(api API, resp *http.Response) error {
-	e := &Error{API: api, Reason: ReasonOther, Status: resp.StatusCode}
+	e := &Error{API: api, Status: resp.StatusCode}
 	e.Code, e.Message = readErrorBody(resp)
-	status := resp.StatusCode
-	switch {
-	case status == http.StatusTooManyRequests:
-		e.Reason = ReasonThrottled
-		e.RetryAfter = retryAfter(resp.Header)
+	e.Reason, e.RetryAfter = comeBack(resp)
+	// A domain that cannot be looked up holds no other one back.
+	if e.Reason == ReasonThrottled || e.RetryAfter > 0 && !api.row().isPerDomain() {
 		e.held = c.share(api).refused(e.RetryAfter)
 		return e
-	case status >= 500:
-		e.Reason = ReasonServer
-		e.RetryAfter = retryAfter(resp.Header)
-		// A domain that cannot be looked up holds no other one back.
-		if e.RetryAfter > 0 && !api.row().isPerDomain() {
-			e.held = c.share(api).refused(e.RetryAfter)
-			return e
-		}
+	}
+	switch status := resp.StatusCode; {
 	case status == http.StatusUnauthorized:
 		e.Reason = ReasonAuth
 		e.advice = "the token is not accepted; check the API's scope and that the tenant is licensed"

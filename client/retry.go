@@ -53,6 +53,19 @@ func (e *Error) passing() bool {
 	}
 }
 
+// comeBack returns the reason and the pause of an answer by which a service asks to
+// come back later, ReasonOther and zero for any other.
+func comeBack(answer *http.Response) (Reason, time.Duration) {
+	switch {
+	case answer.StatusCode == http.StatusTooManyRequests:
+		return ReasonThrottled, retryAfter(answer.Header)
+	case answer.StatusCode >= 500:
+		return ReasonServer, retryAfter(answer.Header)
+	default:
+		return ReasonOther, 0
+	}
+}
+
 // retryAfter reads a Retry-After header (RFC 9110, section 10.2.3): seconds, or
 // a date. A date is held against the answer's own Date, so that a clock that is
 // wrong on either side changes nothing. Zero means that the header asks for no

@@ -43,11 +43,10 @@ func answerError(response *http.Response, body []byte, scope string) *Error {
 		Code:    code,
 		Message: strings.TrimRight(firstLine(description), "."),
 	}
+	e.Reason, e.RetryAfter = comeBack(response)
 	switch {
-	case status == http.StatusTooManyRequests:
-		e.Reason = ReasonThrottled
-		e.RetryAfter = retryAfter(response.Header)
-	case status >= 500, status == http.StatusRequestTimeout,
+	case e.Reason != ReasonOther:
+	case status == http.StatusRequestTimeout,
 		code == "temporarily_unavailable", code == "server_error",
 		slices.ContainsFunc(numbers, func(n int) bool { return slices.Contains(passingFaults, n) }):
 		e.Reason = ReasonServer
