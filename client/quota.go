@@ -129,7 +129,7 @@ func (s *share) take(ctx context.Context) (*slot, error) {
 		}
 		wait, ok := g.pass()
 		if ok {
-			return &slot{gate: g, share: s, pending: true}, nil
+			return &slot{share: s, pending: true}, nil
 		}
 		if err := g.checkPause(ctx); err != nil {
 			return nil, err
@@ -293,10 +293,9 @@ func (g *gate) wake() {
 	}
 }
 
-// A slot is the right to make one call. The trace of the request tells it when
+// A slot is the right to make one call. The trace of the request reports when
 // the request is really sent.
 type slot struct {
-	gate    *gate
 	share   *share
 	pending bool // Not written yet. Guarded by the gate's mutex.
 	spent   bool // In the ledger. Guarded by the gate's mutex.
@@ -311,53 +310,49 @@ func (s *slot) trace(ctx context.Context) *httptrace.ClientTrace {
 			}
 			s.spend()
 		},
-		WroteRequest: func(httptrace.WroteRequestInfo) { s.sent() },
+		WroteRequest: func(httptrace.WroteRequestInfo) { s.finish(true) },
 	}
 }
 
-// end settles the slot when the transport is done with the request. A request
+// end finishes the slot when the transport is done with the request. A request
 // that found no connection has not left and costs nothing.
 func (s *slot) end(answered bool) {
 	if answered && !s.isSpent() {
 		s.spend() // By a transport that does not report its connections.
 	}
-	if s.isSpent() {
-		s.sent()
-		return
-	}
-	s.gate.mu.Lock()
-	defer s.gate.mu.Unlock()
-	if s.pending {
-		s.pending = false
-		s.gate.pending--
-		s.gate.wake()
-	}
+	s.finish(s.isSpent())
 }
 
 // again takes another slot for a request that net/http sends a second time
 // because an idle connection turned out to be closed.
 func (s *slot) again(ctx context.Context) {
-	s.sent()
+	s.finish(true)
 	if another, err := s.share.take(ctx); err == nil {
-		s.gate.mu.Lock()
+		s.share.mu.Lock()
 		s.pending, another.pending = true, false
-		s.gate.mu.Unlock()
+		s.share.mu.Unlock()
 	}
 }
 
 // spend writes the call into the ledger before it leaves.
 func (s *slot) spend() {
-	s.gate.mu.Lock()
+	s.share.mu.Lock()
 	s.spent = true
-	s.gate.mu.Unlock()
-	if s.gate.ledger != nil {
-		s.gate.ledger.Spend(s.gate.api, time.Now())
+	s.share.mu.Unlock()
+	if s.share.ledger != nil {
+		s.share.ledger.Spend(s.share.api, time.Now())
 	}
 }
 
-// sent counts the call at this moment, once.
-func (s *slot) sent() {
-	g := s.gate
+func (s *slot) isSpent() bool {
+	s.share.mu.Lock()
+	defer s.share.mu.Unlock()
+	return s.spent
+}
+
+// finish gives the slot back, once. A call that left counts at this moment.
+func (s *slot) finish(left bool) {
+	g := s.share.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !s.pending {
@@ -365,14 +360,10 @@ func (s *slot) sent() {
 	}
 	s.pending = false
 	g.pending--
-	now := g.now()
-	g.sent = append(g.sent, now)
-	s.share.spent = append(forgotten(s.share.spent, now), now)
+	if left {
+		now := g.now()
+		g.sent = append(g.sent, now)
+		s.share.spent = append(forgotten(s.share.spent, now), now)
+	}
 	g.wake()
-}
-
-func (s *slot) isSpent() bool {
-	s.gate.mu.Lock()
-	defer s.gate.mu.Unlock()
-	return s.spent
 }

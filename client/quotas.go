@@ -69,7 +69,7 @@ func (q *Quotas) join(c *Client) *part {
 	p := &part{shares: make(map[API]*share)}
 	for _, api := range PacedAPIs() {
 		key := c.QuotaKey(api)
-		quota := p.take(q.of(key))
+		quota := q.take(p, key)
 		g := quota.gates[api]
 		if g == nil {
 			g = newGate(api, q.ledger(key))
@@ -77,23 +77,20 @@ func (q *Quotas) join(c *Client) *part {
 		}
 		p.shares[api] = g.join(c.limits, c.observer)
 	}
-	p.signIn = &p.take(q.of(newQuotaKey(c.credential, c.api.tokens.signIn.login))).signIn
+	p.signIn = &q.take(p, newQuotaKey(c.credential, c.api.tokens.signIn.login)).signIn
 	return p
 }
 
-// of returns the quota of a key, which it makes where there is none.
-func (q *Quotas) of(key QuotaKey) *quota {
-	if q.quotas[key] == nil {
-		q.quotas[key] = &quota{gates: make(map[API]*gate)}
+// take makes the client one of those of a quota, which it makes where there is none.
+func (q *Quotas) take(p *part, key QuotaKey) *quota {
+	taken := q.quotas[key]
+	if taken == nil {
+		taken = &quota{gates: make(map[API]*gate)}
+		q.quotas[key] = taken
 	}
-	return q.quotas[key]
-}
-
-// take counts the client among those of the quota.
-func (p *part) take(q *quota) *quota {
-	q.clients++
-	p.quotas = append(p.quotas, q)
-	return q
+	taken.clients++
+	p.quotas = append(p.quotas, taken)
+	return taken
 }
 
 // leave ends the client's part: its limits count no more.
