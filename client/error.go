@@ -64,7 +64,7 @@ type Error struct {
 	advice string
 	// held is how long the gate of the API stays closed because of this failure.
 	held time.Duration
-	// final means that a fault of the network does not pass.
+	// final means that trying again does not help, whatever the Reason.
 	final bool
 }
 

@@ -146,7 +146,7 @@ func (s signIn) identityToken(request *http.Request) (*oauth2.Token, http.Header
 	response, err := s.client.Do(request)
 	if err != nil {
 		e := tokenError(err, s.scope)
-		e.final = true // It is beside this machine, or not there at all.
+		e.final = e.Reason == ReasonNetwork || e.Reason == ReasonTimeout // It is beside this machine, or missing.
 		return nil, nil, e
 	}
 	defer response.Body.Close()

@@ -19,7 +19,7 @@ func retry(ctx context.Context, api API, rule RetryRule, attempt func(context.Co
 	for failures := 0; ; {
 		err := attempt(ctx)
 		e, ok := errors.AsType[*Error](err)
-		if !ok || e.API != api || !e.passing() || ctx.Err() != nil {
+		if !ok || e.API != api || !e.Reason.Passing() || e.final || ctx.Err() != nil {
 			return err
 		}
 		if e.Reason != ReasonThrottled || !bounded {
@@ -41,16 +41,9 @@ func retry(ctx context.Context, api API, rule RetryRule, attempt func(context.Co
 	}
 }
 
-// passing reports whether the same call may succeed a little later.
-func (e *Error) passing() bool {
-	switch e.Reason {
-	case ReasonThrottled, ReasonServer:
-		return true
-	case ReasonNetwork, ReasonTimeout:
-		return !e.final
-	default:
-		return false
-	}
+// Passing reports whether the same call may succeed a little later.
+func (r Reason) Passing() bool {
+	return r == ReasonThrottled || r == ReasonServer || r == ReasonNetwork || r == ReasonTimeout
 }
 
 // comeBack returns the reason and the pause of an answer by which a service asks to

@@ -431,14 +431,9 @@ func (w *Collector) drain(ctx context.Context) {
 	}
 }
 
-// isTenantWide tells a failure that says nothing about the domain that was asked.
+// isTenantWide reports a failure that says nothing about the domain that was asked.
 func isTenantWide(reason client.Reason) bool {
-	switch reason {
-	case client.ReasonAuth, client.ReasonForbidden, client.ReasonThrottled, client.ReasonTimeout, client.ReasonNetwork, client.ReasonServer:
-		return true
-	default:
-		return false
-	}
+	return reason.Passing() || reason == client.ReasonAuth || reason == client.ReasonForbidden
 }
 
 // warnOfInterval tells, once for a list, that the quota cannot carry it.

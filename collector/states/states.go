@@ -298,7 +298,7 @@ func (s *Collector) countPreview(ctx context.Context) (*fleetCount, error) {
 	if err := c.securityStates(); err != nil {
 		return nil, fmt.Errorf("read machine security states: %w", err)
 	}
-	s.noteAntivirus(nil)
+	s.reportAntivirus(nil)
 	return c, nil
 }
 
@@ -342,11 +342,11 @@ func (s *Collector) countAntivirus(ctx context.Context) (*fleetCount, error) {
 		c, err = s.readAntivirus(ctx)
 	}
 	if err == nil {
-		s.noteAntivirus(nil)
+		s.reportAntivirus(nil)
 		return c, nil
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok && refusesAntivirus(e) {
-		s.noteAntivirus(err)
+		s.reportAntivirus(err)
 		c := s.newCount(SourceMachines)
 		c.incomplete = true
 		return c, nil
@@ -384,9 +384,9 @@ func (s *Collector) readAntivirus(ctx context.Context) (*fleetCount, error) {
 	return c, nil
 }
 
-// noteAntivirus tells the page, and once the log, whether antivirus states are
+// reportAntivirus shows on the page, and logs once, whether antivirus states are
 // missing.
-func (s *Collector) noteAntivirus(err error) {
+func (s *Collector) reportAntivirus(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
