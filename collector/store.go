@@ -1,6 +1,11 @@
 package collector
 
-import "log/slog"
+import (
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
+)
 
 // Store keeps plain values across restarts, under keys such as
 // "security_states" and "watched_domains/evil.example". A Store belongs to one
@@ -66,4 +71,59 @@ func (m Memory) Keys(prefix string) []string {
 		m.logger.Warn("Stored values cannot be listed", "prefix", prefix, "err", err)
 	}
 	return keys
+}
+
+// MemoryStore is a Store within the process: a collector that a reload replaces
+// hands its values to the next one. The zero MemoryStore is empty.
+type MemoryStore struct {
+	mu sync.Mutex
+	// Values are JSON texts by key. They are for who makes the store.
+	Values map[string]string
+}
+
+// Load implements Store.
+func (s *MemoryStore) Load(key string, v any) (bool, error) {
+	s.mu.Lock()
+	text, ok := s.Values[key]
+	s.mu.Unlock()
+	if !ok {
+		return false, nil
+	}
+	return true, json.Unmarshal([]byte(text), v)
+}
+
+// Save implements Store.
+func (s *MemoryStore) Save(key string, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Values == nil {
+		s.Values = make(map[string]string)
+	}
+	s.Values[key] = string(text)
+	return nil
+}
+
+// Delete implements Store.
+func (s *MemoryStore) Delete(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.Values, key)
+	return nil
+}
+
+// Keys implements Store.
+func (s *MemoryStore) Keys(prefix string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []string
+	for key := range s.Values {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
 }

@@ -52,7 +52,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 			t.Fatal("no failure")
 		}
 		exposed := make(map[string]map[string]bool)
-		for _, f := range collectortest.Must(collector.Combine(w.Registry, w.Exposition).Gather()) {
+		for _, f := range must(collector.Combine(w.Registry, w.Exposition).Gather()) {
 			exposed[f.GetName()] = make(map[string]bool)
 			for _, m := range f.Metric {
 				for _, l := range m.Label {

@@ -91,7 +91,7 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 			t.Fatal(err)
 		}
 		collectortest.Golden(t, "domains.prom", w.Exposed(t))
-		collectortest.Lint(t, collector.Combine(w.Registry, w.Exposition))
+		lint(t, collector.Combine(w.Registry, w.Exposition))
 
 		time.Sleep(46 * time.Minute) // The fleet is too old to be joined with; the domains are not.
 		synctest.Wait()
@@ -263,7 +263,7 @@ func TestTheListChangesWhileItIsAsked(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := newFarEnd()
 		far.answer = answers(nil)
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"a.example", "b.example"}, func(o *Options) { o.Store = store })
 		start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
@@ -279,7 +279,7 @@ func TestTheListChangesWhileItIsAsked(t *testing.T) {
 		if n := len(far.byDomain()["b.example"]); n != 1 {
 			t.Errorf("a domain that stayed was asked %d times", n)
 		}
-		if store.Value("watched_domains/a.example") != "" || store.Value("watched_domains/c.example") == "" {
+		if collectortest.Stored(store, "watched_domains/a.example") != "" || collectortest.Stored(store, "watched_domains/c.example") == "" {
 			t.Error("the store keeps a.example or lacks c.example")
 		}
 		d.SetDomains(nil)
@@ -315,7 +315,7 @@ func TestAnEmptyListIsAFinishedRefresh(t *testing.T) {
 
 func TestARestartGoesOnWhereItStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		names := domainNames(60)
 		far := newFarEnd()
 		far.answer = answers(map[string]string{"d00007.example": page(row(1, ""), row(2, ""))})
@@ -345,7 +345,7 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 				t.Errorf("%s was %q and is %q", series, was, is)
 			}
 		}
-		if strings.Contains(after, "d00003.example") || store.Value("watched_domains/d00003.example") != "" {
+		if strings.Contains(after, "d00003.example") || collectortest.Stored(store, "watched_domains/d00003.example") != "" {
 			t.Error("a domain that left the list during the stop is still there")
 		}
 		if s := r.Status(); s.LastSuccess.IsZero() || !s.LastSuccess.Before(stopped) {
@@ -371,7 +371,7 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 	const attention = `mde_watched_domain_machines_attention{domain="evil.example",property="AntivirusOff",tenant="contoso"}`
 	const success = `mde_watched_domain_last_success_timestamp_seconds{domain="evil.example",tenant="contoso"}`
 	synctest.Test(t, func(t *testing.T) {
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		far := newFarEnd()
 		far.answer = answers(map[string]string{"evil.example": page(row(1, ""), row(2, ""))})
 		begin := func() (w *collectortest.World, states *states.Collector, stop func()) {
@@ -434,7 +434,7 @@ func TestAStoredResultThatMakesNoSenseIsSetAside(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := collectortest.NewWorld()
 			d := newDomains(w, newFarEnd().client(t, nil, w.Tenant), []string{"a.example"}, func(o *Options) {
-				o.Store = &collectortest.MemoryStore{Values: map[string]string{
+				o.Store = &collector.MemoryStore{Values: map[string]string{
 					"watched_domains": `{"domains":["a.example"]}`, "watched_domains/a.example": text,
 				}}
 			})

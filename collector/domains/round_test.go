@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
@@ -229,7 +230,7 @@ func TestOnceAsksTheWholeListHoweverLongThatTakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := &collectortest.MemoryStore{}
+				store := &collector.MemoryStore{}
 				for range 2 { // The second time with stored results.
 					w := collectortest.NewWorld()
 					far := newFarEnd()

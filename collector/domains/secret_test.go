@@ -50,11 +50,11 @@ func TestATokenThatAnAPISendsBackBecomesNoLabel(t *testing.T) {
 	}))
 	defer server.Close()
 
-	u := collectortest.Must(url.Parse(server.URL))
+	u := must(url.Parse(server.URL))
 	for _, source := range []string{states.SourcePreview, states.SourceMachines} {
 		t.Run(source, func(t *testing.T) {
 			w := collectortest.NewWorld()
-			c := collectortest.Must(client.New(client.Options{
+			c := must(client.New(client.Options{
 				LoginURL: u, GraphURL: u, APIURL: u, GraphScope: "g/.default", APIScope: "a/.default",
 				Credential: client.ClientSecret{TenantID: "t", ClientID: "c", Secret: "of-no-worth"},
 			}))

@@ -19,7 +19,7 @@ import (
 
 func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		far := newFarEnd()
 		broken := ""
 		far.answer = func(domain, _ string) (int, string) {
@@ -104,7 +104,7 @@ func TestAListThatGrowsBeyondTheQuotaKeepsItsValues(t *testing.T) {
 
 func TestAnInvalidDomainIsNamedAndLeftOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		far := newFarEnd()
 		invalid := true
 		far.answer = func(domain, _ string) (int, string) {
@@ -172,7 +172,7 @@ func TestAnInvalidDomainIsNamedAndLeftOut(t *testing.T) {
 
 func TestStoredResultsOfDomainsThatAreOffTheListAreDeletedAtTheStart(t *testing.T) {
 	at := time.Now().Format(time.RFC3339)
-	store := &collectortest.MemoryStore{Values: map[string]string{
+	store := &collector.MemoryStore{Values: map[string]string{
 		"watched_domains/on.example":  `{"at":"` + at + `","machines":1}`,
 		"watched_domains/off.example": `{"at":"` + at + `","machines":1}`, // Nothing else names it.
 		"watched_domains_attempt":     `{}`,
@@ -207,7 +207,7 @@ func (q *quickDomains) Quota(client.API) client.QuotaUse {
 
 // heldStore lets go of each value of a key when the test says so.
 type heldStore struct {
-	*collectortest.MemoryStore
+	*collector.MemoryStore
 	key           string
 	saving, letGo chan struct{}
 }
@@ -221,7 +221,7 @@ func (s *heldStore) Save(key string, v any) error {
 }
 
 func TestAStoredResultDoesNotOutliveItsDomain(t *testing.T) {
-	store := &heldStore{MemoryStore: &collectortest.MemoryStore{}, key: "watched_domains/a.example", saving: make(chan struct{}), letGo: make(chan struct{})}
+	store := &heldStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains/a.example", saving: make(chan struct{}), letGo: make(chan struct{})}
 	w := collectortest.NewWorld()
 	d := newDomains(w, &quickDomains{}, []string{"a.example"}, func(o *Options) { o.Store = store })
 	ended := make(chan error)
@@ -235,13 +235,13 @@ func TestAStoredResultDoesNotOutliveItsDomain(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if got := store.Value("watched_domains/a.example"); got != "" {
+	if got := collectortest.Stored(store, "watched_domains/a.example"); got != "" {
 		t.Errorf("the store keeps %s", got)
 	}
 }
 
 func TestListsAreStoredInTheOrderInWhichTheyCame(t *testing.T) {
-	store := &heldStore{MemoryStore: &collectortest.MemoryStore{}, key: "watched_domains", saving: make(chan struct{}), letGo: make(chan struct{})}
+	store := &heldStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains", saving: make(chan struct{}), letGo: make(chan struct{})}
 	w := collectortest.NewWorld()
 	d := newDomains(w, &quickDomains{}, nil, func(o *Options) { o.Store = store })
 	go d.Start(t.Context(), w.Publisher(d))
@@ -266,7 +266,7 @@ func TestListsAreStoredInTheOrderInWhichTheyCame(t *testing.T) {
 	case <-time.After(50 * time.Millisecond):
 	}
 	<-done
-	if got := store.Value("watched_domains"); !strings.Contains(got, "b.example") || strings.Contains(got, "a.example") {
+	if got := collectortest.Stored(store, "watched_domains"); !strings.Contains(got, "b.example") || strings.Contains(got, "a.example") {
 		t.Errorf("stored is %s, want the list with b.example", got)
 	}
 }
@@ -298,7 +298,7 @@ func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
 
 func TestTheJoinIsWithdrawnWithTheFleetWhenItsMaxAgeIsLowered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		far := newFarEnd()
 		far.answer = answers(map[string]string{"evil.example": page(row(1, ""))})
 		begin := func(maxAge time.Duration, withFleet bool) (*collectortest.World, *states.Collector, func()) {

@@ -45,7 +45,7 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 }
 
 // slowStore takes its time, as a disk does.
-type slowStore struct{ collectortest.MemoryStore }
+type slowStore struct{ collector.MemoryStore }
 
 func (s *slowStore) Save(key string, v any) error {
 	time.Sleep(10 * time.Millisecond)
@@ -66,8 +66,8 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 			return statesOf(w, fake, func(o *states.Options) { o.Store = s })
 		}
 	}
-	stored := func(age time.Duration) *collectortest.MemoryStore {
-		store, w := &collectortest.MemoryStore{}, collectortest.NewWorld()
+	stored := func(age time.Duration) *collector.MemoryStore {
+		store, w := &collector.MemoryStore{}, collectortest.NewWorld()
 		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))}, func(o *states.Options) { o.Store = store })); err != nil {
 			t.Fatal(err)
 		}
@@ -77,16 +77,16 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 	hang := func(f *fakeStates) {
 		f.StateRows = func(func(*client.SecurityState, error) bool) { time.Sleep(time.Hour) }
 	}
-	none := func() *collectortest.MemoryStore { return &collectortest.MemoryStore{} }
+	none := func() *collector.MemoryStore { return &collector.MemoryStore{} }
 	for name, tc := range map[string]struct {
-		store     func() *collectortest.MemoryStore
+		store     func() *collector.MemoryStore
 		collector func(*testing.T, *collectortest.World, collector.Store) collector.Collector
 		want      bool
 	}{
 		"states that were read":                  {none, fleet(func(*fakeStates) {}), true},
 		"states whose first refresh runs":        {none, fleet(hang), false},
-		"stored states, amid the first refresh":  {func() *collectortest.MemoryStore { return stored(30 * time.Minute) }, fleet(hang), true},
-		"stored states that are too old to show": {func() *collectortest.MemoryStore { return stored(50 * time.Minute) }, fleet(hang), false},
+		"stored states, amid the first refresh":  {func() *collector.MemoryStore { return stored(30 * time.Minute) }, fleet(hang), true},
+		"stored states that are too old to show": {func() *collector.MemoryStore { return stored(50 * time.Minute) }, fleet(hang), false},
 		"states that failed": {none, fleet(func(f *fakeStates) {
 			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500))
 		}), true},

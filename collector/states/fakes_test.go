@@ -2,7 +2,11 @@ package states
 
 import (
 	"context"
+	"errors"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"iter"
+	"testing"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -65,3 +69,32 @@ func apiError(api client.API, status int) error {
 	}
 	return e
 }
+
+// lint reports what promtool would find.
+func lint(t *testing.T, g prometheus.Gatherer) {
+	t.Helper()
+	problems, err := testutil.GatherAndLint(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("lint: %s: %s", p.Metric, p.Text)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// failingStore is a Store on a full disk.
+type failingStore struct{}
+
+var errDiskFull = errors.New("disk full")
+
+func (failingStore) Load(string, any) (bool, error) { return false, errDiskFull }
+func (failingStore) Save(string, any) error         { return errDiskFull }
+func (failingStore) Delete(string) error            { return errDiskFull }
+func (failingStore) Keys(string) ([]string, error)  { return nil, errDiskFull }

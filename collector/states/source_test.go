@@ -230,7 +230,7 @@ func TestAuto(t *testing.T) {
 
 func TestRefusalsCountOnAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		keep := func(o *Options) { o.Store = store }
 		w, f := collectortest.NewWorld(), machineFleet()
 		_, before := previewThen(t, w, f, keep)
@@ -269,7 +269,7 @@ func TestAStoredSourceThatMakesNoSenseIsIgnored(t *testing.T) {
 		w, f := collectortest.NewWorld(), machineFleet()
 		f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
 		s := newStates(w, f, func(o *Options) {
-			o.Store = &collectortest.MemoryStore{Values: map[string]string{"security_states_source": text}}
+			o.Store = &collector.MemoryStore{Values: map[string]string{"security_states_source": text}}
 		})
 		s.Start(t.Context(), w.Publisher(s))
 		if err := w.Refresh(t.Context(), s); err != nil || !slices.Contains(f.Calls, client.MachineSecurityStates) {

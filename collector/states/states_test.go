@@ -1,7 +1,6 @@
 package states
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -37,7 +36,7 @@ func TestSecurityStatesCountEachMachineOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		collectortest.Golden(t, "preview.prom", w.Exposed(t))
-		collectortest.Lint(t, collector.Combine(w.Registry, w.Exposition))
+		lint(t, collector.Combine(w.Registry, w.Exposition))
 	})
 }
 
@@ -117,7 +116,7 @@ func TestMachinesGiveTheSameGaugesAndMore(t *testing.T) {
 			t.Fatal(err)
 		}
 		collectortest.Golden(t, "machines.prom", w.Exposed(t))
-		collectortest.Lint(t, collector.Combine(w.Registry, w.Exposition))
+		lint(t, collector.Combine(w.Registry, w.Exposition))
 	})
 }
 
@@ -406,7 +405,7 @@ func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
 	if n := s.Fleet().Current().Machines.ByID.Len(); n != machines {
 		t.Errorf("%d machines in the index", n)
 	}
-	got := collectortest.Text(t, collectortest.Must(w.Registry.Gather()))
+	got := collectortest.Text(t, w.Registry)
 	for label, want := range map[string]string{"os_build": "2000", "architecture": "20", "property": "5902"} {
 		if v := collectortest.Value(got, `mde_label_values_dropped_total{label="`+label+`",tenant="contoso"}`); v != want {
 			t.Errorf("%s values of %s dropped, want %s", v, label, want)
@@ -416,7 +415,7 @@ func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
 
 func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		keep := func(o *Options) { o.Store = store }
 		w := collectortest.NewWorld()
 		f := machineFleet()
@@ -456,7 +455,7 @@ func TestStatesThatAnOlderVersionStoredAreServed(t *testing.T) {
 	w := collectortest.NewWorld()
 	s := newStates(w, &fakeStates{}, func(o *Options) {
 		o.RevisionLabel = true
-		o.Store = &collectortest.MemoryStore{Values: map[string]string{"security_states": strings.Replace(stored, "AT", time.Now().Format(time.RFC3339), 1)}}
+		o.Store = &collector.MemoryStore{Values: map[string]string{"security_states": strings.Replace(stored, "AT", time.Now().Format(time.RFC3339), 1)}}
 	})
 	s.Start(t.Context(), w.Publisher(s))
 	got := w.Exposed(t)
@@ -479,7 +478,7 @@ func TestStatesThatAnOlderVersionStoredAreServed(t *testing.T) {
 
 func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		w := collectortest.NewWorld()
 		if err := w.Refresh(t.Context(), newStates(w, machineFleet(), func(o *Options) { o.Store = store })); err != nil {
 			t.Fatal(err)
@@ -519,7 +518,7 @@ func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := collectortest.NewWorld()
 			s := newStates(w, &fakeStates{}, func(o *Options) {
-				o.Store = &collectortest.MemoryStore{Values: map[string]string{"security_states": tc.text}}
+				o.Store = &collector.MemoryStore{Values: map[string]string{"security_states": tc.text}}
 			})
 			s.Start(t.Context(), w.Publisher(s))
 			if got := w.Exposed(t); got != "" {
@@ -543,7 +542,7 @@ func manyKeys(n int) string {
 func TestAStoreThatFailsFailsNoRefresh(t *testing.T) {
 	w := collectortest.NewWorld()
 	s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)}, func(o *Options) {
-		o.Store = &collectortest.MemoryStore{Fail: errors.New("disk full")}
+		o.Store = failingStore{}
 	})
 	s.Start(t.Context(), w.Publisher(s))
 	if err := w.Refresh(t.Context(), s); err != nil {
@@ -580,7 +579,7 @@ func BenchmarkCountSecurityStates(b *testing.B) {
 
 func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &collectortest.MemoryStore{}
+		store := &collector.MemoryStore{}
 		keep := func(o *Options) { o.Store = store }
 		w := collectortest.NewWorld()
 		s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)}, keep)

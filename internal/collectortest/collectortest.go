@@ -21,7 +21,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
@@ -86,24 +85,27 @@ func (w *World) Refresh(ctx context.Context, c collector.Collector) error {
 // the metrics about refreshes.
 func (w *World) Exposed(t testing.TB) string {
 	t.Helper()
-	families, err := w.Exposition.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Text(t, slices.DeleteFunc(slices.Clone(families), func(f *dto.MetricFamily) bool {
-		return strings.HasPrefix(f.GetName(), "mde_refresh")
+	return Text(t, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		families, err := w.Exposition.Gather()
+		return slices.DeleteFunc(slices.Clone(families), func(f *dto.MetricFamily) bool {
+			return strings.HasPrefix(f.GetName(), "mde_refresh")
+		}), err
 	}))
 }
 
 // Scraped is the text of a scrape.
 func (w *World) Scraped(t testing.TB) string {
 	t.Helper()
-	return Text(t, Must(collector.Combine(w.Registry, w.Exposition).Gather()))
+	return Text(t, collector.Combine(w.Registry, w.Exposition))
 }
 
-// Text is the families as a scrape has them.
-func Text(t testing.TB, families []*dto.MetricFamily) string {
+// Text is what a scrape gets.
+func Text(t testing.TB, g prometheus.Gatherer) string {
 	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var b bytes.Buffer
 	for _, f := range families {
 		if _, err := expfmt.MetricFamilyToText(&b, f); err != nil {
@@ -141,18 +143,6 @@ func Golden(t *testing.T, name, got string) {
 	}
 }
 
-// Lint reports what promtool would find.
-func Lint(t *testing.T, g prometheus.Gatherer) {
-	t.Helper()
-	problems, err := testutil.GatherAndLint(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		t.Errorf("lint: %s: %s", p.Metric, p.Text)
-	}
-}
-
 // RowsOf yields the rows and then, if there is one, the error.
 func RowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
 	return func(yield func(*T, error) bool) {
@@ -173,65 +163,11 @@ func ID(n int) client.MachineID {
 	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
 }
 
-// MemoryStore is a Store of JSON texts.
-type MemoryStore struct {
-	mu     sync.Mutex
-	Values map[string]string
-	Fail   error
-}
-
-// Load implements collector.Store.
-func (s *MemoryStore) Load(key string, v any) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	text, ok := s.Values[key]
-	if !ok || s.Fail != nil {
-		return false, s.Fail
-	}
-	return true, json.Unmarshal([]byte(text), v)
-}
-
-// Save implements collector.Store.
-func (s *MemoryStore) Save(key string, v any) error {
-	text, err := json.Marshal(v)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil || s.Fail != nil {
-		return s.Fail
-	}
-	if s.Values == nil {
-		s.Values = make(map[string]string)
-	}
-	s.Values[key] = string(text)
-	return nil
-}
-
-// Delete implements collector.Store.
-func (s *MemoryStore) Delete(key string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.Values, key)
-	return s.Fail
-}
-
-// Keys implements collector.Store.
-func (s *MemoryStore) Keys(prefix string) ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var keys []string
-	for key := range s.Values {
-		if strings.HasPrefix(key, prefix) {
-			keys = append(keys, key)
-		}
-	}
-	return keys, s.Fail
-}
-
-// Value is the stored text, empty where there is none.
-func (s *MemoryStore) Value(key string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.Values[key]
+// Stored is the text of a key, empty where there is none.
+func Stored(s collector.Store, key string) string {
+	var text json.RawMessage
+	_, _ = s.Load(key, &text)
+	return string(text)
 }
 
 type syncBuffer struct {
@@ -271,14 +207,6 @@ func RunFor(t *testing.T, r *collector.Refresher, d time.Duration) {
 	time.Sleep(d)
 	cancel()
 	<-done
-}
-
-// Must returns the value of a call that does not fail.
-func Must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }
 
 // NewClient is a real client behind the transport.

@@ -285,7 +285,7 @@ func (e *Exporter) store(tenant string) collector.Store {
 		return e.options.Storage.Tenant(tenant)
 	}
 	if e.stores[tenant] == nil {
-		e.stores[tenant] = newMemory()
+		e.stores[tenant] = &collector.MemoryStore{}
 	}
 	return e.stores[tenant]
 }

@@ -46,7 +46,7 @@ func TestAStorageThatHangsHoldsUpNoScrape(t *testing.T) {
 	write("old.example\n")
 	w := newQuotaWorld(t, newService(), nil)
 	defer w.Close()
-	store := &hangingStore{Store: newMemory(), hung: make(chan struct{}, 1)}
+	store := &hangingStore{Store: &collector.MemoryStore{}, hung: make(chan struct{}, 1)}
 	w.stores["contoso"] = store
 	tenant := func(perMinute int) string {
 		return strings.Replace(entry("contoso", "tid", "app", perMinute, 0), "domains: []", fmt.Sprintf("files: [%q]", list), 1)
