@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
-
-	"github.com/prometheus/common/model"
+	"strings"
 
 	"github.com/mde-exporter/mde_exporter/collector/states"
 	"github.com/mde-exporter/mde_exporter/config"
@@ -81,12 +79,15 @@ func (s *tenantSources) name() string {
 	}
 }
 
-// The demo refreshes often, so that a minute has something to show, and well
+// demoTenant refreshes often, so that a minute has something to show, and well
 // within the call quota.
-const (
-	demoStatesInterval  = model.Duration(15 * time.Second)
-	demoDomainsInterval = model.Duration(30 * time.Second)
-)
+const demoTenant = `tenants:
+- name: demo
+  azuread: {oauth: {tenant_id: %q, client_id: %q, client_secret: %q}}
+  endpoints: {login_url: %q, graph_url: %q, api_url: %q}
+  security_states: {refresh_interval: 15s}
+  watched_domains: {refresh_interval: 30s, domains: [%s], statistics: true, machine_info_limit: 5}
+`
 
 // startDemo serves a simulated tenant on a loopback address and makes it one of
 // the tenants. The exporter treats it as any other.
@@ -100,21 +101,12 @@ func (s *tenantSources) startDemo() (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("--demo: %w", err)
 	}
-	s.demo, err = config.Demo{
-		Name:     "demo",
-		TenantID: simulated.TenantID(), ClientID: simulated.ClientID(), ClientSecret: simulated.ClientSecret(),
-		Endpoints: config.Endpoints{LoginURL: server.LoginURL, GraphURL: server.GraphURL, APIURL: server.APIURL},
-		Set: func(c *config.Collectors) {
-			c.SecurityStates.RefreshInterval = demoStatesInterval
-			c.WatchedDomains.RefreshInterval = demoDomainsInterval
-			c.WatchedDomains.Domains = simulation.DemoDomains()
-			c.WatchedDomains.Statistics = true
-			c.WatchedDomains.MachineInfoLimit = 5
-		},
-	}.Tenant(s.flags.overrides())
+	c, err := config.Parse(fmt.Sprintf(demoTenant, simulated.TenantID(), simulated.ClientID(), simulated.ClientSecret(),
+		server.LoginURL, server.GraphURL, server.APIURL, strings.Join(simulation.DemoDomains(), ", ")), s.flags.overrides())
 	if err != nil {
 		server.Close()
 		return nil, fmt.Errorf("--demo: %w", err)
 	}
+	s.demo = c.Tenants[0]
 	return server.Close, nil
 }

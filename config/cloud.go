@@ -13,7 +13,7 @@ const (
 // cloud says where a cloud's hosts are and which audiences their tokens have.
 type cloud struct {
 	name string
-	endpointsSection
+	Endpoints
 	graphScope string
 }
 
@@ -21,7 +21,7 @@ type cloud struct {
 var clouds = []cloud{
 	{
 		name: azurePublic,
-		endpointsSection: endpointsSection{
+		Endpoints: Endpoints{
 			LoginURL: "https://login.microsoftonline.com",
 			GraphURL: "https://graph.microsoft.com",
 			APIURL:   "https://api.security.microsoft.com",
@@ -31,7 +31,7 @@ var clouds = []cloud{
 	},
 	{
 		name: azureGCC,
-		endpointsSection: endpointsSection{
+		Endpoints: Endpoints{
 			LoginURL: "https://login.microsoftonline.com",
 			GraphURL: "https://graph.microsoft.com",
 			APIURL:   "https://api-gcc.securitycenter.microsoft.us",
@@ -41,7 +41,7 @@ var clouds = []cloud{
 	},
 	{
 		name: azureGovernment,
-		endpointsSection: endpointsSection{
+		Endpoints: Endpoints{
 			LoginURL: "https://login.microsoftonline.us",
 			GraphURL: "https://graph.microsoft.us",
 			APIURL:   "https://api-gov.securitycenter.microsoft.us",

@@ -42,6 +42,12 @@ func Load(path string, o Overrides) (*Config, error) {
 	return c, nil
 }
 
+// Parse is Load for a text that no file holds.
+func Parse(text string, o Overrides) (*Config, error) {
+	c, problems := newValidator(o).parse("", []byte(text))
+	return c, problems.err()
+}
+
 // Check reads and validates the configuration file at path and every file it
 // names. The error is Problems, all of the mistakes at once. Warnings are of what is
 // probably a mistake; the configuration can be used nevertheless.

@@ -17,7 +17,7 @@ import (
 )
 
 // endpoints fills in what the cloud says where nothing overrides it.
-func (v *validator) endpoints(at position, e *endpointsSection, cloudName string) {
+func (v *validator) endpoints(at position, e *Endpoints, cloudName string) {
 	of, _ := cloudNamed(cloudName)
 	for _, endpoint := range []struct {
 		key   string

@@ -22,14 +22,8 @@ const (
 var ErrNoEnvironment = errors.New("no tenant in the environment: set " + envTenantID + ", " + envClientID +
 	" and one of " + envClientSecret + ", " + envCertificatePath + " and " + envTokenFile)
 
-// Endpoints are the flags that override where the environment's tenant is.
-// Empty ones are the cloud's.
-type Endpoints struct {
-	LoginURL, GraphURL, APIURL string
-}
-
 // FromEnvironment is the configuration of one tenant, whose app registration
-// the environment names. Of several ways to sign in the first of secret,
+// the environment names, at endpoints that flags may override. Of several ways to sign in the first of secret,
 // certificate and federated token is used, as Azure's own libraries choose. Its
 // label is the name that the environment gives it, or else the tenant id, and a proxy that the environment names is used.
 //
@@ -56,7 +50,7 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 	s := newTenant(v.settings())
 	s.Name = getenv(envTenantName)
 	s.AzureAD.Cloud = cloudOf(e)
-	s.Endpoints = endpointsSection{LoginURL: e.LoginURL, GraphURL: e.GraphURL, APIURL: e.APIURL}
+	s.Endpoints = e
 	s.HTTPConfig.ProxyFromEnvironment = true
 
 	doc := &document{}

@@ -19,10 +19,10 @@ type fileSection struct {
 
 // tenantSection is one of the tenants.
 type tenantSection struct {
-	Name       string           `yaml:"name"`
-	AzureAD    azureADSection   `yaml:"azuread"`
-	Endpoints  endpointsSection `yaml:"endpoints"`
-	HTTPConfig httpSection      `yaml:"http_config"`
+	Name       string         `yaml:"name"`
+	AzureAD    azureADSection `yaml:"azuread"`
+	Endpoints  Endpoints      `yaml:"endpoints"`
+	HTTPConfig httpSection    `yaml:"http_config"`
 
 	settingsSection `yaml:",inline"`
 }
@@ -80,8 +80,8 @@ type managedIdentitySection struct {
 	imdsEndpoint string
 }
 
-// endpointsSection overrides what the cloud says; empty values are the cloud's.
-type endpointsSection struct {
+// Endpoints override where a cloud's hosts are; empty values are the cloud's.
+type Endpoints struct {
 	LoginURL string `yaml:"login_url"`
 	GraphURL string `yaml:"graph_url"`
 	APIURL   string `yaml:"api_url"`

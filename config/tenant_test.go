@@ -7,10 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -213,19 +211,19 @@ func TestAReloadSeesWhatChanged(t *testing.T) {
 	}
 }
 
-func TestADemoIsATenantLikeAnyOther(t *testing.T) {
-	demo := config.Demo{
-		Name: "demo", TenantID: tenantID, ClientID: clientID, ClientSecret: "hush",
-		Endpoints: config.Endpoints{LoginURL: "http://127.0.0.1:1", GraphURL: "http://127.0.0.1:2", APIURL: "http://127.0.0.1:3"},
-		Set: func(c *config.Collectors) {
-			c.SecurityStates.RefreshInterval = model.Duration(5 * time.Second)
-			c.WatchedDomains.Domains, c.WatchedDomains.Statistics = []string{"b.example", "A.example"}, true
-		},
-	}
-	got, err := demo.Tenant(config.Overrides{WatchedDomains: []string{"c.example"}})
+func TestATextIsAConfigurationLikeAnyFile(t *testing.T) {
+	const text = `tenants:
+- name: demo
+  azuread: {oauth: ` + oauth + `}
+  endpoints: {login_url: http://127.0.0.1:1, graph_url: http://127.0.0.1:2, api_url: http://127.0.0.1:3}
+  security_states: {refresh_interval: %s}
+  watched_domains: {domains: [%s], statistics: true}
+`
+	c, err := config.Parse(fmt.Sprintf(text, "5s", "b.example, A.example"), config.Overrides{WatchedDomains: []string{"c.example"}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := c.Tenants[0]
 	want := load(t, `tenants:
 - name: demo
   azuread: {oauth: `+oauth+`}
@@ -236,11 +234,7 @@ func TestADemoIsATenantLikeAnyOther(t *testing.T) {
 	if !got.Equal(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	demo.Set = func(c *config.Collectors) {
-		c.SecurityStates.RefreshInterval = model.Duration(-time.Second)
-		c.WatchedDomains.Domains = []string{"*"}
-	}
-	_, err = demo.Tenant(config.Overrides{})
+	_, err = config.Parse(fmt.Sprintf(text, "-1s", "'*'"), config.Overrides{})
 	if problems := lines(err, "."); len(problems) != 2 {
 		t.Errorf("got %v, want two mistakes", problems)
 	}

@@ -108,12 +108,10 @@ func (a *Machines) Count(machines []client.MachineID) []int {
 // unset is the State of an Index that nobody fills.
 var unset = &State{Unknown: true}
 
-// Current returns the fleet that is exposed. Of a nil Index nothing is known.
+// Current returns the fleet that is exposed.
 func (f *Index) Current() *State {
-	if f != nil {
-		if s := f.shown.Load(); s != nil {
-			return s
-		}
+	if s := f.shown.Load(); s != nil {
+		return s
 	}
 	return unset
 }
@@ -131,9 +129,7 @@ func (f *Index) Resume(at time.Time, maxAge time.Duration) {
 
 // Settle says that no fleet will be exposed, unless one is expected or was set.
 func (f *Index) Settle() {
-	if f != nil {
-		f.shown.CompareAndSwap(nil, &State{})
-	}
+	f.shown.CompareAndSwap(nil, &State{})
 }
 
 // Withdraw says that no fleet is exposed any more, nor will be until states are
@@ -158,9 +154,6 @@ func (f *Index) Set(s *State) {
 // Follow calls changed after each set until the context ends. When it has
 // returned, no call of changed is under way and none follows.
 func (f *Index) Follow(ctx context.Context, changed func()) {
-	if f == nil {
-		return
-	}
 	w := &watcher{changed: changed}
 	f.mu.Lock()
 	if f.watchers == nil {

@@ -41,7 +41,7 @@ type Options struct {
 	MaxAge time.Duration
 	// Lists reads the files. Nil means that there are none.
 	Lists *Lists
-	// Fleet joins the machines with their properties. Nil means no join.
+	// Fleet joins the machines with their properties. Nil means an empty one.
 	Fleet *attention.Index
 	// WholeList asks every domain, those with stored results included, as soon as
 	// the quota allows: for a single refresh of the whole list.
@@ -145,6 +145,9 @@ func New(o Options) *Collector {
 	apis := []client.API{client.DomainMachines}
 	if o.Statistics {
 		apis = append(apis, client.DomainStats)
+	}
+	if o.Fleet == nil {
+		o.Fleet = &attention.Index{}
 	}
 	w := &Collector{
 		options:  o,
