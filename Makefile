@@ -90,6 +90,11 @@ packages: ## deb and rpm of what crossbuild built for Linux, in .tarballs
 	@tools/install packages
 	tools/packages
 
+.PHONY: sbom
+sbom: ## what the program is built from, in .tarballs
+	@mkdir -p .tarballs
+	$(GO) run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 app -json -licenses -output .tarballs/mde_exporter-$(VERSION).cdx.json .
+
 .PHONY: mixed-fleet
 mixed-fleet: ## serve 40 simulated tenants, 7 of which fail, and write the exporter's configuration for them
 	$(GO) run ./internal/mixedfleet/serve

@@ -5,8 +5,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 func TestImagesAndActionsArePinned(t *testing.T) {
@@ -49,6 +53,43 @@ func TestImagesAndActionsArePinned(t *testing.T) {
 			t.Errorf("%q name %d images or actions", c.files, n)
 		}
 	}
+}
+
+func TestDependabotSeesEveryModule(t *testing.T) {
+	content, err := os.ReadFile(".github/dependabot.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dependabot struct {
+		Updates []struct {
+			PackageEcosystem string `yaml:"package-ecosystem"`
+			Directories      []string
+		}
+	}
+	if err := yaml.Unmarshal(content, &dependabot); err != nil {
+		t.Fatal(err)
+	}
+	var modules []string
+	for _, pattern := range []string{"go.mod", "*/go.mod", "*/*/go.mod"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			modules = append(modules, filepath.Join("/", filepath.Dir(file)))
+		}
+	}
+	for _, update := range dependabot.Updates {
+		if update.PackageEcosystem == "gomod" {
+			slices.Sort(modules)
+			slices.Sort(update.Directories)
+			if diff := cmp.Diff(modules, update.Directories); diff != "" {
+				t.Errorf("modules (-repository +dependabot.yml):\n%s", diff)
+			}
+			return
+		}
+	}
+	t.Error("dependabot.yml updates no module")
 }
 
 func TestTheNoticesHoldTheLicenceOfEveryModule(t *testing.T) {
