@@ -72,8 +72,7 @@ func arcTokens(dir, origin string) *tokens {
 		RequestTimeout: time.Minute,
 		Observer:       nobody{},
 	}
-	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return newTokens(o, testScope, &http.Client{CheckRedirect: noRedirect}, &throttle{}, &redactor{})
+	return newTokens(o, testScope, &throttle{}, &redactor{})
 }
 
 func TestAzureArcShowsTheKeyOfItsFile(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 // transportError explains why no answer came, or only a part of it; what says which,
 // of a connection that broke.
-func transportError(caller context.Context, api API, timeout time.Duration, what string, err error) error {
+func transportError(caller context.Context, api API, timeout time.Duration, what string, err error) *Error {
 	if caller.Err() != nil {
 		return interrupted(caller, api, "amid a call")
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -45,9 +44,8 @@ type signIn struct {
 	// scope names the audience of the token.
 	scope string
 	// secrets learns what a credential consists of.
-	secrets *redactor
-	// client makes the calls. It never follows a redirect.
-	client *http.Client
+	secrets   *redactor
+	transport *tokenTransport
 }
 
 // learn makes a secret of the credential or a token one that no error shows. Kind

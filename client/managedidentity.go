@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -123,6 +122,10 @@ func (c ManagedIdentity) request(host identityHost, endpoint *url.URL, resource 
 	address.RawQuery = query.Encode()
 	request := &http.Request{Method: http.MethodGet, URL: &address, Header: http.Header{}}
 	request.Header.Set(host.header, host.value)
+	if user := endpoint.User; user != nil {
+		password, _ := user.Password()
+		request.SetBasicAuth(user.Username(), password)
+	}
 	return request
 }
 
@@ -143,34 +146,16 @@ func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Toke
 // identityToken asks an identity endpoint for a token. It returns the header of the
 // answer as well, nil without an answer.
 func (s signIn) identityToken(request *http.Request) (*oauth2.Token, http.Header, *Error) {
-	response, err := s.client.Do(request)
-	if err != nil {
-		e := tokenError(err, s.scope)
-		e.final = e.Reason == ReasonNetwork || e.Reason == ReasonTimeout // It is beside this machine, or missing.
-		return nil, nil, e
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, nil, tokenError(err, s.scope)
-	}
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound, http.StatusGone:
+	token, header, e := s.ask(request, tokenAnswer.anyExpiry)
+	switch {
+	case e == nil:
+	case e.Status == http.StatusNotFound, e.Status == http.StatusGone:
 		// The service answers so while it starts or is updated.
-		return nil, response.Header, &Error{API: Token, Reason: ReasonServer, Status: response.StatusCode, Message: "the identity endpoint is not ready"}
+		e = &Error{API: Token, Reason: ReasonServer, Status: e.Status, Message: "the identity endpoint is not ready"}
 	default:
-		return nil, response.Header, answerError(response, body, s.scope)
+		e.final = e.Reason == ReasonNetwork || e.Reason == ReasonTimeout // It is beside this machine, or missing.
 	}
-	now := time.Now()
-	token, err := parseIdentityToken(body, now)
-	if err == nil {
-		err = checkToken(token, now)
-	}
-	if err != nil {
-		return nil, response.Header, tokenError(err, s.scope)
-	}
-	return token, response.Header, nil
+	return token, header, e
 }
 
 // newIdentityTransport returns a transport for an endpoint beside this

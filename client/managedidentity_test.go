@@ -56,7 +56,8 @@ func TestManagedIdentityAsksTheEndpointOfTheEnvironment(t *testing.T) {
 				t.Error("the request went by the tenant's transport")
 				return nil, io.EOF
 			})
-			token, err := newTokens(o, testScope, &http.Client{Transport: proxied}, &throttle{}, &redactor{}).token(t.Context())
+			o.Transport = proxied
+			token, err := newTokens(o, testScope, &throttle{}, &redactor{}).token(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

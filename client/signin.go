@@ -1,10 +1,8 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -14,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 )
 
 // assertionType is what RFC 7523 calls an assertion that is a JWT.
@@ -39,11 +36,7 @@ func (s signIn) tokenURL(tenantID string) string {
 // withSecret returns an exchange that shows a client secret.
 func (s signIn) withSecret(tenantID, clientID, secret string) func(context.Context) (*oauth2.Token, error) {
 	return func(ctx context.Context) (*oauth2.Token, error) {
-		return s.request(ctx, secret, &clientcredentials.Config{
-			ClientID:     clientID,
-			ClientSecret: secret,
-			TokenURL:     s.tokenURL(tenantID),
-		})
+		return s.post(ctx, tenantID, secret, url.Values{"client_id": {clientID}, "client_secret": {secret}})
 	}
 }
 
@@ -54,36 +47,59 @@ func (s signIn) withAssertion(tenantID, clientID string, sign func() (string, er
 		if err != nil {
 			return nil, &Error{API: Token, Reason: ReasonAuth, Err: err}
 		}
-		return s.request(ctx, assertion, &clientcredentials.Config{
-			ClientID: clientID,
-			TokenURL: s.tokenURL(tenantID),
-			EndpointParams: url.Values{
-				"client_assertion_type": {assertionType},
-				"client_assertion":      {assertion},
-			},
+		return s.post(ctx, tenantID, assertion, url.Values{
+			"client_id": {clientID}, "client_assertion_type": {assertionType}, "client_assertion": {assertion},
 		})
 	}
 }
 
-// request makes one token request. The secret it shows is taken out of every
-// error, should the far end repeat it.
-func (s signIn) request(ctx context.Context, secret string, config *clientcredentials.Config) (*oauth2.Token, error) {
+// post asks the tenant's token endpoint. The secret that the form shows is taken out
+// of every error, should the far end repeat it.
+func (s signIn) post(ctx context.Context, tenantID, secret string, form url.Values) (*oauth2.Token, error) {
 	s.learn("client secret or assertion", secret)
-	config.Scopes = []string{s.scope}
-	config.AuthStyle = oauth2.AuthStyleInParams
-	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, s.client))
+	form.Set("grant_type", "client_credentials")
+	form.Set("scope", s.scope)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.tokenURL(tenantID), strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, tokenError(err, s.scope)
+		return nil, &Error{API: Token, Reason: ReasonOther, Err: err}
 	}
-	if err := checkToken(token, time.Now()); err != nil {
-		return nil, err
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	token, _, e := s.ask(request, tokenAnswer.strictExpiry)
+	switch {
+	case e == nil:
+		return token, nil
+	case e.Reason == ReasonAuth && e.Code == "" && e.advice == "":
+		e.advice = "the answer is not that of a token endpoint: check login_url, tenant_id and the proxy"
 	}
-	return token, nil
+	return nil, e
+}
+
+// ask makes a token request and reads its answer, whose header it returns as well;
+// that is nil without an answer.
+func (s signIn) ask(request *http.Request, expiry func(tokenAnswer, time.Time) (time.Time, bool)) (*oauth2.Token, http.Header, *Error) {
+	response, body, e := s.transport.call(request)
+	if e != nil {
+		return nil, nil, e
+	}
+	answer := parseTokenAnswer(body)
+	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	switch good := response.StatusCode/100 == 2; {
+	case good && mediaType == "text/html":
+		e = tokenDecodeError("the answer is an HTML page instead of a token: a proxy's sign-in page, or login_url names another service")
+	case !good, answer.isError():
+		e = answerError(response, answer, s.scope)
+	default:
+		var token *oauth2.Token
+		if token, e = answer.token(time.Now(), expiry); e == nil {
+			return token, response.Header, nil
+		}
+	}
+	return nil, response.Header, e
 }
 
 // checkToken refuses a token that could not be used or not be renewed in time. An
 // answer need not say when its token expires.
-func checkToken(token *oauth2.Token, now time.Time) error {
+func checkToken(token *oauth2.Token, now time.Time) *Error {
 	if token.Expiry.IsZero() {
 		token.Expiry = now.Add(assumedTokenLifetime)
 	}
@@ -104,11 +120,10 @@ func tokenDecodeError(message string) *Error {
 	return &Error{API: Token, Reason: ReasonDecode, Message: message}
 }
 
-// tokenTransport makes the HTTP calls for tokens: each bounded in time and
-// size, read to its end, and told to the observer.
+// tokenTransport makes the HTTP calls for tokens: each bounded in time and size,
+// read to its end, and reported to the observer. It follows no redirect.
 type tokenTransport struct {
 	base      http.RoundTripper
-	scope     string
 	timeout   time.Duration
 	observer  Observer
 	userAgent string
@@ -117,56 +132,30 @@ type tokenTransport struct {
 	skew atomic.Pointer[time.Duration]
 }
 
-// RoundTrip makes one call. The answer's body is in memory when it returns.
-func (t *tokenTransport) RoundTrip(request *http.Request) (*http.Response, error) {
-	start := time.Now()
-	response, err := t.roundTrip(request)
-	code := "error"
-	if err == nil {
-		code = strconv.Itoa(response.StatusCode)
-		t.compareClock(response, start)
-	}
-	t.observer.Call(Token, code, time.Since(start))
-	return response, err
-}
-
-func (t *tokenTransport) roundTrip(request *http.Request) (*http.Response, error) {
+// call makes one call, and returns the answer's body beside it.
+func (t *tokenTransport) call(request *http.Request) (response *http.Response, body []byte, e *Error) {
+	start, code := time.Now(), "error"
+	defer func() { t.observer.Call(Token, code, time.Since(start)) }()
 	caller := request.Context()
 	ctx, cancel := context.WithTimeout(caller, t.timeout)
 	defer cancel()
-	request = request.Clone(ctx)
+	request = request.WithContext(ctx)
 	request.Header.Set("User-Agent", t.userAgent)
 	request.Header.Set("Accept", "application/json")
 	response, err := t.base.RoundTrip(request)
-	if err != nil {
-		return nil, unreached(caller, request.URL.Host, t.timeout, err)
+	if err == nil {
+		defer response.Body.Close()
+		body, err = readTokenBody(response)
 	}
-	defer response.Body.Close()
-	body, err := readTokenBody(response)
 	switch {
 	case err != nil:
-		return nil, unreached(caller, request.URL.Host, t.timeout, err)
+		return nil, nil, transportError(caller, Token, t.timeout, "reach "+request.URL.Host, err)
 	case len(body) > maxTokenAnswer:
-		return nil, tokenDecodeError(fmt.Sprintf("the answer is larger than %d bytes, no token answer is", maxTokenAnswer))
+		return nil, nil, tokenDecodeError(fmt.Sprintf("the answer is larger than %d bytes, no token answer is", maxTokenAnswer))
 	}
-	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	if response.StatusCode < 300 && mediaType == "text/html" {
-		return nil, tokenDecodeError("the answer is an HTML page instead of a token: a proxy's sign-in page, or login_url names another service")
-	}
-	if answer := parseTokenAnswer(body); answer != nil {
-		if response.StatusCode == http.StatusOK && answer.isError() {
-			return nil, answerError(response, body, t.scope)
-		}
-		response.Header.Set("Content-Type", "application/json") // Whatever it was sent as.
-		body = answer.plain()
-	}
-	response.Body = io.NopCloser(bytes.NewReader(body))
-	return response, nil
-}
-
-// unreached is the error of a call that the host did not answer, or not to the end.
-func unreached(caller context.Context, host string, timeout time.Duration, err error) error {
-	return transportError(caller, Token, timeout, "reach "+host, err)
+	code = strconv.Itoa(response.StatusCode)
+	t.compareClock(response, start)
+	return response, body, nil
 }
 
 // compareClock compares the answer's Date with our clock. The answer was made at

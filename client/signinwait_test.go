@@ -35,7 +35,7 @@ func TestThrottlingSignInHostIsWaitedForAtMostFiveMinutes(t *testing.T) {
 					}
 					w.WriteHeader(test.status)
 				})
-				api := newTokens(testOptions(secretCredential()), testScope, &http.Client{Transport: far}, graph.throttle, &redactor{})
+				api := newTokens(testOptions(secretCredential(), far), testScope, graph.throttle, &redactor{})
 				ctx := WithRetryDeadline(t.Context(), time.Now().Add(time.Hour))
 				start := time.Now()
 				for i := range 10 {

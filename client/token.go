@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,11 +18,10 @@ type tokens struct {
 	credential Credential
 	// expires is when the credential expires, as it was last read; shared by the
 	// audiences of a tenant.
-	expires   *atomic.Pointer[time.Time]
-	signIn    signIn
-	transport *tokenTransport
-	rule      RetryRule // Of attempts that failed for a passing reason.
-	refused   refusal
+	expires *atomic.Pointer[time.Time]
+	signIn
+	rule    RetryRule // Of attempts that failed for a passing reason.
+	refused refusal
 	// throttle is shared by the audiences of a tenant.
 	throttle *throttle
 
@@ -36,27 +34,24 @@ type tokens struct {
 	rejected pause
 }
 
-// newTokens returns the tokens of the audience that scope names. They are got
-// by the transport of httpClient, which must not follow redirects; those of a
-// managed identity come from beside this machine and by a transport of its own.
-func newTokens(o Options, scope string, httpClient *http.Client, held *throttle, secrets *redactor) *tokens {
-	base, rule := httpClient.Transport, callRetry
+// newTokens returns the tokens of the audience that scope names. Those of a managed
+// identity come from beside this machine and by a transport of its own.
+func newTokens(o Options, scope string, held *throttle, secrets *redactor) *tokens {
+	base, rule := o.Transport, callRetry
 	if _, ok := o.Credential.(ManagedIdentity); ok {
 		base, rule = newIdentityTransport(), identityRetry
 	}
-	transport := &tokenTransport{base: base, scope: scope, timeout: o.RequestTimeout, observer: o.Observer, userAgent: o.UserAgent}
 	return &tokens{
 		credential: o.Credential,
 		expires:    &atomic.Pointer[time.Time]{},
 		signIn: signIn{
-			login:   o.LoginURL,
-			scope:   scope,
-			secrets: secrets,
-			client:  &http.Client{Transport: transport, CheckRedirect: httpClient.CheckRedirect},
+			login:     o.LoginURL,
+			scope:     scope,
+			secrets:   secrets,
+			transport: &tokenTransport{base: base, timeout: o.RequestTimeout, observer: o.Observer, userAgent: o.UserAgent},
 		},
-		transport: transport,
-		rule:      rule,
-		throttle:  held,
+		rule:     rule,
+		throttle: held,
 	}
 }
 

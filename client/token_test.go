@@ -81,15 +81,16 @@ func (o *observed) QuotaWait(API, time.Duration) {}
 // testTokens returns the tokens of a client whose sign-in host is handler.
 func testTokens(credential Credential, handler http.HandlerFunc) (*tokens, *farEnd) {
 	f := &farEnd{handler: handler}
-	t := newTokens(testOptions(credential), testScope, &http.Client{Transport: f, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, &throttle{}, &redactor{})
+	t := newTokens(testOptions(credential, f), testScope, &throttle{}, &redactor{})
 	t.transport.base = f // A managed identity has a transport of its own.
 	return t, f
 }
 
-func testOptions(credential Credential) Options {
+func testOptions(credential Credential, transport http.RoundTripper) Options {
 	return Options{
 		LoginURL:       &url.URL{Scheme: "https", Host: "login.example"},
 		Credential:     credential,
+		Transport:      transport,
 		RequestTimeout: 30 * time.Second,
 		Observer:       nobody{},
 		UserAgent:      "mde_exporter/test",
@@ -541,7 +542,7 @@ func TestASignInHostThatAsksForAPauseIsLeftAlone(t *testing.T) {
 					}
 					w.WriteHeader(test.status)
 				})
-				other := newTokens(testOptions(secretCredential()), "other/.default", &http.Client{Transport: far}, one.throttle, &redactor{})
+				other := newTokens(testOptions(secretCredential(), far), "other/.default", one.throttle, &redactor{})
 				for range 20 {
 					for _, audience := range []*tokens{one, other} {
 						_, err := audience.token(WithRetryDeadline(t.Context(), time.Now().Add(time.Second)))
@@ -761,9 +762,9 @@ func TestTwoAudiencesAreNeverMixed(t *testing.T) {
 			}
 			giveToken(w, "for-"+strings.TrimSuffix(strings.TrimPrefix(scope, "https://"), "/.default"), time.Hour)
 		}}
-		o := Options{LoginURL: &url.URL{Scheme: "https", Host: "login.example"}, Credential: secretCredential(), RequestTimeout: time.Minute, Observer: nobody{}}
-		graph := newTokens(o, "https://graph.example/.default", &http.Client{Transport: f}, &throttle{}, &redactor{})
-		api := newTokens(o, testScope, &http.Client{Transport: f}, &throttle{}, &redactor{})
+		o := Options{LoginURL: &url.URL{Scheme: "https", Host: "login.example"}, Credential: secretCredential(), Transport: f, RequestTimeout: time.Minute, Observer: nobody{}}
+		graph := newTokens(o, "https://graph.example/.default", &throttle{}, &redactor{})
+		api := newTokens(o, testScope, &throttle{}, &redactor{})
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {

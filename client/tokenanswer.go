@@ -14,8 +14,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// A tokenAnswer is the JSON object that answers a token request, as far as
-// x/oauth2 does not understand all that token endpoints send.
+// A tokenAnswer is the JSON object that answers a token request.
 type tokenAnswer map[string]json.RawMessage
 
 // readTokenBody returns the body of a token answer, unpacked.
@@ -24,7 +23,6 @@ func readTokenBody(response *http.Response) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unpack the answer: %w", err)
 	}
-	response.Header.Del("Content-Encoding")
 	body, err := io.ReadAll(io.LimitReader(unpacked, maxTokenAnswer+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
@@ -47,40 +45,35 @@ func (a tokenAnswer) isError() bool {
 	return len(e) > 0 && string(e) != "null" && string(e) != `""`
 }
 
-// plain is the answer as x/oauth2 reads it: a lifetime is a whole number that
-// 32 bits hold. One that is no number stays as it is.
-func (a tokenAnswer) plain() []byte {
-	if lifetime, ok := parseSeconds(scalarText(a["expires_in"])); ok {
-		seconds := min(max(lifetime/time.Second, -math.MaxInt32), math.MaxInt32)
-		a["expires_in"] = fmt.Append(nil, int64(seconds))
+// token returns the token that the answer holds. expiry reads when it expires, zero
+// where the answer does not say so.
+func (a tokenAnswer) token(now time.Time, expiry func(tokenAnswer, time.Time) (time.Time, bool)) (*oauth2.Token, *Error) {
+	var token oauth2.Token
+	var credible bool
+	token.Expiry, credible = expiry(a, now)
+	if !credible || json.Unmarshal(a["access_token"], &token.AccessToken) != nil || a["token_type"] != nil && json.Unmarshal(a["token_type"], &token.TokenType) != nil {
+		return nil, tokenDecodeError("the answer is not the JSON object with an access_token that a token endpoint sends")
 	}
-	body, err := json.Marshal(a)
-	if err != nil {
-		return nil // Which x/oauth2 refuses, but every value was JSON before.
-	}
-	return body
+	return &token, checkToken(&token, now)
 }
 
-// parseIdentityToken reads the token answer of an identity endpoint. Its token has
-// no expiry if the answer holds none that can be read: a date of yet another form
-// is no reason to refuse a good token.
-func parseIdentityToken(body []byte, now time.Time) (*oauth2.Token, error) {
-	var answer struct {
-		AccessToken string          `json:"access_token"`
-		TokenType   string          `json:"token_type"`
-		ExpiresIn   json.RawMessage `json:"expires_in"`
-		ExpiresOn   json.RawMessage `json:"expires_on"`
+// strictExpiry reads the expires_in of Entra, and reports false where it cannot.
+func (a tokenAnswer) strictExpiry(now time.Time) (time.Time, bool) {
+	raw := a["expires_in"]
+	lifetime, ok := parseSeconds(scalarText(raw))
+	if !ok {
+		return time.Time{}, raw == nil || string(raw) == "null" || scalarText(raw) == "0"
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, tokenDecodeError("the answer is not the JSON object with an access_token that an identity endpoint sends")
+	return now.Add(lifetime.Truncate(time.Second)), true
+}
+
+// anyExpiry reads the expires_in or expires_on of an identity endpoint. A date of yet
+// another form is no reason to refuse a good token.
+func (a tokenAnswer) anyExpiry(now time.Time) (time.Time, bool) {
+	if lifetime, ok := parseSeconds(scalarText(a["expires_in"])); ok {
+		return now.Add(lifetime), true
 	}
-	token := &oauth2.Token{AccessToken: answer.AccessToken, TokenType: answer.TokenType}
-	if lifetime, ok := parseSeconds(scalarText(answer.ExpiresIn)); ok {
-		token.Expiry = now.Add(lifetime)
-	} else {
-		token.Expiry = parseExpiresOn(scalarText(answer.ExpiresOn), now)
-	}
-	return token, nil
+	return parseExpiresOn(scalarText(a["expires_on"]), now), true
 }
 
 // scalarText returns the text of a JSON number or string, and of anything else

@@ -2,47 +2,19 @@ package client
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/oauth2"
 )
 
-// tokenError tells why a token request failed: from the sign-in host's own
-// words where it refused, with what an operator can do about it.
-//
-// The error that x/oauth2 returns prints the whole answer and is never kept as
-// a cause.
-func tokenError(err error, scope string) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e
-	}
-	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		e := answerError(refused.Response, refused.Body, scope)
-		if e.Reason == ReasonAuth && e.Code == "" && e.advice == "" {
-			e.advice = "the answer is not that of a token endpoint: check login_url, tenant_id and the proxy"
-		}
-		return e
-	}
-	// Errors below HTTP are *Error already, by tokenTransport: this one is
-	// about an answer that x/oauth2 could not read.
-	return tokenDecodeError("the answer is not the JSON object with an access_token that a token endpoint sends")
-}
-
-// answerError tells what an answer without a token says.
-func answerError(response *http.Response, body []byte, scope string) *Error {
-	code, description, numbers := parseTokenAnswer(body).refusal()
+// answerError says what an answer without a token means: in the sign-in host's own
+// words, with what an operator can do about it.
+func answerError(response *http.Response, answer tokenAnswer, scope string) *Error {
+	code, description, numbers := answer.refusal()
 	status := response.StatusCode
-	e := &Error{
-		API:     Token,
-		Status:  status,
-		Code:    code,
-		Message: strings.TrimRight(firstLine(description), "."),
-	}
+	e := &Error{API: Token, Status: status, Code: code, Message: strings.TrimRight(firstLine(description), ".")}
 	e.Reason, e.RetryAfter = comeBack(response)
 	switch {
 	case e.Reason != ReasonOther:
