@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"iter"
 
 	"software.sslmate.com/src/go-pkcs12"
 
@@ -23,14 +22,10 @@ func (c Certificate) read(ctx context.Context, s signIn) (keyPair, error) {
 	if err != nil {
 		return keyPair{}, err
 	}
-	if formatOf(content) == pkcs12Format {
+	if binaryFormat(content) == pkcs12File {
 		return c.readPKCS12(ctx, s, content)
 	}
-	text, err := pemText(content)
-	if err != nil {
-		return keyPair{}, fmt.Errorf("certificate_path: %s: %w", c.CertificatePath, err)
-	}
-	certificates, err := parseCertificates(text)
+	certificates, err := parseCertificates(content)
 	if err != nil {
 		return keyPair{}, fmt.Errorf("certificate_path: %s: %w", c.CertificatePath, err)
 	}
@@ -40,11 +35,8 @@ func (c Certificate) read(ctx context.Context, s signIn) (keyPair, error) {
 		if content, err = readCredentialBytes(ctx, keyName, keyPath); err != nil {
 			return keyPair{}, err
 		}
-		if text, err = pemText(content); err != nil {
-			return keyPair{}, fmt.Errorf("%s: %s: %w", keyName, keyPath, err)
-		}
 	}
-	key, err := parsePrivateKey(text)
+	key, err := parsePrivateKey(content)
 	if err != nil {
 		return keyPair{}, fmt.Errorf("%s: %s: %w", keyName, keyPath, err)
 	}
@@ -86,79 +78,75 @@ func (c Certificate) readPKCS12(ctx context.Context, s signIn, content []byte) (
 	case err != nil:
 		return keyPair{}, fmt.Errorf("certificate_path: %s: cannot read the PKCS#12 file (%w): convert it with openssl pkcs12 -in FILE -noenc -out app.pem", c.CertificatePath, err)
 	}
-	rsaKey, ok := key.(*rsa.PrivateKey)
-	if !ok {
-		return keyPair{}, fmt.Errorf("certificate_path: %s: %w", c.CertificatePath, errNotRSA)
+	own, err := rsaKey(key)
+	if err != nil {
+		return keyPair{}, fmt.Errorf("certificate_path: %s: %w", c.CertificatePath, err)
 	}
-	return c.pair(rsaKey, append([]*x509.Certificate{leaf}, chain...), c.CertificatePath)
+	return c.pair(own, append([]*x509.Certificate{leaf}, chain...), c.CertificatePath)
 }
 
-// A fileFormat is what a certificate or key file consists of.
-type fileFormat int
-
+// The formats of files that are not in PEM form: what they are, and the command that
+// converts them.
 const (
-	textFormat   fileFormat = iota // PEM, or something else that is not binary.
-	pkcs12Format                   // A certificate and its key, usually encrypted.
-	pkcs7Format                    // Certificates without a key.
-	certificateDER
-	privateKeyDER
+	pkcs12File     = "a PKCS#12 file (.pfx): set certificate_path to it, and remove certificate_key_path"
+	pkcs7File      = "a PKCS#7 file (.p7b), which holds no private key: convert it with openssl pkcs7 -inform der -in FILE -print_certs -out app.pem, and set certificate_key_path"
+	certificateDER = "a certificate in DER form (.cer) without a key, no certificate in PEM form: convert it with openssl x509 -inform der -in FILE -out app.pem, and set certificate_key_path"
+	privateKeyDER  = "a private key in DER form: convert it with openssl pkey -inform der -in FILE -out app.key"
 )
 
 // pkcs12BER begins a PKCS#12 file of indefinite length: a sequence, and version 3.
 var pkcs12BER = []byte{0x30, 0x80, 0x02, 0x01, 0x03}
 
-// formatOf tells binary formats apart by the first element of their ASN.1 sequence.
-func formatOf(content []byte) fileFormat {
+// binaryFormat tells binary formats apart by the first element of their ASN.1
+// sequence. It is empty for PEM and anything else that is not binary.
+func binaryFormat(content []byte) string {
+	var sequence struct{ First asn1.RawValue }
 	if bytes.HasPrefix(content, pkcs12BER) {
-		return pkcs12Format
+		return pkcs12File
 	}
-	var sequence, first asn1.RawValue
-	if _, err := asn1.Unmarshal(content, &sequence); err != nil || sequence.Tag != asn1.TagSequence || !sequence.IsCompound {
-		return textFormat
+	if _, err := asn1.Unmarshal(content, &sequence); err != nil || sequence.First.Class != asn1.ClassUniversal {
+		return ""
 	}
-	if _, err := asn1.Unmarshal(sequence.Bytes, &first); err != nil || first.Class != asn1.ClassUniversal {
-		return textFormat
-	}
-	switch first.Tag {
+	switch first := sequence.First; first.Tag {
 	case asn1.TagInteger: // The version.
-		if len(first.Bytes) == 1 && first.Bytes[0] == 3 {
-			return pkcs12Format
+		if bytes.Equal(first.Bytes, []byte{3}) {
+			return pkcs12File
 		}
 		return privateKeyDER
 	case asn1.TagOID:
-		return pkcs7Format
+		return pkcs7File
 	case asn1.TagSequence:
 		if _, err := x509.ParseCertificate(content); err == nil {
 			return certificateDER
 		}
 		return privateKeyDER // Encrypted, by PKCS#8.
 	default:
-		return textFormat
+		return ""
 	}
 }
 
-// pemText returns the text of a file that should be in PEM form, or an error that
-// names its format and the command that converts it.
-func pemText(content []byte) (string, error) {
-	switch formatOf(content) {
-	case pkcs12Format:
-		return "", errors.New("a PKCS#12 file (.pfx): set certificate_path to it, and remove certificate_key_path")
-	case pkcs7Format:
-		return "", errors.New("a PKCS#7 file (.p7b), which holds no private key: convert it with openssl pkcs7 -inform der -in FILE -print_certs -out app.pem, and set certificate_key_path")
-	case certificateDER:
-		return "", errors.New("a certificate in DER form (.cer) without a key, no certificate in PEM form: convert it with openssl x509 -inform der -in FILE -out app.pem, and set certificate_key_path")
-	case privateKeyDER:
-		return "", errors.New("a private key in DER form: convert it with openssl pkey -inform der -in FILE -out app.key")
-	default:
-		text, err := readfile.Decode(content)
-		return string(text), err
+// pemBlocks returns the blocks of a file in PEM form, and passes over what stands
+// between them.
+func pemBlocks(content []byte) (blocks []*pem.Block, err error) {
+	if format := binaryFormat(content); format != "" {
+		return nil, errors.New(format)
 	}
+	rest, err := readfile.Decode(content)
+	for err == nil {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		blocks = append(blocks, block)
+	}
+	return blocks, err
 }
 
 // parseCertificates returns every certificate of a PEM file.
-func parseCertificates(content string) ([]*x509.Certificate, error) {
+func parseCertificates(content []byte) ([]*x509.Certificate, error) {
+	blocks, err := pemBlocks(content)
 	var certificates []*x509.Certificate
-	for block := range pemBlocks(content) {
+	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
@@ -168,54 +156,43 @@ func parseCertificates(content string) ([]*x509.Certificate, error) {
 		}
 		certificates = append(certificates, certificate)
 	}
-	if len(certificates) == 0 {
-		return nil, errors.New("no certificate in PEM form (-----BEGIN CERTIFICATE-----) in it")
+	if err == nil && len(certificates) == 0 {
+		err = errors.New("no certificate in PEM form (-----BEGIN CERTIFICATE-----) in it")
 	}
-	return certificates, nil
+	return certificates, err
 }
 
 // parsePrivateKey returns the first private key of a PEM file. The texts of
 // its errors are its own: those of the parsers may quote the key.
-func parsePrivateKey(content string) (*rsa.PrivateKey, error) {
-	for block := range pemBlocks(content) {
+func parsePrivateKey(content []byte) (*rsa.PrivateKey, error) {
+	blocks, err := pemBlocks(content)
+	if err != nil {
+		return nil, err
+	}
+	for _, block := range blocks {
+		var key any
 		switch {
 		case block.Type == "ENCRYPTED PRIVATE KEY", block.Headers["DEK-Info"] != "":
 			return nil, errors.New("the private key is encrypted: store it decrypted (openssl pkey) in a file only the exporter may read")
 		case block.Type == "RSA PRIVATE KEY":
-			key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
-			if err != nil {
-				return nil, errors.New("the RSA PRIVATE KEY in it cannot be parsed")
-			}
-			return key, nil
-		case block.Type == "EC PRIVATE KEY":
-			return nil, errNotRSA
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 		case block.Type == "PRIVATE KEY":
-			key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-			if err != nil {
-				return nil, errors.New("the PRIVATE KEY in it cannot be parsed")
-			}
-			rsaKey, ok := key.(*rsa.PrivateKey)
-			if !ok {
-				return nil, errNotRSA
-			}
-			return rsaKey, nil
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case block.Type != "EC PRIVATE KEY":
+			continue
 		}
+		if err != nil {
+			return nil, fmt.Errorf("the %s in it cannot be parsed", block.Type)
+		}
+		return rsaKey(key)
 	}
 	return nil, errors.New("no private key in PEM form (-----BEGIN PRIVATE KEY-----) in it")
 }
 
-// pemBlocks yields the blocks of a PEM file and passes over what stands between.
-func pemBlocks(content string) iter.Seq[*pem.Block] {
-	return func(yield func(*pem.Block) bool) {
-		rest := []byte(content)
-		for {
-			var block *pem.Block
-			if block, rest = pem.Decode(rest); block == nil || !yield(block) {
-				return
-			}
-		}
+// rsaKey refuses a key that TLS would take and that is of no use here.
+func rsaKey(key any) (*rsa.PrivateKey, error) {
+	if key, ok := key.(*rsa.PrivateKey); ok {
+		return key, nil
 	}
+	return nil, errors.New("the private key is not an RSA key: Entra accepts client assertions signed by RSA keys only")
 }
-
-// errNotRSA says why a key that TLS would take is of no use here.
-var errNotRSA = errors.New("the private key is not an RSA key: Entra accepts client assertions signed by RSA keys only")
