@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"html"
 	"regexp"
@@ -12,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -385,36 +385,21 @@ func backslashEscape(text []byte) ([]byte, int) {
 	if len(text) < 2 {
 		return nil, 0
 	}
-	switch c := text[1]; c {
-	case 'u':
-		r, ok := hexNumber(text, 2, 4)
-		if !ok {
-			return nil, 0
-		}
-		if low, ok := hexNumber(text, 8, 4); ok && utf16.IsSurrogate(r) && text[6] == '\\' && text[7] == 'u' {
-			return utf8.AppendRune(nil, utf16.DecodeRune(r, low)), 12
-		}
-		return utf8.AppendRune(nil, r), 6
-	case 'x':
-		b, ok := hexNumber(text, 2, 2)
-		if !ok {
-			return nil, 0
-		}
-		return []byte{byte(b)}, 4
+	var pair string // UTF-16 spells one character by two escapes.
+	if len(text) >= 12 && json.Unmarshal([]byte(`"`+string(text[:12])+`"`), &pair) == nil && text[1] == 'u' && utf8.RuneCountInString(pair) == 1 {
+		return []byte(pair), 12
+	}
+	escaped := string(text[:min(len(text), 6)])
+	switch r, multibyte, rest, err := strconv.UnquoteChar(escaped, text[1]); {
+	case err == nil && multibyte:
+		return utf8.AppendRune(nil, r), len(escaped) - len(rest)
+	case err == nil:
+		return []byte{byte(r)}, len(escaped) - len(rest)
+	case text[1] == 'u' || text[1] == 'x':
+		return nil, 0
 	default:
-		if i := strings.IndexByte("abfnrtv", c); i >= 0 {
-			return []byte{"\a\b\f\n\r\t\v"[i]}, 2
-		}
-		return []byte{c}, 2
+		return text[1:2], 2
 	}
-}
-
-func hexNumber(text []byte, start, digits int) (rune, bool) {
-	if len(text) < start+digits {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(string(text[start:start+digits]), 16, 32)
-	return rune(n), err == nil
 }
 
 // entityEscape reads &#65; and &quot; of HTML and XML.

@@ -130,6 +130,17 @@ func checkMasked(t *testing.T, masked, secret, spelled, what string) {
 	}
 }
 
+func TestUTF16EscapesAreReadTogether(t *testing.T) {
+	for text, want := range map[string]string{
+		`\ud83d\ude00x`: "\U0001F600 12", `\u0041\u0042`: "A 6", `\x41`: "A 4", `\n`: "\n 2", `\/`: "/ 2", `\"`: `" 2`, `\u00`: " 0", `\`: " 0",
+	} {
+		meaning, length := backslashEscape([]byte(text))
+		if got := fmt.Sprintf("%s %d", meaning, length); got != want {
+			t.Errorf("%s is %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestNoSpellingOfASecretIsPrinted(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 5))
 	const words = "the service says that a token of this application is not accepted here and "
