@@ -107,7 +107,7 @@ func (h identityHost) endpoint() (*url.URL, error) {
 // staysOnMachine reports whether a packet to the host never passes a router.
 func staysOnMachine(host string) bool {
 	address, err := netip.ParseAddr(host)
-	return isLoopback(host) || err == nil && address.IsLinkLocalUnicast()
+	return IsLoopback(host) || err == nil && address.IsLinkLocalUnicast()
 }
 
 // request returns the request for a token of the resource.

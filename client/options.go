@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -104,7 +105,7 @@ func checkEndpoint(u *url.URL) error {
 		return errors.New("no host")
 	case u.User != nil:
 		return errors.New("user information does not belong in an endpoint")
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "https", u.Scheme == "http" && IsLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == "http":
 		return errors.New("plain http is for loopback addresses only")
@@ -113,7 +114,8 @@ func checkEndpoint(u *url.URL) error {
 	}
 }
 
-func isLoopback(host string) bool {
+// IsLoopback reports whether a host is this very machine.
+func IsLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
@@ -122,24 +124,12 @@ func (o Options) withDefaults() Options {
 	if o.Transport == nil {
 		o.Transport = http.DefaultTransport.(*http.Transport).Clone()
 	}
-	if o.RequestTimeout <= 0 {
-		o.RequestTimeout = time.Minute
-	}
-	if o.Quota.CallsPerMinute <= 0 {
-		o.Quota.CallsPerMinute = 100
-	}
-	if o.Quota.CallsPerHour <= 0 {
-		o.Quota.CallsPerHour = 1500
-	}
-	if o.Quotas == nil {
-		o.Quotas = NewQuotas(nil)
-	}
-	if o.Observer == nil {
-		o.Observer = nobody{}
-	}
-	if o.UserAgent == "" {
-		o.UserAgent = "mde_exporter"
-	}
+	o.RequestTimeout = cmp.Or(max(o.RequestTimeout, 0), time.Minute)
+	o.Quota.CallsPerMinute = cmp.Or(max(o.Quota.CallsPerMinute, 0), 100)
+	o.Quota.CallsPerHour = cmp.Or(max(o.Quota.CallsPerHour, 0), 1500)
+	o.Quotas = cmp.Or(o.Quotas, NewQuotas(nil))
+	o.Observer = cmp.Or[Observer](o.Observer, nobody{})
+	o.UserAgent = cmp.Or(o.UserAgent, "mde_exporter")
 	return o
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -59,20 +58,12 @@ func parseOrigin(text string) (string, error) {
 		return "", errors.New("must not hold a user name or password")
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", errors.New("must end after the host: no path, query or fragment")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !client.IsLoopback(u.Hostname()):
 		return "", errors.New("plain http is allowed to a loopback address only: use https")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return "", errors.New("must begin with https://")
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
 }
 
 // http validates how the hosts are reached.
