@@ -3,10 +3,12 @@ package servertest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -80,19 +82,12 @@ func StartWebhook(t testing.TB) *Webhook {
 func (h *Webhook) Last(alert string, labels map[string]string) (last Notification, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, n := range h.received {
-		if n.Labels["alertname"] == alert && contains(n.Labels, labels) {
-			last, ok = n, true
+	for _, n := range slices.Backward(h.received) {
+		all := maps.Clone(n.Labels)
+		maps.Copy(all, labels)
+		if n.Labels["alertname"] == alert && maps.Equal(all, n.Labels) {
+			return n, true
 		}
 	}
-	return last, ok
-}
-
-func contains(all, some map[string]string) bool {
-	for name, value := range some {
-		if all[name] != value {
-			return false
-		}
-	}
-	return true
+	return Notification{}, false
 }

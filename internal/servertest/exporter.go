@@ -4,27 +4,25 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 )
 
-var build struct {
-	once    sync.Once
-	dir     string
-	program string
-	err     error
-	output  []byte
-}
+// built is the directory of what build built, "" where that is nothing.
+var built string
 
 // Main is a TestMain for packages that build the exporter: it removes what was
 // built.
 func Main(m *testing.M) {
 	code := m.Run()
-	_ = os.RemoveAll(build.dir) // "" where nothing was built
+	_ = os.RemoveAll(built)
 	os.Exit(code)
 }
 
@@ -34,28 +32,35 @@ func Main(m *testing.M) {
 // Main.
 func Build(t testing.TB) string {
 	t.Helper()
-	build.once.Do(func() {
-		if build.dir, build.err = os.MkdirTemp("", "mde_exporter-test-"); build.err != nil { //nolint:usetesting // It outlives the test that is first.
-			return
-		}
-		const module = "github.com/mde-exporter/mde_exporter"
-		root, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
-		if build.err = err; err != nil {
-			return
-		}
-		build.program = filepath.Join(build.dir, "mde_exporter")
-		args := []string{"build", "-C", strings.TrimSpace(string(root)), "-o", build.program}
-		if raceEnabled {
-			args = append(args, "-race")
-		}
-		//nolint:gosec // A constant command.
-		build.output, build.err = exec.CommandContext(t.Context(), "go", append(args, module)...).CombinedOutput()
-	})
-	if build.err != nil {
-		t.Fatalf("build the exporter: %v\n%s", build.err, build.output)
+	program, err := build()
+	if err != nil {
+		t.Fatalf("build the exporter: %v", err)
 	}
-	return build.program
+	return program
 }
+
+var build = sync.OnceValues(func() (program string, err error) {
+	if built, err = os.MkdirTemp("", "mde_exporter-test-"); err != nil {
+		return "", err
+	}
+	program = filepath.Join(built, "mde_exporter")
+	const module = "github.com/mde-exporter/mde_exporter"
+	args := []string{"build", "-o", program}
+	if info, _ := debug.ReadBuildInfo(); slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race")
+	}
+	root, err := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		return "", err
+	}
+	command := exec.CommandContext(context.Background(), "go", append(args, module)...) //nolint:gosec // A constant command.
+	command.Dir = strings.TrimSpace(string(root))
+	output, err := command.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, output)
+	}
+	return program, nil
+})
 
 // Exporter builds and starts the exporter with the arguments, on an address of
 // its own, and waits until it answers; its first refresh may be under way.

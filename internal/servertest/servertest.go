@@ -9,8 +9,8 @@
 package servertest
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,7 +19,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -67,7 +66,7 @@ type Process struct {
 	Address string
 
 	cmd    *exec.Cmd
-	output *lockedBuffer
+	output string // The path of a file.
 	exited chan struct{}
 }
 
@@ -88,19 +87,23 @@ func Launch(t testing.TB, address, program string, args ...string) *Process {
 	t.Helper()
 	// The test's own context ends before its cleanup, which stops the server gently.
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...) //nolint:gosec // Which programs are run is what tests are about.
-	p := &Process{Address: address, cmd: cmd, output: &lockedBuffer{}, exited: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
-	if err := p.cmd.Start(); err != nil {
+	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := errors.Join(cmd.Start(), output.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p := &Process{Address: address, cmd: cmd, output: output.Name(), exited: make(chan struct{})}
 	go func() {
-		_ = p.cmd.Wait() // Whether it ended well is the business of those who ended it.
+		_ = cmd.Wait() // Whether it ended well is the business of those who ended it.
 		close(p.exited)
 	}()
 	t.Cleanup(func() {
 		p.Stop()
 		if t.Failed() {
-			t.Logf("%s printed:\n%s", program, p.output)
+			t.Logf("%s printed:\n%s", program, p.Output())
 		}
 	})
 	return p
@@ -113,7 +116,7 @@ func (p *Process) Await(t testing.TB, what string, condition func() error) {
 	Eventually(t, fmt.Sprintf("%s: %s", filepath.Base(p.cmd.Path), what), func() error {
 		select {
 		case <-p.exited:
-			t.Fatalf("%s ended:\n%s", p.cmd.Path, p.output)
+			t.Fatalf("%s ended:\n%s", p.cmd.Path, p.Output())
 		default:
 		}
 		return condition()
@@ -161,7 +164,13 @@ func (p *Process) Signal(t testing.TB, signal os.Signal) {
 }
 
 // Output is what the server printed so far.
-func (p *Process) Output() string { return p.output.String() }
+func (p *Process) Output() string {
+	output, err := os.ReadFile(p.output)
+	if err != nil {
+		return err.Error()
+	}
+	return string(output)
+}
 
 // Eventually waits until the condition is nil, and fails the test with its last
 // error after two minutes.
@@ -179,41 +188,15 @@ func Eventually(t testing.TB, what string, condition func() error) {
 
 // get returns the body of an answer with status 200.
 func get(url string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return nil, err
-	}
-	response, err := http.DefaultClient.Do(request)
+	client := http.Client{Timeout: patience}
+	response, err := client.Get(url) //nolint:noctx // The timeout ends it.
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s: %s", url, response.Status, body)
 	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("GET %s: %s: %s", url, response.Status, body)
-	}
-	return body, nil
-}
-
-// lockedBuffer is written by a process and read by a test.
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
+	return body, err
 }

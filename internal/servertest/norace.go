@@ -1,5 +1,0 @@
-//go:build !race
-
-package servertest
-
-const raceEnabled = false
