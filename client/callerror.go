@@ -52,17 +52,13 @@ func (c *Client) statusError(api API, resp *http.Response) error {
 	case status == http.StatusNotFound && !e.NotFound():
 		e.advice = "not an answer of the API itself: check the URL, and the proxy or gateway before it"
 	case status >= 300 && status < 400:
-		e.Message = "redirects are not followed" + redirectTarget(resp)
+		e.Message = "redirects are not followed"
+		if target, err := resp.Location(); err == nil && target.Host != "" {
+			e.Message += "; this one leads to " + target.Host
+		}
 	}
 	c.share(api).accepted()
 	return e
-}
-
-func redirectTarget(resp *http.Response) string {
-	if target, err := resp.Location(); err == nil && target.Host != "" {
-		return "; this one leads to " + target.Host
-	}
-	return ""
 }
 
 // maxErrorBody is how much of the body of an error is looked at.

@@ -62,7 +62,7 @@ func (c Certificate) readPKCS12(ctx context.Context, s signIn, content []byte) (
 	if c.PasswordFile != "" {
 		passwordKey = "certificate_password_file"
 		var err error
-		if password, err = readPassword(ctx, passwordKey, c.PasswordFile); err != nil {
+		if password, err = readCredentialFile(ctx, passwordKey, c.PasswordFile, withoutNewline); err != nil {
 			return keyPair{}, err
 		}
 	}

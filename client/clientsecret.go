@@ -18,7 +18,7 @@ func (c ClientSecret) prove(ctx context.Context, s signIn) (proof, error) {
 	secret := c.Secret
 	if c.SecretFile != "" {
 		var err error
-		if secret, err = readPassword(ctx, "client_secret_file", c.SecretFile); err != nil {
+		if secret, err = readCredentialFile(ctx, "client_secret_file", c.SecretFile, withoutNewline); err != nil {
 			return proof{}, err
 		}
 	}

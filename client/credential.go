@@ -87,14 +87,10 @@ func (t *tokens) prove(ctx context.Context) (proof, error) {
 	return p, err
 }
 
-// fingerprint sums up the parts of a credential.
+// fingerprint sums up the parts of a credential. Quotes keep ("ab", "c") and
+// ("a", "bc") apart.
 func fingerprint(parts ...string) [sha256.Size]byte {
-	h := sha256.New()
-	for _, part := range parts {
-		// The length keeps ("ab", "c") and ("a", "bc") apart.
-		fmt.Fprintf(h, "%d:%s", len(part), part)
-	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return sha256.Sum256(fmt.Appendf(nil, "%q", parts))
 }
 
 // maxCredentialFile is far more than any secret, token or chain takes, and
@@ -102,28 +98,20 @@ func fingerprint(parts ...string) [sha256.Size]byte {
 const maxCredentialFile = 1 << 20
 
 // readCredentialFile returns the text of the file that key of the configuration
-// names.
-func readCredentialFile(ctx context.Context, key, path string) (string, error) {
+// names, as trim leaves it.
+func readCredentialFile(ctx context.Context, key, path string, trim func(string) string) (string, error) {
 	text, err := readfile.Text(ctx, path, maxCredentialFile)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", key, err)
 	}
-	return string(text), nil
+	if secret := trim(string(text)); secret != "" {
+		return secret, nil
+	}
+	return "", fmt.Errorf("%s: %s: %w", key, path, errEmpty)
 }
 
-// readPassword is readCredentialFile for a secret or password. The newline that
-// editors and shells append to a file is no part of it.
-func readPassword(ctx context.Context, key, path string) (string, error) {
-	text, err := readCredentialFile(ctx, key, path)
-	if err != nil {
-		return "", err
-	}
-	password := strings.TrimRight(text, "\r\n")
-	if password == "" {
-		return "", fmt.Errorf("%s: %s: %w", key, path, errEmpty)
-	}
-	return password, nil
-}
+// withoutNewline drops the newline that editors and shells append to a password.
+func withoutNewline(text string) string { return strings.TrimRight(text, "\r\n") }
 
 // readCredentialBytes is readCredentialFile for a file that may be binary.
 func readCredentialBytes(ctx context.Context, key, path string) ([]byte, error) {

@@ -53,16 +53,15 @@ type identityHost struct {
 // Instances set IDENTITY_HEADER alone, and have the metadata service of a virtual
 // machine.
 func (c ManagedIdentity) host() identityHost {
+	h := identityHost{address: cmp.Or(c.Endpoint, instanceMetadata), version: "2018-02-01", header: "Metadata", value: "true"}
 	switch {
 	case c.Endpoint == "":
-		return identityHost{address: instanceMetadata, version: "2018-02-01", header: "Metadata", value: "true"}
 	case c.Header != "": // App Service, Container Apps.
-		return identityHost{address: c.Endpoint, version: "2019-08-01", header: "X-IDENTITY-HEADER", value: c.Header}
+		h.version, h.header, h.value = "2019-08-01", "X-IDENTITY-HEADER", c.Header
 	case c.IMDSEndpoint != "":
-		return identityHost{address: c.Endpoint, version: arcVersion, header: "Metadata", value: "true", arc: true}
-	default:
-		return identityHost{address: c.Endpoint, version: "2018-02-01", header: "Metadata", value: "true"}
+		h.version, h.arc = arcVersion, true
 	}
+	return h
 }
 
 // prove has nothing to read: the machine itself is the credential.

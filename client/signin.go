@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -145,7 +146,10 @@ func (t *tokenTransport) call(request *http.Request) (response *http.Response, b
 	response, err := t.base.RoundTrip(request)
 	if err == nil {
 		defer response.Body.Close()
-		body, err = readTokenBody(response)
+		var unpacked io.Reader
+		if unpacked, err = new(unpacker).open(response.Body, response.Header); err == nil {
+			body, err = io.ReadAll(io.LimitReader(unpacked, maxTokenAnswer+1))
+		}
 	}
 	switch {
 	case err != nil:

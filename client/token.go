@@ -175,24 +175,27 @@ func (t *tokens) leave(ctx context.Context, p *pendingToken) error {
 
 // renew gets a new token. A spare that is still good saves the waiting: it is
 // returned when a single attempt failed, and the renewal put off.
-func (t *tokens) renew(ctx context.Context, p *pendingToken, spare *oauth2.Token) (*oauth2.Token, error) {
-	if spare != nil && time.Now().Before(spare.Expiry) {
-		token, err := t.attempt(ctx)
-		if err != nil && time.Now().Before(spare.Expiry) {
-			t.postpone(spare)
-			return spare, nil
-		}
-		return token, err
+func (t *tokens) renew(ctx context.Context, p *pendingToken, spare *oauth2.Token) (token *oauth2.Token, err error) {
+	isGood := func() bool { return spare != nil && time.Now().Before(spare.Expiry) }
+	if isGood() {
+		ctx = WithRetryDeadline(ctx, time.Now())
 	}
-	var token *oauth2.Token
-	err := retry(ctx, Token, t.rule, func(ctx context.Context) (err error) {
+	err = retry(ctx, Token, t.rule, func(ctx context.Context) (err error) {
 		token, err = t.attempt(ctx)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		p.last = err
 		return err
 	})
-	return token, err
+	if err == nil || !isGood() {
+		return token, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current == spare {
+		t.renewAt = time.Now().Add(min(renewAgain, time.Until(spare.Expiry)))
+	}
+	return spare, nil
 }
 
 // attempt makes one token request, unless its outcome is known: a credential
@@ -220,25 +223,10 @@ func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.keep(token, asked)
-	return token, nil
-}
-
-// keep makes a new token the current one.
-func (t *tokens) keep(token *oauth2.Token, asked time.Time) {
 	t.signIn.learn("token", token.AccessToken)
-	lifetime := token.Expiry.Sub(asked)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.current = token
-	t.renewAt = token.Expiry.Add(-min(renewBefore, lifetime/5))
-}
-
-// postpone leaves the current token in use for a while although it should be renewed.
-func (t *tokens) postpone(spare *oauth2.Token) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.current == spare {
-		t.renewAt = time.Now().Add(min(renewAgain, time.Until(spare.Expiry)))
-	}
+	t.renewAt = token.Expiry.Add(-min(renewBefore, token.Expiry.Sub(asked)/5))
+	return token, nil
 }

@@ -3,10 +3,7 @@ package client
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"io"
 	"math"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -16,19 +13,6 @@ import (
 
 // A tokenAnswer is the JSON object that answers a token request.
 type tokenAnswer map[string]json.RawMessage
-
-// readTokenBody returns the body of a token answer, unpacked.
-func readTokenBody(response *http.Response) ([]byte, error) {
-	unpacked, err := new(unpacker).open(response.Body, response.Header)
-	if err != nil {
-		return nil, fmt.Errorf("unpack the answer: %w", err)
-	}
-	body, err := io.ReadAll(io.LimitReader(unpacked, maxTokenAnswer+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
-	}
-	return body, nil
-}
 
 // parseTokenAnswer returns nil for a body that is no JSON object.
 func parseTokenAnswer(body []byte) tokenAnswer {

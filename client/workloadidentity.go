@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"strings"
 )
 
@@ -18,13 +17,9 @@ func (c WorkloadIdentity) app() (tenantID, clientID string) { return c.TenantID,
 // prove reads the federated token, which its issuer replaces every hour or so,
 // and shows it as an assertion.
 func (c WorkloadIdentity) prove(ctx context.Context, s signIn) (proof, error) {
-	content, err := readCredentialFile(ctx, "token_file_path", c.TokenFilePath)
+	token, err := readCredentialFile(ctx, "token_file_path", c.TokenFilePath, strings.TrimSpace)
 	if err != nil {
 		return proof{}, err
-	}
-	token := strings.TrimSpace(content)
-	if token == "" {
-		return proof{}, fmt.Errorf("token_file_path: %s: %w", c.TokenFilePath, errEmpty)
 	}
 	return proof{
 		fingerprint: fingerprint(token),
