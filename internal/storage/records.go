@@ -37,6 +37,7 @@ type recordFile struct {
 	name    string
 	header  string // Its end of line included.
 	salt    uint64 // The checksum of what each record's checksum covers before the record.
+	whole   int64  // The file ends with a line if it has this size.
 }
 
 // span is the place of a record in its file, the end of line included.
@@ -48,9 +49,8 @@ type span struct {
 type scanned struct {
 	size  int64
 	first []byte // The first line where it is not the header, nil otherwise.
-	// damaged counts the lines that are no records; the first is at damagedAt, and
-	// together they have damagedBytes.
-	damaged, damagedAt, damagedBytes int64
+	// damaged counts the lines that are no records, and damagedBytes their bytes.
+	damaged, damagedBytes int64
 }
 
 // formatRecord returns one line. A nil value makes a record without JSON.
@@ -111,9 +111,6 @@ func (r *recordFile) scan(content io.Reader, each func(key string, value []byte,
 		if key, value, ok := r.parseRecord(line); ok {
 			each(key, value, at)
 		} else if string(line) != "\n" { // An empty line ends a record that was cut off.
-			if found.damaged == 0 {
-				found.damagedAt = at.offset
-			}
 			found.damaged++
 			found.damagedBytes += at.length
 		}
@@ -152,16 +149,21 @@ func (r *recordFile) append(f *os.File, size int64, records []byte) (span, error
 	var before []byte
 	if size == 0 {
 		before = []byte(r.header)
-	} else if last, err := readRecord(f, span{size - 1, 1}); err != nil {
-		return span{}, err
-	} else if last[0] != '\n' {
-		before = []byte("\n")
+	} else if size != r.whole {
+		last, err := readRecord(f, span{size - 1, 1})
+		if err != nil {
+			return span{}, err
+		}
+		if last[0] != '\n' {
+			before = []byte("\n")
+		}
 	}
 	at := span{offset: size + int64(len(before)), length: int64(len(records))}
 	if _, err := f.WriteAt(append(before, records...), size); err != nil {
 		_ = f.Truncate(size)
 		return span{}, err
 	}
+	r.whole = at.offset + at.length
 	return at, nil
 }
 

@@ -202,7 +202,7 @@ func (t *Tenant) load() error {
 		} else if err == nil {
 			if found.damaged > 0 {
 				t.logger.Warn("Storage file has damaged records, which are skipped: the values saved before them hold",
-					"file", t.name, "records", found.damaged, "first_offset", found.damagedAt)
+					"file", t.name, "records", found.damaged)
 			}
 			read.size = found.size
 		}
@@ -242,22 +242,11 @@ func mismatch(first []byte) error {
 // compact writes the journal anew without what no longer holds. A failure costs
 // nothing but space.
 func (t *Tenant) compact() {
-	compacted, err := t.compacted()
-	if err != nil {
-		t.logger.Warn("Storage file cannot be compacted and grows until it can", "file", t.name, "bytes", t.size, "err", err)
-		t.compactAt = t.size + t.live + leastJournal
-		return
-	}
-	t.contents, t.compactAt = compacted, leastJournal+2*compacted.live
-}
-
-// compacted replaces the file and returns what the new one holds.
-func (t *Tenant) compacted() (contents, error) {
 	keys := slices.SortedFunc(maps.Keys(t.records), func(a, b string) int {
 		return int(t.records[a].offset - t.records[b].offset)
 	})
-	now := contents{records: make(map[string]span, len(keys)), size: int64(len(t.header))}
-	return now, t.replace(func(w *bufio.Writer) error {
+	compacted := contents{records: make(map[string]span, len(keys)), size: int64(len(t.header))}
+	err := t.replace(func(w *bufio.Writer) error {
 		old, _, err := t.open()
 		if err != nil {
 			return err
@@ -276,8 +265,14 @@ func (t *Tenant) compacted() (contents, error) {
 			if _, err := w.Write(line); err != nil {
 				return err
 			}
-			now.hold(key, value, span{offset: now.size, length: int64(len(line))})
+			compacted.hold(key, value, span{offset: compacted.size, length: int64(len(line))})
 		}
 		return nil
 	})
+	if err != nil {
+		t.logger.Warn("Storage file cannot be compacted and grows until it can", "file", t.name, "bytes", t.size, "err", err)
+		t.compactAt = t.size + t.live + leastJournal
+		return
+	}
+	t.contents, t.compactAt = compacted, leastJournal+2*compacted.live
 }
