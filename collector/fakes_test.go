@@ -4,21 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"iter"
 	"log/slog"
-	"net/http"
-	"net/url"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
@@ -26,8 +18,6 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // world is an exposition with everything a collector needs.
 type world struct {
@@ -45,10 +35,6 @@ func newWorld() *world {
 	w.tenant = w.metrics.Tenant("contoso")
 	w.logger = slog.New(slog.NewTextHandler(w.log, nil))
 	return w
-}
-
-func (w *world) env(name string) Env {
-	return Env{Tenant: "contoso", Name: name, Logger: w.logger, Metrics: w.tenant}
 }
 
 // nameOf is the name of a collector, which only its Env knows otherwise.
@@ -84,17 +70,6 @@ func (w *world) refresh(ctx context.Context, c Collector) error {
 
 // exposed is the text of the exposition: the collectors' values only, without
 // the metrics about refreshes.
-func (w *world) exposed(t testing.TB) string {
-	t.Helper()
-	families, err := w.exposition.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text(t, slices.DeleteFunc(slices.Clone(families), func(f *dto.MetricFamily) bool {
-		return strings.HasPrefix(f.GetName(), "mde_refresh")
-	}))
-}
-
 // scraped is the text of a scrape.
 func (w *world) scraped(t testing.TB) string {
 	t.Helper()
@@ -122,23 +97,6 @@ func value(exposition, series string) string {
 	return ""
 }
 
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got; accept it with -update):\n%s", path, diff)
-	}
-}
-
 func lint(t *testing.T, g prometheus.Gatherer) {
 	t.Helper()
 	problems, err := testutil.GatherAndLint(g)
@@ -148,43 +106,6 @@ func lint(t *testing.T, g prometheus.Gatherer) {
 	for _, p := range problems {
 		t.Errorf("lint: %s: %s", p.Metric, p.Text)
 	}
-}
-
-func noSecret(string) bool { return false }
-
-// rowsOf yields the rows and then, if there is one, the error.
-func rowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
-	return func(yield func(*T, error) bool) {
-		for i := range rows {
-			row := rows[i]
-			if !yield(&row, nil) {
-				return
-			}
-		}
-		if err != nil {
-			yield(nil, err)
-		}
-	}
-}
-
-// apiError is a service's own error.
-func apiError(api client.API, status int) error {
-	e := &client.Error{API: api, Status: status, Reason: client.ReasonOther, Message: "as scripted"}
-	e.Code = map[int]string{400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "ResourceNotFound", 410: "Gone"}[status]
-	switch {
-	case status >= 500:
-		e.Reason = client.ReasonServer
-	case status == 401:
-		e.Reason = client.ReasonAuth
-	case status == 403:
-		e.Reason = client.ReasonForbidden
-	}
-	return e
-}
-
-// id makes a machine id; no two numbers make the same.
-func id(n int) client.MachineID {
-	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
 }
 
 // memoryStore is a Store of JSON texts.
@@ -286,13 +207,6 @@ func (b *syncBuffer) String() string {
 }
 
 // refreshOnce starts a collector of its own Refresher and refreshes it.
-func (w *world) refreshOnce(t *testing.T, c Collector) {
-	t.Helper()
-	if err := w.refresher(c, 15*time.Minute).Once(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // runFor runs a refresher for a while in fake time.
 func runFor(t *testing.T, r *Refresher, d time.Duration) {
 	t.Helper()
@@ -322,59 +236,3 @@ func (fixedState) Quota(client.API) client.QuotaUse {
 }
 
 func (fixedState) CredentialExpiry() (time.Time, bool) { return time.Unix(1_900_000_000, 0), true }
-
-// newClient is a real client behind the transport.
-func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, observer client.Observer) *client.Client {
-	t.Helper()
-	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
-	c, err := client.New(client.Options{
-		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
-		GraphScope: "graph", APIScope: "api", Transport: transport, Quotas: client.NewQuotas(func(client.QuotaKey) client.Ledger { return ledger }), Observer: observer,
-		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.TakePart()
-	return c
-}
-
-// emptyLedger knows that nothing was spent before.
-type emptyLedger struct{}
-
-func (emptyLedger) Spent(client.API) []time.Time { return nil }
-func (emptyLedger) Spend(client.API, time.Time)  {}
-
-// fakeStates answers as a client, functions of the test.
-type fakeStates struct {
-	states    func(yield func(*client.SecurityState, error) bool)
-	machines  func(yield func(*client.Machine, error) bool)
-	antivirus func(yield func(*client.AntivirusHealth, error) bool)
-	calls     []client.API
-}
-
-func (f *fakeStates) HoldsSecret(string) bool { return false }
-
-func (f *fakeStates) SecurityStates(context.Context) iter.Seq2[*client.SecurityState, error] {
-	f.calls = append(f.calls, client.MachineSecurityStates)
-	return f.states
-}
-
-func (f *fakeStates) Machines(context.Context) iter.Seq2[*client.Machine, error] {
-	f.calls = append(f.calls, client.Machines)
-	return f.machines
-}
-
-func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.AntivirusHealth, error] {
-	f.calls = append(f.calls, client.DeviceAVInfo)
-	return f.antivirus
-}
-
-// state is a row of the preview.
-func state(n int, build, architecture string, properties ...string) client.SecurityState {
-	s := client.SecurityState{ID: id(n), Build: []byte(build), Architecture: []byte(architecture)}
-	for _, p := range properties {
-		s.Properties = append(s.Properties, []byte(p))
-	}
-	return s
-}
