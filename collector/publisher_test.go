@@ -150,3 +150,58 @@ func TestAgesAreThoseOfTheWallClock(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 }
+
+func TestWithdrawTakesBackWhatWasHandedToOthers(t *testing.T) {
+	w := newWorld()
+	p, other := w.exposition.Publisher("contoso", "one"), w.exposition.Publisher("contoso", "two")
+	p.OnWithdraw(func() { w.publish(t, other, "without") })
+	w.publish(t, p, "a")
+	w.publish(t, other, "joined")
+	p.Close()
+	if got := w.scraped(t); !strings.Contains(got, "joined") {
+		t.Errorf("after Close:\n%s", got)
+	}
+	w.exposition.Together("contoso", func() {
+		p.Withdraw()
+		if got := w.scraped(t); !strings.Contains(got, `zone="a"`) || !strings.Contains(got, "joined") {
+			t.Errorf("amid the withdrawal:\n%s", got)
+		}
+	})
+	if got := w.scraped(t); strings.Contains(got, `zone="a"`) || strings.Contains(got, "joined") || !strings.Contains(got, "without") {
+		t.Errorf("after the withdrawal:\n%s", got)
+	}
+}
+
+// follower is a Collector that takes its time to start and to stop following.
+type follower struct {
+	*scripted
+	order []string
+}
+
+func (f *follower) Start(ctx context.Context, p *Publisher) time.Time {
+	time.Sleep(time.Second)
+	f.order = append(f.order, "started")
+	return f.scripted.Start(ctx, p)
+}
+
+func (f *follower) Follow(ctx context.Context) {
+	f.order = append(f.order, "follows")
+	<-ctx.Done()
+	time.Sleep(time.Second)
+	f.order = append(f.order, "followed")
+}
+
+func TestARunFollowsAfterItsStartAndWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		f := &follower{scripted: &scripted{name: "one", refresh: func(context.Context, int) error { return nil }}}
+		r := w.refresher(f, time.Hour)
+		r.Go()
+		r.Go() // Runs already.
+		time.Sleep(time.Minute)
+		r.Stop()
+		if got := strings.Join(f.order, " "); got != "started follows followed" {
+			t.Errorf("order %q", got)
+		}
+	})
+}

@@ -355,3 +355,35 @@ func TestTheAgeOfAResultIsWallTime(t *testing.T) {
 		}
 	}
 }
+
+func TestAStoredJoinIsShownWhileStatesAreExpectedAndNotWithoutStates(t *testing.T) {
+	store := &collector.MemoryStore{}
+	machines := machineindex.New[attention.Machine](1)
+	machines.Add(collectortest.ID(1))
+	run := func(fleet *attention.Index, refresh bool) string {
+		w := collectortest.NewWorld()
+		d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, []string{"a.example"}, func(o *Options) { o.Fleet, o.Store = fleet, store })
+		if refresh {
+			if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			d.Start(t.Context(), w.Publisher(d))
+		}
+		return w.Exposed(t)
+	}
+	fleet := &attention.Index{}
+	fleet.Set(&attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machines, []attention.PropertySet{{1}}, []string{"AntivirusOff"}, []int{0})})
+	const join = `mde_watched_domain_machines_attention{domain="a.example",property="AntivirusOff",tenant="contoso"}`
+	if got := run(fleet, true); collectortest.Value(got, join) != "1" {
+		t.Fatalf("no join:\n%s", got)
+	}
+	expected := &attention.Index{}
+	expected.Expect(time.Hour) // By states that have not started.
+	if got := run(expected, false); collectortest.Value(got, join) != "1" {
+		t.Errorf("the stored join is not shown before the states start:\n%s", got)
+	}
+	if got := run(&attention.Index{}, false); strings.Contains(got, "attention") {
+		t.Errorf("the stored join is shown without states:\n%s", got)
+	}
+}
