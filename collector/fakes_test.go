@@ -55,19 +55,6 @@ func (w *world) refresher(c Collector, interval time.Duration) *Refresher {
 	})
 }
 
-func (w *world) publisher(c Collector) *Publisher {
-	return w.exposition.Publisher("contoso", nameOf(c))
-}
-
-// refresh refreshes once and publishes what comes of it.
-func (w *world) refresh(ctx context.Context, c Collector) error {
-	outcome, err := c.Refresh(ctx)
-	if err == nil && outcome.Snapshot != nil {
-		w.publisher(c).Publish(*outcome.Snapshot)
-	}
-	return err
-}
-
 // exposed is the text of the exposition: the collectors' values only, without
 // the metrics about refreshes.
 // scraped is the text of a scrape.
@@ -181,12 +168,6 @@ func (s *killedStore) Delete(key string) error {
 		return nil
 	}
 	return s.memoryStore.Delete(key)
-}
-
-func (s *memoryStore) value(key string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.values[key]
 }
 
 type syncBuffer struct {

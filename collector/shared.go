@@ -15,14 +15,14 @@ type Shared struct {
 
 // Share returns the value of the type T, which the first call makes. Load, if not
 // nil, is called whenever the configuration is loaded.
-func Share[T any](s *Shared, make func() (value *T, load func())) *T {
+func Share[T any](s *Shared, create func() (value *T, load func())) *T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := reflect.TypeFor[T]()
 	if v, ok := s.values[key]; ok {
 		return v.(*T)
 	}
-	v, load := make()
+	v, load := create()
 	if s.values == nil {
 		s.values = map[reflect.Type]any{}
 	}

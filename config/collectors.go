@@ -2,6 +2,7 @@ package config
 
 import (
 	"iter"
+	"maps"
 	"reflect"
 	"strings"
 
@@ -33,10 +34,7 @@ func (c *Collectors) All() iter.Seq2[string, collector.Config] {
 // inherit prepares a copy of the global settings for the keys of a tenant. Global
 // are the same settings, validated.
 func (c *Collectors) inherit(global *Collectors) {
-	validated := map[string]collector.Config{}
-	for name, g := range global.All() {
-		validated[name] = g
-	}
+	validated := maps.Collect(global.All())
 	for name, section := range c.All() {
 		section.Inherit(validated[name])
 	}

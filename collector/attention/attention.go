@@ -53,10 +53,16 @@ type State struct {
 // PropertySet is a set of up to 128 properties by their numbers.
 type PropertySet [2]uint64
 
-func (s *PropertySet) Put(id int)     { s[id/64] |= 1 << (id % 64) }
-func (s PropertySet) IsEmpty() bool   { return s[0]|s[1] == 0 }
-func (s PropertySet) has(id int) bool { return s[id/64]&(1<<(id%64)) != 0 }
-func (s PropertySet) Each(f func(int)) {
+// Put adds a property.
+func (s *PropertySet) Put(number int) { s[number/64] |= 1 << (number % 64) }
+
+// IsEmpty reports whether there is no property.
+func (s PropertySet) IsEmpty() bool { return s[0]|s[1] == 0 }
+
+func (s PropertySet) has(number int) bool { return s[number/64]&(1<<(number%64)) != 0 }
+
+// Each calls f for each property, the smallest number first.
+func (s PropertySet) Each(f func(number int)) {
 	for word, rest := range s {
 		for ; rest != 0; rest &= rest - 1 {
 			f(64*word + bits.TrailingZeros64(rest))

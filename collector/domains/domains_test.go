@@ -57,10 +57,10 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil,
-			state(1, "19045", "Amd64", "AntivirusNotReporting", "EdrImpairedCommunications"),
-			state(2, "19045", "Amd64", "AntivirusNotReporting"),
-			state(3, "19045", "Amd64"),
-			state(4, "19045", "Amd64", "AntivirusOff"),
+			state(1, "AntivirusNotReporting", "EdrImpairedCommunications"),
+			state(2, "AntivirusNotReporting"),
+			state(3),
+			state(4, "AntivirusOff"),
 		)})
 		far := newFarEnd()
 		var many []string
@@ -376,7 +376,7 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 		far.answer = answers(map[string]string{"evil.example": page(row(1, ""), row(2, ""))})
 		begin := func() (w *collectortest.World, states *states.Collector, stop func()) {
 			w = collectortest.NewWorld()
-			states = statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))})
+			states = statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
 			_, stop = start(t, w, newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				o.Store, o.Fleet, o.Interval = store, states.Fleet(), 10*time.Minute
 			}), 10*time.Minute)

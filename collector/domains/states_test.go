@@ -45,8 +45,8 @@ func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.Antiviru
 }
 
 // state is a row of the preview.
-func state(n int, build, architecture string, properties ...string) client.SecurityState {
-	s := client.SecurityState{ID: collectortest.ID(n), Build: []byte(build), Architecture: []byte(architecture)}
+func state(n int, properties ...string) client.SecurityState {
+	s := client.SecurityState{ID: collectortest.ID(n), Build: []byte("19045"), Architecture: []byte("Amd64")}
 	for _, p := range properties {
 		s.Properties = append(s.Properties, []byte(p))
 	}

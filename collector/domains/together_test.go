@@ -24,7 +24,7 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 		far := newFarEnd()
 		run := func() string {
 			w := collectortest.NewWorld()
-			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64"))}, func(o *states.Options) { o.Store = store })
+			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1))}, func(o *states.Options) { o.Store = store })
 			domains := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) { o.Store = store })
 			for _, c := range []collector.Collector{states, domains} {
 				r := collector.NewRefresher(collector.RefresherOptions{
@@ -61,14 +61,14 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 	answering := func(f *farEnd) http.RoundTripper { return f }
 	fleet := func(f func(*fakeStates)) func(*testing.T, *collectortest.World, collector.Store) collector.Collector {
 		return func(_ *testing.T, w *collectortest.World, s collector.Store) collector.Collector {
-			fake := &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))}
+			fake := &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}
 			f(fake)
 			return statesOf(w, fake, func(o *states.Options) { o.Store = s })
 		}
 	}
 	stored := func(age time.Duration) *collector.MemoryStore {
 		store, w := &collector.MemoryStore{}, collectortest.NewWorld()
-		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))}, func(o *states.Options) { o.Store = store })); err != nil {
+		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *states.Options) { o.Store = store })); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(age)
@@ -127,7 +127,7 @@ func TestADomainThatLeftTheListStaysAway(t *testing.T) {
 	far := newFarEnd()
 	far.answer = answers(map[string]string{"stays.example": page(row(1, "")), "gone.example": page(row(1, ""))})
 	c := far.client(t, collectortest.EmptyLedger{}, w.Tenant)
-	states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "19045", "Amd64", "AntivirusOff"))})
+	states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
 	run := func(d *Collector) (stop func() <-chan struct{}) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

@@ -1,10 +1,10 @@
 package states
 
 import (
+	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
-import "github.com/mde-exporter/mde_exporter/client"
 
 // A grouping is a row of the table of what is counted: labels, and gauges that
 // count the machines that share their values.

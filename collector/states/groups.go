@@ -1,9 +1,10 @@
 package states
 
 import (
+	"slices"
+
 	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
-import "slices"
 
 // groupCounter counts machines in the groups of a grouping.
 type groupCounter struct {

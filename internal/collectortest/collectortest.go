@@ -130,7 +130,7 @@ func Golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
 	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -228,5 +228,8 @@ func NewClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, 
 // EmptyLedger knows that nothing was spent before.
 type EmptyLedger struct{}
 
+// Spent implements client.Ledger.
 func (EmptyLedger) Spent(client.API) []time.Time { return nil }
-func (EmptyLedger) Spend(client.API, time.Time)  {}
+
+// Spend implements client.Ledger.
+func (EmptyLedger) Spend(client.API, time.Time) {}
