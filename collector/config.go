@@ -68,6 +68,9 @@ func (s *Schedule) DefaultMaxAge() {
 // Interval is RefreshInterval.
 func (s *Schedule) Interval() time.Duration { return time.Duration(s.RefreshInterval) }
 
+// Age is MaxAge.
+func (s *Schedule) Age() time.Duration { return time.Duration(s.MaxAge) }
+
 // Validation is what Config.Validate needs to know.
 type Validation struct {
 	// Dir is the directory of the configuration file, where relative paths begin.

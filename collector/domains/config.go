@@ -12,7 +12,6 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
-	"github.com/mde-exporter/mde_exporter/collector/attention"
 )
 
 // Config configures the collector of watched domains.
@@ -137,17 +136,7 @@ func (c *Config) Needs() []client.Need {
 }
 
 // New implements Config.
-func (c *Config) New(e collector.Env) collector.Collector {
-	lists := collector.Share(e.Process, func() (*Lists, func()) {
-		lists := &Lists{Logger: e.Logger}
-		return lists, func() { lists.Read(context.Background()) }
-	})
-	lists.use(c.Files)
-	return New(Options{
-		Config: *c, Env: e, Client: e.Client, Fleet: attention.Of(e.Shared), Lists: lists,
-		Interval: c.Interval(), MaxAge: time.Duration(c.MaxAge), WholeList: e.Once,
-	})
-}
+func (c *Config) New(e collector.Env) collector.Collector { return New(*c, e, e.Client) }
 
 // Disabled implements Config.
 func (c *Config) Disabled() collector.Page { return collector.Page{Table: domainTable} }

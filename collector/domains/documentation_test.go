@@ -12,6 +12,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/attention"
 	"github.com/mde-exporter/mde_exporter/collector/states"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
@@ -28,7 +29,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 	delete(documented, "mde_watched_domains_list_last_read_successful") // Of the files, which internal/exporter follows.
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		fleet := statesOf(w, documentedFleet(), func(o *states.Options) { o.Source = states.SourceMachines })
+		fleet := statesOf(w, documentedFleet(), func(o *statesOptions) { o.Source = states.SourceMachines })
 		far := newFarEnd()
 		known := answers(map[string]string{"evil.example": page(row(2, ""))})
 		far.answer = func(domain, what string) (int, string) {
@@ -38,7 +39,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 			return known(domain, what)
 		}
 		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"bad.example", "evil.example"}, func(o *Options) {
-			o.Fleet, o.Statistics, o.MachineInfoLimit = fleet.Fleet(), true, 1
+			o.Fleet, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 1
 		})
 		w.Tenant.SetClient(fixedState{})
 		for _, c := range []collector.Collector{fleet, d} {
@@ -46,7 +47,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := w.Refresher(statesOf(w, &fakeStates{AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](apiError(client.DeviceAVInfo, 500))}, func(o *states.Options) {
+		if err := w.Refresher(statesOf(w, &fakeStates{AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](apiError(client.DeviceAVInfo, 500))}, func(o *statesOptions) {
 			o.Source = states.SourceMachines
 		}), time.Hour).Once(t.Context()); err == nil {
 			t.Fatal("no failure")

@@ -28,32 +28,16 @@ type Client interface {
 	HoldsSecret(name string) bool
 }
 
-// Options configure a Collector.
-type Options struct {
-	Config
-	collector.Env
-	Client Client
-	// Interval is that of the Schedule: the time in which each domain is asked
-	// once, if the quota allows.
-	Interval time.Duration
-	// MaxAge is the age at which a domain's values are withdrawn. Zero means
-	// three times the interval that the quota allows.
-	MaxAge time.Duration
-	// Lists reads the files. Nil means that there are none.
-	Lists *Lists
-	// Fleet joins the machines with their properties. Nil means an empty one.
-	Fleet *attention.Index
-	// WholeList asks every domain, those with stored results included, as soon as
-	// the quota allows: for a single refresh of the whole list.
-	WholeList bool
-}
-
 // Collector counts the machines that communicated with each domain of a
 // list. It asks one domain after the other without end, spread over the
 // interval, and publishes each result as it comes. Run it by a Refresher that is
 // Continuous: one refresh is one round of at most the interval.
 type Collector struct {
-	options Options
+	config  Config
+	env     collector.Env
+	client  Client
+	fleet   *attention.Index
+	lists   *Lists // Nil where there are no files.
 	logger  *slog.Logger
 	memory  collector.Memory
 	changed chan struct{} // The list is another.
@@ -141,28 +125,34 @@ const (
 )
 
 // New returns a collector that has not asked anything yet.
-func New(o Options) *Collector {
+func New(c Config, e collector.Env, asked Client) *Collector {
 	apis := []client.API{client.DomainMachines}
-	if o.Statistics {
+	if c.Statistics {
 		apis = append(apis, client.DomainStats)
 	}
-	if o.Fleet == nil {
-		o.Fleet = &attention.Index{}
-	}
 	w := &Collector{
-		options:  o,
-		logger:   o.Log(),
-		memory:   o.Memory(),
+		config:   c,
+		env:      e,
+		client:   asked,
+		fleet:    attention.Of(e.Shared),
+		logger:   e.Log(),
+		memory:   e.Memory(),
 		changed:  make(chan struct{}, 1),
 		results:  make(chan domainOutcome, maxUnderway),
-		schedule: &domainSchedule{interval: o.Interval, pacer: client.NewPacer(o.Client.Quota, apis...), domains: make(map[string]*domainVisits)},
+		schedule: &domainSchedule{interval: c.Interval(), pacer: client.NewPacer(asked.Quota, apis...), domains: make(map[string]*domainVisits)},
 		domains:  make(map[string]*watchedDomain),
 		notes:    make(map[string]string),
-		risk:     labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", o.Metrics, o.Client.HoldsSecret)),
+		risk:     labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, asked.HoldsSecret)),
 	}
-	if o.Lists == nil {
-		w.setList(o.Domains)
+	if e.Process == nil {
+		w.setList(c.Domains)
+		return w
 	}
+	w.lists = collector.Share(e.Process, func() (*Lists, func()) {
+		lists := &Lists{Logger: e.Logger}
+		return lists, func() { lists.Read(context.Background()) }
+	})
+	w.lists.use(c.Files)
 	return w
 }
 
@@ -296,12 +286,12 @@ func (w *Collector) Reloaded() { w.takeList() }
 
 // takeList watches the list of the files as it was last read, if there are files.
 func (w *Collector) takeList() {
-	if w.options.Lists == nil {
+	if w.lists == nil {
 		return
 	}
 	w.storing.Lock()
 	defer w.storing.Unlock()
-	list := w.options.Lists.List(w.options.Files)
+	list := w.lists.List(w.config.Files)
 	w.mu.Lock()
 	last := w.list
 	w.list = list
@@ -311,7 +301,7 @@ func (w *Collector) takeList() {
 	}
 	w.mu.Unlock()
 	if !same {
-		w.replaceList(w.options.WithList(list))
+		w.replaceList(w.config.WithList(list))
 	}
 }
 
@@ -432,8 +422,8 @@ func (w *Collector) oldest() time.Time {
 
 // maxAge is the age at which values are withdrawn. The lock is held.
 func (w *Collector) maxAge() time.Duration {
-	if w.options.MaxAge > 0 {
-		return w.options.MaxAge
+	if w.config.Age() > 0 {
+		return w.config.Age()
 	}
 	return 3 * w.schedule.cycle()
 }
@@ -441,12 +431,12 @@ func (w *Collector) maxAge() time.Duration {
 // Follow joins the domains anew whenever the fleet changes, and takes the list anew
 // when a file changes.
 func (w *Collector) Follow(ctx context.Context) {
-	if len(w.options.Files) > 0 && w.options.Lists != nil {
+	if len(w.config.Files) > 0 && w.lists != nil {
 		var polling sync.WaitGroup
 		defer polling.Wait()
 		polling.Go(func() { w.pollList(ctx) })
 	}
-	w.options.Fleet.Follow(ctx, w.rejoin)
+	w.fleet.Follow(ctx, w.rejoin)
 }
 
 // pollList looks at the files until the context ends.
@@ -456,7 +446,7 @@ func (w *Collector) pollList(ctx context.Context) {
 	for {
 		select {
 		case <-ticker.C:
-			w.options.Lists.Poll(ctx)
+			w.lists.Poll(ctx)
 			w.takeList()
 		case <-ctx.Done():
 			return
@@ -466,10 +456,17 @@ func (w *Collector) pollList(ctx context.Context) {
 
 // rejoin counts the machines that require attention anew, for every domain.
 func (w *Collector) rejoin() {
+	w.mu.Lock()
+	fleet := w.fleet.Current()
+	isJoined := fleet.Unknown || fleet == w.joined
+	w.mu.Unlock()
+	if isJoined {
+		return // Without waiting for a storage that is slow.
+	}
 	w.storing.Lock()
 	defer w.storing.Unlock()
 	w.mu.Lock()
-	fleet := w.options.Fleet.Current() // Under the lock: no older join overwrites a newer one.
+	fleet = w.fleet.Current() // Under the lock: no older join overwrites a newer one.
 	if fleet.Unknown || fleet == w.joined {
 		w.mu.Unlock()
 		return
@@ -513,7 +510,7 @@ func (w *Collector) expose(d *watchedDomain, r *domainResult, blocks []*collecto
 }
 
 func (w *Collector) blocks(domain string, r *domainResult, fleet *attention.State) ([]*collector.Block, error) {
-	return r.blocks(w.options.Tenant, domain, w.maxAge(), fleet.MaxAge)
+	return r.blocks(w.env.Tenant, domain, w.maxAge(), fleet.MaxAge)
 }
 
 // expireAnew gives all values the time at which they are withdrawn now, if the
@@ -524,7 +521,7 @@ func (w *Collector) expireAnew() bool {
 		return false
 	}
 	w.expiry = maxAge
-	fleet := w.options.Fleet.Current()
+	fleet := w.fleet.Current()
 	for _, d := range w.sorted {
 		if d.result == nil {
 			continue
@@ -544,7 +541,7 @@ const domainsInBundle = 256
 
 // publish exposes every domain's blocks.
 func (w *Collector) publish() {
-	list := collector.NewBlock(w.options.Tenant, time.Time{})
+	list := collector.NewBlock(w.env.Tenant, time.Time{})
 	list.Add(domainsFamily, float64(len(w.sorted)))
 	list.Add(domainsIntervalFamily, w.schedule.cycle().Round(time.Millisecond).Seconds())
 	if w.list != nil {

@@ -21,13 +21,13 @@ var benchmarkedLists = []int{10_000, 200_000}
 func readList(b *testing.B, n int, o ...func(*Options)) (*Collector, *collector.Exposition) {
 	b.Helper()
 	options := Options{
-		Env:    collector.Env{Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: collector.NewMetrics(prometheus.NewRegistry()).Tenant("contoso")},
-		Config: Config{Domains: domainNames(n)}, Client: &quickDomains{}, Interval: time.Hour,
+		Env:    collector.Env{Shared: &collector.Shared{}, Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: collector.NewMetrics(prometheus.NewRegistry()).Tenant("contoso")},
+		Config: Config{Domains: domainNames(n)}, Interval: time.Hour,
 	}
 	for _, f := range o {
 		f(&options)
 	}
-	w, exposition := New(options), &collector.Exposition{}
+	w, exposition := options.collector(&quickDomains{}), &collector.Exposition{}
 	w.publisher = (&collector.Exposition{}).Publisher("contoso", "watched_domains") // Nothing is shown meanwhile.
 	w.publisher.Close()
 	for i, d := range w.sorted {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/attention"
 	"github.com/mde-exporter/mde_exporter/collector/states"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
@@ -79,7 +80,7 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 			"many.example": page(many...),
 		})
 		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example", "many.example", "quiet.example"}, func(o *Options) {
-			o.Fleet, o.Statistics, o.MachineInfoLimit = states.Fleet(), true, 2
+			o.Fleet, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 2
 		})
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
@@ -368,7 +369,7 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 }
 
 func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
-	const attention = `mde_watched_domain_machines_attention{domain="evil.example",property="AntivirusOff",tenant="contoso"}`
+	const join = `mde_watched_domain_machines_attention{domain="evil.example",property="AntivirusOff",tenant="contoso"}`
 	const success = `mde_watched_domain_last_success_timestamp_seconds{domain="evil.example",tenant="contoso"}`
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
@@ -378,7 +379,7 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 			w = collectortest.NewWorld()
 			states = statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
 			_, stop = start(t, w, newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
-				o.Store, o.Fleet, o.Interval = store, states.Fleet(), 10*time.Minute
+				o.Store, o.Fleet, o.Interval = store, attention.Of(w.Shared), 10*time.Minute
 			}), 10*time.Minute)
 			synctest.Wait()
 			return w, states, stop
@@ -392,12 +393,12 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 		far.answer = answers(map[string]string{"evil.example": page(row(2, ""), row(1, ""))})
 
 		w, _, stop = begin()
-		if got := collectortest.Value(w.Exposed(t), attention); got != "1" {
+		if got := collectortest.Value(w.Exposed(t), join); got != "1" {
 			t.Errorf("after a restart the attention is %q, want 1", got)
 		}
 		time.Sleep(15 * time.Minute)
 		synctest.Wait()
-		if got := w.Exposed(t); collectortest.Value(got, attention) != "1" || collectortest.Value(got, success) == confirmed {
+		if got := w.Exposed(t); collectortest.Value(got, join) != "1" || collectortest.Value(got, success) == confirmed {
 			t.Errorf("the same machines were confirmed without a fleet:\n%s", got)
 		}
 		far.mu.Lock()
@@ -405,7 +406,7 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 		far.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if got := collectortest.Value(w.Exposed(t), attention); got != "" {
+		if got := collectortest.Value(w.Exposed(t), join); got != "" {
 			t.Errorf("of other machines the attention is %q, want none without a fleet", got)
 		}
 		confirmed = collectortest.Value(w.Exposed(t), success)

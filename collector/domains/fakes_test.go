@@ -11,19 +11,40 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/attention"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
+// Options are the settings that tests change.
+type Options struct {
+	Config
+	collector.Env
+	Interval, MaxAge time.Duration
+	Fleet            *attention.Index // Nil means the one of Env.
+	WholeList        bool
+}
+
 func newDomains(w *collectortest.World, c Client, domains []string, change ...func(*Options)) *Collector {
-	o := Options{Env: w.Env("watched_domains"), Client: c, Interval: time.Hour, MaxAge: 3 * time.Hour}
+	o := Options{Env: w.Env("watched_domains"), Interval: time.Hour, MaxAge: 3 * time.Hour}
 	o.Domains = domains
+	o.Shared = &collector.Shared{}
 	for _, f := range change {
 		f(&o)
 	}
-	return New(o)
+	return o.collector(c)
+}
+
+func (o Options) collector(c Client) *Collector {
+	o.RefreshInterval, o.Config.MaxAge, o.Once = model.Duration(o.Interval), model.Duration(o.MaxAge), o.WholeList
+	if o.Fleet != nil {
+		o.Shared = &collector.Shared{}
+		collector.Share(o.Shared, func() (*attention.Index, func()) { return o.Fleet, nil })
+	}
+	return New(o.Config, o.Env, c)
 }
 
 // lockedMaxAge is the age at which values are withdrawn.

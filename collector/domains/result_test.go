@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector/attention"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
@@ -73,7 +74,7 @@ func TestAMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
 				far := newFarEnd()
 				far.answer = answers(map[string]string{"evil.example": page(test.rows...)})
 				d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
-					o.Fleet, o.MachineInfoLimit = states.Fleet(), 1
+					o.Fleet, o.MachineInfoLimit = attention.Of(w.Shared), 1
 				})
 				w.RefreshOnce(t, states)
 				start(t, w, d, time.Hour)

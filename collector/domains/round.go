@@ -30,7 +30,7 @@ type domainRound struct {
 // which no domain could be asked to none. Where everything fails, the round ends
 // early.
 func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
-	end := time.NewTimer(w.options.Interval)
+	end := time.NewTimer(w.config.Interval())
 	defer end.Stop()
 	w.beginRound()
 	next := time.NewTimer(0)
@@ -58,7 +58,7 @@ func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 				return w.endRound()
 			}
 			w.beginRound()
-			end.Reset(w.options.Interval)
+			end.Reset(w.config.Interval())
 		case <-ctx.Done():
 			w.drain(ctx)
 			return collector.Outcome{}, ctx.Err()
@@ -153,8 +153,8 @@ func (w *Collector) endRound() (collector.Outcome, error) {
 // unconfirmed returns the domains that failed and were not asked again since, and
 // those that hang: a call that waits for quota does not.
 func (w *Collector) unconfirmed(now time.Time) []*watchedDomain {
-	patience := min(client.MaxHang, max(client.MinHang, w.options.Interval/2))
-	waits := !w.options.Client.Quota(client.DomainMachines).HasRoom()
+	patience := min(client.MaxHang, max(client.MinHang, w.config.Interval()/2))
+	waits := !w.client.Quota(client.DomainMachines).HasRoom()
 	var domains []*watchedDomain
 	for _, d := range w.sorted {
 		if d.err != nil || !waits && !d.began.IsZero() && now.Sub(d.began) >= patience {
@@ -230,7 +230,7 @@ func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
 		d.began, d.failed = now, nil
 		w.provenAsked = d.result != nil && v.failures == 0
 		w.mu.Unlock()
-		retryUntil := now.Add(min(client.MaxLookupRetries, w.options.Interval))
+		retryUntil := now.Add(min(client.MaxLookupRetries, w.config.Interval()))
 		if w.isProbing() {
 			retryUntil = now
 		}
@@ -258,14 +258,14 @@ func (w *Collector) isProbing() bool { return w.inARow >= maxInARow }
 // ask makes the calls for one domain. An answer that the name is invalid is a
 // result.
 func (w *Collector) ask(ctx context.Context, domain string) (*domainResult, error) {
-	r, err := countDomain(w.options.Client.DomainMachines(ctx, domain), w.riskName, w.options.MachineInfoLimit)
+	r, err := countDomain(w.client.DomainMachines(ctx, domain), w.riskName, w.config.MachineInfoLimit)
 	if isInvalidName(err) {
 		return &domainResult{Invalid: collector.Wall(time.Now())}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list machines of %s: %w", domain, err)
 	}
-	r.Named = withoutSecrets(r.Named, w.options.Client.HoldsSecret)
+	r.Named = withoutSecrets(r.Named, w.client.HoldsSecret)
 	r.At = collector.Wall(time.Now())
 	if r.Statistics, err = w.statistics(ctx, domain); err != nil {
 		return r, fmt.Errorf("read statistics of %s: %w", domain, err)
@@ -281,16 +281,16 @@ func isInvalidName(err error) bool {
 // statistics asks a domain's statistics, unless they are not wanted or the role
 // was found missing within the last interval.
 func (w *Collector) statistics(ctx context.Context, domain string) (*domainStatistics, error) {
-	if !w.options.Statistics {
+	if !w.config.Statistics {
 		return nil, nil
 	}
 	w.statisticsMu.Lock()
 	refused := w.statisticsRefused
 	w.statisticsMu.Unlock()
-	if !refused.IsZero() && time.Since(refused) < w.options.Interval {
+	if !refused.IsZero() && time.Since(refused) < w.config.Interval() {
 		return nil, nil
 	}
-	s, err := w.options.Client.DomainStatistics(ctx, domain)
+	s, err := w.client.DomainStatistics(ctx, domain)
 	if e, ok := errors.AsType[*client.Error](err); ok && e.API == client.DomainStats && e.Reason == client.ReasonForbidden {
 		w.reportStatistics(err)
 		return nil, nil
@@ -380,7 +380,7 @@ func (w *Collector) accept(o *domainOutcome) (stored *domainResult, filled bool)
 	}
 	w.count(d, -1)
 	if o.result != nil {
-		if err := w.show(d, w.completed(o.result, d.result), w.options.Fleet.Current()); err != nil {
+		if err := w.show(d, w.completed(o.result, d.result), w.fleet.Current()); err != nil {
 			o.err = errors.Join(o.err, err)
 		} else {
 			stored = d.result
@@ -418,7 +418,7 @@ func (w *Collector) completed(r, last *domainResult) *domainResult {
 	if bytes.Equal(r.IDs, last.IDs) {
 		r.Attention = last.Attention // Where no fleet is known; it expires in its time.
 	}
-	if r.Statistics == nil && w.options.Statistics {
+	if r.Statistics == nil && w.config.Statistics {
 		r.Statistics = last.Statistics // Until they are too old.
 	}
 	return r
@@ -441,7 +441,7 @@ func (w *Collector) warnOfInterval() {
 	w.mu.Lock()
 	n, cycle, pace, maxAge := len(w.domains), w.schedule.cycle(), w.schedule.pacer.Pace(), w.maxAge()
 	w.mu.Unlock()
-	interval := w.options.Interval
+	interval := w.config.Interval()
 	if cycle <= interval {
 		w.warnedSize = 0
 		w.setNote("interval", "")

@@ -198,10 +198,10 @@ func simulateFullLoad(t *testing.T, n int, name string, ledger client.Ledger, ta
 	}
 	ideal := time.Duration(n) * 2400 * time.Millisecond
 	metrics := collector.NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
-	w := New(Options{
-		Env:    collector.Env{Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: metrics},
-		Config: Config{Domains: domainNames(n)}, Client: far.client(t, ledger, metrics), Interval: ideal, MaxAge: 10 * ideal,
-	})
+	w := Options{
+		Env:    collector.Env{Shared: &collector.Shared{}, Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: metrics},
+		Config: Config{Domains: domainNames(n)}, Interval: ideal, MaxAge: 10 * ideal,
+	}.collector(far.client(t, ledger, metrics))
 	start := time.Now()
 	r := collector.NewRefresher(collector.RefresherOptions{
 		Tenant: "contoso", Name: "watched_domains", Collector: w, Interval: ideal, Continuous: true, Exposition: &collector.Exposition{}, Logger: slog.New(slog.DiscardHandler),
@@ -254,10 +254,10 @@ func TestAShortListOnAShortIntervalStartsAtItsOwnPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd()
 		metrics := collector.NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
-		w := New(Options{
-			Env:    collector.Env{Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: metrics},
-			Config: Config{Domains: domainNames(3)}, Client: far.client(t, nil, metrics), Interval: 2 * time.Second,
-		})
+		w := Options{
+			Env:    collector.Env{Shared: &collector.Shared{}, Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: metrics},
+			Config: Config{Domains: domainNames(3)}, Interval: 2 * time.Second,
+		}.collector(far.client(t, nil, metrics))
 		r := collector.NewRefresher(collector.RefresherOptions{
 			Tenant: "contoso", Name: "watched_domains", Collector: w, Interval: 2 * time.Second, Continuous: true, Exposition: &collector.Exposition{}, Logger: slog.New(slog.DiscardHandler),
 		})

@@ -5,18 +5,30 @@ import (
 	"iter"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/states"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
+// statesOptions are the settings of states that tests change.
+type statesOptions struct {
+	states.Config
+	collector.Env
+	MaxAge time.Duration
+}
+
 // statesOf is a collector of the states that the domains are joined with.
-func statesOf(w *collectortest.World, c states.Client, change ...func(*states.Options)) *states.Collector {
-	o := states.Options{Env: w.Env("security_states"), Client: c, MaxAge: 45 * time.Minute}
+func statesOf(w *collectortest.World, c states.Client, change ...func(*statesOptions)) *states.Collector {
+	o := statesOptions{Env: w.Env("security_states"), MaxAge: 45 * time.Minute}
+	o.Defaults()
 	for _, f := range change {
 		f(&o)
 	}
-	return states.New(o)
+	o.RefreshInterval, o.Config.MaxAge = 0, model.Duration(o.MaxAge)
+	return states.New(o.Config, o.Env, c)
 }
 
 // fakeStates answers as a client, functions of the test.

@@ -11,9 +11,9 @@ import (
 
 // What is stored: the list as a whole under the collector's name, each domain's
 // result under a key of its own, and the last join of all domains with a fleet.
-func (w *Collector) joinKey() string { return w.options.Name + "_attention" }
+func (w *Collector) joinKey() string { return w.env.Name + "_attention" }
 
-func (w *Collector) domainKey(name string) string { return w.options.Name + "/" + name }
+func (w *Collector) domainKey(name string) string { return w.env.Name + "/" + name }
 
 // storedList is what is stored of the list as a whole.
 type storedList struct {
@@ -47,7 +47,7 @@ func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	w.risk.Dropped.Announce()
 	w.riskMu.Unlock()
 
-	w.options.Fleet.Settle()
+	w.fleet.Settle()
 	w.takeList()
 	w.storing.Lock()
 	w.restoreAll()
@@ -68,11 +68,11 @@ func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 
 func (w *Collector) restoreAll() {
 	var list storedList
-	w.memory.Load(w.options.Name, &list)
+	w.memory.Load(w.env.Name, &list)
 	var join storedJoin
 	w.memory.Load(w.joinKey(), &join)
 	w.mu.Lock()
-	w.joined = w.options.Fleet.Current()
+	w.joined = w.fleet.Current()
 	w.mu.Unlock()
 	prefix := w.domainKey("")
 	for _, key := range w.memory.Keys(prefix) {
@@ -120,7 +120,7 @@ func (w *Collector) restore(name string, join *storedJoin) {
 	w.count(d, -1)
 	defer w.count(d, 1)
 	w.expose(d, &r, blocks)
-	if last := r.answered(); collector.IsFresh(last, w.maxAge()) && !w.options.WholeList {
+	if last := r.answered(); collector.IsFresh(last, w.maxAge()) && !w.env.Once {
 		d.asked = true
 		w.schedule.remove(name)
 		round := d.visits.round
@@ -169,6 +169,6 @@ func (w *Collector) saveList() {
 	started := w.publisher != nil
 	w.mu.Unlock()
 	if started { // Before, nobody knows what is stored.
-		w.memory.Save(w.options.Name, list)
+		w.memory.Save(w.env.Name, list)
 	}
 }

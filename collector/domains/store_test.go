@@ -303,10 +303,10 @@ func TestTheJoinIsWithdrawnWithTheFleetWhenItsMaxAgeIsLowered(t *testing.T) {
 		far.answer = answers(map[string]string{"evil.example": page(row(1, ""))})
 		begin := func(maxAge time.Duration, withFleet bool) (*collectortest.World, *states.Collector, func()) {
 			w := collectortest.NewWorld()
-			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *states.Options) { o.MaxAge, o.Store = maxAge, store })
+			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.MaxAge, o.Store = maxAge, store })
 			d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				if o.Store = store; withFleet {
-					o.Fleet = states.Fleet()
+					o.Fleet = attention.Of(w.Shared)
 				}
 			})
 			states.Start(t.Context(), w.Publisher(states))

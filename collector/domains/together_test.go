@@ -14,7 +14,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
-	"github.com/mde-exporter/mde_exporter/collector/states"
+	"github.com/mde-exporter/mde_exporter/collector/attention"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
@@ -24,7 +24,7 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 		far := newFarEnd()
 		run := func() string {
 			w := collectortest.NewWorld()
-			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1))}, func(o *states.Options) { o.Store = store })
+			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1))}, func(o *statesOptions) { o.Store = store })
 			domains := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) { o.Store = store })
 			for _, c := range []collector.Collector{states, domains} {
 				r := collector.NewRefresher(collector.RefresherOptions{
@@ -63,12 +63,12 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 		return func(_ *testing.T, w *collectortest.World, s collector.Store) collector.Collector {
 			fake := &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}
 			f(fake)
-			return statesOf(w, fake, func(o *states.Options) { o.Store = s })
+			return statesOf(w, fake, func(o *statesOptions) { o.Store = s })
 		}
 	}
 	stored := func(age time.Duration) *collector.MemoryStore {
 		store, w := &collector.MemoryStore{}, collectortest.NewWorld()
-		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *states.Options) { o.Store = store })); err != nil {
+		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.Store = store })); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(age)
@@ -135,7 +135,7 @@ func TestADomainThatLeftTheListStaysAway(t *testing.T) {
 		return func() <-chan struct{} { cancel(); return done }
 	}
 	const gone = `mde_watched_domain_machines{domain="gone.example",tenant="contoso"}`
-	old := newDomains(w, c, []string{"stays.example", "gone.example"}, func(o *Options) { o.Fleet = states.Fleet() })
+	old := newDomains(w, c, []string{"stays.example", "gone.example"}, func(o *Options) { o.Fleet = attention.Of(w.Shared) })
 	stop := run(old)
 	for collectortest.Value(w.Exposed(t), gone) == "" {
 		time.Sleep(time.Millisecond)
@@ -146,7 +146,7 @@ func TestADomainThatLeftTheListStaysAway(t *testing.T) {
 	go func() { defer close(refreshed); _ = w.Refresh(t.Context(), states) }()
 	time.Sleep(20 * time.Millisecond)
 	done := stop()
-	next := newDomains(w, c, []string{"stays.example"}, func(o *Options) { o.Fleet = states.Fleet() })
+	next := newDomains(w, c, []string{"stays.example"}, func(o *Options) { o.Fleet = attention.Of(w.Shared) })
 	select {
 	case <-done:
 		next.Start(t.Context(), w.Publisher(next))
@@ -183,7 +183,7 @@ func TestAScrapeShowsOneMoment(t *testing.T) {
 	}}
 	states := statesOf(w, fake)
 	names := domainNames(300) // Joining them all takes a while.
-	domains := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, names, func(o *Options) { o.Fleet = states.Fleet() })
+	domains := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, names, func(o *Options) { o.Fleet = attention.Of(w.Shared) })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var running sync.WaitGroup

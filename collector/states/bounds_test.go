@@ -135,7 +135,7 @@ func TestOfSeveralRowsWithOneIDTheFirstCounts(t *testing.T) {
 		if got := w.Exposed(t); collectortest.Value(got, `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`) != "1" {
 			t.Errorf("want one machine:\n%s", got)
 		}
-		if index := s.Fleet().Current().Machines.ByID; index.Len() != 1 || index.Find(collectortest.ID(2)) == nil {
+		if index := s.fleet.Current().Machines.ByID; index.Len() != 1 || index.Find(collectortest.ID(2)) == nil {
 			t.Errorf("%d machines in the join, want the second alone", index.Len())
 		}
 	})

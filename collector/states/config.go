@@ -10,7 +10,6 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
-	"github.com/mde-exporter/mde_exporter/collector/attention"
 )
 
 // mostMachines is far more than a tenant has, and what an index can number.
@@ -62,9 +61,4 @@ func (c *Config) Needs() []client.Need {
 }
 
 // New implements Config.
-func (c *Config) New(e collector.Env) collector.Collector {
-	return New(Options{
-		Config: *c, Env: e, Client: e.Client, Fleet: attention.Of(e.Shared),
-		Interval: c.Interval(), MaxAge: time.Duration(c.MaxAge),
-	})
-}
+func (c *Config) New(e collector.Env) collector.Collector { return New(*c, e, e.Client) }

@@ -9,17 +9,28 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
+// Options are the settings that tests change.
+type Options struct {
+	Config
+	collector.Env
+	Interval, MaxAge time.Duration
+}
+
 func newStates(w *collectortest.World, c Client, change ...func(*Options)) *Collector {
-	o := Options{Env: w.Env("security_states"), Client: c, MaxAge: 45 * time.Minute}
+	o := Options{Env: w.Env("security_states"), MaxAge: 45 * time.Minute}
+	o.Defaults()
 	for _, f := range change {
 		f(&o)
 	}
-	return New(o)
+	o.RefreshInterval, o.Config.MaxAge = model.Duration(o.Interval), model.Duration(o.MaxAge)
+	return New(o.Config, o.Env, c)
 }
 
 // fakeStates answers as a client, functions of the test.

@@ -36,13 +36,13 @@ type sourceChoice struct {
 	Left time.Time `json:"left,omitzero"`
 }
 
-func (s *Collector) sourceKey() string { return s.options.Name + "_source" }
+func (s *Collector) sourceKey() string { return s.env.Name + "_source" }
 
 // loadSource restores the choice of the last run. One that makes no sense is
 // ignored: the preview is then asked, which costs a call.
 func (s *Collector) loadSource() {
 	var stored sourceChoice
-	if s.options.Source != SourceAuto || !s.memory.Load(s.sourceKey(), &stored) {
+	if s.config.Source != SourceAuto || !s.memory.Load(s.sourceKey(), &stored) {
 		return
 	}
 	if !stored.Left.IsZero() && collector.CheckTime(stored.Left) != nil || stored.Refusals < 0 {
@@ -108,14 +108,14 @@ func (s *Collector) countAuto(ctx context.Context) (*fleetCount, error) {
 
 // mustAskAgain reports whether the next refresh would ask a left preview too late.
 func (s *Collector) mustAskAgain(now time.Time) bool {
-	next := now.Add(s.options.Interval + s.options.Interval/4) // With its jitter and duration.
+	next := now.Add(s.config.Interval() + s.config.Interval()/4) // With its jitter and duration.
 	return !next.Before(s.source.Left.Add(client.PreviewRecheck))
 }
 
 // showsPreview reports whether values of the preview are exposed, which a refusal
 // in passing must not replace.
 func (s *Collector) showsPreview() bool {
-	return s.last != nil && s.last.Source == SourcePreview && collector.IsFresh(s.last.At, s.options.MaxAge)
+	return s.last != nil && s.last.Source == SourcePreview && collector.IsFresh(s.last.At, s.config.Age())
 }
 
 // logFallback logs the change to the machines. Most tenants have no preview:

@@ -29,22 +29,13 @@ type Client interface {
 	HoldsSecret(name string) bool
 }
 
-// Options configure a Collector.
-type Options struct {
-	Config
-	collector.Env
-	Client Client
-	// Interval and MaxAge are those of the Schedule.
-	Interval, MaxAge time.Duration
-	// Fleet takes the machines with which watched domains are joined. It belongs to
-	// the Client. Nil means a Fleet of its own.
-	Fleet *attention.Index
-}
-
 // Collector counts the machines of a tenant by build, architecture and the
 // properties that require attention.
 type Collector struct {
-	options Options
+	config  Config
+	env     collector.Env
+	client  Client
+	fleet   *attention.Index
 	logger  *slog.Logger
 	memory  collector.Memory
 	dropped droppedLabels
@@ -62,27 +53,19 @@ type Collector struct {
 }
 
 // New returns a collector that has not asked anything yet.
-func New(o Options) *Collector {
-	if o.Source == "" {
-		o.Source = SourceAuto
+func New(c Config, e collector.Env, asked Client) *Collector {
+	s := &Collector{
+		config:  c,
+		env:     e,
+		client:  asked,
+		fleet:   attention.Of(e.Shared),
+		logger:  e.Log(),
+		memory:  e.Memory(),
+		dropped: newDroppedLabels(e.Metrics, asked.HoldsSecret),
 	}
-	if o.MaxMachines == 0 {
-		o.MaxMachines = DefaultMaxMachines
-	}
-	if o.Fleet == nil {
-		o.Fleet = &attention.Index{}
-	}
-	o.Fleet.Expect(o.MaxAge)
-	return &Collector{
-		options: o,
-		logger:  o.Log(),
-		memory:  o.Memory(),
-		dropped: newDroppedLabels(o.Metrics, o.Client.HoldsSecret),
-	}
+	s.fleet.Expect(c.Age())
+	return s
 }
-
-// Fleet is the machines with which watched domains are joined.
-func (s *Collector) Fleet() *attention.Index { return s.options.Fleet }
 
 // Summary is what a page shows of the states that were counted last.
 type Summary struct {
@@ -101,7 +84,7 @@ func (s *Collector) Summary() Summary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	summary := s.summary
-	summary.Withdrawn = !summary.At.IsZero() && !collector.IsFresh(summary.At, s.options.MaxAge)
+	summary.Withdrawn = !summary.At.IsZero() && !collector.IsFresh(summary.At, s.config.Age())
 	return summary
 }
 
@@ -113,7 +96,7 @@ func (s *Collector) Page() collector.Page {
 	summary := s.Summary()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return collector.Page{Notes: s.notes, Source: summary.Source, Summary: summary.text(s.options.MaxAge), MaxAge: s.options.MaxAge}
+	return collector.Page{Notes: s.notes, Source: summary.Source, Summary: summary.text(s.config.Age()), MaxAge: s.config.Age()}
 }
 
 // text is empty where nothing was ever read.
@@ -131,7 +114,7 @@ func (s Summary) text(maxAge time.Duration) string {
 // Start publishes the stored result, unless it is of another shape. Of one that
 // is too old only the time is shown.
 func (s *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
-	p.OnWithdraw(s.options.Fleet.Withdraw)
+	p.OnWithdraw(s.fleet.Withdraw)
 	s.dropped.announce()
 	s.loadSource()
 	r, snapshot, err := s.restore()
@@ -139,16 +122,16 @@ func (s *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 		s.logger.Warn("The stored security states are set aside", "err", err)
 	}
 	if r == nil {
-		if s.options.Fleet.Current().Unknown {
-			s.options.Fleet.Withdraw()
+		if s.fleet.Current().Unknown {
+			s.fleet.Withdraw()
 		}
 		return time.Time{}
 	}
-	fresh := collector.IsFresh(r.At, s.options.MaxAge)
+	fresh := collector.IsFresh(r.At, s.config.Age())
 	if !fresh {
 		snapshot.Blocks = nil
 	}
-	snapshot.Share = func() { s.options.Fleet.Resume(r.At, s.options.MaxAge) }
+	snapshot.Share = func() { s.fleet.Resume(r.At, s.config.Age()) }
 	p.Publish(snapshot)
 	s.summarize(r)
 	if fresh {
@@ -162,13 +145,13 @@ func (s *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 // with the labels that are configured.
 func (s *Collector) restore() (*statesResult, collector.Snapshot, error) {
 	var r statesResult
-	if !s.memory.Load(s.options.Name, &r) {
+	if !s.memory.Load(s.env.Name, &r) {
 		return nil, collector.Snapshot{}, nil
 	}
 	if err := r.check(); err != nil {
 		return nil, collector.Snapshot{}, err
 	}
-	if r.RevisionLabel != s.options.RevisionLabel {
+	if r.RevisionLabel != s.config.RevisionLabel {
 		return nil, collector.Snapshot{}, nil
 	}
 	snapshot, err := s.snapshot(&r)
@@ -196,13 +179,13 @@ func (s *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 		return collector.Outcome{}, err
 	}
 	s.last = r
-	fleet := &attention.State{At: r.At, MaxAge: s.options.MaxAge, Machines: c.attention}
+	fleet := &attention.State{At: r.At, MaxAge: s.config.Age(), Machines: c.attention}
 	snapshot.Share = func() {
-		s.options.Fleet.Set(fleet)
+		s.fleet.Set(fleet)
 		s.summarize(r)
 		s.collectGarbage()
 	}
-	s.memory.Save(s.options.Name, r)
+	s.memory.Save(s.env.Name, r)
 	return collector.Outcome{Snapshot: &snapshot}, nil
 }
 
@@ -230,11 +213,11 @@ func (s *Collector) collectGarbage() {
 // snapshot is a result as it is exposed until it is too old. Where it came from
 // stays.
 func (s *Collector) snapshot(r *statesResult) (collector.Snapshot, error) {
-	counts, err := r.counts(s.options.Tenant, r.At.Add(s.options.MaxAge))
+	counts, err := r.counts(s.env.Tenant, r.At.Add(s.config.Age()))
 	if err != nil {
 		return collector.Snapshot{}, err
 	}
-	source, err := r.sourceInfo(s.options.Tenant)
+	source, err := r.sourceInfo(s.env.Tenant)
 	if err != nil {
 		return collector.Snapshot{}, err
 	}
@@ -250,7 +233,7 @@ func (s *Collector) summarize(r *statesResult) {
 
 // count reads the fleet from the configured source.
 func (s *Collector) count(ctx context.Context) (*fleetCount, error) {
-	switch s.options.Source {
+	switch s.config.Source {
 	case SourcePreview:
 		return s.countTwiceIfEmpty(ctx, s.countPreview)
 	case SourceMachines:
@@ -280,7 +263,7 @@ func (s *Collector) countTwiceIfEmpty(ctx context.Context, count func(context.Co
 func (s *Collector) countPreview(ctx context.Context) (*fleetCount, error) {
 	c := s.newCount(SourcePreview)
 	rows := 0
-	for state, err := range s.options.Client.SecurityStates(ctx) {
+	for state, err := range s.client.SecurityStates(ctx) {
 		if err != nil {
 			e, ok := errors.AsType[*client.Error](err)
 			err = fmt.Errorf("read machine security states: %w", err)
@@ -314,7 +297,7 @@ func (s *Collector) countMachines(ctx context.Context) (*fleetCount, error) {
 		return nil, err
 	}
 	rows := 0
-	for machine, err := range s.options.Client.Machines(ctx) {
+	for machine, err := range s.client.Machines(ctx) {
 		if err != nil {
 			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.API == client.Machines && e.NotFound() {
 				c.allMachines()
@@ -372,7 +355,7 @@ func refusesAntivirus(e *client.Error) bool {
 func (s *Collector) readAntivirus(ctx context.Context) (*fleetCount, error) {
 	c := s.newCount(SourceMachines)
 	now := time.Now()
-	for row, err := range s.options.Client.AntivirusHealth(ctx) {
+	for row, err := range s.client.AntivirusHealth(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -402,5 +385,5 @@ func (s *Collector) reportAntivirus(err error) {
 }
 
 func (s *Collector) newCount(source string) *fleetCount {
-	return newFleetCount(source, s.indexed, s.options.MaxMachines, s.last, s.options.RevisionLabel, s.dropped)
+	return newFleetCount(source, s.indexed, s.config.MaxMachines, s.last, s.config.RevisionLabel, s.dropped)
 }

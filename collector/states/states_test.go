@@ -402,7 +402,7 @@ func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
 	if series > 250_000 {
 		t.Errorf("%d series", series)
 	}
-	if n := s.Fleet().Current().Machines.ByID.Len(); n != machines {
+	if n := s.fleet.Current().Machines.ByID.Len(); n != machines {
 		t.Errorf("%d machines in the index", n)
 	}
 	got := collectortest.Text(t, w.Registry)
@@ -630,7 +630,7 @@ func TestValuesAreAsOldAsTheBeginningOfTheirReading(t *testing.T) {
 				t.Errorf("%s: expires at %s", source, expires)
 			}
 			outcome.Snapshot.Share()
-			if expires := s.Fleet().Current().At.Add(s.Fleet().Current().MaxAge); expires != began.Round(0).Add(45*time.Minute) {
+			if expires := s.fleet.Current().At.Add(s.fleet.Current().MaxAge); expires != began.Round(0).Add(45*time.Minute) {
 				t.Errorf("%s: the join expires at %s", source, expires)
 			}
 		}

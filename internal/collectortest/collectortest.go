@@ -38,11 +38,13 @@ type World struct {
 	Exposition *collector.Exposition
 	Log        *syncBuffer
 	Logger     *slog.Logger
+	// Shared is that of Env: all collectors of the World have one client.
+	Shared *collector.Shared
 }
 
 // NewWorld returns a World in which nothing is published.
 func NewWorld() *World {
-	w := &World{Registry: prometheus.NewRegistry(), Exposition: &collector.Exposition{}, Log: &syncBuffer{}}
+	w := &World{Registry: prometheus.NewRegistry(), Exposition: &collector.Exposition{}, Log: &syncBuffer{}, Shared: &collector.Shared{}}
 	w.metrics = collector.NewMetrics(w.Registry)
 	w.Tenant = w.metrics.Tenant("contoso")
 	w.Logger = slog.New(slog.NewTextHandler(w.Log, nil))
@@ -51,7 +53,7 @@ func NewWorld() *World {
 
 // Env is the environment of a collector of the tenant contoso.
 func (w *World) Env(name string) collector.Env {
-	return collector.Env{Tenant: "contoso", Name: name, Logger: w.Logger, Metrics: w.Tenant}
+	return collector.Env{Tenant: "contoso", Name: name, Logger: w.Logger, Metrics: w.Tenant, Shared: w.Shared}
 }
 
 // NameOf is the name of a collector, which only its Env knows otherwise.
