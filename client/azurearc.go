@@ -1,6 +1,8 @@
 package client
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,8 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-
-	"golang.org/x/oauth2"
 
 	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
@@ -31,27 +31,6 @@ func arcTokenDirectory() string {
 	return "/var/opt/azcmagent/tokens"
 }
 
-// exchangeWithArc asks the agent for a token. The agent answers by naming a file
-// that only privileged users of the machine can read, and gives the token to who
-// shows its content. Errors name Azure Arc.
-func (c ManagedIdentity) exchangeWithArc(request *http.Request, s signIn) (*oauth2.Token, error) {
-	token, header, err := s.identityToken(request)
-	if err != nil && err.Status == http.StatusUnauthorized {
-		key, keyErr := c.arcKey(request, header)
-		if keyErr != nil {
-			return nil, arcError(&Error{API: Token, Reason: ReasonAuth, Message: "get the agent's key", Err: keyErr})
-		}
-		s.learn("Azure Arc key", key)
-		request = request.Clone(request.Context())
-		request.Header.Set("Authorization", "Basic "+key)
-		token, _, err = s.identityToken(request)
-	}
-	if err != nil {
-		return nil, arcError(err)
-	}
-	return token, nil
-}
-
 // arcError makes an error name Azure Arc, and what to do about it.
 func arcError(e *Error) *Error {
 	e.Message = strings.TrimSuffix("Azure Arc: "+e.Message, ": ")
@@ -66,12 +45,8 @@ func arcError(e *Error) *Error {
 }
 
 // arcKey returns the content of the key file that the agent's challenge names.
-func (c ManagedIdentity) arcKey(request *http.Request, challenge http.Header) (string, error) {
-	dir := c.arcTokens
-	if dir == "" {
-		dir = arcTokenDirectory()
-	}
-	path, err := arcKeyFile(challenge, dir)
+func (c ManagedIdentity) arcKey(ctx context.Context, challenge http.Header) (string, error) {
+	path, err := arcKeyFile(challenge, cmp.Or(c.arcTokens, arcTokenDirectory()))
 	if err != nil {
 		return "", err
 	}
@@ -83,7 +58,7 @@ func (c ManagedIdentity) arcKey(request *http.Request, challenge http.Header) (s
 	if err != nil {
 		return "", err
 	}
-	content, err := readfile.Text(request.Context(), path, maxArcKey)
+	content, err := readfile.Text(ctx, path, maxArcKey)
 	if err != nil {
 		return "", err
 	}

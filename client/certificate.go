@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/oauth2"
 )
 
 // assertionLifetime is how long a signed assertion is good for: Entra's advice
@@ -47,9 +48,13 @@ func (c Certificate) prove(ctx context.Context, s signIn) (proof, error) {
 	return proof{
 		expires:     pair.leaf.NotAfter,
 		fingerprint: fingerprint(string(pair.leaf.Raw)),
-		exchange: s.withAssertion(c.TenantID, c.ClientID, func() (string, error) {
-			return pair.assertion(s.tokenURL(c.TenantID), c.ClientID, time.Now())
-		}),
+		exchange: func(ctx context.Context) (*oauth2.Token, error) {
+			assertion, err := pair.assertion(s.tokenURL(c.TenantID), c.ClientID, time.Now())
+			if err != nil {
+				return nil, &Error{API: Token, Reason: ReasonAuth, Message: "sign the client assertion", Err: err}
+			}
+			return s.post(ctx, c.TenantID, c.ClientID, "client_assertion", assertion)
+		},
 	}, nil
 }
 
@@ -87,9 +92,5 @@ func (p keyPair) assertion(tokenURL, clientID string, now time.Time) (string, er
 	})
 	thumbprint := sha256.Sum256(p.leaf.Raw)
 	token.Header["x5t#S256"] = base64.RawURLEncoding.EncodeToString(thumbprint[:])
-	signed, err := token.SignedString(p.key)
-	if err != nil {
-		return "", fmt.Errorf("sign the client assertion: %w", err)
-	}
-	return signed, nil
+	return token.SignedString(p.key)
 }

@@ -1,6 +1,10 @@
 package client
 
-import "context"
+import (
+	"context"
+
+	"golang.org/x/oauth2"
+)
 
 // ClientSecret is a password of an app registration; exactly one of Secret and
 // SecretFile is set.
@@ -24,6 +28,8 @@ func (c ClientSecret) prove(ctx context.Context, s signIn) (proof, error) {
 	}
 	return proof{
 		fingerprint: fingerprint(secret),
-		exchange:    s.withSecret(c.TenantID, c.ClientID, secret),
+		exchange: func(ctx context.Context) (*oauth2.Token, error) {
+			return s.post(ctx, c.TenantID, c.ClientID, "client_secret", secret)
+		},
 	}, nil
 }

@@ -79,14 +79,10 @@ func (c ManagedIdentity) prove(_ context.Context, s signIn) (proof, error) {
 		s.learn(fmt.Sprint("identity endpoint ", i), secret)
 	}
 	request := c.request(host, endpoint, strings.TrimSuffix(s.scope, "/.default"))
-	exchange := c.exchange
-	if host.arc {
-		exchange = c.exchangeWithArc
-	}
 	return proof{
 		fingerprint: fingerprint(endpoint.String(), host.version, host.value, c.ClientID),
 		exchange: func(ctx context.Context) (*oauth2.Token, error) {
-			return exchange(request.WithContext(ctx), s)
+			return c.exchange(request.WithContext(ctx), host, s)
 		},
 	}, nil
 }
@@ -128,33 +124,38 @@ func (c ManagedIdentity) request(host identityHost, endpoint *url.URL, resource 
 	return request
 }
 
-// exchange makes the request and reads its answer.
-func (c ManagedIdentity) exchange(request *http.Request, s signIn) (*oauth2.Token, error) {
-	token, _, err := s.identityToken(request)
-	switch {
-	case err == nil:
-		return token, nil
-	case err.Reason == ReasonNetwork, err.Reason == ReasonTimeout:
-		err.advice = "managed_identity works on Azure machines and services that have an identity only"
-	case err.Reason == ReasonAuth && err.advice == "":
-		err.advice = "the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id"
-	}
-	return nil, err
-}
-
-// identityToken asks an identity endpoint for a token. It returns the header of the
-// answer as well, nil without an answer.
-func (s signIn) identityToken(request *http.Request) (*oauth2.Token, http.Header, *Error) {
+// exchange makes the request and reads its answer. The agent of Azure Arc answers at
+// first by naming a file that only privileged users of the machine can read, and
+// gives the token to who shows its content.
+func (c ManagedIdentity) exchange(request *http.Request, host identityHost, s signIn) (*oauth2.Token, error) {
 	token, header, e := s.ask(request, tokenAnswer.anyExpiry)
-	switch {
-	case e == nil:
-	case e.Status == http.StatusNotFound, e.Status == http.StatusGone:
+	if host.arc && e != nil && e.Status == http.StatusUnauthorized {
+		key, err := c.arcKey(request.Context(), header)
+		if err != nil {
+			return nil, arcError(&Error{API: Token, Reason: ReasonAuth, Message: "get the agent's key", Err: err})
+		}
+		s.learn("Azure Arc key", key)
+		request = request.Clone(request.Context())
+		request.Header.Set("Authorization", "Basic "+key)
+		token, _, e = s.ask(request, tokenAnswer.anyExpiry)
+	}
+	if e == nil {
+		return token, nil
+	}
+	if e.Status == http.StatusNotFound || e.Status == http.StatusGone {
 		// The service answers so while it starts or is updated.
 		e = &Error{API: Token, Reason: ReasonServer, Status: e.Status, Message: "the identity endpoint is not ready"}
-	default:
-		e.final = e.Reason == ReasonNetwork || e.Reason == ReasonTimeout // It is beside this machine, or missing.
 	}
-	return token, header, e
+	e.final = e.Reason == ReasonNetwork || e.Reason == ReasonTimeout // It is beside this machine, or missing.
+	switch {
+	case host.arc:
+		return nil, arcError(e)
+	case e.final:
+		e.advice = "managed_identity works on Azure machines and services that have an identity only"
+	case e.Reason == ReasonAuth && e.advice == "":
+		e.advice = "the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id"
+	}
+	return nil, e
 }
 
 // newIdentityTransport returns a transport for an endpoint beside this

@@ -34,32 +34,15 @@ func (s signIn) tokenURL(tenantID string) string {
 	return s.login.JoinPath(url.PathEscape(tenantID), "oauth2", "v2.0", "token").String()
 }
 
-// withSecret returns an exchange that shows a client secret.
-func (s signIn) withSecret(tenantID, clientID, secret string) func(context.Context) (*oauth2.Token, error) {
-	return func(ctx context.Context) (*oauth2.Token, error) {
-		return s.post(ctx, tenantID, secret, url.Values{"client_id": {clientID}, "client_secret": {secret}})
-	}
-}
-
-// withAssertion returns an exchange that shows the assertion that sign returns.
-func (s signIn) withAssertion(tenantID, clientID string, sign func() (string, error)) func(context.Context) (*oauth2.Token, error) {
-	return func(ctx context.Context) (*oauth2.Token, error) {
-		assertion, err := sign()
-		if err != nil {
-			return nil, &Error{API: Token, Reason: ReasonAuth, Err: err}
-		}
-		return s.post(ctx, tenantID, assertion, url.Values{
-			"client_id": {clientID}, "client_assertion_type": {assertionType}, "client_assertion": {assertion},
-		})
-	}
-}
-
-// post asks the tenant's token endpoint. The secret that the form shows is taken out
-// of every error, should the far end repeat it.
-func (s signIn) post(ctx context.Context, tenantID, secret string, form url.Values) (*oauth2.Token, error) {
+// post asks the tenant's token endpoint. The parameter, client_secret or
+// client_assertion, shows the secret, which is taken out of every error, should the
+// far end repeat it.
+func (s signIn) post(ctx context.Context, tenantID, clientID, parameter, secret string) (*oauth2.Token, error) {
 	s.learn("client secret or assertion", secret)
-	form.Set("grant_type", "client_credentials")
-	form.Set("scope", s.scope)
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {clientID}, "scope": {s.scope}, parameter: {secret}}
+	if parameter == "client_assertion" {
+		form.Set("client_assertion_type", assertionType)
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.tokenURL(tenantID), strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, &Error{API: Token, Reason: ReasonOther, Err: err}

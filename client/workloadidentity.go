@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"strings"
+
+	"golang.org/x/oauth2"
 )
 
 // WorkloadIdentity is a federated token, such as Kubernetes projects into a pod.
@@ -23,8 +25,8 @@ func (c WorkloadIdentity) prove(ctx context.Context, s signIn) (proof, error) {
 	}
 	return proof{
 		fingerprint: fingerprint(token),
-		exchange: s.withAssertion(c.TenantID, c.ClientID, func() (string, error) {
-			return token, nil
-		}),
+		exchange: func(ctx context.Context) (*oauth2.Token, error) {
+			return s.post(ctx, c.TenantID, c.ClientID, "client_assertion", token)
+		},
 	}, nil
 }
