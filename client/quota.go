@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"net/http/httptrace"
 	"slices"
@@ -29,10 +30,10 @@ type gate struct {
 
 	mu      sync.Mutex
 	shares  map[*share]bool
-	limits  Limits          // The smallest of the shares.
-	sent    []time.Duration // When requests were written, oldest first, of the last hour.
-	pending int             // Calls that passed the gate and are not written yet.
-	pause   pause           // The service asked not to be called.
+	limits  Limits     // The smallest of the shares.
+	sent    []sentCall // Of the last hour, oldest first.
+	pending int        // Calls that passed the gate and are not written yet.
+	pause   pause      // The service asked not to be called.
 }
 
 // A share is the part of one client in a gate. Its limits count until it leaves;
@@ -41,9 +42,13 @@ type share struct {
 	*gate
 	limits   Limits
 	observer Observer
-	// spent is when the client's requests were written, oldest first, of the last
-	// hour. Guarded by the gate's mutex.
-	spent []time.Duration
+}
+
+// A sentCall is a call that left: when its request was written, and by whom, which is
+// nil for one that the ledger knows.
+type sentCall struct {
+	at time.Duration
+	by *share
 }
 
 func newGate(api API, ledger Ledger) *gate {
@@ -59,9 +64,9 @@ func newGate(api API, ledger Ledger) *gate {
 		for _, at := range ledger.Spent(api) {
 			// A call from the future was made before the clock was set back: it
 			// counts as made now, since nobody knows when it was.
-			g.sent = append(g.sent, min(at.Sub(g.start), 0))
+			g.sent = append(g.sent, sentCall{at: min(at.Sub(g.start), 0)})
 		}
-		slices.Sort(g.sent)
+		slices.SortFunc(g.sent, func(a, b sentCall) int { return cmp.Compare(a.at, b.at) })
 		g.forget(0)
 	}
 	return g
@@ -175,7 +180,7 @@ func (g *gate) earliest() (at time.Duration, known bool) {
 			return 0, false
 		}
 		if len(g.sent) >= free {
-			at = max(at, g.sent[len(g.sent)-free]+window.span+quotaGuard)
+			at = max(at, g.sent[len(g.sent)-free].at+window.span+quotaGuard)
 		}
 	}
 	return at, true
@@ -241,25 +246,19 @@ func (s *share) use() QuotaUse {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	within := func(sent []time.Duration, span time.Duration) int {
-		first := sort.Search(len(sent), func(i int) bool { return sent[i] > now-span })
-		return len(sent) - first
-	}
-	use := QuotaUse{
-		MinuteCalls: within(g.sent, time.Minute) + g.pending,
-		HourCalls:   within(g.sent, time.Hour) + g.pending,
-		Limits:      g.limits,
-		Known:       g.ledger != nil || now >= time.Hour,
-	}
-	for other := range g.shares {
-		calls := within(other.spent, time.Hour)
-		if calls > 0 {
-			use.Clients++
-		}
-		if other != s {
-			use.OthersHourCalls += calls
+	use := QuotaUse{MinuteCalls: g.pending, HourCalls: g.pending, Limits: g.limits, Known: g.ledger != nil || now >= time.Hour}
+	clients := make(map[*share]bool)
+	for _, call := range g.sent[g.before(now-time.Hour):] {
+		use.HourCalls++
+		if g.shares[call.by] {
+			clients[call.by] = true
+			if call.by != s {
+				use.OthersHourCalls++
+			}
 		}
 	}
+	use.MinuteCalls += len(g.sent) - g.before(now-time.Minute)
+	use.Clients = len(clients)
 	return use
 }
 
@@ -274,16 +273,14 @@ func (g *gate) isIdle() bool {
 
 func (g *gate) now() time.Duration { return time.Since(g.start) }
 
-// forget drops the calls that no window reaches any more.
-func (g *gate) forget(now time.Duration) { g.sent = forgotten(g.sent, now) }
+// before returns how many of the calls were written at a time or before.
+func (g *gate) before(at time.Duration) int {
+	return sort.Search(len(g.sent), func(i int) bool { return g.sent[i].at > at })
+}
 
-// forgotten returns the times without those that no window reaches any more.
-func forgotten(sent []time.Duration, now time.Duration) []time.Duration {
-	old := sort.Search(len(sent), func(i int) bool { return sent[i]+time.Hour+quotaGuard > now })
-	if old > 0 {
-		sent = append(sent[:0], sent[old:]...)
-	}
-	return sent
+// forget drops the calls that no window reaches any more.
+func (g *gate) forget(now time.Duration) {
+	g.sent = slices.Delete(g.sent, 0, g.before(now-time.Hour-quotaGuard))
 }
 
 func (g *gate) wake() {
@@ -361,9 +358,7 @@ func (s *slot) finish(left bool) {
 	s.pending = false
 	g.pending--
 	if left {
-		now := g.now()
-		g.sent = append(g.sent, now)
-		s.share.spent = append(forgotten(s.share.spent, now), now)
+		g.sent = append(g.sent, sentCall{g.now(), s.share})
 	}
 	g.wake()
 }
