@@ -134,11 +134,20 @@ var userInformation = regexp.MustCompile(`://[^\s"'<>]*@`)
 // mask replaces every secret, and what may be one in a URL.
 func (r *redactor) mask(text string) string {
 	text = userInformation.ReplaceAllString(text, "://"+maskedSecret+"@")
-	s := r.search(text)
-	if s == nil {
+	found := r.search(text)
+	if found == nil {
 		return text
 	}
-	return s.masked()
+	var b strings.Builder
+	for i := range len(text) {
+		switch {
+		case !found[i]:
+			b.WriteByte(text[i])
+		case i == 0 || !found[i-1]:
+			b.WriteString(maskedSecret)
+		}
+	}
+	return b.String()
 }
 
 // holdsSecret reports whether so much of the text belongs to a secret that this is
@@ -147,32 +156,29 @@ func (r *redactor) holdsSecret(text string) bool {
 	if len(text) < secretInName {
 		return false
 	}
-	s := r.search(text)
-	if s == nil {
-		return false
-	}
-	found := 0
-	for _, f := range s.found {
-		if f {
-			found++
+	secret := 0
+	for _, found := range r.search(text) {
+		if found {
+			secret++
 		}
 	}
-	return found >= secretInName
+	return secret >= secretInName
 }
 
-// search looks for all secrets in a text, or returns nil where there are none.
-func (r *redactor) search(text string) *search {
+// search returns which bytes of a text belong to a secret, nil where nothing is known
+// to be one.
+func (r *redactor) search(text string) (found []bool) {
 	index := r.indexed()
 	if index == nil || text == "" {
 		return nil
 	}
-	s := &search{text: text, found: make([]bool, len(text)), secrets: index}
+	s := &search{found: make([]bool, len(text)), secrets: index}
 	whole := newView(len(text))
 	for i := range len(text) {
 		whole.add(text[i], i, i+1)
 	}
 	s.look(whole, maxEncodings)
-	return s
+	return s.found
 }
 
 // indexed returns the index of the secrets, nil where there are none.
@@ -203,7 +209,6 @@ func (r *redactor) indexed() *secretIndex {
 
 // search is the search for the secrets in one text, behind every encoding.
 type search struct {
-	text    string
 	found   []bool // The bytes of the text that belong to a secret.
 	secrets *secretIndex
 	folded  []byte
@@ -285,20 +290,6 @@ func (s *search) mark(v view, start, length int) {
 			s.found[at] = true
 		}
 	}
-}
-
-// masked is the text with every secret replaced.
-func (s *search) masked() string {
-	var b strings.Builder
-	for i := range len(s.text) {
-		switch {
-		case !s.found[i]:
-			b.WriteByte(s.text[i])
-		case i == 0 || !s.found[i-1]:
-			b.WriteString(maskedSecret)
-		}
-	}
-	return b.String()
 }
 
 // fold makes spellings alike that differ in case, or in how a form spells a space.
