@@ -11,23 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// An endpoint is a pattern of http.ServeMux, without the method, and what
-// answers there.
-type endpoint struct {
-	methods []string
-	path    string
-	handler http.HandlerFunc
-}
-
-// reading is for everything that changes nothing. ServeMux lets GET answer HEAD too.
-var reading = []string{http.MethodGet}
-
 // NewHandler returns the handler of all endpoints. It fails where the
 // telemetry path cannot be served.
 func NewHandler(o Options) (http.Handler, error) {
-	if o.TelemetryPath == "" {
-		o.TelemetryPath = DefaultTelemetryPath
-	}
 	if err := CheckTelemetryPath(o.TelemetryPath); err != nil {
 		return nil, fmt.Errorf("telemetry path: %w", err)
 	}
@@ -39,38 +25,27 @@ func NewHandler(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := newPage(o, dashboards.names, alerts.names)
-	if err != nil {
-		return nil, err
-	}
 
-	endpoints := []endpoint{
-		{reading, "/{$}", page.serve},
-		{reading, o.TelemetryPath, metrics(o)},
-		{reading, "/-/healthy", healthy},
-		{reading, "/-/ready", ready(o)},
-		{[]string{http.MethodPost, http.MethodPut}, "/-/reload", sameSiteOnly(reload(o.Reload))},
-		{reading, "/config", sameSiteOnly(config(o.Config))},
-		{reading, "/dashboards/{name}", dashboards.serve},
-		{reading, "/alerts/{name}", alerts.serve},
+	mux := http.NewServeMux() // GET answers HEAD, too.
+	mux.HandleFunc("GET /{$}", page(o, dashboards.names, alerts.names))
+	mux.HandleFunc("GET "+o.TelemetryPath, metrics(o))
+	mux.HandleFunc("GET /-/healthy", healthy)
+	mux.HandleFunc("GET /-/ready", ready(o))
+	for _, method := range []string{http.MethodPost, http.MethodPut} {
+		mux.HandleFunc(method+" /-/reload", sameSiteOnly(reload(o.Reload)))
 	}
+	mux.HandleFunc("GET /config", sameSiteOnly(config(o.Config)))
+	mux.HandleFunc("GET /dashboards/{name}", dashboards.serve)
+	mux.HandleFunc("GET /alerts/{name}", alerts.serve)
 	if o.Pprof {
-		endpoints = append(endpoints,
-			endpoint{reading, "/debug/pprof/", pprof.Index},
-			endpoint{reading, "/debug/pprof/cmdline", pprof.Cmdline}, // No secrets: no flag takes one.
-			endpoint{reading, "/debug/pprof/profile", pprof.Profile},
-			endpoint{[]string{http.MethodGet, http.MethodPost}, "/debug/pprof/symbol", pprof.Symbol},
-			endpoint{reading, "/debug/pprof/trace", pprof.Trace},
-		)
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline) // No secrets: no flag takes one.
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-
-	mux := http.NewServeMux()
-	for _, e := range endpoints {
-		for _, method := range e.methods {
-			mux.Handle(method+" "+e.path, e.handler)
-		}
-	}
-	return secured(mux, page.style), nil
+	return secured(mux), nil
 }
 
 // CheckTelemetryPath tells why the metrics cannot be served at a path: it is
@@ -102,7 +77,7 @@ func CheckTelemetryPath(p string) error {
 // must not cost all others.
 func metrics(o Options) http.HandlerFunc {
 	return promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
-		ErrorLog:          slog.NewLogLogger(o.logger().Handler(), slog.LevelError),
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
 		ErrorHandling:     promhttp.ContinueOnError,
 		Registry:          o.Registry,
 		EnableOpenMetrics: true,

@@ -29,13 +29,15 @@ func testOptions() Options {
 	machines.Set(4213)
 	registry.MustRegister(machines)
 	return Options{
-		Gatherer:   registry,
-		Registry:   registry,
-		Ready:      func() bool { return true },
-		Status:     func() Status { return Status{} },
-		Config:     func() []byte { return []byte("tenants:\n- name: contoso\n") },
-		Dashboards: fstest.MapFS{"fleet.json": {Data: []byte(`{"title":"Fleet"}`)}, "embed.go": {Data: []byte("package x")}},
-		Alerts:     fstest.MapFS{"mde.yaml": {Data: []byte("groups: []\n")}, "deep/er.yaml": {Data: []byte("secret: 1\n")}},
+		Gatherer:      registry,
+		Registry:      registry,
+		TelemetryPath: DefaultTelemetryPath,
+		Ready:         func() bool { return true },
+		Status:        func() Status { return Status{} },
+		Config:        func() []byte { return []byte("tenants:\n- name: contoso\n") },
+		Logger:        slog.New(slog.DiscardHandler),
+		Dashboards:    fstest.MapFS{"fleet.json": {Data: []byte(`{"title":"Fleet"}`)}, "embed.go": {Data: []byte("package x")}},
+		Alerts:        fstest.MapFS{"mde.yaml": {Data: []byte("groups: []\n")}, "deep/er.yaml": {Data: []byte("secret: 1\n")}},
 	}
 }
 

@@ -30,16 +30,12 @@ func ready(o Options) http.HandlerFunc {
 		}
 		status := o.Status()
 		waiting := status.unready()
-		var b strings.Builder
-		b.WriteString("mde_exporter is not ready: waiting until every collector has something to show or has failed once.")
-		for i, name := range waiting {
-			if i == unreadyNamed {
-				fmt.Fprintf(&b, "\nand %d more", len(waiting)-i)
-				break
-			}
-			b.WriteString("\n" + name)
+		lines := append([]string{"mde_exporter is not ready: waiting until every collector has something to show or has failed once."},
+			waiting[:min(unreadyNamed, len(waiting))]...)
+		if more := len(waiting) - unreadyNamed; more > 0 {
+			lines = append(lines, fmt.Sprintf("and %d more", more))
 		}
-		answer(w, http.StatusServiceUnavailable, b.String())
+		answer(w, http.StatusServiceUnavailable, strings.Join(lines, "\n"))
 	}
 }
 
@@ -71,14 +67,10 @@ func reload(load func(context.Context) error) http.HandlerFunc {
 
 // config shows the configuration in force.
 func config(yaml func() []byte) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", plainText)
-		w.Header().Set("Cache-Control", "no-store")
-		_, _ = w.Write(yaml()) // A client that left needs no answer.
-	}
+	return func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, string(yaml())) }
 }
 
-// answer sends a line or a few of plain text.
+// answer sends lines of plain text.
 func answer(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", plainText)
 	w.Header().Set("Cache-Control", "no-store")

@@ -18,71 +18,43 @@ var pageHTML string
 //go:embed page.css
 var pageCSS string
 
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	"count": count, "number": number, "span": span, "relative": relative,
+}).Parse(pageHTML))
+
 // page is the front page: every tenant at a glance, or, with ?tenant=NAME, one
-// tenant with all its domains.
-type page struct {
-	status   func() Status
-	template *template.Template
-	links    links
-	style    string
-}
+// tenant with all its domains. Its links are relative, so that they hold behind a
+// proxy that adds a prefix.
+func page(o Options, dashboards, alerts []string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, found := newView(o.Status(), time.Now()), true
+		if query := r.URL.Query(); query.Has("tenant") {
+			found = v.onlyTenant(query.Get("tenant"), query.Get("page"))
+		} else {
+			v.overview()
+		}
+		if !found {
+			http.NotFound(w, r)
+			return
+		}
 
-// links are relative, so that they hold behind a proxy that adds a prefix.
-type links struct {
-	Metrics            string
-	Dashboards, Alerts []string
-	Pprof, Lifecycle   bool
-}
-
-func newPage(o Options, dashboards, alerts []string) (*page, error) {
-	t, err := template.New("page").Funcs(template.FuncMap{
-		"count":  count,
-		"number": number,
-		"span":   span,
-	}).Parse(pageHTML)
-	if err != nil {
-		return nil, fmt.Errorf("parse the front page: %w", err)
+		// The page is whole or an error, hence the buffer.
+		var b bytes.Buffer
+		err := pageTemplate.Execute(&b, struct {
+			view
+			Metrics            string
+			Dashboards, Alerts []string
+			Pprof              bool
+			Style              template.CSS
+		}{v, strings.TrimPrefix(o.TelemetryPath, "/"), dashboards, alerts, o.Pprof, template.CSS(pageCSS)}) //nolint:gosec // The style is part of the program.
+		if err != nil {
+			http.Error(w, "The page could not be built: "+err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(b.Bytes()) // A client that left needs no answer.
 	}
-	return &page{
-		status:   o.Status,
-		template: t,
-		links: links{
-			Metrics:    strings.TrimPrefix(o.TelemetryPath, "/"),
-			Dashboards: dashboards,
-			Alerts:     alerts,
-			Pprof:      o.Pprof,
-			Lifecycle:  o.Reload != nil,
-		},
-		style: pageCSS,
-	}, nil
-}
-
-func (p *page) serve(w http.ResponseWriter, r *http.Request) {
-	status, now := p.status(), time.Now()
-	query := r.URL.Query()
-	v, found := overview(status, now), true
-	if query.Has("tenant") {
-		v, found = tenantView(status, now, query.Get("tenant"), query.Get("page"))
-	}
-	if !found {
-		http.NotFound(w, r)
-		return
-	}
-
-	// The page is whole or an error, hence the buffer.
-	var b bytes.Buffer
-	err := p.template.Execute(&b, struct {
-		view
-		Links links
-		Style template.CSS
-	}{v, p.links, template.CSS(p.style)}) //nolint:gosec // The style is part of the program.
-	if err != nil {
-		http.Error(w, "The page could not be built: "+err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(b.Bytes()) // A client that left needs no answer.
 }
 
 // count writes a number with its thousands apart.
@@ -116,5 +88,17 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%dh %dm", d/time.Hour, d%time.Hour/time.Minute)
 	default:
 		return fmt.Sprintf("%dd %dh", d/day, d%day/time.Hour)
+	}
+}
+
+// relative says how long ago the time was, or how far ahead it is.
+func relative(t time.Time) string {
+	switch d := time.Since(t).Round(time.Second); {
+	case d < 0:
+		return "in " + span(-d)
+	case d == 0:
+		return "now"
+	default:
+		return span(d) + " ago"
 	}
 }

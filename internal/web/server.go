@@ -24,7 +24,7 @@ type Options struct {
 	// Registry counts the errors of gathering and encoding, as
 	// promhttp_metric_handler_errors_total. Nil means they are only logged.
 	Registry prometheus.Registerer
-	// TelemetryPath is where the metrics are. Empty means DefaultTelemetryPath.
+	// TelemetryPath is where the metrics are, such as DefaultTelemetryPath. Required.
 	TelemetryPath string
 	// Ready reports whether every collector has something to show or has failed
 	// once. Required.
@@ -41,15 +41,8 @@ type Options struct {
 	Pprof bool
 	// Dashboards and Alerts hold the bundled files, at their root. Nil means none.
 	Dashboards, Alerts fs.FS
-	// Logger takes what goes wrong while serving. Nil means that nothing does.
+	// Logger takes what goes wrong while serving. Required.
 	Logger *slog.Logger
-}
-
-func (o *Options) logger() *slog.Logger {
-	if o.Logger == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return o.Logger
 }
 
 // The limits of the server. A scraper sends a few hundred bytes and waits for
@@ -81,6 +74,6 @@ func NewServer(o Options) (*http.Server, error) {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(o.logger().Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}, nil
 }

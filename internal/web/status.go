@@ -82,15 +82,6 @@ func (c *Collector) stateAt(now time.Time) state {
 	}
 }
 
-// stateAt is the state of the tenant's worst collector.
-func (t *Tenant) stateAt(now time.Time) state {
-	worst := stateOff
-	for i := range t.Collectors {
-		worst = max(worst, t.Collectors[i].stateAt(now))
-	}
-	return worst
-}
-
 // unready names the collectors that are not ready, each as tenant/collector.
 func (s *Status) unready() []string {
 	var names []string

@@ -22,11 +22,8 @@ const (
 
 // view is what page.html draws.
 type view struct {
-	Taken   moment
-	Version string
-	Config  ConfigStatus
-	// Loaded is when the configuration came into force.
-	Loaded moment
+	Status
+	Taken  time.Time
 	Totals totals
 	// Rows are the tenants of a table, Whole those that are shown in full.
 	Rows, Whole []tenantBlock
@@ -36,7 +33,7 @@ type view struct {
 
 // totals count across all tenants, whatever part of them the page shows.
 type totals struct {
-	Tenants, TenantsBad       int
+	TenantsBad                int
 	Collectors, Well, Waiting int
 	Bad                       int
 	Tables                    []tableTotals // Of each collector with a table.
@@ -111,124 +108,32 @@ type tenantBlock struct {
 // tableBlock is a table of a tenant: Shown are the rows of it that the page shows.
 type tableBlock struct {
 	tableTotals
-	Shown []rowBlock
+	Shown []collector.Row
 }
 
-type rowBlock struct {
-	collector.Row
-	Confirmed moment
-}
-
-// cut leaves those of the rows that are shown, from the first on.
-func (b *tenantBlock) cut(first, most int) {
+// show chooses the rows that are shown, from the first on.
+func (b *tenantBlock) show(first, most int) {
 	for i := range b.Tables {
-		rows := b.Tables[i].Shown
-		first := min(first, len(rows))
-		b.Tables[i].Shown = rows[first:min(first+most, len(rows))]
+		rows := byInterest(b.Tables[i].Rows)
+		b.Tables[i].Shown = rows[min(first, len(rows)):min(first+most, len(rows))]
 	}
 }
 
 type collectorBlock struct {
 	Collector
-	State                         state
-	Refreshed, Succeeded, Follows moment
+	State state
 }
 
-// moment is a time as seen from the page's own.
-type moment struct{ time, now time.Time }
-
-// Known tells whether there is such a time.
-func (m moment) Known() bool { return !m.time.IsZero() }
-
-// ISO writes the moment for a program that reads the page.
-func (m moment) ISO() string { return m.time.UTC().Format(time.RFC3339) }
-
-// UTC writes the moment so that people in several places can compare it.
-func (m moment) UTC() string { return m.time.UTC().Format("2006-01-02 15:04:05 UTC") }
-
-// Relative tells how long ago the moment was, or how far ahead it is.
-func (m moment) Relative() string {
-	switch d := m.now.Sub(m.time).Round(time.Second); {
-	case d < 0:
-		return "in " + span(-d)
-	case d == 0:
-		return "now"
-	default:
-		return span(d) + " ago"
-	}
-}
-
-// overview shows all tenants, those in trouble first.
-func overview(s Status, now time.Time) view {
-	v := newView(s, now)
-	blocks := make([]tenantBlock, 0, len(s.Tenants))
-	for _, t := range s.Tenants {
-		blocks = append(blocks, newTenantBlock(t, now))
-	}
-	trouble := func(t tenantBlock) int {
-		if t.State.bad() {
-			return int(-t.State)
-		}
-		return 0
-	}
-	slices.SortFunc(blocks, func(a, b tenantBlock) int {
-		return cmp.Or(cmp.Compare(trouble(a), trouble(b)), strings.Compare(a.Name, b.Name))
-	})
-	if len(blocks) > wholeTenants {
-		v.Rows = blocks
-		return v
-	}
-	for i := range blocks {
-		blocks[i].cut(0, rowsBelowTenant)
-	}
-	v.Whole = blocks
-	return v
-}
-
-// tenantView shows one tenant with one page of its tables. It reports whether
-// there are such a tenant and such a page.
-func tenantView(s Status, now time.Time, name, pageNumber string) (view, bool) {
-	i := slices.IndexFunc(s.Tenants, func(t Tenant) bool { return t.Name == name })
-	if i < 0 {
-		return view{}, false
-	}
-	v := newView(s, now)
-	v.Alone = true
-	t := newTenantBlock(s.Tenants[i], now)
-	t.Page, t.Pages = 1, 1
-	for _, table := range t.Tables {
-		t.Pages = max(t.Pages, (table.Count+rowsOnPage-1)/rowsOnPage)
-	}
-	if pageNumber != "" {
-		n, err := strconv.Atoi(pageNumber)
-		if err != nil || n < 1 || n > t.Pages {
-			return view{}, false
-		}
-		t.Page = n
-	}
-	t.Previous = t.Page - 1
-	if t.Page < t.Pages {
-		t.Following = t.Page + 1
-	}
-	t.cut((t.Page-1)*rowsOnPage, rowsOnPage)
-	v.Whole = []tenantBlock{t}
-	return v, true
-}
-
+// newView returns all tenants as rows.
 func newView(s Status, now time.Time) view {
-	v := view{
-		Taken:   moment{now, now},
-		Version: s.Version,
-		Config:  s.Config,
-		Loaded:  moment{s.Config.LoadedAt, now},
-	}
-	v.Totals.Tenants = len(s.Tenants)
+	v := view{Status: s, Taken: now}
+	v.Totals.Tables = tablesOf(s.Tenants...)
 	for _, t := range s.Tenants {
-		if t.stateAt(now).bad() {
-			v.Totals.TenantsBad++
-		}
+		b := tenantBlock{Name: t.Name}
 		for _, c := range t.Collectors {
 			state := c.stateAt(now)
+			b.State = max(b.State, state)
+			b.Collectors = append(b.Collectors, collectorBlock{c, state})
 			if state == stateOff {
 				continue
 			}
@@ -242,28 +147,61 @@ func newView(s Status, now time.Time) view {
 				v.Totals.Well++
 			}
 		}
+		if b.State.bad() {
+			v.Totals.TenantsBad++
+		}
+		for _, totals := range tablesOf(t) {
+			b.Tables = append(b.Tables, tableBlock{tableTotals: totals})
+		}
+		v.Rows = append(v.Rows, b)
 	}
-	v.Totals.Tables = tablesOf(s.Tenants...)
 	return v
 }
 
-func newTenantBlock(t Tenant, now time.Time) tenantBlock {
-	b := tenantBlock{Name: t.Name, State: t.stateAt(now)}
-	for _, c := range t.Collectors {
-		b.Collectors = append(b.Collectors, collectorBlock{
-			Collector: c,
-			State:     c.stateAt(now),
-			Refreshed: moment{c.Finished, now},
-			Succeeded: moment{c.LastSuccess, now},
-			Follows:   moment{c.Next, now},
-		})
-	}
-	for _, totals := range tablesOf(t) {
-		table := tableBlock{tableTotals: totals}
-		for _, r := range byInterest(totals.Rows) {
-			table.Shown = append(table.Shown, rowBlock{r, moment{r.At, now}})
+// overview shows all tenants, those in trouble first.
+func (v *view) overview() {
+	trouble := func(t tenantBlock) int {
+		if t.State.bad() {
+			return int(-t.State)
 		}
-		b.Tables = append(b.Tables, table)
+		return 0
 	}
-	return b
+	slices.SortFunc(v.Rows, func(a, b tenantBlock) int {
+		return cmp.Or(cmp.Compare(trouble(a), trouble(b)), strings.Compare(a.Name, b.Name))
+	})
+	if len(v.Rows) > wholeTenants {
+		return
+	}
+	v.Whole, v.Rows = v.Rows, nil
+	for i := range v.Whole {
+		v.Whole[i].show(0, rowsBelowTenant)
+	}
+}
+
+// onlyTenant shows one tenant with one page of its tables, the first where
+// pageNumber is empty. It reports whether there are such a tenant and such a page.
+func (v *view) onlyTenant(name, pageNumber string) bool {
+	i := slices.IndexFunc(v.Rows, func(t tenantBlock) bool { return t.Name == name })
+	if i < 0 {
+		return false
+	}
+	t := v.Rows[i]
+	t.Page, t.Pages = 1, 1
+	for _, table := range t.Tables {
+		t.Pages = max(t.Pages, (table.Count+rowsOnPage-1)/rowsOnPage)
+	}
+	if pageNumber != "" {
+		n, err := strconv.Atoi(pageNumber)
+		if err != nil || n < 1 || n > t.Pages {
+			return false
+		}
+		t.Page = n
+	}
+	t.Previous = t.Page - 1
+	if t.Page < t.Pages {
+		t.Following = t.Page + 1
+	}
+	t.show((t.Page-1)*rowsOnPage, rowsOnPage)
+	v.Alone, v.Whole, v.Rows = true, []tenantBlock{t}, nil
+	return true
 }
