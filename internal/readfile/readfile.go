@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -25,8 +26,7 @@ const Timeout = 10 * time.Second
 // *fs.PathError if the file is larger than limit bytes, is no regular file, or is
 // not read before Timeout passes or ctx ends. Symbolic links are followed.
 func Bytes(ctx context.Context, path string, limit int64) ([]byte, error) {
-	content, err := within(ctx, &reads, path, func() ([]byte, error) { return load(path, limit) })
-	return content, pathError("read", path, err)
+	return within(ctx, call{"read", path}, func() ([]byte, error) { return load(path, limit) })
 }
 
 // Text is Bytes for a text file: it returns what Decode makes of the content.
@@ -35,14 +35,15 @@ func Text(ctx context.Context, path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := Decode(content)
-	return text, pathError("read", path, err)
+	if content, err = Decode(content); err != nil {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	return content, nil
 }
 
 // Stat is os.Stat that fails if there is no answer before Timeout passes or ctx ends.
 func Stat(ctx context.Context, path string) (fs.FileInfo, error) {
-	info, err := within(ctx, &stats, path, func() (fs.FileInfo, error) { return os.Stat(path) })
-	return info, pathError("stat", path, err)
+	return within(ctx, call{"stat", path}, func() (fs.FileInfo, error) { return os.Stat(path) })
 }
 
 // Glob returns the names that match the pattern and are no directories, sorted, as
@@ -50,8 +51,8 @@ func Stat(ctx context.Context, path string) (fs.FileInfo, error) {
 // are not read before Timeout passes or ctx ends. One that does not exist holds
 // nothing.
 func Glob(ctx context.Context, pattern string) ([]string, error) {
-	return within(ctx, &globs, pattern, func() ([]string, error) {
-		if err := checkDirectories(pattern); err != nil {
+	return within(ctx, call{"list", pattern}, func() ([]string, error) {
+		if err := checkDirectories(filepath.Dir(pattern)); err != nil {
 			return nil, err
 		}
 		matches, err := filepath.Glob(pattern)
@@ -59,41 +60,27 @@ func Glob(ctx context.Context, pattern string) ([]string, error) {
 	})
 }
 
-// checkDirectories returns why a directory that the pattern looks into cannot be
-// read. filepath.Glob takes such a directory for an empty one.
+// checkDirectories returns why a directory that matches the pattern, or one that
+// leads to it, cannot be read. filepath.Glob takes such a directory for an empty one.
 func checkDirectories(pattern string) error {
-	parent := filepath.Dir(pattern)
-	directories := []string{parent}
-	if strings.ContainsAny(parent, "*?[") {
-		if err := checkDirectories(parent); err != nil {
-			return err
+	directories := []string{pattern}
+	if strings.ContainsAny(pattern, "*?[") {
+		err := checkDirectories(filepath.Dir(pattern))
+		if err == nil {
+			directories, err = filepath.Glob(pattern)
 		}
-		var err error
-		if directories, err = filepath.Glob(parent); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	for _, directory := range directories {
-		if err := checkDirectory(directory); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		info, err := os.Stat(directory)
+		if err == nil && info.IsDir() {
+			_, err = os.ReadDir(directory)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	}
-	return nil
-}
-
-// checkDirectory returns why a directory cannot be read. Other files can.
-func checkDirectory(path string) error {
-	info, err := os.Stat(path)
-	if err != nil || !info.IsDir() {
-		return err
-	}
-	f, err := os.Open(path) // #nosec G304 -- the operator names the directory
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Readdirnames(1); err != nil && !errors.Is(err, io.EOF) {
-		return err
 	}
 	return nil
 }
@@ -101,14 +88,6 @@ func checkDirectory(path string) error {
 func isDirectory(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
-}
-
-// pathError wraps err so that it names the path, unless err is nil or names a path already.
-func pathError(op, path string, err error) error {
-	if _, ok := errors.AsType[*fs.PathError](err); ok || err == nil {
-		return err
-	}
-	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
 // load reads a regular file.
@@ -121,7 +100,9 @@ func load(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0) // #nosec G304 -- the operator names the file
+	// O_NONBLOCK opens a named pipe at once, without a writer. Regular files and
+	// Windows ignore it.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // #nosec G304 -- the operator names the file
 	if err != nil {
 		return nil, err
 	}
@@ -164,70 +145,50 @@ func size(bytes int64) string {
 	}
 }
 
-// calls are the calls of the file system under way, by name. The system cannot end
-// one that hangs: it keeps its thread. One call a name bounds how many there are,
-// however often the name is read.
-type calls struct {
-	mu      sync.Mutex
-	running map[string]chan struct{} // Closed when the call ends.
-}
+// call is a call of the file system.
+type call struct{ op, path string }
 
-var reads, stats, globs calls
-
-// acquire waits until no call for the name is under way, and registers one.
-func (c *calls) acquire(ctx context.Context, name string) error {
-	for {
-		c.mu.Lock()
-		ended, busy := c.running[name]
-		if !busy {
-			if c.running == nil {
-				c.running = make(map[string]chan struct{})
-			}
-			c.running[name] = make(chan struct{})
-			c.mu.Unlock()
-			return nil
-		}
-		c.mu.Unlock()
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (c *calls) release(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	close(c.running[name])
-	delete(c.running, name)
-}
+// running has, for each call that is under way, a channel that is closed when it
+// ends. The system cannot end one that hangs: it keeps its thread. One of each call
+// bounds how many there are, however often the path is read.
+var running sync.Map
 
 var errTimeout = fmt.Errorf("not read within %s: check the file system that holds it: %w", Timeout, os.ErrDeadlineExceeded)
 
-// within returns what call returns, or an error once Timeout has passed or ctx has
-// ended; the call then ends on its own, if ever.
-func within[T any](ctx context.Context, c *calls, name string, call func() (T, error)) (T, error) {
+// within returns what do returns, or an error once Timeout has passed or ctx has
+// ended; do then ends on its own, if ever. An error names a path, that of the call
+// unless it is another.
+func within[T any](ctx context.Context, c call, do func() (T, error)) (value T, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, Timeout, errTimeout)
 	defer cancel()
-	var none T
-	if err := c.acquire(ctx, name); err != nil {
-		return none, err
+	defer func() {
+		if _, named := errors.AsType[*fs.PathError](err); !named && err != nil {
+			err = &fs.PathError{Op: c.op, Path: c.path, Err: err}
+		}
+	}()
+	mine := make(chan struct{})
+	for {
+		other, busy := running.LoadOrStore(c, mine)
+		if !busy {
+			break
+		}
+		select {
+		case <-other.(chan struct{}):
+		case <-ctx.Done():
+			return value, context.Cause(ctx)
+		}
 	}
-	type result struct {
-		value T
-		err   error
-	}
-	results := make(chan result, 1)
+	var done T
+	var failed error
 	go func() {
-		value, err := call()
-		c.release(name)
-		results <- result{value, err}
+		done, failed = do()
+		running.Delete(c)
+		close(mine)
 	}()
 	select {
-	case r := <-results:
-		return r.value, r.err
+	case <-mine:
+		return done, failed
 	case <-ctx.Done():
-		return none, context.Cause(ctx)
+		return value, context.Cause(ctx)
 	}
 }
