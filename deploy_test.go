@@ -63,13 +63,13 @@ func TestThePackagesHoldWhatBelongsToTheProgram(t *testing.T) {
 		t.Fatalf("tools/packages: %v\n%s", err, out)
 	}
 	want := map[string]string{
-		"/etc/mde_exporter":                               "drwxr-x--- root mde_exporter",
-		"/etc/mde_exporter/mde.yml":                       "-rw-r----- root mde_exporter",
-		"/usr/bin/mde_exporter":                           "-rwxr-xr-x root root",
-		"/usr/lib/systemd/system/mde_exporter.service":    "-rw-r--r-- root root",
-		"/usr/share/doc/mde-exporter/CHANGELOG.md":        "-rw-r--r-- root root",
-		"/usr/share/doc/mde-exporter/THIRD_PARTY_NOTICES": "-rw-r--r-- root root",
-		"/usr/share/doc/mde-exporter/copyright":           "-rw-r--r-- root root",
+		"/etc/mde_exporter":                               "drwxr-x--- root:mde_exporter",
+		"/etc/mde_exporter/mde.yml":                       "-rw-r----- root:mde_exporter",
+		"/usr/bin/mde_exporter":                           "-rwxr-xr-x root:root",
+		"/usr/lib/systemd/system/mde_exporter.service":    "-rw-r--r-- root:root",
+		"/usr/share/doc/mde-exporter/CHANGELOG.md":        "-rw-r--r-- root:root",
+		"/usr/share/doc/mde-exporter/THIRD_PARTY_NOTICES": "-rw-r--r-- root:root",
+		"/usr/share/doc/mde-exporter/copyright":           "-rw-r--r-- root:root",
 	}
 	for _, pattern := range []string{"alerts/*.yaml", "dashboards/*.json"} {
 		files, err := filepath.Glob(pattern)
@@ -77,7 +77,7 @@ func TestThePackagesHoldWhatBelongsToTheProgram(t *testing.T) {
 			t.Fatalf("%s: %q, %v", pattern, files, err)
 		}
 		for _, file := range files {
-			want["/usr/share/mde_exporter/"+file] = "-rw-r--r-- root root"
+			want["/usr/share/mde_exporter/"+file] = "-rw-r--r-- root:root"
 		}
 	}
 	for _, list := range []struct {
@@ -97,7 +97,7 @@ func TestThePackagesHoldWhatBelongsToTheProgram(t *testing.T) {
 			if err != nil || len(packages) != 1 {
 				t.Fatalf("%s: %q, %v", list.pattern, packages, err)
 			}
-			out, err := exec.CommandContext(t.Context(), list.program, append(list.args, packages[0])...).Output() //nolint:gosec // Constants but for the package.
+			out, err := exec.CommandContext(t.Context(), list.program, append(list.args, packages[0])...).Output()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,7 +105,7 @@ func TestThePackagesHoldWhatBelongsToTheProgram(t *testing.T) {
 			for _, file := range list.line.FindAllStringSubmatch(string(out), -1) {
 				// A deb lists the folders that lead to its files, too.
 				if file[1][0] != 'd' || file[4] == "/etc/mde_exporter" {
-					got[file[4]] = strings.Join(file[1:4], " ")
+					got[file[4]] = file[1] + " " + file[2] + ":" + file[3]
 				}
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
