@@ -30,13 +30,13 @@ or 3 * group by (` + keys + `) (mde_refresh_interval_seconds{$where})`
 					`count(mde_refresh_success{$where} == 0) or 0 * count(mde_refresh_success{$where})`).thresholds(calm, step{1, warn}, step{5, alarm}).none("no refresh yet"),
 				stat("Oldest, in intervals",
 					"Age of the oldest values, counted in refresh intervals: below 2 is normal, at 3 they are withdrawn by default. never: a collector failed and has not succeeded yet.",
-					`max(`+intervalsOf("$where")+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).mapped(neverWord).none("no refresh yet"),
+					`max(`+intervalsOf("$where")+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).set("mappings", neverWord).none("no refresh yet"),
 				stat("Failed API calls",
 					"Share of the API calls within the last hour that were not answered with success.",
 					`(sum(increase(mde_api_requests_total{$where, code!~"2.."}[1h])) or vector(0)) / (sum(increase(mde_api_requests_total{$where}[1h])) > 0)`).unit("percentunit").decimals(1).thresholds(calm, step{0.01, warn}, step{0.1, alarm}).none("no calls"),
 				stat("Least quota left",
 					"What is left of the hour's calls at the API and tenant with the least. A stretched watch list spends all of it, on purpose.",
-					`min(`+left+` and on (job, instance, tenant, api, window) mde_api_quota_calls{$where, window="hour"})`).unit("percentunit").decimals(0).within(0, 1).thresholds(alarm, step{0.02, warn}, step{0.2, calm}).none("no calls"),
+					`min(`+left+` and on (job, instance, tenant, api, window) mde_api_quota_calls{$where, window="hour"})`).unit("percentunit").decimals(0).set("min", 0).set("max", 1).thresholds(alarm, step{0.02, warn}, step{0.2, calm}).none("no calls"),
 				stat("Credential expires in",
 					"The first credential to expire. Only those with a known date count: the exporter cannot read the date of a client secret.",
 					`min(mde_credential_expiry_timestamp_seconds{$where} - time())`).unit("s").now().thresholds(alarm, step{2 * 86400, warn}, step{14 * 86400, calm}).none("no date known"),
@@ -59,7 +59,7 @@ or 3 * group by (` + keys + `) (mde_refresh_interval_seconds{$where})`
 				).none("No tenant is configured, or no exporter answers").size(13, 11),
 				lines("Failed refreshes, by reason",
 					"auth and forbidden need a person: a secret, a role, a consent. throttled, timeout, network and server usually pass. decode and pagination mean an answer that could not be trusted.").
-					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval]))`, "{{reason}}").sparse().counted().decimals(0).custom("axisSoftMax", 1).size(11, 11).none("No refresh ended in this time range").
+					query(`sum by (reason) (increase(mde_refresh_failures_total{$where}[$__rate_interval]))`, "{{reason}}").sparse().stacked().custom("drawStyle", "bars").custom("fillOpacity", 80).decimals(0).custom("axisSoftMax", 1).size(11, 11).none("No refresh ended in this time range").
 					paint([2]string{"auth", alarm}, [2]string{"forbidden", "dark-red"}, [2]string{"throttled", warn}, [2]string{"timeout", notice}, [2]string{"network", "blue"}, [2]string{"server", "purple"}),
 			}},
 			{title: "How do the APIs answer?", panels: []*panel{
@@ -76,7 +76,7 @@ or 3 * group by (` + keys + `) (mde_refresh_interval_seconds{$where})`
 			{title: "Does the quota carry it?", panels: []*panel{
 				lines("Quota spent",
 					"Share of the calls that the exporter may spend inside the last minute and the last hour, at the tenant that spends most.").
-					query(`max by (api, window) (mde_api_quota_calls{$where} / on (job, instance, tenant, api, window) mde_api_quota_limit_calls{$where})`, "{{api}}, {{window}}").unit("percentunit").within(0, 1).limit(calm, step{0.98, warn}).size(8, 9).none("No calls in this time range"),
+					query(`max by (api, window) (mde_api_quota_calls{$where} / on (job, instance, tenant, api, window) mde_api_quota_limit_calls{$where})`, "{{api}}, {{window}}").unit("percentunit").set("min", 0).set("max", 1).custom("thresholdsStyle", map[string]any{"mode": "dashed"}).thresholds(calm, step{0.98, warn}).size(8, 9).none("No calls in this time range"),
 				lines("Calls waiting for quota",
 					"How many calls wait at a time, on average. Waiting is how a long watch list is paced, not a fault.").
 					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").sparse().custom("axisSoftMax", 1).size(8, 9).none("No calls in this time range"),

@@ -57,7 +57,7 @@ or on () label_replace(0 * sum(mde_machines{$where}), "property", "no problem", 
 					`count(`+configured+` unless on (job, tenant) mde_machines{$where}) or 0 * count(`+configured+`)`).now().thresholds(calm, step{1, alarm}).none("no tenant"),
 				stat("Oldest count",
 					"Age of the oldest tenant's last complete count; never where a tenant failed and was never counted. By default the exporter counts every 15 minutes and withdraws values after 45.",
-					`max(`+ageOf(states)+`)`).unit("s").now().thresholds(calm, step{1800, warn}, step{2700, alarm}).mapped(neverWord).none("no count yet"),
+					`max(`+ageOf(states)+`)`).unit("s").now().thresholds(calm, step{1800, warn}, step{2700, alarm}).set("mappings", neverWord).none("no count yet"),
 			}},
 			{title: "What is wrong?", panels: []*panel{
 				lines("Which properties, as share of the fleet",
@@ -124,12 +124,12 @@ or on () label_replace(0 * sum(mde_machines{$where}), "property", "no problem", 
 
 // ranking is a small bar for each value of a label, the largest first.
 func ranking(title, about, metric, label string) *panel {
-	return smallBars(title, about).instant(`sort_desc(topk(12, sum by (`+label+`) (`+metric+`{$where})))`, "{{"+label+"}}")
+	return smallBars(title, about).query(`sort_desc(topk(12, sum by (`+label+`) (`+metric+`{$where})))`, "{{"+label+"}}")
 }
 
 // ranked is a small bar for each level of a label, the worst level first.
 func ranked(title, about, metric, label string, all []level) *panel {
-	return smallBars(title, about).levels(`sum(`+metric+`{$where, %s})`, label, all, (*panel).instant)
+	return smallBars(title, about).levels(`sum(`+metric+`{$where, %s})`, label, all)
 }
 
 func smallBars(title, about string) *panel {

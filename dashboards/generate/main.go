@@ -10,17 +10,15 @@ package main
 import (
 	"flag"
 	"log"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 )
 
 func main() {
 	dir := flag.String("dir", ".", "directory to write the dashboards to")
 	flag.Parse()
-	for _, name := range slices.Sorted(maps.Keys(dashboards())) {
-		if err := os.WriteFile(filepath.Join(*dir, name), dashboards()[name].json(), 0o644); err != nil {
+	for name, dashboard := range dashboards() {
+		if err := os.WriteFile(filepath.Join(*dir, name), dashboard.json(), 0o644); err != nil {
 			log.Fatal(err)
 		}
 	}

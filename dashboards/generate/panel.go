@@ -14,6 +14,8 @@ type panel struct {
 	kind, title, about string
 	width, height      int
 	interval           string // shortest step of the queries
+	base               string // colour below the first step
+	steps              []step
 
 	options         map[string]any
 	defaults        map[string]any // of the fields' appearance
@@ -37,6 +39,9 @@ type step struct {
 	colour string
 }
 
+// lastValue reduces a course to one number.
+var lastValue = map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false}
+
 func newPanel(kind, title, about string) *panel {
 	return &panel{
 		kind: kind, title: title, about: about,
@@ -53,7 +58,7 @@ func stat(title, about, query string) *panel {
 func namedStat(title, about, query, name string) *panel {
 	p := newPanel("stat", title, about).size(4, 4)
 	p.options = map[string]any{
-		"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
+		"reduceOptions": lastValue,
 		"colorMode":     "background", "graphMode": "area", "justifyMode": "auto", "orientation": "auto",
 		"textMode": "value", "wideLayout": true,
 	}
@@ -84,7 +89,7 @@ func lines(title, about string) *panel {
 func bars(title, about string) *panel {
 	p := newPanel("bargauge", title, about)
 	p.options = map[string]any{
-		"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
+		"reduceOptions": lastValue,
 		"displayMode":   "basic", "orientation": "horizontal", "valueMode": "color", "namePlacement": "left",
 		"showUnfilled": true, "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 28,
 	}
@@ -155,44 +160,37 @@ type column struct {
 
 func (c column) override() any {
 	properties := []any{}
-	set := func(id string, value any) { properties = append(properties, map[string]any{"id": id, "value": value}) }
-	if c.unit != "" {
-		set("unit", c.unit)
-	}
-	if c.digits != nil {
-		set("decimals", *c.digits)
-	}
-	if c.width > 0 {
-		set("custom.width", c.width)
-	}
-	if c.shade {
-		set("custom.cellOptions", map[string]any{"type": "color-background", "mode": "basic"})
-	}
-	if c.steps != nil {
-		set("thresholds", thresholds(neutral, c.steps...))
-		if c.bar == 0 {
-			set("custom.cellOptions", map[string]any{"type": "color-text"})
+	set := func(needed bool, id string, value any) {
+		if needed {
+			properties = append(properties, property(id, value))
 		}
 	}
-	if c.bar > 0 {
-		set("min", 0)
-		set("max", c.bar)
-		set("custom.cellOptions", map[string]any{"type": "gauge", "mode": "basic", "valueDisplayMode": "text"})
-	}
-	if c.mapping != nil && !c.shade {
-		set("custom.cellOptions", map[string]any{"type": "color-text"})
-	}
-	if c.mapping != nil {
-		set("mappings", c.mapping)
-	}
-	if c.query != "" {
-		set("noValue", cmp.Or(c.none, "–"))
-	}
-	if c.link != "" {
-		set("links", []any{map[string]any{"title": "Show " + strings.ToLower(c.title), "url": c.link, "targetBlank": false}})
-	}
-	return map[string]any{"matcher": map[string]any{"id": "byName", "options": c.title}, "properties": properties}
+	colourText := map[string]any{"type": "color-text"}
+	set(c.unit != "", "unit", c.unit)
+	set(c.digits != nil, "decimals", c.digits)
+	set(c.width > 0, "custom.width", c.width)
+	set(c.shade, "custom.cellOptions", shaded)
+	set(c.steps != nil, "thresholds", thresholds(neutral, c.steps))
+	set(c.steps != nil && c.bar == 0, "custom.cellOptions", colourText)
+	set(c.bar > 0, "min", 0)
+	set(c.bar > 0, "max", c.bar)
+	set(c.bar > 0, "custom.cellOptions", map[string]any{"type": "gauge", "mode": "basic", "valueDisplayMode": "text"})
+	set(c.mapping != nil && !c.shade, "custom.cellOptions", colourText)
+	set(c.mapping != nil, "mappings", c.mapping)
+	set(c.query != "", "noValue", cmp.Or(c.none, "–"))
+	set(c.link != "", "links", []any{map[string]any{"title": "Show " + strings.ToLower(c.title), "url": c.link, "targetBlank": false}})
+	return override(c.title, properties...)
 }
+
+// shaded colours a cell instead of its figure.
+var shaded = map[string]any{"type": "color-background", "mode": "basic"}
+
+// override sets properties of the field of a name alone.
+func override(field string, properties ...any) any {
+	return map[string]any{"matcher": map[string]any{"id": "byName", "options": field}, "properties": properties}
+}
+
+func property(id string, value any) any { return map[string]any{"id": id, "value": value} }
 
 func transformation(id string, options map[string]any) any {
 	return map[string]any{"id": id, "options": options}
@@ -217,15 +215,11 @@ func (p *panel) add(target map[string]any) string {
 	return ref
 }
 
-// query adds a course over the time range; name is the legend, with {{label}}s.
+// query adds a course over the time range, or for bars the value at its end. name
+// is the legend, with {{label}}s.
 func (p *panel) query(expr, name string) *panel {
-	p.add(map[string]any{"expr": expr, "range": true, "instant": false, "format": "time_series", "legendFormat": name})
-	return p
-}
-
-// instant adds the value at the end of the time range.
-func (p *panel) instant(expr, name string) *panel {
-	p.add(map[string]any{"expr": expr, "range": false, "instant": true, "format": "time_series", "legendFormat": name})
+	instant := p.kind == "bargauge"
+	p.add(map[string]any{"expr": expr, "range": !instant, "instant": instant, "format": "time_series", "legendFormat": name})
 	return p
 }
 
@@ -242,40 +236,29 @@ func (p *panel) now() *panel {
 
 func (p *panel) size(width, height int) *panel { p.width, p.height = width, height; return p }
 
-func (p *panel) unit(unit string) *panel { p.defaults["unit"] = unit; return p }
+// set sets a property of all fields.
+func (p *panel) set(key string, value any) *panel { p.defaults[key] = value; return p }
 
-func (p *panel) decimals(n int) *panel { p.defaults["decimals"] = n; return p }
+func (p *panel) unit(unit string) *panel { return p.set("unit", unit) }
 
-func (p *panel) within(low, high float64) *panel {
-	p.defaults["min"], p.defaults["max"] = low, high
-	return p
-}
+func (p *panel) decimals(n int) *panel { return p.set("decimals", n) }
 
 // none is what stands where there is no value; in a table or a course, where
 // there is no row or line. It has no colour, for there is nothing to judge: the
 // thresholds, which come before, begin with the least number.
 func (p *panel) none(text string) *panel {
-	p.defaults["noValue"] = text
-	if limits, ok := p.defaults["thresholds"].(scale); ok && p.kind == "stat" && p.options["colorMode"] == "background" {
-		steps := slices.Clone(limits.Steps)
-		steps[0].Value = new(-1e12)
-		p.defaults["thresholds"] = scale{Mode: limits.Mode, Steps: append([]scaleStep{{Color: "transparent"}}, steps...)}
+	if p.kind == "stat" && p.options["colorMode"] == "background" {
+		p.thresholds("transparent", append([]step{{-1e12, p.base}}, p.steps...)...)
 	}
-	return p
+	return p.set("noValue", text)
 }
 
 func (p *panel) thresholds(base string, steps ...step) *panel {
-	p.defaults["thresholds"] = thresholds(base, steps...)
+	p.base, p.steps = base, steps
 	if _, ok := p.defaults["color"]; !ok {
-		p.defaults["color"] = map[string]any{"mode": "thresholds"}
+		p.set("color", map[string]any{"mode": "thresholds"})
 	}
-	return p
-}
-
-// limit draws the thresholds as dashed lines.
-func (p *panel) limit(base string, steps ...step) *panel {
-	p.custom("thresholdsStyle", map[string]any{"mode": "dashed"})
-	return p.thresholds(base, steps...)
+	return p.set("thresholds", thresholds(base, steps))
 }
 
 func (p *panel) custom(key string, value any) *panel {
@@ -288,11 +271,6 @@ func (p *panel) stacked() *panel {
 	return p.custom("stacking", map[string]any{"mode": "normal", "group": "A"}).custom("fillOpacity", 45).custom("lineWidth", 1)
 }
 
-// counted draws bars, for events in each interval.
-func (p *panel) counted() *panel {
-	return p.stacked().custom("drawStyle", "bars").custom("fillOpacity", 80)
-}
-
 // stepped draws values that change only with a refresh.
 func (p *panel) stepped() *panel { return p.custom("lineInterpolation", "stepAfter") }
 
@@ -301,11 +279,6 @@ func (p *panel) stepped() *panel { return p.custom("lineInterpolation", "stepAft
 func (p *panel) sparse() *panel {
 	p.interval = "5m"
 	return p.custom("spanNulls", true).custom("showPoints", "auto")
-}
-
-// logarithmic shows counts of one and of hundreds in one picture.
-func (p *panel) logarithmic() *panel {
-	return p.custom("scaleDistribution", map[string]any{"type": "log", "log": 10}).custom("axisSoftMin", 1)
 }
 
 // beside puts the legend to the right, where names are long and many.
@@ -327,35 +300,18 @@ func (p *panel) matrix(columnLabel, rowLabel, expr, corner string, steps ...step
 		transformation("organize", map[string]any{"renameByName": map[string]any{name: corner}, "excludeByName": map[string]any{}, "indexByName": map[string]any{}, "includeByName": map[string]any{}}),
 		transformation("sortBy", map[string]any{"fields": map[string]any{}, "sort": []any{map[string]any{"field": corner, "desc": true}}}),
 	}
-	p.custom("cellOptions", map[string]any{"type": "color-background", "mode": "basic"}).custom("minWidth", 66)
-	p.overrides = append(p.overrides, map[string]any{
-		"matcher": map[string]any{"id": "byName", "options": corner},
-		"properties": []any{
-			map[string]any{"id": "unit", "value": "string"},
-			map[string]any{"id": "custom.width", "value": 225},
-			map[string]any{"id": "custom.cellOptions", "value": map[string]any{"type": "auto"}},
-		},
-	})
-	return p.thresholds("transparent", steps...)
+	p.overrides = append(p.overrides, override(corner,
+		property("unit", "string"), property("custom.width", 225), property("custom.cellOptions", map[string]any{"type": "auto"})))
+	return p.custom("cellOptions", shaded).custom("minWidth", 66).thresholds("transparent", steps...)
 }
 
-// scale is Grafana's form of thresholds. The first step has no value.
-type scale struct {
-	Mode  string      `json:"mode"`
-	Steps []scaleStep `json:"steps"`
-}
-
-type scaleStep struct {
-	Color string   `json:"color"`
-	Value *float64 `json:"value"`
-}
-
-func thresholds(base string, steps ...step) scale {
-	all := scale{Mode: "absolute", Steps: []scaleStep{{Color: base}}}
+// thresholds is Grafana's form of steps. The base has no value.
+func thresholds(base string, steps []step) any {
+	all := []any{map[string]any{"color": base, "value": nil}}
 	for _, s := range steps {
-		all.Steps = append(all.Steps, scaleStep{Color: s.colour, Value: &s.from})
+		all = append(all, map[string]any{"color": s.colour, "value": s.from})
 	}
-	return all
+	return map[string]any{"mode": "absolute", "steps": all}
 }
 
 // words maps values to words.
@@ -375,9 +331,6 @@ const never = "1e12"
 var neverWord = []any{map[string]any{"type": "range", "options": map[string]any{
 	"from": 1e11, "to": 1e18, "result": map[string]any{"text": "never", "color": alarm, "index": 0},
 }}}
-
-// mapped shows some values of a stat as words.
-func (p *panel) mapped(mapping []any) *panel { p.defaults["mappings"] = mapping; return p }
 
 // top keeps the ten series of expr that are largest at the end of the time
 // range, so that no line appears and vanishes along the way. labels tell the
@@ -420,10 +373,7 @@ func (p *panel) inOrder() *panel {
 // paint gives series by name the colours that their meaning asks for.
 func (p *panel) paint(colours ...[2]string) *panel {
 	for _, c := range colours {
-		p.overrides = append(p.overrides, map[string]any{
-			"matcher":    map[string]any{"id": "byName", "options": c[0]},
-			"properties": []any{map[string]any{"id": "color", "value": map[string]any{"mode": "fixed", "fixedColor": c[1]}}},
-		})
+		p.overrides = append(p.overrides, override(c[0], property("color", map[string]any{"mode": "fixed", "fixedColor": c[1]})))
 	}
 	return p
 }

@@ -62,10 +62,10 @@ const anyLevel = "High|Medium|Low|Informational|None"
 // levels adds a query for each level, the worst first, and gives it the
 // colour of its meaning. What the API sends beside the documented levels
 // comes last, as other. expr has a %s in place of the label's matcher.
-func (p *panel) levels(expr, label string, all []level, add func(*panel, string, string) *panel) *panel {
+func (p *panel) levels(expr, label string, all []level) *panel {
 	for _, l := range all {
-		add(p, fmt.Sprintf(expr, label+`="`+l.name+`"`), l.name)
+		p.query(fmt.Sprintf(expr, label+`="`+l.name+`"`), l.name)
 		p.paint([2]string{l.name, l.colour})
 	}
-	return add(p, fmt.Sprintf(expr, label+`!~"`+anyLevel+`"`), "other")
+	return p.query(fmt.Sprintf(expr, label+`!~"`+anyLevel+`"`), "other")
 }

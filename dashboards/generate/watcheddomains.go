@@ -61,7 +61,7 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					`sum(`+uncounted+`) == 0`, "all counted").now().thresholds(calm, step{1, alarm}).paint([2]string{"filling", "blue"}).none("no list"),
 				stat("Oldest, in intervals",
 					"Age of the count that was confirmed longest ago, in the interval that the call quota allows its tenant's list: below 2 is normal, at 3 counts are withdrawn by default. A list that is read for the first time has no age; never: it failed.",
-					`max(`+intervalsOf(refreshes)+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).mapped(neverWord).none("no full round yet"),
+					`max(`+intervalsOf(refreshes)+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).set("mappings", neverWord).none("no full round yet"),
 			}},
 			{title: "Which, by how many, since when?", panels: []*panel{
 				table("Contacted domains",
@@ -116,7 +116,7 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 			{title: "How does it spread?", panels: []*panel{
 				lines("Machines by domain",
 					"Machines that communicated with each domain: the ten with the most. 500 means 500 or more. A line that ends keeps its last value in the legend.").
-					query(top(keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().logarithmic().size(12, 10).none("No contacted domain in this time range"),
+					query(top(keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().custom("scaleDistribution", map[string]any{"type": "log", "log": 10}).custom("axisSoftMin", 1).size(12, 10).none("No contacted domain in this time range"),
 				lines("Contacted domains",
 					"Domains with at least one contact, by tenant: the ten tenants with the most. A line that ends keeps its last value in the legend.").
 					query(top("tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped().size(12, 10).none("No contacted domain in this time range"),
@@ -127,7 +127,7 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					query(top("tenant, domain, property", `max by (tenant, domain, property) (mde_watched_domain_machines_attention`+chosen+` > 0)`), "{{domain}} · {{property}} · {{tenant}}").stepped().none("No such machine is known in this time range"),
 				lines("Of these, machines at risk",
 					"Machines with a risk score of Defender, added up over the domains: a machine that contacted two domains counts twice.").
-					levels(`sum(mde_watched_domain_machines_risk{$where, domain=~"$domain", %s})`, "risk_score", atRisk, (*panel).query).stepped().stacked().inOrder().none("No contacted domain in this time range"),
+					levels(`sum(mde_watched_domain_machines_risk{$where, domain=~"$domain", %s})`, "risk_score", atRisk).stepped().stacked().inOrder().none("No contacted domain in this time range"),
 			}},
 			{title: "Which machines? (only with machine_info_limit, which names machines)", folded: true, panels: []*panel{
 				table("Machines",
