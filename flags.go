@@ -23,7 +23,7 @@ const defaultPort = "10058"
 type flags struct {
 	configFile                  string
 	configCheck, once, diagnose bool
-	demo                        bool
+	demo, service               bool
 	demoSource                  string
 	watchedDomains              []string
 	endpoints                   config.Endpoints
@@ -103,6 +103,8 @@ func (f *flags) application() *kingpin.Application {
 		BoolVar(&f.once)
 	app.Flag("diagnose", "Try each tenant's tokens and APIs, print what works and what to mend, and exit.").
 		BoolVar(&f.diagnose)
+	app.Flag("service", "Run as a Windows service, which logs to the event log.").
+		BoolVar(&f.service)
 	app.Flag("demo", "Add a simulated tenant, built in: no account, no network. With no other tenant the default of --web.listen-address is 127.0.0.1:"+defaultPort+".").
 		BoolVar(&f.demo)
 	app.Flag("demo.source", "The API from which the simulated tenant's security states come: machines or machinesecuritystates.").

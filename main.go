@@ -55,11 +55,17 @@ func main() {
 	if err != nil {
 		os.Exit(exitCode(err, os.Stderr))
 	}
+	run := func(signals <-chan os.Signal, stderr io.Writer) int {
+		return supervise(signals, func(stop context.Context) int {
+			return exitCode(f.run(stop, os.Stdout, stderr), stderr)
+		}, f.cutShort(), stderr)
+	}
+	if f.service {
+		os.Exit(exitCode(runService(run), os.Stderr))
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	os.Exit(supervise(signals, func(stop context.Context) int {
-		return exitCode(f.run(stop, os.Stdout, os.Stderr), os.Stderr)
-	}, f.cutShort(), os.Stderr))
+	os.Exit(run(signals, os.Stderr))
 }
 
 // stopTimeout is how long the program may take to end once it was asked to stop.

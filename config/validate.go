@@ -154,7 +154,8 @@ func (v *validator) required(at position, path string) string {
 	return v.path(at, path)
 }
 
-// path makes a path absolute. One with line breaks is rejected, since it is the
+// path makes a path absolute; on Windows one that begins with a separator is on the
+// drive of the configuration file. One with line breaks is rejected, since it is the
 // content of a file, such as a key, which messages about the file would repeat.
 func (v *validator) path(at position, path string) string {
 	if strings.ContainsFunc(path, unicode.IsControl) {
@@ -163,6 +164,9 @@ func (v *validator) path(at position, path string) string {
 	}
 	if path == "" || filepath.IsAbs(path) || v.dir == "" {
 		return path
+	}
+	if os.IsPathSeparator(path[0]) {
+		return filepath.VolumeName(v.dir) + path
 	}
 	return filepath.Join(v.dir, path)
 }
