@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,8 +39,8 @@ func readPattern(ctx context.Context, pattern string) (problems []collector.Mist
 // expand lists the files of a pattern. A wildcard takes no hidden files and no
 // directories: editors and Kubernetes keep such beside the ones that are meant.
 func expand(ctx context.Context, pattern string) ([]string, error) {
-	if !hasWildcard(pattern) {
-		return []string{unescape(pattern)}, nil
+	if name, ok := patterns.name(pattern); ok {
+		return []string{name}, nil
 	}
 	matches, err := readfile.Glob(ctx, pattern)
 	if err != nil {
@@ -83,37 +84,50 @@ func parseList(path string, data []byte) (domains []string, problems []collector
 }
 
 // absolutePattern makes a path of the configuration absolute. The directory is taken
-// literally, whatever characters it holds.
+// literally, whatever characters it holds. On Windows a path that begins with a
+// separator is on the directory's drive.
 func absolutePattern(dir, path string) string {
-	if filepath.IsAbs(path) {
+	switch {
+	case filepath.IsAbs(path):
 		return path
+	case path != "" && os.IsPathSeparator(path[0]):
+		return filepath.VolumeName(dir) + path
+	default:
+		return filepath.Join(patterns.literal(dir), path)
 	}
-	return filepath.Join(escape.Replace(dir), path)
 }
 
-var escape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+// patternSyntax is how patterns of file names are written, as filepath.Match reads
+// them: a backslash makes the next character literal, except on Windows, where it
+// separates names. There only [ needs to be made literal, by [[].
+type patternSyntax struct{ windows bool }
 
-// hasWildcard tells whether a pattern can match more than one name.
-func hasWildcard(pattern string) bool {
-	for i := 0; i < len(pattern); i++ {
-		switch pattern[i] {
-		case '\\':
-			i++
-		case '*', '?', '[':
-			return true
-		}
+var patterns = patternSyntax{windows: filepath.Separator == '\\'}
+
+// literal is a pattern that matches the name alone.
+func (s patternSyntax) literal(name string) string {
+	if s.windows {
+		return strings.ReplaceAll(name, "[", "[[]")
 	}
-	return false
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
 }
 
-// unescape is the one name that a pattern without wildcards matches.
-func unescape(pattern string) string {
-	var name strings.Builder
-	for i := 0; i < len(pattern); i++ {
-		if pattern[i] == '\\' && i+1 < len(pattern) {
-			i++
-		}
-		name.WriteByte(pattern[i])
+// name is the one name that a pattern matches. A pattern with a wildcard can match
+// more, and ok is false.
+func (s patternSyntax) name(pattern string) (name string, ok bool) {
+	if s.windows {
+		name = strings.ReplaceAll(pattern, "[[]", "[")
+		return name, !strings.ContainsAny(strings.ReplaceAll(pattern, "[[]", ""), "*?[")
 	}
-	return name.String()
+	var b strings.Builder
+	for i := 0; i < len(pattern); i++ {
+		switch {
+		case pattern[i] == '\\' && i+1 < len(pattern):
+			i++
+		case strings.IndexByte("*?[", pattern[i]) >= 0:
+			return "", false
+		}
+		b.WriteByte(pattern[i])
+	}
+	return b.String(), true
 }
