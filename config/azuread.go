@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +14,31 @@ import (
 // token: https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html
 const defaultTokenFilePath = "/var/run/secrets/azure/tokens/azure-identity-token" //nolint:gosec // The path of a token, not a token.
 
+// signInMethod is one of the ways to sign in.
+type signInMethod interface {
+	validate(v *validator, at position)
+	tenantID() string
+	credential() client.Credential
+}
+
+// methods yields those that are set, by their keys.
+func (a *azureADSection) methods() iter.Seq2[string, signInMethod] {
+	return func(yield func(string, signInMethod) bool) {
+		_ = (a.OAuth == nil || yield("oauth", a.OAuth)) &&
+			(a.Certificate == nil || yield("certificate", a.Certificate)) &&
+			(a.WorkloadIdentity == nil || yield("workload_identity", a.WorkloadIdentity)) &&
+			(a.ManagedIdentity == nil || yield("managed_identity", a.ManagedIdentity))
+	}
+}
+
+// method returns the one that is used: validation made sure that there is one.
+func (a *azureADSection) method() (key string, m signInMethod) {
+	for key, m := range a.methods() {
+		return key, m
+	}
+	return "", &managedIdentitySection{}
+}
+
 // azureAD validates how a tenant is signed in to.
 func (v *validator) azureAD(at position, a *azureADSection) {
 	if _, ok := cloudNamed(a.Cloud); !ok {
@@ -21,46 +48,21 @@ func (v *validator) azureAD(at position, a *azureADSection) {
 		}
 		at.key("cloud").problem("is not one of %s", strings.Join(names, ", "))
 	}
-	var methods []string
-	if m := a.OAuth; m != nil {
-		methods = append(methods, "oauth")
-		v.oauth(at.key("oauth"), m)
+	var keys []string
+	for key, m := range a.methods() {
+		keys = append(keys, key)
+		m.validate(v, at.key(key))
 	}
-	if m := a.Certificate; m != nil {
-		methods = append(methods, "certificate")
-		v.certificate(at.key("certificate"), m)
-	}
-	if m := a.WorkloadIdentity; m != nil {
-		methods = append(methods, "workload_identity")
-		at := at.key("workload_identity")
-		v.app(at, m.TenantID, m.ClientID)
-		if m.TokenFilePath == "" {
-			m.TokenFilePath = defaultTokenFilePath
-		}
-		m.TokenFilePath = v.path(at.key("token_file_path"), m.TokenFilePath)
-	}
-	if m := a.ManagedIdentity; m != nil {
-		methods = append(methods, "managed_identity")
-		m.endpoint, m.header = v.getenv("IDENTITY_ENDPOINT"), secret(v.getenv("IDENTITY_HEADER"))
-		m.imdsEndpoint = v.getenv("IMDS_ENDPOINT")
-		if m.ClientID != "" {
-			clientID(at.key("managed_identity").key("client_id"), m.ClientID)
-		}
-	}
-	switch len(methods) {
-	case 0:
-		if at.broken() {
-			break
-		}
+	switch {
+	case len(keys) > 1:
+		at.problem("only one of %s can be used", strings.Join(keys, ", "))
+	case len(keys) == 0 && !at.broken():
 		at.problem("missing: one of oauth, certificate, workload_identity and managed_identity is needed")
-	case 1:
-	default:
-		at.problem("only one of %s can be used", strings.Join(methods, ", "))
 	}
 }
 
-func (v *validator) oauth(at position, m *oauthSection) {
-	v.app(at, m.TenantID, m.ClientID)
+func (m *oauthSection) validate(v *validator, at position) {
+	m.appSection.validate(at)
 	switch {
 	case m.ClientSecret == "" && m.ClientSecretFile == "":
 		at.key("client_secret").problem("missing: it or client_secret_file is needed")
@@ -70,8 +72,12 @@ func (v *validator) oauth(at position, m *oauthSection) {
 	m.ClientSecretFile = v.path(at.key("client_secret_file"), m.ClientSecretFile)
 }
 
-func (v *validator) certificate(at position, m *certificateSection) {
-	v.app(at, m.TenantID, m.ClientID)
+func (m *oauthSection) credential() client.Credential {
+	return client.ClientSecret{TenantID: m.TenantID, ClientID: m.ClientID, Secret: string(m.ClientSecret), SecretFile: m.ClientSecretFile}
+}
+
+func (m *certificateSection) validate(v *validator, at position) {
+	m.appSection.validate(at)
 	m.CertificatePath = v.required(at.key("certificate_path"), m.CertificatePath)
 	m.CertificateKeyPath = v.path(at.key("certificate_key_path"), m.CertificateKeyPath)
 	if m.CertificatePassword != "" && m.CertificatePasswordFile != "" {
@@ -80,15 +86,47 @@ func (v *validator) certificate(at position, m *certificateSection) {
 	m.CertificatePasswordFile = v.path(at.key("certificate_password_file"), m.CertificatePasswordFile)
 }
 
-// app validates the two ids of an app registration.
-func (v *validator) app(at position, tenant, app string) {
-	tenantID(at.key("tenant_id"), tenant)
-	if app == "" {
+func (m *certificateSection) credential() client.Credential {
+	return client.Certificate{
+		TenantID: m.TenantID, ClientID: m.ClientID, CertificatePath: m.CertificatePath, KeyPath: m.CertificateKeyPath,
+		Password: string(m.CertificatePassword), PasswordFile: m.CertificatePasswordFile,
+	}
+}
+
+func (m *workloadIdentitySection) validate(v *validator, at position) {
+	m.appSection.validate(at)
+	m.TokenFilePath = v.path(at.key("token_file_path"), cmp.Or(m.TokenFilePath, defaultTokenFilePath))
+}
+
+func (m *workloadIdentitySection) credential() client.Credential {
+	return client.WorkloadIdentity{TenantID: m.TenantID, ClientID: m.ClientID, TokenFilePath: m.TokenFilePath}
+}
+
+func (m *managedIdentitySection) validate(v *validator, at position) {
+	m.endpoint, m.header = v.getenv("IDENTITY_ENDPOINT"), secret(v.getenv("IDENTITY_HEADER"))
+	m.imdsEndpoint = v.getenv("IMDS_ENDPOINT")
+	if m.ClientID != "" {
+		clientID(at.key("client_id"), m.ClientID)
+	}
+}
+
+func (*managedIdentitySection) tenantID() string { return "" }
+
+func (m *managedIdentitySection) credential() client.Credential {
+	return client.ManagedIdentity{ClientID: m.ClientID, Endpoint: m.endpoint, Header: string(m.header), IMDSEndpoint: m.imdsEndpoint}
+}
+
+// validate checks the two ids of an app registration.
+func (a *appSection) validate(at position) {
+	tenantID(at.key("tenant_id"), a.TenantID)
+	if a.ClientID == "" {
 		at.key("client_id").problem("missing")
 		return
 	}
-	clientID(at.key("client_id"), app)
+	clientID(at.key("client_id"), a.ClientID)
 }
+
+func (a *appSection) tenantID() string { return a.TenantID }
 
 // appID is what an id may look like. Entra knows which ids there are; one of
 // this form can be a part of a URL's path and is no slip of another key.
@@ -127,64 +165,5 @@ func clientID(at position, id string) {
 		at.warn("not a GUID: use the client id that the portal shows")
 	case id == exampleID:
 		at.warn(exampleWarning)
-	}
-}
-
-// tenantID is the id in whichever method is used, or nothing.
-func (a azureADSection) tenantID() string {
-	switch {
-	case a.OAuth != nil:
-		return a.OAuth.TenantID
-	case a.Certificate != nil:
-		return a.Certificate.TenantID
-	case a.WorkloadIdentity != nil:
-		return a.WorkloadIdentity.TenantID
-	default:
-		return ""
-	}
-}
-
-// method is the key of the method that is used, or nothing.
-func (a azureADSection) method() string {
-	switch {
-	case a.OAuth != nil:
-		return "oauth"
-	case a.Certificate != nil:
-		return "certificate"
-	case a.WorkloadIdentity != nil:
-		return "workload_identity"
-	case a.ManagedIdentity != nil:
-		return "managed_identity"
-	default:
-		return ""
-	}
-}
-
-// credential is the way to sign in, nil where there is none, which validation reports.
-func (a azureADSection) credential() client.Credential {
-	switch {
-	case a.OAuth != nil:
-		return client.ClientSecret{
-			TenantID: a.OAuth.TenantID, ClientID: a.OAuth.ClientID,
-			Secret: string(a.OAuth.ClientSecret), SecretFile: a.OAuth.ClientSecretFile,
-		}
-	case a.Certificate != nil:
-		return client.Certificate{
-			TenantID: a.Certificate.TenantID, ClientID: a.Certificate.ClientID,
-			CertificatePath: a.Certificate.CertificatePath, KeyPath: a.Certificate.CertificateKeyPath,
-			Password: string(a.Certificate.CertificatePassword), PasswordFile: a.Certificate.CertificatePasswordFile,
-		}
-	case a.WorkloadIdentity != nil:
-		return client.WorkloadIdentity{
-			TenantID: a.WorkloadIdentity.TenantID, ClientID: a.WorkloadIdentity.ClientID,
-			TokenFilePath: a.WorkloadIdentity.TokenFilePath,
-		}
-	case a.ManagedIdentity != nil:
-		return client.ManagedIdentity{
-			ClientID: a.ManagedIdentity.ClientID,
-			Endpoint: a.ManagedIdentity.endpoint, Header: string(a.ManagedIdentity.header), IMDSEndpoint: a.ManagedIdentity.imdsEndpoint,
-		}
-	default:
-		return nil
 	}
 }

@@ -55,28 +55,25 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 
 	doc := &document{}
 	at := position{doc: doc, names: names}
-	var method string
+	registration := appSection{tenant, app}
 	switch {
 	case clientSecret != "":
-		method = "oauth"
-		s.AzureAD.OAuth = &oauthSection{TenantID: tenant, ClientID: app, ClientSecret: secret(clientSecret)}
+		s.AzureAD.OAuth = &oauthSection{appSection: registration, ClientSecret: secret(clientSecret)}
 	case certificate != "":
-		method = "certificate"
 		s.AzureAD.Certificate = &certificateSection{
-			TenantID: tenant, ClientID: app, CertificatePath: certificate, CertificatePassword: secret(getenv(envCertificatePassword)),
+			appSection: registration, CertificatePath: certificate, CertificatePassword: secret(getenv(envCertificatePassword)),
 		}
 		names["azuread.certificate.certificate_path"] = envCertificatePath
 		names["azuread.certificate.certificate_password"] = envCertificatePassword
 	case token != "":
-		method = "workload_identity"
-		s.AzureAD.WorkloadIdentity = &workloadIdentitySection{TenantID: tenant, ClientID: app, TokenFilePath: token}
+		s.AzureAD.WorkloadIdentity = &workloadIdentitySection{appSection: registration, TokenFilePath: token}
 		names["azuread.workload_identity.token_file_path"] = envTokenFile
 	default:
-		method = "oauth"
-		s.AzureAD.OAuth = &oauthSection{TenantID: tenant, ClientID: app}
+		s.AzureAD.OAuth = &oauthSection{appSection: registration}
 		names["azuread.oauth.client_secret"] = envClientSecret
 		at.key("azuread.oauth.client_secret").problem("missing: it, %s or %s is needed", envCertificatePath, envTokenFile)
 	}
+	method, _ := s.AzureAD.method()
 	names["azuread."+method+".tenant_id"] = envTenantID
 	names["azuread."+method+".client_id"] = envClientID
 

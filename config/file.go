@@ -48,16 +48,20 @@ type azureADSection struct {
 	ManagedIdentity  *managedIdentitySection  `yaml:"managed_identity,omitempty"`
 }
 
+// appSection names an app registration.
+type appSection struct {
+	TenantID string `yaml:"tenant_id"`
+	ClientID string `yaml:"client_id"`
+}
+
 type oauthSection struct {
-	TenantID         string `yaml:"tenant_id"`
-	ClientID         string `yaml:"client_id"`
+	appSection       `yaml:",inline"`
 	ClientSecret     secret `yaml:"client_secret,omitempty"`
 	ClientSecretFile string `yaml:"client_secret_file,omitempty"`
 }
 
 type certificateSection struct {
-	TenantID                string `yaml:"tenant_id"`
-	ClientID                string `yaml:"client_id"`
+	appSection              `yaml:",inline"`
 	CertificatePath         string `yaml:"certificate_path"`
 	CertificateKeyPath      string `yaml:"certificate_key_path,omitempty"`
 	CertificatePassword     secret `yaml:"certificate_password,omitempty"`
@@ -65,8 +69,7 @@ type certificateSection struct {
 }
 
 type workloadIdentitySection struct {
-	TenantID      string `yaml:"tenant_id"`
-	ClientID      string `yaml:"client_id"`
+	appSection    `yaml:",inline"`
 	TokenFilePath string `yaml:"token_file_path"`
 }
 

@@ -92,16 +92,13 @@ func (p position) content(path string) []byte {
 }
 
 // credentialFiles reports what the client would meet when it signs in.
-func (a azureADSection) credentialFiles(at position) {
-	credential := a.credential()
-	if credential == nil {
-		return
-	}
-	err := client.CheckCredential(context.Background(), credential)
+func (a *azureADSection) credentialFiles(at position) {
+	key, m := a.method()
+	err := client.CheckCredential(context.Background(), m.credential())
 	if err == nil {
 		return
 	}
-	at, message := at.key(a.method()), err.Error()
+	at, message := at.key(key), err.Error()
 	for _, key := range []string{"client_secret_file", "certificate_path", "certificate_key_path", "certificate_password", "certificate_password_file", "token_file_path"} {
 		if text, ok := strings.CutPrefix(message, key+": "); ok {
 			at, message = at.key(key), text

@@ -44,10 +44,11 @@ func (t *Tenant) ClientOptions() (client.Options, error) {
 		return client.Options{}, fmt.Errorf("tenant %s: http_config.tls_config: a certificate or its key cannot be used: run --config.check", t.Name)
 	}
 	of, _ := cloudNamed(t.AzureAD.Cloud)
+	_, method := t.AzureAD.method()
 	o := client.Options{
 		GraphScope:     of.graphScopeOf(t.Endpoints.GraphURL),
 		APIScope:       t.Endpoints.APIScope,
-		Credential:     t.AzureAD.credential(),
+		Credential:     method.credential(),
 		Secrets:        t.HTTPConfig.secrets(),
 		Transport:      transport,
 		RequestTimeout: time.Duration(t.RequestTimeout),

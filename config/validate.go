@@ -66,7 +66,7 @@ func (v *validator) tenant(at position, s tenantSection) *Tenant {
 	v.azureAD(at.key("azuread"), &s.AzureAD)
 	v.endpoints(at.key("endpoints"), &s.Endpoints, s.AzureAD.Cloud)
 	v.http(at.key("http_config"), &s.HTTPConfig)
-	s.Name = v.name(at.key("name"), s.Name, s.AzureAD)
+	s.Name = v.name(at.key("name"), s.Name, &s.AzureAD)
 	v.validate(at, &s.settingsSection)
 	if v.read != nil {
 		s.AzureAD.credentialFiles(at.key("azuread"))
@@ -110,9 +110,10 @@ func validateSchedule(at position, s *collector.Schedule) {
 }
 
 // name is the tenant's own or its tenant id.
-func (v *validator) name(at position, name string, a azureADSection) string {
+func (v *validator) name(at position, name string, a *azureADSection) string {
 	if name == "" {
-		name = a.tenantID()
+		_, m := a.method()
+		name = m.tenantID()
 		if name == "" && a.ManagedIdentity != nil {
 			at.problem("missing: with a managed identity there is no tenant id to take its place")
 		}
