@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,18 +40,6 @@ func (t *TenantMetrics) SetClient(c ClientState) {
 	m.clients[t.tenant] = t
 }
 
-func (t *TenantMetrics) markCalled(api client.API) {
-	t.mu.RLock()
-	called := t.called[api]
-	t.mu.RUnlock()
-	if called {
-		return
-	}
-	t.mu.Lock()
-	t.called[api] = true
-	t.mu.Unlock()
-}
-
 // clientState is the prometheus.Collector of what clients know at the moment of
 // a scrape.
 type clientState struct{ metrics *Metrics }
@@ -62,18 +52,15 @@ func (c clientState) Describe(descs chan<- *prometheus.Desc) {
 
 func (c clientState) Collect(metrics chan<- prometheus.Metric) {
 	c.metrics.mu.Lock()
-	tenants := make([]*TenantMetrics, 0, len(c.metrics.clients))
-	for _, t := range c.metrics.clients {
-		tenants = append(tenants, t)
-	}
+	tenants := slices.Collect(maps.Values(c.metrics.clients))
 	c.metrics.mu.Unlock()
 	for _, t := range tenants {
 		t.collectClientState(metrics)
 	}
 }
 
-// collectClientState tells of each API that was called, now or, by the ledger,
-// before a restart.
+// collectClientState collects what is known of each API that was called, now or, by
+// the ledger, before a restart.
 func (t *TenantMetrics) collectClientState(metrics chan<- prometheus.Metric) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -89,7 +76,7 @@ func (t *TenantMetrics) collectClientState(metrics chan<- prometheus.Metric) {
 	}
 	for _, api := range client.PacedAPIs() {
 		use := t.client.Quota(api)
-		if !t.called[api] && use.HourCalls == 0 {
+		if _, called := t.called.Load(api); !called && use.HourCalls == 0 {
 			continue
 		}
 		gauge(quotaCallsDesc, float64(use.MinuteCalls), string(api), "minute")

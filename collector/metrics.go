@@ -51,7 +51,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // Tenant returns the measurements of one tenant, which start empty. The caller
 // deletes those of the same name before.
 func (m *Metrics) Tenant(name string) *TenantMetrics {
-	return &TenantMetrics{metrics: m, tenant: name, called: make(map[client.API]bool)}
+	return &TenantMetrics{metrics: m, tenant: name}
 }
 
 // TenantMetrics are the measurements of one tenant. It implements
@@ -63,7 +63,7 @@ type TenantMetrics struct {
 	mu      sync.RWMutex
 	deleted bool
 	client  ClientState
-	called  map[client.API]bool
+	called  sync.Map // By client.API: those that were called.
 }
 
 var _ client.Observer = (*TenantMetrics)(nil)
@@ -97,7 +97,7 @@ func (t *TenantMetrics) Call(api client.API, code string, duration time.Duration
 			m.quotaWait.WithLabelValues(t.tenant, string(api)).Add(0)
 		}
 	})
-	t.markCalled(api)
+	t.called.Store(api, true)
 }
 
 // QuotaWait adds to the time calls of the API waited.

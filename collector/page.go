@@ -1,6 +1,11 @@
 package collector
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/common/model"
+)
 
 // Page is how a collector stands, for people. It holds what only the collector
 // knows: Status has the rest.
@@ -56,4 +61,9 @@ type Row struct {
 	At time.Time
 	// Error is why the last attempt failed, empty where it did not.
 	Error string
+}
+
+// Withdrawn is the Summary of values that are too old.
+func Withdrawn(maxAge time.Duration) string {
+	return fmt.Sprintf("values withdrawn: older than max_age %s", model.Duration(maxAge))
 }

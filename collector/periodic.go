@@ -2,11 +2,8 @@ package collector
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
-
-	"github.com/prometheus/common/model"
 )
 
 // Periodic is a Collector that reads a whole result at each refresh. R is plain
@@ -97,7 +94,7 @@ func (p *Periodic[R]) Page() (page Page) {
 	case IsFresh(p.last.At, p.MaxAge):
 		page = p.Describe(p.last.Result)
 	default:
-		page.Summary = fmt.Sprintf("values withdrawn: older than max_age %s", model.Duration(p.MaxAge))
+		page.Summary = Withdrawn(p.MaxAge)
 	}
 	page.MaxAge = p.MaxAge
 	return page

@@ -75,11 +75,6 @@ func (r *statesResult) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// summary is the result as a page shows it.
-func (r *statesResult) summary() Summary {
-	return Summary{At: r.At, Source: r.Source, Machines: r.sum(machinesGauge), Requiring: r.sum(requiringGauge)}
-}
-
 // sum adds up the counts of a gauge. No result has none.
 func (r *statesResult) sum(gauge string) (n int) {
 	if r != nil {

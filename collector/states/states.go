@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/common/model"
-
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/attention"
@@ -47,9 +45,9 @@ type Collector struct {
 	indexed int // Machines in the last index that was complete: the next one has room for them.
 	read    int // Rows of the refresh under way.
 
-	mu      sync.Mutex
-	notes   []string
-	summary Summary
+	mu    sync.Mutex
+	notes []string
+	shown *statesResult // However old; nil where there is none.
 }
 
 // New returns a collector that has not asked anything yet.
@@ -67,48 +65,23 @@ func New(c Config, e collector.Env, asked Client) *Collector {
 	return s
 }
 
-// Summary is what a page shows of the states that were counted last.
-type Summary struct {
-	// At is when reading them began; zero means never.
-	At                  time.Time
-	Source              string
-	Machines, Requiring int
-	// Withdrawn says that they are older than the maximum age: they are no longer
-	// exposed, and must not be shown as current.
-	Withdrawn bool
-}
-
-// Summary returns the states that were counted last, however old. It never
-// waits for an API.
-func (s *Collector) Summary() Summary {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	summary := s.summary
-	summary.Withdrawn = !summary.At.IsZero() && !collector.IsFresh(summary.At, s.config.Age())
-	return summary
-}
-
 // Reloaded makes the next refresh ask a refused preview again.
 func (s *Collector) Reloaded() { s.again.Store(true) }
 
 // Page describes the states that were counted last, and those that could not be read.
 func (s *Collector) Page() collector.Page {
-	summary := s.Summary()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return collector.Page{Notes: s.notes, Source: summary.Source, Summary: summary.text(s.config.Age()), MaxAge: s.config.Age()}
-}
-
-// text is empty where nothing was ever read.
-func (s Summary) text(maxAge time.Duration) string {
-	switch {
-	case s.At.IsZero():
-		return ""
-	case s.Withdrawn:
-		return fmt.Sprintf("values withdrawn: older than max_age %s", model.Duration(maxAge))
-	default:
-		return fmt.Sprintf("%d machines, %d require attention", s.Machines, s.Requiring)
+	page := collector.Page{Notes: s.notes, MaxAge: s.config.Age()}
+	if s.shown == nil {
+		return page
 	}
+	page.Source = s.shown.Source
+	page.Summary = fmt.Sprintf("%d machines, %d require attention", s.shown.sum(machinesGauge), s.shown.sum(requiringGauge))
+	if !collector.IsFresh(s.shown.At, page.MaxAge) {
+		page.Summary = collector.Withdrawn(page.MaxAge)
+	}
+	return page
 }
 
 // Start publishes the stored result, unless it is of another shape. Of one that
@@ -133,7 +106,7 @@ func (s *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	}
 	snapshot.Share = func() { s.fleet.Resume(r.At, s.config.Age()) }
 	p.Publish(snapshot)
-	s.summarize(r)
+	s.setShown(r)
 	if fresh {
 		p.Ready()
 		s.last = r
@@ -182,7 +155,7 @@ func (s *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 	fleet := &attention.State{At: r.At, MaxAge: s.config.Age(), Machines: c.attention}
 	snapshot.Share = func() {
 		s.fleet.Set(fleet)
-		s.summarize(r)
+		s.setShown(r)
 		s.collectGarbage()
 	}
 	s.memory.Save(s.env.Name, r)
@@ -224,11 +197,11 @@ func (s *Collector) snapshot(r *statesResult) (collector.Snapshot, error) {
 	return collector.Snapshot{Blocks: []*collector.Block{counts, source}, At: r.At}, nil
 }
 
-// summarize keeps what a page shows of a result.
-func (s *Collector) summarize(r *statesResult) {
+// setShown keeps what a page shows.
+func (s *Collector) setShown(r *statesResult) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.summary = r.summary()
+	s.shown = r
 }
 
 // count reads the fleet from the configured source.

@@ -583,28 +583,29 @@ func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 		keep := func(o *Options) { o.Store = store }
 		w := collectortest.NewWorld()
 		s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)}, keep)
-		if got := s.Summary(); got != (Summary{}) {
+		if got := s.Page(); got.Summary != "" || got.Source != "" {
 			t.Errorf("before the first refresh: %+v", got)
 		}
 		at := time.Now()
 		if err := w.Refresh(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
-		want := Summary{At: at.Round(0), Source: SourcePreview, Machines: 8, Requiring: 5}
-		if got := s.Summary(); got != want {
+		const want = "8 machines, 5 require attention"
+		if got := s.Page(); got.Summary != want || got.Source != SourcePreview || s.shown.At != at.Round(0) {
 			t.Errorf("after a refresh: %+v, want %+v", got, want)
 		}
 		time.Sleep(44 * time.Minute)
-		if got := s.Summary(); got != want {
+		if got := s.Page(); got.Summary != want {
 			t.Errorf("44 minutes later: %+v, want %+v", got, want)
 		}
 		time.Sleep(time.Minute)
-		if got := s.Summary(); !got.Withdrawn {
+		const withdrawn = "values withdrawn: older than max_age 45m"
+		if got := s.Page(); got.Summary != withdrawn {
 			t.Errorf("at the maximum age: %+v", got)
 		}
 		s = newStates(collectortest.NewWorld(), &fakeStates{}, keep)
 		s.Start(t.Context(), w.Publisher(s))
-		if got := s.Summary(); !got.Withdrawn || !got.At.Equal(at) {
+		if got := s.Page(); got.Summary != withdrawn || !s.shown.At.Equal(at) {
 			t.Errorf("after a restart: %+v", got)
 		}
 	})
