@@ -131,7 +131,9 @@ func watchByExporter(ctx context.Context, t *testing.T, far *service, n int) {
 		Shared: &collector.Shared{}, Process: &collector.Shared{},
 	})
 	collector.NewRefresher(collector.RefresherOptions{
-		Tenant: "contoso", Name: "watched_domains", Collector: domains, Interval: interval, Continuous: true, Exposition: &collector.Exposition{}, Logger: logger,
+		Env:       collector.Env{Tenant: "contoso", Name: "watched_domains", Logger: logger},
+		Schedule:  collector.Schedule{RefreshInterval: model.Duration(interval), Continuous: true},
+		Collector: domains, Exposition: &collector.Exposition{},
 	}).Run(ctx)
 }
 

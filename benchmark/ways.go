@@ -192,8 +192,9 @@ func exporterReader(f *farEnd, source string) (reader, error) {
 	})
 	exposition := &collector.Exposition{}
 	refresher := collector.NewRefresher(collector.RefresherOptions{
-		Tenant: "benchmark", Name: "security_states", Collector: states, Interval: 15 * time.Minute,
-		Exposition: exposition, Logger: slog.New(slog.DiscardHandler),
+		Env:       collector.Env{Tenant: "benchmark", Name: "security_states", Logger: slog.New(slog.DiscardHandler)},
+		Schedule:  collector.Schedule{RefreshInterval: model.Duration(15 * time.Minute)},
+		Collector: states, Exposition: exposition,
 	})
 	return func(ctx context.Context) (int, error) {
 		if err := refresher.Once(ctx); err != nil {

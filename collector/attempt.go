@@ -19,7 +19,7 @@ type attempt struct {
 	Next time.Time `json:"next,omitzero"`
 }
 
-func (r *Refresher) attemptKey() string { return r.status.Collector + "_attempt" }
+func (r *Refresher) attemptKey() string { return r.options.Name + "_attempt" }
 
 func (r *Refresher) saveAttempt(a attempt) { r.memory.Save(r.attemptKey(), a) }
 func (r *Refresher) forgetAttempt()        { r.memory.Remove(r.attemptKey()) }
@@ -37,9 +37,9 @@ func (r *Refresher) resumeAttempt(newest time.Time) time.Duration {
 	finished := !a.Next.IsZero()
 	if !finished {
 		// Nobody knows how long it would have taken: the next pause stands for that, too.
-		a.Next = a.Began.Add(client.RefreshRetry.Within(r.options.Interval).After(a.Failures + 1))
+		a.Next = a.Began.Add(client.RefreshRetry.Within(r.options.Interval()).After(a.Failures + 1))
 	}
-	wait := min(time.Until(a.Next), r.options.Interval)
+	wait := min(time.Until(a.Next), r.options.Interval())
 	if finished && wait > 0 {
 		r.publisher.Ready() // It has failed once.
 	}

@@ -134,5 +134,10 @@ type Env struct {
 // Log is the Logger with the labels.
 func (e Env) Log() *slog.Logger { return e.Logger.With("tenant", e.Tenant, "collector", e.Name) }
 
-// Memory is the Store.
-func (e Env) Memory() Memory { return newMemory(e.Store, e.Log()) }
+// Memory is the Store, or one of its own where there is none.
+func (e Env) Memory() Memory {
+	if e.Store == nil {
+		e.Store = &MemoryStore{}
+	}
+	return Memory{e.Store, e.Log()}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
 )
@@ -50,8 +51,9 @@ func nameOf(c Collector) string {
 
 func (w *world) refresher(c Collector, interval time.Duration) *Refresher {
 	return NewRefresher(RefresherOptions{
-		Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: interval, Continuous: nameOf(c) == "watched_domains",
-		Exposition: w.exposition, Logger: w.logger,
+		Env:       Env{Tenant: "contoso", Name: nameOf(c), Logger: w.logger},
+		Schedule:  Schedule{RefreshInterval: model.Duration(interval), Continuous: nameOf(c) == "watched_domains"},
+		Collector: c, Exposition: w.exposition,
 	})
 }
 

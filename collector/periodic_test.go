@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
@@ -24,7 +26,9 @@ func TestAPeriodicCollectorServesItsLastResultUntilItIsTooOld(t *testing.T) {
 			c := (&Config{Schedule: collector.Schedule{MaxAge: 3 * 3600e9}}).New(env).(*collector.Periodic[result])
 			c.Read = func(context.Context) (result, error) { return result{7}, fault }
 			return w, c, collector.NewRefresher(collector.RefresherOptions{
-				Tenant: "contoso", Name: "records", Collector: c, Interval: time.Hour, Exposition: w.Exposition, Logger: w.Logger,
+				Env:       collector.Env{Tenant: "contoso", Name: "records", Logger: w.Logger},
+				Schedule:  collector.Schedule{RefreshInterval: model.Duration(time.Hour)},
+				Collector: c, Exposition: w.Exposition,
 			})
 		}
 		const series = `mde_records{tenant="contoso"}`

@@ -12,20 +12,15 @@ import (
 
 // RefresherOptions configure a Refresher.
 type RefresherOptions struct {
-	// Tenant, Name, Collector, Interval, Exposition and Logger are required. The
-	// Logger gets the tenant and the collector's name from the Refresher.
-	Tenant, Name string
-	Collector    Collector
-	// Exposition is where the collector publishes.
-	Exposition *Exposition
-	// Interval is how long to wait, give or take a twentieth, after a refresh
-	// has ended. It also bounds the pauses after failures and the retries of
-	// the calls of one refresh.
-	Interval time.Duration
-	// Continuous starts the next refresh as soon as one has ended: the
-	// collector itself spreads its calls over the interval. A failure that
-	// concerns the tenant as a whole is followed by a pause all the same.
-	Continuous bool
+	// Of the Env, the Store keeps a refresh that has not succeeded; see Resume.
+	Env
+	// The RefreshInterval is waited, give or take a twentieth, after a refresh has
+	// ended. It also bounds the pauses after failures and the retries of the calls
+	// of one refresh. Where refreshes are Continuous, a failure that concerns the
+	// tenant as a whole is followed by a pause all the same.
+	Schedule
+	Collector  Collector
+	Exposition *Exposition // Where the collector publishes.
 	// StartDelay is waited before the first refresh, so that many tenants do
 	// not start in the same second. Stored values are published before.
 	StartDelay time.Duration
@@ -34,10 +29,6 @@ type RefresherOptions struct {
 	// ready, and the first refresh comes an interval after the values. It is
 	// not for a collector that replaces another at once, as on a reload.
 	Resume bool
-	// Store keeps a refresh that has not succeeded across restarts; see Resume.
-	// Nil means none does.
-	Store  Store
-	Logger *slog.Logger
 }
 
 // Refresher runs one Collector: refresh, then wait; never two at a time. It
@@ -60,8 +51,6 @@ type Refresher struct {
 
 // Status is how a collector stands, for a page. Zero times mean never or not known.
 type Status struct {
-	Tenant, Collector string
-	Interval          time.Duration
 	// Ready is as Refresher.Ready reports it.
 	Ready bool
 	// Running tells that a refresh is under way, since Started.
@@ -87,14 +76,12 @@ type Status struct {
 
 // NewRefresher returns a Refresher; nothing happens until Run or Once.
 func NewRefresher(o RefresherOptions) *Refresher {
-	logger := o.Logger.With("tenant", o.Tenant, "collector", o.Name)
 	return &Refresher{
 		options:   o,
-		logger:    logger,
-		memory:    newMemory(o.Store, logger),
+		logger:    o.Log(),
+		memory:    o.Memory(),
 		publisher: o.Exposition.Publisher(o.Tenant, o.Name),
 		started:   make(chan struct{}),
-		status:    Status{Tenant: o.Tenant, Collector: o.Name, Interval: o.Interval},
 	}
 }
 
@@ -187,14 +174,14 @@ func (r *Refresher) Status() Status {
 // start publishes the stored values and returns how long to wait for the first
 // refresh, and when the newest of the values was read.
 func (r *Refresher) start(ctx context.Context) (delay time.Duration, newest time.Time) {
-	r.publisher.begin(r.options.Interval)
+	r.publisher.begin(r.options.Interval())
 	newest = r.options.Collector.Start(ctx, r.publisher)
 	r.mark.Do(func() { close(r.started) })
 	at := r.publisher.at()
 	age := time.Since(at)
-	resumed := r.options.Resume && !at.IsZero() && age >= 0 && age < r.options.Interval
+	resumed := r.options.Resume && !at.IsZero() && age >= 0 && age < r.options.Interval()
 	if resumed && !r.options.Continuous {
-		return max(r.options.StartDelay, r.options.Interval-age), newest
+		return max(r.options.StartDelay, r.options.Interval()-age), newest
 	}
 	return r.options.StartDelay, newest
 }
@@ -203,7 +190,7 @@ func (r *Refresher) start(ctx context.Context) (delay time.Duration, newest time
 func (r *Refresher) refresh(ctx context.Context) (Outcome, error) {
 	start := time.Now()
 	r.update(func(s *Status) { s.Running, s.Started, s.Next = true, Wall(start), time.Time{} })
-	outcome, err := r.options.Collector.Refresh(client.WithRetryDeadline(ctx, start.Add(r.options.Interval)))
+	outcome, err := r.options.Collector.Refresh(client.WithRetryDeadline(ctx, start.Add(r.options.Interval())))
 	end := time.Now()
 	if err != nil && ctx.Err() != nil {
 		r.update(func(s *Status) { s.Running = false })
@@ -262,7 +249,7 @@ func (r *Refresher) log(before Status, outcome Outcome, duration time.Duration, 
 // the interval; what a person must fix is asked for once in client.MinDeniedPause at most,
 // and what the service asked to wait is waited.
 func (r *Refresher) pause(outcome Outcome, err error) time.Duration {
-	interval := r.options.Interval
+	interval := r.options.Interval()
 	if r.options.Continuous && (err == nil || outcome.Partial) {
 		return 0
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
 )
@@ -267,8 +268,9 @@ func TestACrashLoopTriesNoMoreOftenThanOneLongRun(t *testing.T) {
 						w := newWorld()
 						c := &scripted{name: "security_states", refresh: refresh}
 						r := NewRefresher(RefresherOptions{
-							Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store.untilKilled(each),
-							Exposition: w.exposition, Logger: w.logger,
+							Env:       Env{Tenant: "contoso", Name: nameOf(c), Store: store.untilKilled(each), Logger: w.logger},
+							Schedule:  Schedule{RefreshInterval: model.Duration(10 * time.Minute)},
+							Collector: c, Resume: true, Exposition: w.exposition,
 						})
 						runFor(t, r, each)
 						n += len(c.starts)
@@ -294,7 +296,9 @@ func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
 				return &client.Error{API: client.Token, Reason: client.ReasonAuth, Status: 401}
 			}}
 			r := NewRefresher(RefresherOptions{
-				Tenant: "contoso", Name: nameOf(c), Collector: c, Interval: 10 * time.Minute, Resume: true, Store: store, Exposition: w.exposition, Logger: w.logger,
+				Env:       Env{Tenant: "contoso", Name: nameOf(c), Store: store, Logger: w.logger},
+				Schedule:  Schedule{RefreshInterval: model.Duration(10 * time.Minute)},
+				Collector: c, Resume: true, Exposition: w.exposition,
 			})
 			runFor(t, r, time.Second)
 			if len(c.starts) != 1 || !r.Ready() {

@@ -30,13 +30,6 @@ type Memory struct {
 	logger *slog.Logger
 }
 
-func newMemory(store Store, logger *slog.Logger) Memory {
-	if store == nil {
-		store = &MemoryStore{}
-	}
-	return Memory{store, logger}
-}
-
 // Load fills v with the value of the key and reports whether there was one.
 func (m Memory) Load(key string, v any) bool {
 	found, err := m.store.Load(key, v)

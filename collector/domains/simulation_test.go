@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
@@ -204,7 +205,9 @@ func simulateFullLoad(t *testing.T, n int, name string, ledger client.Ledger, ta
 	}.collector(far.client(t, ledger, metrics))
 	start := time.Now()
 	r := collector.NewRefresher(collector.RefresherOptions{
-		Tenant: "contoso", Name: "watched_domains", Collector: w, Interval: ideal, Continuous: true, Exposition: &collector.Exposition{}, Logger: slog.New(slog.DiscardHandler),
+		Env:       collector.Env{Tenant: "contoso", Name: "watched_domains", Logger: slog.New(slog.DiscardHandler)},
+		Schedule:  collector.Schedule{RefreshInterval: model.Duration(ideal), Continuous: true},
+		Collector: w, Exposition: &collector.Exposition{},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -259,7 +262,9 @@ func TestAShortListOnAShortIntervalStartsAtItsOwnPace(t *testing.T) {
 			Config: Config{Domains: domainNames(3)}, Interval: 2 * time.Second,
 		}.collector(far.client(t, nil, metrics))
 		r := collector.NewRefresher(collector.RefresherOptions{
-			Tenant: "contoso", Name: "watched_domains", Collector: w, Interval: 2 * time.Second, Continuous: true, Exposition: &collector.Exposition{}, Logger: slog.New(slog.DiscardHandler),
+			Env:       collector.Env{Tenant: "contoso", Name: "watched_domains", Logger: slog.New(slog.DiscardHandler)},
+			Schedule:  collector.Schedule{RefreshInterval: model.Duration(2 * time.Second), Continuous: true},
+			Collector: w, Exposition: &collector.Exposition{},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/attention"
@@ -28,7 +30,9 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 			domains := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) { o.Store = store })
 			for _, c := range []collector.Collector{states, domains} {
 				r := collector.NewRefresher(collector.RefresherOptions{
-					Tenant: "contoso", Name: collectortest.NameOf(c), Collector: c, Interval: time.Hour, Resume: true, Exposition: w.Exposition, Logger: w.Logger,
+					Env:       collector.Env{Tenant: "contoso", Name: collectortest.NameOf(c), Logger: w.Logger},
+					Schedule:  collector.Schedule{RefreshInterval: model.Duration(time.Hour)},
+					Collector: c, Resume: true, Exposition: w.Exposition,
 				})
 				collectortest.RunFor(t, r, time.Minute)
 			}
@@ -100,8 +104,9 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 				store, w := tc.store(), collectortest.NewWorld()
 				c := tc.collector(t, w, store)
 				r := collector.NewRefresher(collector.RefresherOptions{
-					Tenant: "contoso", Name: collectortest.NameOf(c), Collector: c, Interval: 15 * time.Minute, Resume: true, Store: store,
-					Continuous: collectortest.NameOf(c) == "watched_domains", Exposition: w.Exposition, Logger: w.Logger,
+					Env:       collector.Env{Tenant: "contoso", Name: collectortest.NameOf(c), Store: store, Logger: w.Logger},
+					Schedule:  collector.Schedule{RefreshInterval: model.Duration(15 * time.Minute), Continuous: collectortest.NameOf(c) == "watched_domains"},
+					Collector: c, Resume: true, Exposition: w.Exposition,
 				})
 				ctx, cancel := context.WithCancel(t.Context())
 				var running sync.WaitGroup

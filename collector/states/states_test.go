@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/labels"
@@ -488,7 +490,9 @@ func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 		w = collectortest.NewWorld() // The restart.
 		s := newStates(w, machineFleet(), func(o *Options) { o.Store, o.RevisionLabel = store, true })
 		collectortest.RunFor(t, collector.NewRefresher(collector.RefresherOptions{
-			Tenant: "contoso", Name: collectortest.NameOf(s), Collector: s, Interval: 15 * time.Minute, Resume: true, Store: store, Exposition: w.Exposition, Logger: w.Logger,
+			Env:       collector.Env{Tenant: "contoso", Name: collectortest.NameOf(s), Store: store, Logger: w.Logger},
+			Schedule:  collector.Schedule{RefreshInterval: model.Duration(15 * time.Minute)},
+			Collector: s, Resume: true, Exposition: w.Exposition,
 		}), time.Second)
 		if got := w.Exposed(t); !strings.Contains(got, "os_revision") {
 			t.Errorf("a second after the restart:\n%s", got)

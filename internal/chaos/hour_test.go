@@ -256,8 +256,9 @@ func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Opt
 		})}
 		far.collectors = append(far.collectors, counted)
 		r := collector.NewRefresher(collector.RefresherOptions{
-			Tenant: name, Name: kind, Collector: counted, Interval: hourInterval, Continuous: schedule.Continuous,
-			StartDelay: d.duration(0, time.Second), Exposition: h.exposition, Logger: slog.New(slog.DiscardHandler),
+			Env:       collector.Env{Tenant: name, Name: kind, Logger: slog.New(slog.DiscardHandler)},
+			Schedule:  collector.Schedule{RefreshInterval: model.Duration(hourInterval), Continuous: schedule.Continuous},
+			Collector: counted, StartDelay: d.duration(0, time.Second), Exposition: h.exposition,
 		})
 		running.Go(func() { r.Run(ctx) })
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
@@ -64,8 +65,9 @@ func NameOf(c collector.Collector) string {
 // Refresher returns a refresher of the collector.
 func (w *World) Refresher(c collector.Collector, interval time.Duration) *collector.Refresher {
 	return collector.NewRefresher(collector.RefresherOptions{
-		Tenant: "contoso", Name: NameOf(c), Collector: c, Interval: interval, Continuous: NameOf(c) == "watched_domains",
-		Exposition: w.Exposition, Logger: w.Logger,
+		Env:       collector.Env{Tenant: "contoso", Name: NameOf(c), Logger: w.Logger},
+		Schedule:  collector.Schedule{RefreshInterval: model.Duration(interval), Continuous: NameOf(c) == "watched_domains"},
+		Collector: c, Exposition: w.Exposition,
 	})
 }
 

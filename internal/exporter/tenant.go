@@ -30,6 +30,7 @@ type tenant struct {
 
 // run is one collector of one tenant.
 type run struct {
+	name      string
 	config    collector.Config
 	collector collector.Collector
 	refresher *collector.Refresher
@@ -80,14 +81,13 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 
 // newRun makes a collector of the tenant.
 func (e *Exporter) newRun(t *tenant, name string, section collector.Config, delay time.Duration, resume bool) *run {
-	schedule := section.Common()
-	r := &run{config: section, collector: section.New(collector.Env{
+	env := collector.Env{
 		Tenant: t.config.Name, Name: name, Client: t.client, Metrics: t.metrics, Store: t.store, Logger: e.options.Logger,
 		Shared: t.shared, Process: &e.shared, Once: e.once,
-	})}
+	}
+	r := &run{name: name, config: section, collector: section.New(env)}
 	r.refresher = collector.NewRefresher(collector.RefresherOptions{
-		Tenant: t.config.Name, Name: name, Collector: r.collector, Interval: schedule.Interval(), StartDelay: delay,
-		Continuous: schedule.Continuous, Resume: resume, Store: t.store, Exposition: e.exposition, Logger: e.options.Logger,
+		Env: env, Schedule: *section.Common(), Collector: r.collector, StartDelay: delay, Resume: resume, Exposition: e.exposition,
 	})
 	return r
 }
@@ -129,7 +129,7 @@ func (t *tenant) once(ctx context.Context) error {
 	var failed error
 	for _, r := range t.enabled() {
 		if err := r.refresher.Once(ctx); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("tenant %s: %s: %w", t.config.Name, r.refresher.Status().Collector, err))
+			failed = errors.Join(failed, fmt.Errorf("tenant %s: %s: %w", t.config.Name, r.name, err))
 		}
 	}
 	return failed
