@@ -17,7 +17,6 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
-	"golang.org/x/oauth2"
 )
 
 // Need is a group of APIs of which one must work. A Need of one API is that
@@ -67,25 +66,31 @@ const credibleSkew = 5 * time.Minute
 // The calls are part of the tenant's quota like all others.
 func (c *Client) Diagnose(ctx context.Context, needs ...Need) []Check {
 	c.TakePart()
-	graph := diagnoseToken(ctx, c.graph)
-	api := diagnoseToken(ctx, c.api)
-	found := map[API]finding{}
+	graph, graphClaims := diagnoseToken(ctx, "Graph token", c.graph)
+	api, apiClaims := diagnoseToken(ctx, "API token", c.api)
+	checks := []Check{graph, api, c.diagnoseClock()}
 	for _, row := range apis {
-		token := api
 		if row.graph {
-			token = graph
+			checks = append(checks, c.diagnoseAPI(ctx, row, graph, graphClaims))
+		} else {
+			checks = append(checks, c.diagnoseAPI(ctx, row, api, apiClaims))
 		}
-		found[row.name] = c.diagnoseAPI(ctx, row, token)
 	}
-
-	missing := unmet(needs, found)
-	checks := []Check{
-		graph.check("Graph token", slices.ContainsFunc(missing, func(api API) bool { return api.row().graph })),
-		api.check("API token", slices.ContainsFunc(missing, func(api API) bool { return !api.row().graph })),
-		c.diagnoseClock(),
-	}
-	for _, row := range apis {
-		checks = append(checks, found[row.name].check(string(row.name), slices.Contains(missing, row.name)))
+	for _, need := range needs {
+		if slices.ContainsFunc(checks, func(c Check) bool { return c.Result == Works && slices.Contains(need, API(c.Name)) }) {
+			continue
+		}
+		for _, missing := range need {
+			token := api.Name
+			if missing.row().graph {
+				token = graph.Name
+			}
+			for i, check := range checks {
+				if check.Result == Optional && (check.Name == string(missing) || check.Name == token) {
+					checks[i].Result = Missing
+				}
+			}
+		}
 	}
 	return checks
 }
@@ -117,66 +122,32 @@ func WriteDiagnoses(w io.Writer, diagnoses []Diagnosis) error {
 	return nil
 }
 
-// finding is what a check came to, before it is known whether it matters.
-type finding struct {
-	works bool
-	found string
-	mend  string
-	// roles are those of the token, of a token's finding.
-	roles    []string
-	audience string
+// tokenClaims are what a token says of itself.
+type tokenClaims struct {
+	jwt.RegisteredClaims
+	Roles []string `json:"roles"`
 }
 
-func (f finding) check(name string, needed bool) Check {
-	result := Works
-	switch {
-	case f.works:
-	case needed:
-		result = Missing
-	default:
-		result = Optional
-	}
-	return Check{Name: name, Result: result, Found: f.found, Mend: f.mend}
-}
-
-// unmet lists the APIs of every need of which none works.
-func unmet(needs []Need, found map[API]finding) []API {
-	var missing []API
-	for _, need := range needs {
-		if !slices.ContainsFunc(need, func(api API) bool { return found[api].works }) {
-			missing = append(missing, need...)
-		}
-	}
-	return missing
-}
-
-// diagnoseToken asks for a token, once, and reads what stands in it.
-func diagnoseToken(ctx context.Context, s *service) finding {
+// diagnoseToken asks for a token, once, and reads what stands in it. It is not
+// verified: that is for the API it is made for.
+func diagnoseToken(ctx context.Context, name string, s *service) (Check, tokenClaims) {
+	var claims tokenClaims
 	token, err := s.tokens.attempt(ctx)
 	if err != nil {
-		return finding{found: tellError(err), mend: mendConnection(err)}
+		return Check{name, Optional, tellError(err), mendConnection(err)}, claims
 	}
-	return describeToken(token, time.Now(), s.tokens.signIn.secrets)
-}
-
-// describeToken reads what a token says of itself. It is not verified: that is
-// for the API it is made for.
-func describeToken(token *oauth2.Token, now time.Time, secrets *redactor) finding {
-	var claims struct {
-		jwt.RegisteredClaims
-		Roles []string `json:"roles"`
-	}
-	expires := "expires in " + token.Expiry.Sub(now).Round(time.Second).String()
+	found := "an opaque token, its roles cannot be read"
 	if _, _, err := jwt.NewParser().ParseUnverified(token.AccessToken, &claims); err != nil {
-		return finding{works: true, found: "an opaque token, its roles cannot be read, " + expires}
+		claims = tokenClaims{} // It may be half read.
+	} else {
+		roles := "no roles"
+		if len(claims.Roles) > 0 {
+			roles = "roles " + s.tokens.secrets.text(strings.Join(slices.Sorted(slices.Values(claims.Roles)), " "))
+		}
+		claims.Audience = jwt.ClaimStrings{s.tokens.secrets.text(strings.Join(claims.Audience, " "))}
+		found = fmt.Sprintf("for %s, %s", claims.Audience[0], roles)
 	}
-	f := finding{works: true, roles: claims.Roles, audience: secrets.text(strings.Join(claims.Audience, " "))}
-	roles := "no roles"
-	if len(f.roles) > 0 {
-		roles = "roles " + secrets.text(strings.Join(slices.Sorted(slices.Values(f.roles)), " "))
-	}
-	f.found = fmt.Sprintf("for %s, %s, %s", f.audience, roles, expires)
-	return f
+	return Check{Name: name, Result: Works, Found: found + ", expires in " + time.Until(token.Expiry).Round(time.Second).String()}, claims
 }
 
 // diagnoseClock compares this machine's clock with the sign-in host's.
@@ -206,9 +177,10 @@ func (c *Client) diagnoseClock() Check {
 const probedDomain = "example.com"
 
 // diagnoseAPI makes one call, without a second try.
-func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token finding) finding {
-	if !token.works {
-		return finding{found: "not tried: there is no token for it"}
+func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token Check, claims tokenClaims) Check {
+	check := Check{Name: string(r.name), Result: Optional, Found: "not tried: there is no token for it"}
+	if token.Result != Works {
+		return check
 	}
 	// Where the quota is spent, say so instead of waiting for it.
 	ctx = WithRetryDeadline(ctx, time.Now().Add(c.timeout))
@@ -217,15 +189,14 @@ func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token finding) findi
 		err = r.readProbe(answer)
 		answer.close()
 	}
-	if err == nil {
-		return finding{works: true, found: r.yields}
-	}
 	// Older services say so where nobody contacted the domain.
-	if r.isPerDomain() && isNotFound(err) {
-		return finding{works: true, found: r.yields}
+	if err == nil || r.isPerDomain() && isNotFound(err) {
+		check.Result, check.Found = Works, r.yields
+		return check
 	}
 	err = c.secrets.error(err)
-	return finding{found: tellError(err), mend: mendCall(err, r, c.serviceOf(r.name).url.Host, token)}
+	check.Found, check.Mend = tellError(err), mendCall(err, r, c.serviceOf(r.name).url.Host, claims)
+	return check
 }
 
 // readProbe looks at the answer as far as its shape shows: a list must have a value.
@@ -251,7 +222,7 @@ func (r apiRow) readProbe(a *answer) error {
 }
 
 // mendCall says what to do about a call that failed although there is a token.
-func mendCall(err error, r apiRow, host string, token finding) string {
+func mendCall(err error, r apiRow, host string, claims tokenClaims) string {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		return ""
@@ -259,12 +230,12 @@ func mendCall(err error, r apiRow, host string, token finding) string {
 	switch {
 	case r.graph && slices.Contains([]int{400, 401, 403, 404, 410}, e.Status):
 		return "the tenant does not have the preview: with security_states.source auto or machines the same facts come from machines and deviceavinfo"
-	case e.Reason == ReasonForbidden && r.role != "" && slices.Contains(token.roles, r.role):
+	case e.Reason == ReasonForbidden && r.role != "" && slices.Contains(claims.Roles, r.role):
 		return fmt.Sprintf("the token holds the role %s, so the tenant itself says no: check that it is licensed for Defender for Endpoint and that the feature is on", r.role)
 	case e.Reason == ReasonForbidden && r.role != "":
 		return fmt.Sprintf("add the application permission %s of WindowsDefenderATP to the app registration and grant admin consent", r.role)
 	case e.Status == http.StatusUnauthorized:
-		return fmt.Sprintf("%s does not accept a token for %s: check that api_url and api_scope belong to the same cloud", host, token.audience)
+		return fmt.Sprintf("%s does not accept a token for %s: check that api_url and api_scope belong to the same cloud", host, strings.Join(claims.Audience, " "))
 	case e.Status == http.StatusTooManyRequests:
 		return "the tenant's quota is spent for now: find out what else calls this API with the same app, and try again later"
 	case e.Reason == ReasonDecode, e.Status >= 300 && e.Status < 400, e.Status == http.StatusNotFound:
