@@ -383,7 +383,7 @@ func (d *decoder) problem(api API) error {
 	e := &Error{API: api, Reason: ReasonDecode, Status: http.StatusOK, Message: message, Err: err}
 	if d.refusal != nil {
 		e.Code = d.refusal.code
-		e.Message = joinMessage(d.refusal.message, message)
+		e.Message = joinTexts("; ", d.refusal.message, message)
 	}
 	return e
 }

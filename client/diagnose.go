@@ -285,8 +285,8 @@ func mendConnection(err error) string {
 func tellError(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok {
 		happened := *e
-		happened.advice = ""
-		return strings.TrimPrefix(happened.Error(), string(e.API)+": ")
+		happened.API, happened.advice = "", ""
+		return happened.Error()
 	}
 	return err.Error()
 }

@@ -68,31 +68,22 @@ type Error struct {
 	final bool
 }
 
-// Error names the API, the status, the service's code and message, what to fix and the cause.
+// Error names the API, the status, the service's code and message, what to fix and
+// the cause.
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(string(e.API))
+	status, cause := "", ""
 	if e.Status != 0 {
-		fmt.Fprintf(&b, ": HTTP %d", e.Status)
-	}
-	for _, part := range []string{e.Code, joinMessage(e.Message, e.advice)} {
-		if part != "" {
-			b.WriteString(": ")
-			b.WriteString(part)
-		}
+		status = fmt.Sprintf("HTTP %d", e.Status)
 	}
 	if e.Err != nil {
-		b.WriteString(": ")
-		b.WriteString(e.Err.Error())
+		cause = e.Err.Error()
 	}
-	return b.String()
+	return joinTexts(": ", string(e.API), status, e.Code, joinTexts("; ", e.Message, e.advice), cause)
 }
 
-func joinMessage(first, second string) string {
-	if first == "" || second == "" {
-		return first + second
-	}
-	return first + "; " + second
+// joinTexts joins those that are not empty.
+func joinTexts(separator string, texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), separator)
 }
 
 // Unwrap returns the cause.
@@ -130,9 +121,5 @@ func ReasonOf(err error) Reason {
 
 // interrupted tells that the caller's context ended, and amid what.
 func interrupted(ctx context.Context, api API, amid string) *Error {
-	e := &Error{API: api, Reason: ReasonOther, Message: "interrupted " + amid, Err: ctx.Err()}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		e.Reason = ReasonTimeout
-	}
-	return e
+	return &Error{API: api, Reason: ReasonOf(ctx.Err()), Message: "interrupted " + amid, Err: ctx.Err()}
 }
