@@ -87,7 +87,12 @@ func (p *Pacer) Pace() time.Duration { return p.pace }
 // between two calls until further notice: zero while a start may spend ahead.
 func (p *Pacer) Next(now time.Time) (at time.Time, pace time.Duration) {
 	if p.burst <= 0 {
-		pace = p.paceAt(now)
+		pace = p.pace
+		// Calls that left ahead of it are made up for, as far as they leave a part of the
+		// hour's quota to spread.
+		if p.ahead > 0 && p.ahead <= p.perHour/2 && now.Sub(p.aheadAt) <= time.Hour {
+			pace = max(pace, (time.Hour+paceGuard)/time.Duration(p.perHour-p.ahead))
+		}
 	}
 	at = p.last.Add(pace)
 	if !p.use.HasRoom() {
@@ -97,15 +102,6 @@ func (p *Pacer) Next(now time.Time) (at time.Time, pace time.Duration) {
 		at = again // Calls that wait for quota would leave in a bunch.
 	}
 	return at, pace
-}
-
-// paceAt is the pace at a time: slower while calls that left ahead of it are to
-// be made up for, as far as they leave a part of the hour's quota to spread.
-func (p *Pacer) paceAt(now time.Time) time.Duration {
-	if p.ahead == 0 || p.ahead > p.perHour/2 || now.Sub(p.aheadAt) > time.Hour {
-		return p.pace
-	}
-	return max(p.pace, (time.Hour+paceGuard)/time.Duration(p.perHour-p.ahead))
 }
 
 // NextInHurry returns when the next call may leave that must not wait for an even

@@ -127,7 +127,8 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 			next = nil
 		}
 	}()
-	answer, err := p.wait()
+	<-p.done
+	answer, err := p.answer, p.err
 	if isNotFound(err) && p.url != ch.first {
 		return nil, ch.astray("%w", err) // The list exists: a part of it is missing.
 	}
@@ -348,11 +349,6 @@ func (ch *chain) ask(ctx context.Context, u *url.URL) *pageCall {
 		p.answer, p.err = ch.client.get(ctx, ch.api, u)
 	}()
 	return p
-}
-
-func (p *pageCall) wait() (*answer, error) {
-	<-p.done
-	return p.answer, p.err
 }
 
 // close ends the call of a page, read or not, and waits until nothing of it is

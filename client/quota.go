@@ -191,9 +191,7 @@ func (g *gate) earliest() (at time.Duration, known bool) {
 func (g *gate) sleep(ctx context.Context, wait time.Duration) error {
 	var due <-chan time.Time
 	if wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		due = timer.C
+		due = time.After(wait)
 	}
 	select {
 	case <-due:

@@ -112,10 +112,8 @@ func (p *pause) left() time.Duration { return max(time.Until(p.until), 0) }
 
 // Sleep waits, and returns the error of the context where that ends first.
 func Sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
