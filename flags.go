@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 
@@ -25,7 +26,7 @@ type flags struct {
 	configCheck, once, diagnose bool
 	demo, service               bool
 	demoSource                  string
-	watchedDomains              []string
+	overrides                   config.Overrides
 	endpoints                   config.Endpoints
 	storagePath                 string
 	shard, totalShards          int
@@ -48,10 +49,7 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 	if err := web.CheckTelemetryPath(f.telemetryPath); err != nil {
 		return nil, fmt.Errorf("--web.telemetry-path: %w", err)
 	}
-	if err := f.checkEndpoints(); err != nil {
-		return nil, err
-	}
-	return f, f.checkShard()
+	return f, cmp.Or(f.checkEndpoints(), f.checkShard())
 }
 
 // culprit names the flag whose value the error is about, which kingpin does
@@ -110,7 +108,7 @@ func (f *flags) application() *kingpin.Application {
 	app.Flag("demo.source", "The API from which the simulated tenant's security states come: machines or machinesecuritystates.").
 		Default(states.SourceMachines).EnumVar(&f.demoSource, states.SourceMachines, states.SourcePreview)
 	app.Flag("watched-domain", "Watch a domain, for every tenant. Repeatable.").
-		PlaceHolder("NAME").StringsVar(&f.watchedDomains)
+		PlaceHolder("NAME").StringsVar(&f.overrides.WatchedDomains)
 	app.Flag("login-url", "Sign-in endpoint of the environment's tenant.").
 		PlaceHolder("URL").StringVar(&f.endpoints.LoginURL)
 	app.Flag("graph-url", "Microsoft Graph endpoint of the environment's tenant.").
@@ -153,8 +151,4 @@ func (f *flags) checkShard() error {
 		return fmt.Errorf("--shard: %d is not one of the shards 0 to %d of --total-shards", f.shard, f.totalShards-1)
 	}
 	return nil
-}
-
-func (f *flags) overrides() config.Overrides {
-	return config.Overrides{WatchedDomains: f.watchedDomains}
 }

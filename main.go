@@ -129,7 +129,8 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 			stderr = progress
 		}
 	}
-	logger := f.logger(stderr)
+	f.log.Writer = stderr
+	logger := promslog.New(&f.log)
 
 	if f.configCheck {
 		return f.check(stdout)
@@ -154,7 +155,7 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 		Source:    sources.name(),
 		Registry:  registry,
 		Storage:   f.openStorage(logger),
-		UserAgent: strings.TrimSuffix("mde_exporter/"+version.Version, "/"),
+		UserAgent: "mde_exporter/" + version.Version,
 		Logger:    logger,
 	}
 	if f.storagePath != "" {
@@ -206,10 +207,8 @@ func printDiagnosis(ctx context.Context, world *exporter.Exporter, stdout io.Wri
 	if err := client.WriteDiagnoses(stdout, diagnoses); err != nil {
 		return fmt.Errorf("print the diagnosis: %w", err)
 	}
-	for _, d := range diagnoses {
-		if !d.Complete() {
-			return errors.New("--diagnose found something missing")
-		}
+	if slices.ContainsFunc(diagnoses, func(d client.Diagnosis) bool { return !d.Complete() }) {
+		return errors.New("--diagnose found something missing")
 	}
 	return nil
 }
@@ -313,12 +312,6 @@ func serveError(err error) error {
 // asked to stop.
 const shutdownTimeout = 1500 * time.Millisecond
 
-// logger makes the process's logger.
-func (f *flags) logger(stderr io.Writer) *slog.Logger {
-	f.log.Writer = stderr
-	return promslog.New(&f.log)
-}
-
 // openStorage opens the storage directory. The exporter does its work without
 // one, so a directory that cannot be used is told and left alone.
 func (f *flags) openStorage(logger *slog.Logger) *storage.Storage {
@@ -338,7 +331,7 @@ func (f *flags) check(stdout io.Writer) error {
 	if f.configFile == "" {
 		return errors.New("--config.check: --config.file names no file")
 	}
-	warnings, err := config.Check(f.configFile, f.overrides())
+	warnings, err := config.Check(f.configFile, f.overrides)
 	for _, warning := range warnings {
 		fmt.Fprintln(stdout, "warning:", warning)
 	}

@@ -35,7 +35,7 @@ func (s *tenantSources) load() (*config.Config, error) {
 	}
 	mine := &config.Config{}
 	for _, t := range c.Tenants {
-		if shard.Owns(t.Name, s.flags.shard, s.flags.totalShards) {
+		if shard.Of(t.Name, s.flags.totalShards) == s.flags.shard {
 			mine.Tenants = append(mine.Tenants, t)
 		}
 	}
@@ -44,9 +44,9 @@ func (s *tenantSources) load() (*config.Config, error) {
 
 func (s *tenantSources) read() (*config.Config, error) {
 	if s.flags.configFile != "" {
-		return config.Load(s.flags.configFile, s.flags.overrides())
+		return config.Load(s.flags.configFile, s.flags.overrides)
 	}
-	c, err := config.FromEnvironment(os.Getenv, s.flags.endpoints, s.flags.overrides())
+	c, err := config.FromEnvironment(os.Getenv, s.flags.endpoints, s.flags.overrides)
 	switch {
 	case errors.Is(err, config.ErrNoEnvironment) && s.demo != nil:
 		return &config.Config{}, nil
@@ -62,7 +62,7 @@ func (s *tenantSources) keepDemoLocal() {
 	if s.demo == nil || s.flags.configFile != "" || s.flags.listenAddressGiven {
 		return
 	}
-	if _, err := config.FromEnvironment(os.Getenv, s.flags.endpoints, s.flags.overrides()); errors.Is(err, config.ErrNoEnvironment) {
+	if _, err := config.FromEnvironment(os.Getenv, s.flags.endpoints, s.flags.overrides); errors.Is(err, config.ErrNoEnvironment) {
 		*s.flags.web.WebListenAddresses = []string{"127.0.0.1:" + defaultPort}
 	}
 }
@@ -102,7 +102,7 @@ func (s *tenantSources) startDemo() (stop func(), err error) {
 		return nil, fmt.Errorf("--demo: %w", err)
 	}
 	c, err := config.Parse(fmt.Sprintf(demoTenant, simulated.TenantID(), simulated.ClientID(), simulated.ClientSecret(),
-		server.LoginURL, server.GraphURL, server.APIURL, strings.Join(simulation.DemoDomains(), ", ")), s.flags.overrides())
+		server.LoginURL, server.GraphURL, server.APIURL, strings.Join(simulation.DemoDomains(), ", ")), s.flags.overrides)
 	if err != nil {
 		server.Close()
 		return nil, fmt.Errorf("--demo: %w", err)

@@ -26,7 +26,6 @@ type Tenant struct {
 	// Server serves the tenant.
 	Server *simulation.Server
 
-	secret   string // in the configuration
 	settings string // further lines of the tenant's section
 }
 
@@ -69,7 +68,7 @@ tenants:
 		fmt.Fprintf(&file, `- name: %s
   azuread: {oauth: {tenant_id: %s, client_id: %s, client_secret: %s}}
   endpoints: {login_url: %q, graph_url: %q, api_url: %q}
-%s`, t.Name, t.TenantID(), t.ClientID(), t.secret, t.Server.LoginURL, t.Server.GraphURL, t.Server.APIURL, t.settings)
+%s`, t.Name, t.TenantID(), t.ClientID(), t.ClientSecret(), t.Server.LoginURL, t.Server.GraphURL, t.Server.APIURL, t.settings)
 	}
 	return file.String()
 }
@@ -142,7 +141,7 @@ func failing() Fleet {
 		if t.api != "" {
 			tenant.Fail(t.api, t.fault)
 		} else if t.roles == nil {
-			tenant.secret = "an-expired-secret"
+			tenant.SetSecrets("another")
 		}
 		fleet = append(fleet, tenant)
 	}
@@ -153,8 +152,7 @@ func failing() Fleet {
 func newTenant(i int, name string, o simulation.Options) Tenant {
 	o.TenantID = fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1)
 	o.CallLog = 1000
-	t := simulation.New(o)
-	return Tenant{Tenant: t, Name: name, secret: t.ClientSecret()}
+	return Tenant{Tenant: simulation.New(o), Name: name}
 }
 
 // contacts are a tenant's watched domains that machines contacted: none in

@@ -68,6 +68,7 @@ type Process struct {
 	cmd    *exec.Cmd
 	output string // The path of a file.
 	exited chan struct{}
+	stop   context.CancelFunc
 }
 
 // Start runs the program and waits until the path answers 200 at the address.
@@ -85,8 +86,11 @@ func Start(t testing.TB, address, ready, program string, args ...string) *Proces
 // Launch runs the program as Start does, and does not wait for it.
 func Launch(t testing.TB, address, program string, args ...string) *Process {
 	t.Helper()
-	// The test's own context ends before its cleanup, which stops the server gently.
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...) //nolint:gosec // Which programs are run is what tests are about.
+	// The test's own context ends before its cleanup, which stops the server.
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // Which programs are run is what tests are about.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = patience
 	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +99,7 @@ func Launch(t testing.TB, address, program string, args ...string) *Process {
 	if err := errors.Join(cmd.Start(), output.Close()); err != nil {
 		t.Fatal(err)
 	}
-	p := &Process{Address: address, cmd: cmd, output: output.Name(), exited: make(chan struct{})}
+	p := &Process{Address: address, cmd: cmd, output: output.Name(), exited: make(chan struct{}), stop: stop}
 	go func() {
 		_ = cmd.Wait() // Whether it ended well is the business of those who ended it.
 		close(p.exited)
@@ -139,14 +143,10 @@ func (p *Process) ExitCode(t testing.TB) int {
 // URL is the root of what the server serves, without a slash at its end.
 func (p *Process) URL() string { return "http://" + p.Address }
 
-// Stop asks the server to end and waits for it.
+// Stop asks the server to end and waits for it. One that does not end is killed.
 func (p *Process) Stop() {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.exited:
-	case <-time.After(patience):
-		p.Kill()
-	}
+	p.stop()
+	<-p.exited
 }
 
 // Kill ends the server at once, as a crash would.

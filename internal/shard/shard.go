@@ -13,15 +13,9 @@ import (
 	"strings"
 )
 
-// Owns tells whether the given shard, counted from 0, serves the tenant when
-// there are total shards. Exactly one of the shards 0 to total-1 owns a tenant.
-// A total of 1 or less means that the tenants are not divided: shard 0 owns all.
-func Owns(tenant string, shard, total int) bool {
-	return Of(tenant, total) == shard
-}
-
-// Of returns the shard that serves the tenant, between 0 and total-1. Going
-// from n shards to n+1 moves one tenant in n+1, each of them to the new shard.
+// Of returns the shard that serves the tenant, between 0 and total-1; 0 where the
+// total is 1 or less and tenants are not divided. Going from n shards to n+1 moves
+// one tenant in n+1, each of them to the new shard.
 //
 // It is the jump consistent hash of Lamping and Veach (arXiv:1406.2294), of
 // the first eight bytes of the name's SHA-256 sum, read as a big-endian number.

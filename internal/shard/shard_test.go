@@ -49,7 +49,7 @@ func TestEveryTenantIsServedExactlyOnce(t *testing.T) {
 			tenant := fmt.Sprintf("tenant-%d", i)
 			owners := 0
 			for s := range max(total, 1) {
-				if shard.Owns(tenant, s, total) {
+				if shard.Of(tenant, total) == s {
 					owners++
 				}
 			}

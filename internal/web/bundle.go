@@ -5,42 +5,29 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"slices"
 )
 
-// bundle is the bundled files of one kind. Only what stands at the root of the
-// file system and has the kind's ending is served.
-type bundle struct {
-	files       fs.FS
-	names       []string
-	contentType string
-}
-
-// newBundle lists the files; nil holds none.
-func newBundle(files fs.FS, ending, contentType string) (*bundle, error) {
-	b := &bundle{files: files, contentType: contentType}
+// serveBundle serves the files of one kind below the prefix, and returns their
+// names: those at the root of the file system, nil of which holds none, that have
+// the kind's ending.
+func serveBundle(mux *http.ServeMux, prefix string, files fs.FS, ending, contentType string) (names []string, err error) {
 	if files == nil {
-		return b, nil
+		return nil, nil
 	}
 	entries, err := fs.ReadDir(files, ".")
 	if err != nil {
 		return nil, fmt.Errorf("list the bundled files: %w", err)
 	}
 	for _, entry := range entries {
-		if !entry.IsDir() && path.Ext(entry.Name()) == ending {
-			b.names = append(b.names, entry.Name())
+		name := entry.Name()
+		if entry.IsDir() || path.Ext(name) != ending {
+			continue
 		}
+		names = append(names, name)
+		mux.HandleFunc("GET "+prefix+name, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			http.ServeFileFS(w, r, files, name)
+		})
 	}
-	return b, nil
-}
-
-// serve answers with the file that the {name} of the pattern names.
-func (b *bundle) serve(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	if !slices.Contains(b.names, name) {
-		http.NotFound(w, r)
-		return
-	}
-	w.Header().Set("Content-Type", b.contentType)
-	http.ServeFileFS(w, r, b.files, name)
+	return names, nil
 }

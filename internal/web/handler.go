@@ -17,17 +17,16 @@ func NewHandler(o Options) (http.Handler, error) {
 	if err := CheckTelemetryPath(o.TelemetryPath); err != nil {
 		return nil, fmt.Errorf("telemetry path: %w", err)
 	}
-	dashboards, err := newBundle(o.Dashboards, ".json", "application/json")
-	if err != nil {
-		return nil, err
-	}
-	alerts, err := newBundle(o.Alerts, ".yaml", plainText)
-	if err != nil {
-		return nil, err
-	}
-
 	mux := http.NewServeMux() // GET answers HEAD, too.
-	mux.HandleFunc("GET /{$}", page(o, dashboards.names, alerts.names))
+	dashboards, err := serveBundle(mux, "/dashboards/", o.Dashboards, ".json", "application/json")
+	if err != nil {
+		return nil, err
+	}
+	alerts, err := serveBundle(mux, "/alerts/", o.Alerts, ".yaml", plainText)
+	if err != nil {
+		return nil, err
+	}
+	mux.HandleFunc("GET /{$}", page(o, dashboards, alerts))
 	mux.HandleFunc("GET "+o.TelemetryPath, metrics(o))
 	mux.HandleFunc("GET /-/healthy", healthy)
 	mux.HandleFunc("GET /-/ready", ready(o))
@@ -35,8 +34,6 @@ func NewHandler(o Options) (http.Handler, error) {
 		mux.HandleFunc(method+" /-/reload", sameSiteOnly(reload(o.Reload)))
 	}
 	mux.HandleFunc("GET /config", sameSiteOnly(config(o.Config)))
-	mux.HandleFunc("GET /dashboards/{name}", dashboards.serve)
-	mux.HandleFunc("GET /alerts/{name}", alerts.serve)
 	if o.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline) // No secrets: no flag takes one.
