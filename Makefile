@@ -58,10 +58,13 @@ lint: ## format, vet (for Windows, too), golangci-lint, tidiness of go.mod, work
 	actionlint
 
 .PHONY: rules
-rules: ## the alert rules and their unit tests
+rules: ## the alert rules, their unit tests and the Alertmanager configuration
 	@tools/install servers
 	promtool check rules alerts/*.yaml
 	promtool test rules alerts/tests/*.yaml
+	amtool check-config deploy/compose/alertmanager/alertmanager.yml
+	amtool config routes test --config.file=deploy/compose/alertmanager/alertmanager.yml --verify.receivers=pager severity=critical tenant=contoso
+	amtool config routes test --config.file=deploy/compose/alertmanager/alertmanager.yml --verify.receivers=mail severity=warning tenant=contoso
 
 .PHONY: bench
 bench: ## the benchmarks, some minutes; docs/performance.md has the results

@@ -13,13 +13,11 @@ import (
 	"testing"
 )
 
-// StartAlertmanager starts an Alertmanager that tells the webhook of every
-// alert by itself, at once, and again when it resolves.
+// StartAlertmanager starts an Alertmanager that sends the webhook every alert by
+// itself, at once, and again when it resolves.
 func StartAlertmanager(t testing.TB, dir string, to *Webhook) *Process {
 	t.Helper()
-	program := Find(t, "alertmanager", "prometheus-alertmanager")
-	file := filepath.Join(dir, "alertmanager.yml")
-	config := fmt.Sprintf(`
+	return StartAlertmanagerWith(t, dir, fmt.Sprintf(`
 route:
   receiver: webhook
   group_by: ['...']
@@ -31,7 +29,14 @@ receivers:
   webhook_configs:
   - url: %s
     send_resolved: true
-`, to.URL)
+`, to.URL))
+}
+
+// StartAlertmanagerWith starts an Alertmanager with the configuration.
+func StartAlertmanagerWith(t testing.TB, dir, config string) *Process {
+	t.Helper()
+	program := Find(t, "alertmanager", "prometheus-alertmanager")
+	file := filepath.Join(dir, "alertmanager.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +51,13 @@ type Webhook struct {
 	URL string
 
 	mu       sync.Mutex
-	received []Notification
+	messages []Message
+}
+
+// Message is what an Alertmanager sends about a group of alerts.
+type Message struct {
+	Receiver string         `json:"receiver"`
+	Alerts   []Notification `json:"alerts"`
 }
 
 // Notification is one alert in one message to the webhook.
@@ -61,16 +72,14 @@ func StartWebhook(t testing.TB) *Webhook {
 	t.Helper()
 	hook := &Webhook{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var message struct {
-			Alerts []Notification `json:"alerts"`
-		}
+		var message Message
 		if err := json.NewDecoder(r.Body).Decode(&message); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 		hook.mu.Lock()
 		defer hook.mu.Unlock()
-		hook.received = append(hook.received, message.Alerts...)
+		hook.messages = append(hook.messages, message)
 	}))
 	t.Cleanup(server.Close)
 	hook.URL = server.URL
@@ -82,12 +91,21 @@ func StartWebhook(t testing.TB) *Webhook {
 func (h *Webhook) Last(alert string, labels map[string]string) (last Notification, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, n := range slices.Backward(h.received) {
-		all := maps.Clone(n.Labels)
-		maps.Copy(all, labels)
-		if n.Labels["alertname"] == alert && maps.Equal(all, n.Labels) {
-			return n, true
+	for _, m := range slices.Backward(h.messages) {
+		for _, n := range slices.Backward(m.Alerts) {
+			all := maps.Clone(n.Labels)
+			maps.Copy(all, labels)
+			if n.Labels["alertname"] == alert && maps.Equal(all, n.Labels) {
+				return n, true
+			}
 		}
 	}
 	return Notification{}, false
+}
+
+// Messages returns what was received so far.
+func (h *Webhook) Messages() []Message {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.messages)
 }

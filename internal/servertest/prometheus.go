@@ -82,6 +82,25 @@ func (p *Prometheus) LabelValues(label, selector string) (values []string, err e
 	return values, err
 }
 
+// FailedRules lists the rules whose last evaluation failed, with its error.
+func (p *Prometheus) FailedRules() ([]string, error) {
+	var result struct {
+		Groups []struct {
+			Rules []struct{ Name, LastError string }
+		}
+	}
+	err := p.api("rules", nil, &result)
+	var failed []string
+	for _, group := range result.Groups {
+		for _, rule := range group.Rules {
+			if rule.LastError != "" {
+				failed = append(failed, rule.Name+": "+rule.LastError)
+			}
+		}
+	}
+	return failed, err
+}
+
 // api decodes the data of an answer. Answers without data are errors by their
 // HTTP status.
 func (p *Prometheus) api(path string, parameters url.Values, data any) error {

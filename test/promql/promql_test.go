@@ -98,6 +98,8 @@ func documented(t *testing.T) map[string]map[string]bool {
 	} {
 		metrics[name] = set("job", "instance")
 	}
+	metrics["ALERTS_FOR_STATE"] = set("job", "instance", "tenant", "alertname", "severity")
+	metrics["ALERTS"] = set("job", "instance", "tenant", "alertname", "severity", "alertstate")
 	for _, row := range metricRow.FindAllStringSubmatch(read(t, "../../docs/metrics.md"), -1) {
 		labels := set("job", "instance")
 		if !strings.HasPrefix(row[1], "mde_exporter_") {
@@ -115,7 +117,7 @@ func documented(t *testing.T) map[string]map[string]bool {
 }
 
 // ruleQueries are the expressions of the bundled rules. What they record has
-// the labels of the level before the first colon, and job.
+// the labels of the level before the first colon, and those that the rule sets.
 func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]bool) {
 	t.Helper()
 	recorded = map[string]map[string]bool{}
@@ -125,6 +127,8 @@ func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]
 		"tenant_property":       set("job", "tenant", "property"),
 		"tenant_build_property": set("job", "tenant", "os_build", "architecture", "property"),
 		"tenant_collector":      set("job", "tenant", "collector"),
+		"instance":              set("job", "instance"),
+		"property":              set("property"),
 	}
 	err := fs.WalkDir(alerts.Files, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -136,7 +140,10 @@ func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]
 		}
 		var file struct {
 			Groups []struct {
-				Rules []struct{ Record, Alert, Expr string }
+				Rules []struct {
+					Record, Alert, Expr string
+					Labels              map[string]string
+				}
 			}
 		}
 		if err := yaml.Unmarshal(content, &file); err != nil {
@@ -147,7 +154,17 @@ func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]
 				queries = append(queries, query{path + ": " + rule.Record + rule.Alert, rule.Expr})
 				if rule.Record != "" {
 					level, _, _ := strings.Cut(rule.Record, ":")
-					recorded[rule.Record] = levels[level]
+					// What is recorded by default, a user may record on their own; in force
+					// is one of the two.
+					inForce := strings.TrimSuffix(rule.Record, ":default")
+					for _, name := range []string{rule.Record, inForce, inForce + ":own"} {
+						if recorded[name] == nil {
+							recorded[name] = maps.Clone(levels[level])
+						}
+						for label := range rule.Labels {
+							recorded[name][label] = true
+						}
+					}
 				}
 			}
 		}
@@ -187,7 +204,8 @@ func dashboardQueries(t *testing.T) []query {
 				panel
 				Panels []panel // of a folded row
 			}
-			Templating struct {
+			Annotations struct{ List []struct{ Name, Expr string } }
+			Templating  struct {
 				List []struct {
 					Name, Type string
 					Query      any
@@ -196,6 +214,9 @@ func dashboardQueries(t *testing.T) []query {
 		}
 		if err := json.Unmarshal(content, &d); err != nil {
 			t.Fatalf("%s: %v", name, err)
+		}
+		for _, a := range d.Annotations.List {
+			queries = append(queries, query{name + ": annotations " + a.Name, variables.Replace(a.Expr)})
 		}
 		for _, p := range d.Panels {
 			for _, p := range append(p.Panels, p.panel) {

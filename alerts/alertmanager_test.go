@@ -1,0 +1,100 @@
+package alerts_test
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
+)
+
+// alertmanagerFile is the configuration that belongs to the alerts.
+const alertmanagerFile = "../deploy/compose/alertmanager/alertmanager.yml"
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func TestTheRunbookHasTheAlertmanagerConfiguration(t *testing.T) {
+	_, file, _ := strings.Cut(read(t, alertmanagerFile), "\nroute:\n")
+	_, runbook, _ := strings.Cut(read(t, "../docs/runbooks.md"), "```yaml\nroute:\n")
+	runbook, _, _ = strings.Cut(runbook, "```")
+	if diff := cmp.Diff(file, runbook); diff != "" {
+		t.Errorf("-%s +docs/runbooks.md\n%s", alertmanagerFile, diff)
+	}
+}
+
+func TestAlertmanagerRoutesEachAlertByItsSeverity(t *testing.T) {
+	amtool := servertest.Find(t, "amtool")
+	if output, err := exec.CommandContext(t.Context(), amtool, "check-config", alertmanagerFile).CombinedOutput(); err != nil {
+		t.Fatalf("amtool check-config: %v\n%s", err, output)
+	}
+	receivers := map[string]string{"critical": "pager", "warning": "mail", "info": "nobody"}
+	for _, a := range bundled(t) {
+		for _, tenant := range []string{"", "contoso"} {
+			args := []string{
+				"config", "routes", "test", "--config.file=" + alertmanagerFile, "--verify.receivers=" + receivers[a.Labels["severity"]],
+				"alertname=" + a.Alert, "severity=" + a.Labels["severity"], "tenant=" + tenant,
+			}
+			if output, err := exec.CommandContext(t.Context(), amtool, args...).CombinedOutput(); err != nil {
+				t.Errorf("amtool %s: %v\n%s", strings.Join(args, " "), err, output)
+			}
+		}
+	}
+}
+
+// TestInhibitionsNameAlertsOfOneGroup keeps a source from being evaluated, and
+// so from reaching Alertmanager, up to a whole evaluation interval after its
+// target: the rules of one group are evaluated one after the other.
+func TestInhibitionsNameAlertsOfOneGroup(t *testing.T) {
+	var config struct {
+		InhibitRules []struct {
+			SourceMatchers []string `yaml:"source_matchers"`
+			TargetMatchers []string `yaml:"target_matchers"`
+		} `yaml:"inhibit_rules"`
+	}
+	if err := yaml.Unmarshal([]byte(read(t, alertmanagerFile)), &config); err != nil {
+		t.Fatal(err)
+	}
+	all := bundled(t)
+	matched := func(matchers []string) (found []alert) {
+		pattern := strings.Trim(strings.TrimLeft(strings.TrimPrefix(matchers[0], "alertname"), "=~"), `"`)
+		for _, a := range all {
+			if regexp.MustCompile("^(?:" + pattern + ")$").MatchString(a.Alert) {
+				found = append(found, a)
+			}
+		}
+		names := strings.Count(pattern, "|") + 1
+		if len(found) != names {
+			t.Errorf("%s matches %d alerts, want %d", matchers[0], len(found), names)
+		}
+		return found
+	}
+	if len(config.InhibitRules) == 0 {
+		t.Fatal("there are no inhibitions")
+	}
+	for _, rule := range config.InhibitRules {
+		for _, source := range matched(rule.SourceMatchers) {
+			for _, target := range matched(rule.TargetMatchers) {
+				if source.Group != target.Group {
+					t.Errorf("%s of group %s inhibits %s of group %s", source.Alert, source.Group, target.Alert, target.Group)
+				}
+				if before := slices.IndexFunc(all, func(a alert) bool { return a.Alert == source.Alert }) <
+					slices.IndexFunc(all, func(a alert) bool { return a.Alert == target.Alert }); !before {
+					t.Errorf("%s is evaluated after %s, which it inhibits", source.Alert, target.Alert)
+				}
+			}
+		}
+	}
+}
