@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mde-exporter/mde_exporter/alerts"
 	"github.com/mde-exporter/mde_exporter/dashboards"
 	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
@@ -67,8 +68,12 @@ func TestEveryPanelShowsTheDemo(t *testing.T) {
 	})
 	dir := t.TempDir()
 	backfill(t, exporter, filepath.Join(dir, "data"))
+	if err := os.CopyFS(filepath.Join(dir, "rules"), alerts.Files); err != nil {
+		t.Fatal(err)
+	}
 	prometheus := servertest.StartPrometheus(t, dir, fmt.Sprintf(`
-global: {scrape_interval: 1s, scrape_timeout: 1s}
+global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [rules/*.yaml]
 scrape_configs:
 - job_name: mde
   static_configs: [{targets: [%q]}]

@@ -2,6 +2,7 @@ package dashboards_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mde-exporter/mde_exporter/alerts"
 	"github.com/mde-exporter/mde_exporter/dashboards"
 	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
@@ -49,7 +51,8 @@ func (h *history) age(job, labels string, age time.Duration) {
 	h.current(job, "mde_refresh_last_success_timestamp_seconds{"+labels+"}", float64(h.now.Add(-age).Unix()))
 }
 
-// load starts a Prometheus that has the series and scrapes nothing.
+// load starts a Prometheus that has the series and the alert rules, and scrapes
+// nothing.
 func (h *history) load(t *testing.T) *servertest.Prometheus {
 	t.Helper()
 	servertest.Find(t, "prometheus")
@@ -62,7 +65,18 @@ func (h *history) load(t *testing.T) *servertest.Prometheus {
 	if output, err := exec.CommandContext(t.Context(), promtool, "tsdb", "create-blocks-from", "openmetrics", "-q", file, filepath.Join(dir, "data")).CombinedOutput(); err != nil {
 		t.Fatalf("promtool: %v\n%s", err, output)
 	}
-	return servertest.StartPrometheus(t, dir, "scrape_configs: []\n")
+	if err := os.CopyFS(filepath.Join(dir, "rules"), alerts.Files); err != nil {
+		t.Fatal(err)
+	}
+	prometheus := servertest.StartPrometheus(t, dir, "global: {evaluation_interval: 1s}\nrule_files: [rules/*.yaml]\n")
+	prometheus.Await(t, "the rules are evaluated", func() error {
+		recorded, err := prometheus.Query("tenant_domain:mde_watched_domain_machines_unprotected:max and on () tenant:mde_threshold")
+		if err == nil && len(recorded) == 0 {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	return prometheus
 }
 
 // shown is a panel as the dashboard's file describes it.
@@ -383,8 +397,30 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 	h.current("zero", `mde_watched_domain_invalid{tenant="t",domain="b"}`, 1)
 	// A domain was contacted in a tenant whose security states are missing.
 	h.current("joinless", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
+	// Old definitions are not unprotected, an antivirus that is off is.
+	for job, property := range map[string]string{"outdated": "AntivirusDefinitionsOutOfDate", "off": "AntivirusOff"} {
+		h.current(job, `mde_machines{tenant="t",os_build="26100",architecture="Amd64"}`, 100)
+		h.current(job, `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
+		h.current(job, fmt.Sprintf(`mde_watched_domain_machines_attention{tenant="t",domain="a.example",property=%q}`, property), 2)
+	}
 	prometheus := h.load(t)
 
+	t.Run("firing alerts", func(t *testing.T) {
+		for _, dashboard := range []string{"exporter.json", "fleet.json", "watched-domains.json"} {
+			want := []string{"MDEWatchedDomainContacted | warning | t | a.example"}
+			var got []string
+			prometheus.Await(t, "the alert fires", func() error {
+				got = columns(table(t, prometheus, dashboard, "Firing alerts", "off"), 9, "Alert", "Severity", "Tenant", "Domain")
+				if len(got) == 0 {
+					return errors.New("no alert")
+				}
+				return nil
+			})
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s (-want +got)\n%s", dashboard, diff)
+			}
+		}
+	})
 	t.Run("collectors", func(t *testing.T) {
 		rows := table(t, prometheus, "exporter.json", "Collectors", "mixed")
 		if len(rows) != 80 {
@@ -492,7 +528,7 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 		{"fleet.json", "Oldest count"}:                      {"mixed": "never", "starting": "no count yet"},
 		{"watched-domains.json", "Contacted domains"}:       {"mixed": "none known", "counted": "1", "contacted": "4", "starting": "none known", "zero": "0"},
 		{"watched-domains.json", "New within a day"}:        {"mixed": "none known", "contacted": "2", "starting": "none known", "zero": "0"},
-		{"watched-domains.json", "By unprotected machines"}: {"mixed": "none known", "sound": "0", "joinless": "none known", "starting": "none known", "zero": "0"},
+		{"watched-domains.json", "By unprotected machines"}: {"mixed": "none known", "sound": "0", "outdated": "0", "off": "1", "joinless": "none known", "starting": "none known", "zero": "0"},
 		{"watched-domains.json", "Largest count"}:           {"mixed": "none known", "contacted": "6", "starting": "none known", "zero": "0"},
 		{"watched-domains.json", "Without a count"}:         {"mixed": "15 failed", "counted": "0 all counted", "zero": "0 all counted", "starting": "10000 filling", "absent": "no list"},
 		{"watched-domains.json", "Oldest, in intervals"}:    {"mixed": "never", "starting": "no full round yet"},

@@ -57,7 +57,7 @@ func (d dashboard) json() []byte {
 		"refresh": "1m", "timezone": "browser",
 		"time":        map[string]any{"from": d.from, "to": "now"},
 		"timepicker":  map[string]any{},
-		"annotations": map[string]any{"list": []any{}},
+		"annotations": map[string]any{"list": []any{alertAnnotations()}},
 		"templating":  map[string]any{"list": variables},
 		"links": []any{map[string]any{
 			"type": "dashboards", "title": "Defender for Endpoint", "tags": []string{"mde_exporter"}, "asDropdown": false,
@@ -69,6 +69,18 @@ func (d dashboard) json() []byte {
 		panic(fmt.Sprintf("dashboard %s: %v", d.uid, err)) // A description that is no JSON is a mistake in this program.
 	}
 	return append(file, '\n')
+}
+
+// alertAnnotations marks on every course when an alert for a person fires.
+func alertAnnotations() any {
+	return map[string]any{
+		"name": "Alerts", "datasource": datasource, "enable": true, "hide": false, "iconColor": alarm,
+		"target": map[string]any{
+			"refId": "Alerts", "interval": longestScrape,
+			"expr": "max by (alertname, severity, tenant, domain, property) (" + firing(`severity=~"critical|warning"`) + ")",
+		},
+		"titleFormat": "{{alertname}}", "textFormat": "{{tenant}} {{domain}} {{property}}", "tagKeys": "severity",
+	}
 }
 
 func (v variable) model() map[string]any {

@@ -44,6 +44,7 @@ or 3 * group by (` + keys + `) (mde_refresh_interval_seconds{$where})`
 					"Exporters that answer. Those that do not are in the table of targets of Prometheus and in the alert MDEExporterDown.",
 					`count(mde_exporter_build_info{job=~"$job"}) or vector(0)`).thresholds(alarm, step{1, calm}),
 			}},
+			firingAlerts(),
 			{title: "What is late or failing, and why?", panels: []*panel{
 				table("Collectors",
 					"Each tenant's collectors: failures first, and of these the never successful ones; then the longest without success. Failures are those within the chosen time range; at 3 intervals without success values are withdrawn by default.", 500,

@@ -59,6 +59,7 @@ or on () label_replace(0 * sum(mde_machines{$where}), "property", "no problem", 
 					"Age of the oldest tenant's last complete count; never where a tenant failed and was never counted. By default the exporter counts every 15 minutes and withdraws values after 45.",
 					`max(`+ageOf(states)+`)`).unit("s").now().thresholds(calm, step{1800, warn}, step{2700, alarm}).set("mappings", neverWord).none("no count yet"),
 			}},
+			firingAlerts(),
 			{title: "What is wrong?", panels: []*panel{
 				lines("Which properties, as share of the fleet",
 					"Machines with each property divided by all machines: the ten largest. A machine with two properties is in both lines.").

@@ -155,7 +155,7 @@ type column struct {
 	mapping []any
 	link    string // where a click on the cell leads to
 	digits  *int   // decimal places
-	none    string // shown in a cell without a value; empty means a dash
+	none    string // shown in a cell without a value; empty means a dash, for a label what the table shows without rows
 }
 
 func (c column) override() any {
@@ -177,7 +177,7 @@ func (c column) override() any {
 	set(c.bar > 0, "custom.cellOptions", map[string]any{"type": "gauge", "mode": "basic", "valueDisplayMode": "text"})
 	set(c.mapping != nil && !c.shade, "custom.cellOptions", colourText)
 	set(c.mapping != nil, "mappings", c.mapping)
-	set(c.query != "", "noValue", cmp.Or(c.none, "–"))
+	set(c.query != "" || c.none != "", "noValue", cmp.Or(c.none, "–"))
 	set(c.link != "", "links", []any{map[string]any{"title": "Show " + strings.ToLower(c.title), "url": c.link, "targetBlank": false}})
 	return override(c.title, properties...)
 }

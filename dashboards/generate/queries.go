@@ -46,6 +46,44 @@ func neverUnless(age, selector string) string {
 or on (job, instance, tenant, collector) $never + (mde_refresh_success{` + selector + `} == 0)`
 }
 
+// unprotected is the number of unprotected machines that contacted a domain, as
+// the alert rules define and record it.
+const unprotected = `tenant_domain:mde_watched_domain_machines_unprotected:max{$where, domain=~"$domain"}`
+
+// firing are the firing alerts of the bundled rules that match, with those that
+// are about no single tenant.
+func firing(matchers string) string {
+	return `ALERTS{alertname=~"MDE.+", alertstate="firing", job=~"$job|", tenant=~"$tenant|", ` + matchers + `}`
+}
+
+// firingAlerts is the row with the table of firing alerts, which every dashboard
+// has.
+func firingAlerts() row {
+	const keys = "alertname, severity, tenant, domain, property, os_build, collector, instance"
+	of := func(expr string) string { return `max by (` + keys + `) (` + expr + `)` }
+	rank := `3 * ` + of(firing(`severity="critical"`)) + `
+or 2 * ` + of(firing(`severity="warning"`)) + `
+or ` + of(firing(`severity!~"critical|warning"`)) + `
+or 4 * label_replace(absent(tenant:mde_threshold), "alertname", "Prometheus has not loaded the alert rules", "", "")`
+	since := `1000 * ` + of(`ALERTS_FOR_STATE{alertname=~"MDE.+", job=~"$job|", tenant=~"$tenant|"}`) + `
+  and on (` + keys + `) ` + of(firing(`severity=~".+"`))
+	return row{title: "Which alerts fire?", panels: []*panel{
+		table("Firing alerts",
+			"Alerts of the rules in alerts/mde.yaml that fire now, the most severe first. The runbooks have a section for each.", 100,
+			column{title: "Alert", label: "alertname", width: 390},
+			column{title: "Severity", label: "severity", width: 80, none: "–"},
+			column{hidden: true, sorted: true, query: rank},
+			column{title: "Tenant", label: "tenant", none: "–"},
+			column{title: "Domain", label: "domain", none: "–"},
+			column{title: "Property", label: "property", none: "–"},
+			column{title: "OS build", label: "os_build", width: 80, none: "–"},
+			column{title: "Collector", label: "collector", width: 130, none: "–"},
+			column{title: "Exporter", label: "instance", none: "–"},
+			column{title: "Active since", query: since, unit: "dateTimeFromNow", width: 130},
+		).none("No alert fires").size(24, 8),
+	}}
+}
+
 // level is a value of a label that ranks, such as a severity.
 type level struct{ name, colour string }
 

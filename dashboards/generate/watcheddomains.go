@@ -48,9 +48,9 @@ or 2 * group by (tenant) (mde_refresh_interval_seconds{` + refreshes + `})`
 					"Of these, domains that were known to have no contact at some time within the last 24 hours.",
 					`count((`+contacted+`) and on (job, tenant, domain) min_over_time(`+counted+`[1d]) == 0)`+orNone).now().thresholds(calm, step{1, alarm}).none("none known"),
 				stat("By unprotected machines",
-					"Domains contacted by machines that require attention themselves: their sensor or antivirus may not report what happened. none known: some domains have no count, or the security states of a tenant with contacted domains are missing.",
-					`count(max by (`+keys+`) (mde_watched_domain_machines_attention`+chosen+`) > 0)
-or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+contacted+` unless on (job, tenant) mde_machines{$where})`).thresholds(calm, step{1, alarm}).none("none known"),
+					"Domains contacted by machines that are not protected or not seen, as the alert rules define it: their sensor or antivirus may not report what happened. none known: some domains have no count, the security states of a tenant with contacted domains are missing, or Prometheus has not loaded the alert rules.",
+					`count(`+unprotected+` > 0)
+or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+contacted+` unless on (job, tenant, domain) `+unprotected+`)`).thresholds(calm, step{1, alarm}).none("none known"),
 				stat("Largest count",
 					"The largest count of one domain. 500 is the most the API lists, so read it as 500 or more.",
 					`max(`+contacted+`)`+orNone).thresholds(calm, step{1, warn}).none("none known"),
@@ -63,6 +63,7 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					"Age of the count that was confirmed longest ago, in the interval that the call quota allows its tenant's list: below 2 is normal, at 3 counts are withdrawn by default. A list that is read for the first time has no age; never: it failed.",
 					`max(`+intervalsOf(refreshes)+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).set("mappings", neverWord).none("no full round yet"),
 			}},
+			firingAlerts(),
 			{title: "Which, by how many, since when?", panels: []*panel{
 				table("Contacted domains",
 					"One line for each contacted domain. Contacted since is the last count of 0 machines. before this range: none within the chosen time range, so choose a wider one. within this range: too briefly to see when, so choose a narrower one. at first count: the domain was contacted already when it was first counted. Prevalence and last contact come with the statistics option.", 500,
@@ -70,11 +71,7 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					column{title: "Tenant", label: "tenant"},
 					column{title: "Machines", query: ofContacted(machines), sorted: true, width: 90},
 					column{title: "Limit", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_truncated` + chosen + `)`), width: 100, mapping: words([3]string{"1", "500 or more", "orange"}, [3]string{"0", "exact", "text"})},
-					column{title: "Require attention", query: ofContacted(`(
-  max by (` + keys + `) (mde_watched_domain_machines_attention` + chosen + `)
-  or
-  0 * ` + machines + ` and on (tenant) mde_machines{$where}
-)`), width: 130, steps: []step{{1, alarm}}, none: "unknown"},
+					column{title: "Unprotected", query: ofContacted(`max by (` + keys + `) (` + unprotected + `)`), width: 130, steps: []step{{1, alarm}}, none: "unknown"},
 					column{title: "High risk", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_risk{$where, domain=~"$domain", risk_score="High"})`), width: 85, steps: []step{{1, alarm}}},
 					column{title: "Since yesterday", query: ofContacted(machines + ` - max by (` + keys + `) (mde_watched_domain_machines` + chosen + ` offset 1d)`), width: 120, steps: []step{{1, warn}, {10, alarm}}},
 					column{title: "Contacted since", query: ofContacted(`(

@@ -204,8 +204,13 @@ func dashboardQueries(t *testing.T) []query {
 				panel
 				Panels []panel // of a folded row
 			}
-			Annotations struct{ List []struct{ Name, Expr string } }
-			Templating  struct {
+			Annotations struct {
+				List []struct {
+					Name   string
+					Target struct{ Expr string }
+				}
+			}
+			Templating struct {
 				List []struct {
 					Name, Type string
 					Query      any
@@ -216,7 +221,7 @@ func dashboardQueries(t *testing.T) []query {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for _, a := range d.Annotations.List {
-			queries = append(queries, query{name + ": annotations " + a.Name, variables.Replace(a.Expr)})
+			queries = append(queries, query{name + ": annotations " + a.Name, variables.Replace(a.Target.Expr)})
 		}
 		for _, p := range d.Panels {
 			for _, p := range append(p.Panels, p.panel) {
