@@ -115,7 +115,7 @@ func (p *program) serve(ctx context.Context, configuration string) (first time.D
 func await(ctx context.Context, address string, pause time.Duration) error {
 	deadline := time.Now().Add(time.Minute)
 	for {
-		response, err := get(ctx, http.DefaultClient, address)
+		response, err := get(ctx, http.DefaultClient, address, "")
 		if err == nil {
 			_, err = io.Copy(io.Discard, response.Body)
 			_ = response.Body.Close()

@@ -112,8 +112,8 @@ func (t task) run(ctx context.Context) (c cost, err error) {
 	return c, json.Unmarshal(out, &c)
 }
 
-// compare runs each way once a round, in turn, and writes the medians: the cost
-// of base is 1. It writes a profile of each way's last round to files whose names
+// compare runs each way once a round, in turn, and writes the least that it cost: the
+// cost of base is 1. It writes a profile of each way's last round to files whose names
 // begin with profile, unless that is empty.
 func compare(ctx context.Context, f *farEnd, source string, compared []way, base way, o options, out io.Writer) error {
 	costs := make(map[string][]cost)
@@ -135,17 +135,23 @@ func compare(ctx context.Context, f *farEnd, source string, compared []way, base
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "%s, %d machines, %d rounds\tprocessor time\tof %s\tpeak MiB\twall\n", source, f.Machines, o.rounds, base.name)
+	unit := least(costs[base.name]).Processor
 	for _, way := range compared {
-		var processor, wall []time.Duration
-		var ratio, peak []float64
-		for round, c := range costs[way.name] {
-			processor, wall = append(processor, c.Processor), append(wall, c.Wall)
-			ratio = append(ratio, float64(c.Processor)/float64(costs[base.name][round].Processor))
-			peak = append(peak, mib(c.PeakBytes[0]))
-		}
-		fmt.Fprintf(table, "%s\t%v\t%.2f\t%.0f\t%v\n", way.name, median(processor).Round(time.Millisecond), median(ratio), median(peak), median(wall).Round(time.Millisecond))
+		c := least(costs[way.name])
+		fmt.Fprintf(table, "%s\t%v\t%.2f\t%.0f\t%v\n", way.name, c.Processor.Round(time.Millisecond), float64(c.Processor)/float64(unit), mib(c.PeakBytes[0]), c.Wall.Round(time.Millisecond))
 	}
 	return table.Flush()
+}
+
+// least is the smallest of each kind of cost: what the same work cost where the
+// machine had least other work.
+func least(costs []cost) cost {
+	c := costs[0]
+	for _, other := range costs[1:] {
+		c.Processor, c.Wall = min(c.Processor, other.Processor), min(c.Wall, other.Wall)
+		c.PeakBytes[0] = min(c.PeakBytes[0], other.PeakBytes[0])
+	}
+	return c
 }
 
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }

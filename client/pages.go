@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
@@ -165,7 +163,7 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 				next = ch.ask(ctx, ch.skip(ch.rows+ch.top))
 			}
 			for d.array(); d.element(); {
-				if d.kind() == jsontext.KindNull {
+				if d.next() == 'n' {
 					d.mismatch("an object")
 					continue
 				}
@@ -202,10 +200,10 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 // link reads the link to a next page: a string, empty or null where there is none.
 // Whatever else stands there, nobody knows whether the list has ended.
 func (d *decoder) link() string {
-	switch d.kind() {
-	case jsontext.KindString:
+	switch d.next() {
+	case '"':
 		return string(d.text())
-	case jsontext.KindNull:
+	case 'n':
 		d.skip()
 	default:
 		d.mismatch("a link")
