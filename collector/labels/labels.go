@@ -28,8 +28,10 @@ type Table struct {
 	Missing int
 	Names   []string
 	Numbers map[string]int // Of the names, and otherNumber for each secret that came as one.
-	last    string
-	lastID  int
+	recent  [64]struct {   // Names that were looked up, each in a place by its bytes.
+		name   string
+		number int
+	}
 	Full    bool // There is no place for a new value, whatever the limit.
 	Dropped *Dropped
 }
@@ -60,14 +62,15 @@ func (t *Table) Number(raw []byte) int {
 	if len(raw) == 0 {
 		return t.Missing
 	}
-	if string(raw) == t.last {
-		return t.lastID
+	recent := &t.recent[(len(raw)+int(raw[0])+5*int(raw[len(raw)/2])+3*int(raw[len(raw)-1]))%len(t.recent)]
+	if string(raw) == recent.name {
+		return recent.number
 	}
 	id, ok := t.Numbers[string(raw)]
 	if !ok {
 		return t.newNumber(raw)
 	}
-	t.last, t.lastID = t.Names[id], id
+	recent.name, recent.number = t.Names[id], id
 	return id
 }
 

@@ -49,8 +49,7 @@ type fleetCount struct {
 	lastSetN     uint16
 	attention    *attention.Machines // Once all are counted.
 
-	requiring int // Rows whose machine requires attention, whether it came before or not.
-	rows      *machineindex.Index[previewRow]
+	rows *machineindex.Index[previewRow]
 
 	known        *machineindex.Index[knownMachine]
 	revisions    *labels.Table
@@ -163,14 +162,10 @@ func (c *fleetCount) securityState(s *client.SecurityState) error {
 		return c.checkMachines(c.nameless, client.MachineSecurityStates)
 	}
 	c.rows.Append(s.ID, previewRow{uint16(group), c.combination(r.properties)})
-	if r.requiresAttention() {
-		c.requiring++
-	}
 	if c.rows.Len() < c.maxMachines+max(c.maxMachines/8, 1<<16) {
 		return nil
 	}
 	c.rows.Settle()
-	c.requiring = min(c.requiring, c.rows.Len())
 	return c.checkMachines(c.rows.Len()+c.nameless, client.MachineSecurityStates)
 }
 
@@ -250,9 +245,6 @@ func (c *fleetCount) machine(m *client.Machine) error {
 		g.of(&c.record, g)
 	}
 	c.machines++
-	if c.record.requiresAttention() {
-		c.requiring++
-	}
 	if m.ID != (client.MachineID{}) {
 		return nil
 	}
@@ -273,7 +265,7 @@ func (c *fleetCount) allMachines() {
 
 // requiring indexes the machines of which combination is not 0.
 func requiring[V any](c *fleetCount, machines *machineindex.Index[V], combination func(*V) uint16) *attention.Machines {
-	index := machineindex.Select(machines, c.requiring, func(v *V) (attention.Machine, bool) {
+	index := machineindex.Select(machines, func(v *V) (attention.Machine, bool) {
 		n := combination(v)
 		return attention.Machine{Set: n}, n != 0
 	})

@@ -2,6 +2,7 @@ package states
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
@@ -88,11 +89,11 @@ func (g *groupCounter) number(key groupKey) int {
 		return n
 	}
 	if len(g.groups) >= g.most() || g.byProperty && (g.fleet.cells+1)*len(g.fleet.properties.Names) > maxAttention {
-		name := ""
+		var names []string
 		for i, table := range g.tables {
-			name += table.Names[key[i]] + "\xff"
+			names = append(names, table.Names[key[i]])
 		}
-		g.dropped.Drop(name)
+		g.dropped.Drop(strings.Join(names, "\xff"))
 		return 0
 	}
 	n = len(g.groups)

@@ -155,15 +155,22 @@ func (x *Index[V]) All() iter.Seq2[client.MachineID, *V] {
 	}
 }
 
-// Select returns an index of about so many machines, those of x for which keep is
-// true, with the values that keep returns.
-func Select[V, W any](x *Index[V], machines int, keep func(*V) (W, bool)) *Index[W] {
-	selected := New[W](machines)
-	selected.seed = x.seed // The machines come part by part.
-	for id, v := range x.All() {
-		if w, ok := keep(v); ok {
-			s, _ := selected.Add(id)
-			*s = w
+// Select returns an index of those machines of x for which keep is true, with the
+// values that keep returns.
+func Select[V, W any](x *Index[V], keep func(*V) (W, bool)) *Index[W] {
+	selected := &Index[W]{seed: x.seed}
+	for i := range x.parts {
+		p := &selected.parts[i]
+		for _, chunk := range x.parts[i].chunks {
+			for n := range chunk {
+				if w, ok := keep(&chunk[n].value); ok {
+					p.append(entry[W]{chunk[n].id, w})
+				}
+			}
+		}
+		if n := p.len(); n > 0 {
+			p.slots = make([]uint32, slotsFor(n))
+			selected.rows += selected.settle(p, p.slots)
 		}
 	}
 	return selected

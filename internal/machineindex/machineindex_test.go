@@ -186,3 +186,24 @@ func TestTheSearchForAMissingMachineEnds(t *testing.T) {
 		t.Fatal("it does not end")
 	}
 }
+
+func TestSelectKeepsWhatIsWanted(t *testing.T) {
+	all := New[known](0)
+	for n := range uint64(30_000) {
+		v, _ := all.Add(hashedID(n))
+		v.value = uint32(n)
+	}
+	odd := Select(all, func(v *known) (uint16, bool) { return uint16(v.value / 2), v.value%2 == 1 })
+	if odd.Len() != 15_000 {
+		t.Errorf("%d machines, want 15000", odd.Len())
+	}
+	for n := range uint64(31_000) {
+		v := odd.Find(hashedID(n))
+		if (v != nil) != (n < 30_000 && n%2 == 1) || v != nil && *v != uint16(n/2) {
+			t.Fatalf("%v of machine %d", v, n)
+		}
+	}
+	if v, added := odd.Add(hashedID(1_000_000)); !added || *v != 0 || odd.Len() != 15_001 {
+		t.Error("nothing can be added")
+	}
+}
