@@ -1,8 +1,8 @@
 package domains
 
 import (
-	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -107,7 +107,7 @@ func listFiles(v collector.Validation, path string) (pattern string, mistakes []
 		return pattern, nil
 	}
 	v.Read[pattern] = true
-	for _, m := range readPattern(context.Background(), pattern) {
+	for _, m := range (&Lists{mistakes: math.MaxInt}).List([]string{pattern}).Mistakes {
 		if m.Line == 0 {
 			m = collector.Mistake{Message: m.File + ": " + m.Message}
 		}

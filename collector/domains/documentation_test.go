@@ -38,7 +38,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 			}
 			return known(domain, what)
 		}
-		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"bad.example", "evil.example"}, func(o *Options) {
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"bad.example", "evil.example"}, func(o *Options) {
 			o.Fleet, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 1
 		})
 		w.Tenant.SetClient(fixedState{})
@@ -47,7 +47,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := w.Refresher(statesOf(w, &fakeStates{AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](apiError(client.DeviceAVInfo, 500))}, func(o *statesOptions) {
+		if err := w.Refresher(statesOf(w, &fakeStates{AntivirusRows: rowsOf[client.AntivirusHealth](apiError(client.DeviceAVInfo, 500))}, func(o *statesOptions) {
 			o.Source = states.SourceMachines
 		}), time.Hour).Once(t.Context()); err == nil {
 			t.Fatal("no failure")
@@ -80,10 +80,10 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 // documentedFleet has machines for every gauge of the fleet.
 func documentedFleet() *fakeStates {
 	return &fakeStates{
-		MachineRows: collectortest.RowsOf(nil, client.Machine{
-			ID: collectortest.ID(2), OnboardingStatus: []byte("Onboarded"), OSPlatform: []byte("Windows11"), HealthStatus: []byte("Inactive"),
+		MachineRows: rowsOf(nil, client.Machine{
+			ID: id(2), OnboardingStatus: []byte("Onboarded"), OSPlatform: []byte("Windows11"), HealthStatus: []byte("Inactive"),
 		}),
-		AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil),
+		AntivirusRows: rowsOf[client.AntivirusHealth](nil),
 	}
 }
 

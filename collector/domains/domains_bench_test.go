@@ -10,7 +10,6 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/attention"
-	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 	"github.com/mde-exporter/mde_exporter/internal/machineindex"
 )
 
@@ -43,7 +42,7 @@ func answerOf(i int) *domainResult {
 	if i%100 == 0 {
 		r.Machines, r.Risk = 50, map[string]int{"None": 50}
 		for n := range 50 {
-			m := collectortest.ID(50*i + n)
+			m := id(50*i + n)
 			r.IDs = append(r.IDs, m[:]...)
 		}
 	}
@@ -126,7 +125,7 @@ func BenchmarkANewFleet(b *testing.B) {
 		w, _ := readList(b, n, func(o *Options) { o.Fleet = fleet })
 		index := machineindex.New[attention.Machine](0)
 		for i := range 100_000 {
-			index.Add(collectortest.ID(i))
+			index.Add(id(i))
 		}
 		machines := attention.New(index, []attention.PropertySet{{}}, nil, nil)
 		for b.Loop() {

@@ -19,7 +19,7 @@ import (
 
 // row is a machine as the API sends it.
 func row(n int, more string) string {
-	machine := collectortest.ID(n)
+	machine := id(n)
 	return fmt.Sprintf(`{"id":%q,"computerDnsName":"host-%d.contoso.example"%s}`, hex.EncodeToString(machine[:]), n, more)
 }
 
@@ -57,7 +57,7 @@ func start(t *testing.T, w *collectortest.World, c collector.Collector, interval
 func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil,
+		states := statesOf(w, &fakeStates{StateRows: rowsOf(nil,
 			state(1, "AntivirusNotReporting", "EdrImpairedCommunications"),
 			state(2, "AntivirusNotReporting"),
 			state(3),
@@ -79,7 +79,7 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 				`{"computerDnsName":"nameless"}`),
 			"many.example": page(many...),
 		})
-		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example", "many.example", "quiet.example"}, func(o *Options) {
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example", "many.example", "quiet.example"}, func(o *Options) {
 			o.Fleet, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 2
 		})
 		r, _ := start(t, w, d, time.Hour)
@@ -114,7 +114,7 @@ func TestOneFailingDomainTouchesNoOther(t *testing.T) {
 			}
 			return 200, page(row(1, ""))
 		}
-		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"a.example", "b.example", "c.example"})
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"a.example", "b.example", "c.example"})
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
 		far.mu.Lock()
@@ -167,7 +167,7 @@ func TestAHangingDomainDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := &hangingDomain{farEnd: newFarEnd(), domain: "d00000.example"}
-		c := collectortest.NewClient(t, far, collectortest.EmptyLedger{}, w.Tenant)
+		c := newClient(t, far, emptyLedger{}, w.Tenant)
 		d := newDomains(w, c, domainNames(60), func(o *Options) { o.Interval = 10 * time.Minute })
 		start(t, w, d, 10*time.Minute)
 		time.Sleep(5 * time.Second)
@@ -209,7 +209,7 @@ func TestAnOutageDoesNotEmptyTheQuota(t *testing.T) {
 					}
 					return 200, page()
 				}
-				d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(500))
+				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(500))
 				r, _ := start(t, w, d, time.Hour)
 				time.Sleep(2 * time.Hour)
 				far.mu.Lock()
@@ -265,7 +265,7 @@ func TestTheListChangesWhileItIsAsked(t *testing.T) {
 		far := newFarEnd()
 		far.answer = answers(nil)
 		store := &collector.MemoryStore{}
-		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"a.example", "b.example"}, func(o *Options) { o.Store = store })
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"a.example", "b.example"}, func(o *Options) { o.Store = store })
 		start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
 		d.SetDomains([]string{"b.example", "c.example"})
@@ -322,7 +322,7 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 		far.answer = answers(map[string]string{"d00007.example": page(row(1, ""), row(2, ""))})
 		w := collectortest.NewWorld()
 		keep := func(o *Options) { o.Store = store }
-		_, stop := start(t, w, newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), names, keep), time.Hour)
+		_, stop := start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), names, keep), time.Hour)
 		time.Sleep(90 * time.Minute)
 		stop()
 		before := w.Exposed(t)
@@ -334,7 +334,7 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 		list := append(slices.Delete(slices.Clone(names), 3, 4), "new.example")
 		// No domain that fell due in the meantime is confirmed before the exposition is read.
 		far.latency = func() time.Duration { return 100 * time.Millisecond }
-		r, _ := start(t, w, newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), list, keep), time.Hour)
+		r, _ := start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), list, keep), time.Hour)
 		synctest.Wait()
 		after := w.Exposed(t)
 		for _, series := range []string{
@@ -377,8 +377,8 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 		far.answer = answers(map[string]string{"evil.example": page(row(1, ""), row(2, ""))})
 		begin := func() (w *collectortest.World, states *states.Collector, stop func()) {
 			w = collectortest.NewWorld()
-			states = statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
-			_, stop = start(t, w, newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
+			states = statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))})
+			_, stop = start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				o.Store, o.Fleet, o.Interval = store, attention.Of(w.Shared), 10*time.Minute
 			}), 10*time.Minute)
 			synctest.Wait()
@@ -461,7 +461,7 @@ func TestCountsGoOnWithoutTheRoleForStatistics(t *testing.T) {
 			}
 			return answers(nil)(domain, what)
 		}
-		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(30), func(o *Options) { o.Statistics = true })
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(30), func(o *Options) { o.Statistics = true })
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -489,7 +489,7 @@ func TestCountsGoOnWithoutTheRoleForStatistics(t *testing.T) {
 func TestAListBeyondTheQuotaIsStretchedAndToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		d := newDomains(w, newFarEnd().client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(2000))
+		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), domainNames(2000))
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(90 * time.Minute)
 		synctest.Wait()
@@ -514,7 +514,7 @@ func TestDomainsAreSpreadEvenlyOverTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := newFarEnd()
-		start(t, w, newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(60)), time.Hour)
+		start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(60)), time.Hour)
 		time.Sleep(5 * time.Hour)
 		synctest.Wait()
 		calls := far.callsOf("machines")

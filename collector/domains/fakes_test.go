@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +71,7 @@ func (f *refusedDomains) DomainMachines(context.Context, string) iter.Seq2[*clie
 	f.mu.Lock()
 	f.calls++
 	f.mu.Unlock()
-	return collectortest.RowsOf[client.Machine](&client.Error{API: client.Token, Status: 401, Reason: client.ReasonAuth, Code: "invalid_client"})
+	return rowsOf[client.Machine](&client.Error{API: client.Token, Status: 401, Reason: client.ReasonAuth, Code: "invalid_client"})
 }
 
 func (f *refusedDomains) count() int {
@@ -120,4 +121,68 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// rowsOf yields the rows and then, if there is one, the error.
+func rowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
+	return func(yield func(*T, error) bool) {
+		for i := range rows {
+			row := rows[i]
+			if !yield(&row, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// id makes a machine id; no two numbers make the same.
+func id(n int) client.MachineID {
+	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
+}
+
+// runFor runs a refresher for a while in fake time.
+func runFor(t *testing.T, r *collector.Refresher, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	time.Sleep(d)
+	cancel()
+	<-done
+}
+
+// newClient is a real client behind the transport.
+func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, observer client.Observer) *client.Client {
+	t.Helper()
+	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
+	c, err := client.New(client.Options{
+		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
+		GraphScope: "graph", APIScope: "api", Transport: transport, Quotas: client.NewQuotas(func(client.QuotaKey) client.Ledger { return ledger }), Observer: observer,
+		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.TakePart()
+	return c
+}
+
+// emptyLedger knows that nothing was spent before.
+type emptyLedger struct{}
+
+func (emptyLedger) Spent(client.API) []time.Time { return nil }
+func (emptyLedger) Spend(client.API, time.Time)  {}
+
+// refreshOnce starts a collector of its own Refresher and refreshes it.
+func refreshOnce(t *testing.T, w *collectortest.World, c collector.Collector) {
+	t.Helper()
+	if err := w.Refresher(c, 15*time.Minute).Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }

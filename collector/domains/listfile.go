@@ -18,24 +18,6 @@ import (
 // image that a wildcard happens to match does not.
 const maxListBytes = 16 << 20
 
-// readPattern reads the files of one pattern and returns what is wrong with
-// them. A problem without a line is one of the pattern or of a file as a whole.
-func readPattern(ctx context.Context, pattern string) (problems []collector.Mistake) {
-	paths, err := expand(ctx, pattern)
-	if err != nil {
-		return []collector.Mistake{{File: pattern, Message: readfile.Reason(err)}}
-	}
-	for _, path := range paths {
-		if data, err := readfile.Text(ctx, path, maxListBytes); err != nil {
-			problems = append(problems, collector.Mistake{File: path, Message: readfile.Reason(err)})
-		} else {
-			_, mistakes := parseList(path, data)
-			problems = append(problems, mistakes...)
-		}
-	}
-	return problems
-}
-
 // expand lists the files of a pattern. A wildcard takes no hidden files and no
 // directories: editors and Kubernetes keep such beside the ones that are meant.
 func expand(ctx context.Context, pattern string) ([]string, error) {

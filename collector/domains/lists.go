@@ -1,6 +1,7 @@
 package domains
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -43,6 +44,8 @@ const (
 type Lists struct {
 	// Logger takes what changes in the files. Nil means that nothing does.
 	Logger *slog.Logger
+
+	mistakes int // That are kept of one file; 0 means maxMistakes.
 
 	reading sync.Mutex           // Held while files are looked at.
 	files   map[string]*listFile // By path, as of the last look.
@@ -180,7 +183,9 @@ func (l *Lists) look(ctx context.Context) {
 			next[path] = new(*listFile)
 		}
 	}
-	inParallel(next, func(path string, file **listFile) { *file = l.files[path].current(bounded, path) })
+	inParallel(next, func(path string, file **listFile) {
+		*file = l.files[path].current(bounded, path, cmp.Or(l.mistakes, maxMistakes))
+	})
 	for path, file := range next {
 		files[path] = *file
 	}
@@ -261,7 +266,7 @@ func (l *List) Summary() string {
 
 // current returns the file as it is now, which is f itself where its content did
 // not change. Nil f was not read yet.
-func (f *listFile) current(ctx context.Context, path string) *listFile {
+func (f *listFile) current(ctx context.Context, path string, most int) *listFile {
 	now := time.Now()
 	info, err := readfile.Stat(ctx, path)
 	if err != nil {
@@ -280,7 +285,7 @@ func (f *listFile) current(ctx context.Context, path string) *listFile {
 		return f
 	}
 	domains, mistakes := parseList(path, data)
-	return &listFile{info: info, readAt: now, sum: sum, domains: domains, mistakes: slices.Clone(mistakes[:min(maxMistakes, len(mistakes))])}
+	return &listFile{info: info, readAt: now, sum: sum, domains: domains, mistakes: slices.Clone(mistakes[:min(most, len(mistakes))])}
 }
 
 // failed returns the file as one that cannot be read, which is f itself where it

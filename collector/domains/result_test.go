@@ -20,7 +20,7 @@ func TestAnAnswerWithMillionsOfMachinesIsCountedUpToABound(t *testing.T) {
 	endless := func(yield func(*client.Machine, error) bool) {
 		for n := 1; n <= 4_000_000; n++ {
 			rows = n
-			m := client.Machine{ID: collectortest.ID(n), RawID: fmt.Appendf(nil, "%040x", n), RiskScore: []byte("Low")}
+			m := client.Machine{ID: id(n), RawID: fmt.Appendf(nil, "%040x", n), RiskScore: []byte("Low")}
 			if n%100_000 == 0 {
 				var now runtime.MemStats
 				runtime.ReadMemStats(&now)
@@ -47,7 +47,7 @@ func TestAnAnswerWithMillionsOfMachinesIsCountedUpToABound(t *testing.T) {
 
 func TestAMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
 	const merged = `,"mergedIntoMachineId":"%s"`
-	spelled := func(n int) string { m := collectortest.ID(n); return fmt.Sprintf("%x", m[:]) }
+	spelled := func(n int) string { m := id(n); return fmt.Sprintf("%x", m[:]) }
 	into := func(n int) string { return fmt.Sprintf(merged, strings.ToUpper(spelled(n))) }
 	for _, test := range []struct {
 		name      string
@@ -70,13 +70,13 @@ func TestAMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := collectortest.NewWorld()
-				states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
+				states := statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))})
 				far := newFarEnd()
 				far.answer = answers(map[string]string{"evil.example": page(test.rows...)})
-				d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
+				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 					o.Fleet, o.MachineInfoLimit = attention.Of(w.Shared), 1
 				})
-				w.RefreshOnce(t, states)
+				refreshOnce(t, w, states)
 				start(t, w, d, time.Hour)
 				time.Sleep(time.Second)
 				synctest.Wait()

@@ -33,7 +33,7 @@ func TestARoundWithoutAnAnswerIsNoSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := &hangingDomain{farEnd: newFarEnd(), domain: "d00000.example"}
-		d := newDomains(w, collectortest.NewClient(t, far, collectortest.EmptyLedger{}, w.Tenant), domainNames(1), func(o *Options) { o.Interval = 30 * time.Second })
+		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), domainNames(1), func(o *Options) { o.Interval = 30 * time.Second })
 		r, _ := start(t, w, d, 30*time.Second)
 		time.Sleep(29 * time.Second)
 		if r.Ready() {
@@ -58,7 +58,7 @@ func TestADomainThatHangsFailsTheRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := &hangingDomain{farEnd: newFarEnd(), domain: "d00007.example"}
-		d := newDomains(w, collectortest.NewClient(t, far, collectortest.EmptyLedger{}, w.Tenant), domainNames(20), func(o *Options) { o.Interval = 2 * time.Minute })
+		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), domainNames(20), func(o *Options) { o.Interval = 2 * time.Minute })
 		r, _ := start(t, w, d, 2*time.Minute)
 		for range 10 {
 			time.Sleep(2 * time.Minute)
@@ -91,7 +91,7 @@ func TestADomainThatIsRetriedFailsTheRoundForItsReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := &busyDomain{farEnd: newFarEnd(), domain: "d00007.example", retryAfter: "100", since: time.Now().Add(3 * time.Minute)}
-		d := newDomains(w, collectortest.NewClient(t, far, collectortest.EmptyLedger{}, w.Tenant), domainNames(20), func(o *Options) { o.Interval = 2 * time.Minute })
+		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), domainNames(20), func(o *Options) { o.Interval = 2 * time.Minute })
 		r, _ := start(t, w, d, 2*time.Minute)
 		for range 10 {
 			time.Sleep(2 * time.Minute)
@@ -116,7 +116,7 @@ func TestARoundNamesTheFirstOfThoseThatFailed(t *testing.T) {
 			}
 			return 200, page()
 		}
-		r, _ := start(t, w, newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(40)), time.Hour)
+		r, _ := start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(40)), time.Hour)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		s := r.Status()
@@ -136,7 +136,7 @@ func TestAListThatIsBeingFilledIsNeitherASuccessNorAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := newFarEnd()
-		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
 		r, _ := start(t, w, d, 30*time.Minute)
 		time.Sleep(time.Second)
 		if !r.Ready() {
@@ -181,7 +181,7 @@ func TestADomainThatFailsWhileTheListIsFilledFailsTheRound(t *testing.T) {
 			}
 			return 200, page()
 		}
-		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
 		r, _ := start(t, w, d, 30*time.Minute)
 		time.Sleep(31 * time.Minute)
 		synctest.Wait()
@@ -206,7 +206,7 @@ func TestAnIntervalInWhichNoDomainIsDueIsNoRound(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := newFarEnd()
 		far.latency = func() time.Duration { return 400 * time.Millisecond }
-		d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(2), func(o *Options) { o.Interval, o.MaxAge = time.Second, 0 })
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(2), func(o *Options) { o.Interval, o.MaxAge = time.Second, 0 })
 		r, _ := start(t, w, d, time.Second)
 		time.Sleep(2 * time.Second)
 		for range 2000 {
@@ -240,7 +240,7 @@ func TestOnceAsksTheWholeListHoweverLongThatTakes(t *testing.T) {
 						}
 						return 200, page()
 					}
-					d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) {
+					d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) {
 						o.Interval, o.MaxAge, o.WholeList, o.Store = 20*time.Minute, 0, true, store
 					})
 					err := w.Refresher(d, 20*time.Minute).Once(t.Context())
@@ -267,7 +267,7 @@ func TestDomainsThatHangLeaveRoomForTheOthers(t *testing.T) {
 		for i := range 50 {
 			names = append(names, fmt.Sprintf("hanging-%d.example", i))
 		}
-		d := newDomains(w, collectortest.NewClient(t, far, collectortest.EmptyLedger{}, w.Tenant), names, func(o *Options) { o.Interval = 10 * time.Minute })
+		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), names, func(o *Options) { o.Interval = 10 * time.Minute })
 		start(t, w, d, 10*time.Minute)
 		time.Sleep(20 * time.Minute)
 		far.forget()
@@ -309,7 +309,7 @@ func TestOnceAsksTheRestOfTheListAfterARoundIsGivenUp(t *testing.T) {
 					}
 					return 200, page()
 				}
-				d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(3000), func(o *Options) {
+				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(3000), func(o *Options) {
 					o.Interval, o.WholeList = time.Hour, true
 				})
 				err := w.Refresher(d, time.Hour).Once(t.Context())

@@ -59,8 +59,8 @@ func TestATokenThatAnAPISendsBackBecomesNoLabel(t *testing.T) {
 				Credential: client.ClientSecret{TenantID: "t", ClientID: "c", Secret: "of-no-worth"},
 			}))
 			defer c.Close()
-			w.RefreshOnce(t, statesOf(w, c, func(o *statesOptions) { o.Source, o.RevisionLabel = source, true }))
-			w.RefreshOnce(t, newDomains(w, c, []string{"evil.example"}, func(o *Options) { o.MachineInfoLimit = 100 }))
+			refreshOnce(t, w, statesOf(w, c, func(o *statesOptions) { o.Source, o.RevisionLabel = source, true }))
+			refreshOnce(t, w, newDomains(w, c, []string{"evil.example"}, func(o *Options) { o.MachineInfoLimit = 100 }))
 			got := w.Scraped(t)
 			for line := range strings.Lines(got) {
 				folded := strings.ToLower(line)

@@ -23,7 +23,6 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
-	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
 // farEnd is the service behind a real client.Client, without a network: it
@@ -148,7 +147,7 @@ func worst(calls []time.Time, span time.Duration) int {
 
 func (f *farEnd) client(t testing.TB, ledger client.Ledger, observer client.Observer) *client.Client {
 	t.Helper()
-	return collectortest.NewClient(t, f, ledger, observer)
+	return newClient(t, f, ledger, observer)
 }
 
 func domainNames(n int) []string {
@@ -176,7 +175,7 @@ func TestTheWatchListsSchedule(t *testing.T) {
 			}
 			var ledger client.Ledger
 			if storage == "with" {
-				ledger = collectortest.EmptyLedger{}
+				ledger = emptyLedger{}
 			}
 			t.Run(fmt.Sprint(n, " domains ", storage, " storage"), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { simulateFullLoad(t, n, storage, ledger, &table) })

@@ -43,7 +43,7 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 		}
 		begin := func(domains ...string) (*Collector, func()) {
 			w = collectortest.NewWorld()
-			d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), domains, func(o *Options) { o.Store = store })
+			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domains, func(o *Options) { o.Store = store })
 			_, stop := start(t, w, d, time.Hour)
 			synctest.Wait()
 			return d, stop
@@ -87,7 +87,7 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 func TestAListThatGrowsBeyondTheQuotaKeepsItsValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		d := newDomains(w, newFarEnd().client(t, collectortest.EmptyLedger{}, w.Tenant), domainNames(10), func(o *Options) { o.MaxAge = 0 })
+		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), domainNames(10), func(o *Options) { o.MaxAge = 0 })
 		start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
 		d.SetDomains(domainNames(10_000)) // Which takes seven hours.
@@ -117,7 +117,7 @@ func TestAnInvalidDomainIsNamedAndLeftOut(t *testing.T) {
 		const machines = `mde_watched_domain_machines{domain="bad.example",tenant="contoso"}`
 		begin := func() (*collectortest.World, *Collector, *collector.Refresher, func()) {
 			w := collectortest.NewWorld()
-			d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"bad.example", "good.example"}, func(o *Options) { o.Store = store })
+			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"bad.example", "good.example"}, func(o *Options) { o.Store = store })
 			r, stop := start(t, w, d, time.Hour)
 			synctest.Wait()
 			return w, d, r, stop
@@ -192,7 +192,7 @@ func TestStoredResultsOfDomainsThatAreOffTheListAreDeletedAtTheStart(t *testing.
 type quickDomains struct{ machines []client.Machine }
 
 func (q *quickDomains) DomainMachines(context.Context, string) iter.Seq2[*client.Machine, error] {
-	return collectortest.RowsOf(nil, q.machines...)
+	return rowsOf(nil, q.machines...)
 }
 
 func (q *quickDomains) HoldsSecret(string) bool { return false }
@@ -276,10 +276,10 @@ func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
 	fleet := newFleet(time.Hour)
 	index := func(property string) *attention.State {
 		machines := machineindex.New[attention.Machine](1)
-		machines.Add(collectortest.ID(1))
+		machines.Add(id(1))
 		return &attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machines, []attention.PropertySet{{1}}, []string{property}, []int{0})}
 	}
-	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, []string{"a.example"}, func(o *Options) { o.Fleet = fleet })
+	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Fleet = fleet })
 	if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -303,8 +303,8 @@ func TestTheJoinIsWithdrawnWithTheFleetWhenItsMaxAgeIsLowered(t *testing.T) {
 		far.answer = answers(map[string]string{"evil.example": page(row(1, ""))})
 		begin := func(maxAge time.Duration, withFleet bool) (*collectortest.World, *states.Collector, func()) {
 			w := collectortest.NewWorld()
-			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.MaxAge, o.Store = maxAge, store })
-			d := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
+			states := statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.MaxAge, o.Store = maxAge, store })
+			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				if o.Store = store; withFleet {
 					o.Fleet = attention.Of(w.Shared)
 				}
@@ -339,7 +339,7 @@ func TestTheJoinIsWithdrawnWithTheFleetWhenItsMaxAgeIsLowered(t *testing.T) {
 // A monotonic clock stands still while a machine is suspended.
 func TestTheAgeOfAResultIsWallTime(t *testing.T) {
 	w := collectortest.NewWorld()
-	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, []string{"a.example"}, func(o *Options) { o.Statistics = true })
+	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Statistics = true })
 	if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -359,10 +359,10 @@ func TestTheAgeOfAResultIsWallTime(t *testing.T) {
 func TestAStoredJoinIsShownWhileStatesAreExpectedAndNotWithoutStates(t *testing.T) {
 	store := &collector.MemoryStore{}
 	machines := machineindex.New[attention.Machine](1)
-	machines.Add(collectortest.ID(1))
+	machines.Add(id(1))
 	run := func(fleet *attention.Index, refresh bool) string {
 		w := collectortest.NewWorld()
-		d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, []string{"a.example"}, func(o *Options) { o.Fleet, o.Store = fleet, store })
+		d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Fleet, o.Store = fleet, store })
 		if refresh {
 			if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
 				t.Fatal(err)

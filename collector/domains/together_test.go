@@ -26,15 +26,15 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 		far := newFarEnd()
 		run := func() string {
 			w := collectortest.NewWorld()
-			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1))}, func(o *statesOptions) { o.Store = store })
-			domains := newDomains(w, far.client(t, collectortest.EmptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) { o.Store = store })
+			states := statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1))}, func(o *statesOptions) { o.Store = store })
+			domains := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) { o.Store = store })
 			for _, c := range []collector.Collector{states, domains} {
 				r := collector.NewRefresher(collector.RefresherOptions{
 					Env:       collector.Env{Tenant: "contoso", Name: collectortest.NameOf(c), Logger: w.Logger},
 					Schedule:  collector.Schedule{RefreshInterval: model.Duration(time.Hour)},
 					Collector: c, Resume: true, Exposition: w.Exposition,
 				})
-				collectortest.RunFor(t, r, time.Minute)
+				runFor(t, r, time.Minute)
 			}
 			got := w.Scraped(t)
 			return collectortest.Value(got, `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`) + " " +
@@ -59,20 +59,20 @@ func (s *slowStore) Save(key string, v any) error {
 func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 	domain := func(c func(*farEnd) http.RoundTripper, list ...string) func(*testing.T, *collectortest.World, collector.Store) collector.Collector {
 		return func(t *testing.T, w *collectortest.World, s collector.Store) collector.Collector {
-			return newDomains(w, collectortest.NewClient(t, c(newFarEnd()), collectortest.EmptyLedger{}, w.Tenant), list, func(o *Options) { o.Store = s })
+			return newDomains(w, newClient(t, c(newFarEnd()), emptyLedger{}, w.Tenant), list, func(o *Options) { o.Store = s })
 		}
 	}
 	answering := func(f *farEnd) http.RoundTripper { return f }
 	fleet := func(f func(*fakeStates)) func(*testing.T, *collectortest.World, collector.Store) collector.Collector {
 		return func(_ *testing.T, w *collectortest.World, s collector.Store) collector.Collector {
-			fake := &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}
+			fake := &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))}
 			f(fake)
 			return statesOf(w, fake, func(o *statesOptions) { o.Store = s })
 		}
 	}
 	stored := func(age time.Duration) *collector.MemoryStore {
 		store, w := &collector.MemoryStore{}, collectortest.NewWorld()
-		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.Store = store })); err != nil {
+		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.Store = store })); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(age)
@@ -92,7 +92,7 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 		"stored states, amid the first refresh":  {func() *collector.MemoryStore { return stored(30 * time.Minute) }, fleet(hang), true},
 		"stored states that are too old to show": {func() *collector.MemoryStore { return stored(50 * time.Minute) }, fleet(hang), false},
 		"states that failed": {none, fleet(func(f *fakeStates) {
-			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500))
+			f.StateRows = rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500))
 		}), true},
 		"an empty watch list":                   {none, domain(answering), true},
 		"the first domain of many was answered": {none, domain(answering, domainNames(10_000)...), true},
@@ -131,8 +131,8 @@ func TestADomainThatLeftTheListStaysAway(t *testing.T) {
 	w := collectortest.NewWorld()
 	far := newFarEnd()
 	far.answer = answers(map[string]string{"stays.example": page(row(1, "")), "gone.example": page(row(1, ""))})
-	c := far.client(t, collectortest.EmptyLedger{}, w.Tenant)
-	states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
+	c := far.client(t, emptyLedger{}, w.Tenant)
+	states := statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))})
 	run := func(d *Collector) (stop func() <-chan struct{}) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -188,7 +188,7 @@ func TestAScrapeShowsOneMoment(t *testing.T) {
 	}}
 	states := statesOf(w, fake)
 	names := domainNames(300) // Joining them all takes a while.
-	domains := newDomains(w, &quickDomains{machines: []client.Machine{{ID: collectortest.ID(1)}}}, names, func(o *Options) { o.Fleet = attention.Of(w.Shared) })
+	domains := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, names, func(o *Options) { o.Fleet = attention.Of(w.Shared) })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var running sync.WaitGroup

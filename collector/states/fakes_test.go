@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/http"
+	"net/url"
 	"testing"
 	"time"
 
@@ -60,7 +62,7 @@ func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.Antiviru
 
 // state is a row of the preview.
 func state(n int, build, architecture string, properties ...string) client.SecurityState {
-	s := client.SecurityState{ID: collectortest.ID(n), Build: []byte(build), Architecture: []byte(architecture)}
+	s := client.SecurityState{ID: id(n), Build: []byte(build), Architecture: []byte(architecture)}
 	for _, p := range properties {
 		s.Properties = append(s.Properties, []byte(p))
 	}
@@ -103,3 +105,59 @@ func (failingStore) Load(string, any) (bool, error) { return false, errDiskFull 
 func (failingStore) Save(string, any) error         { return errDiskFull }
 func (failingStore) Delete(string) error            { return errDiskFull }
 func (failingStore) Keys(string) ([]string, error)  { return nil, errDiskFull }
+
+// rowsOf yields the rows and then, if there is one, the error.
+func rowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
+	return func(yield func(*T, error) bool) {
+		for i := range rows {
+			row := rows[i]
+			if !yield(&row, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// id makes a machine id; no two numbers make the same.
+func id(n int) client.MachineID {
+	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
+}
+
+// runFor runs a refresher for a while in fake time.
+func runFor(t *testing.T, r *collector.Refresher, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	time.Sleep(d)
+	cancel()
+	<-done
+}
+
+// newClient is a real client behind the transport.
+func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, observer client.Observer) *client.Client {
+	t.Helper()
+	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
+	c, err := client.New(client.Options{
+		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
+		GraphScope: "graph", APIScope: "api", Transport: transport, Quotas: client.NewQuotas(func(client.QuotaKey) client.Ledger { return ledger }), Observer: observer,
+		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.TakePart()
+	return c
+}
+
+// emptyLedger knows that nothing was spent before.
+type emptyLedger struct{}
+
+func (emptyLedger) Spent(client.API) []time.Time { return nil }
+func (emptyLedger) Spend(client.API, time.Time)  {}

@@ -9,8 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,7 +23,6 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
@@ -147,26 +144,6 @@ func Golden(t *testing.T, name, got string) {
 	}
 }
 
-// RowsOf yields the rows and then, if there is one, the error.
-func RowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
-	return func(yield func(*T, error) bool) {
-		for i := range rows {
-			row := rows[i]
-			if !yield(&row, nil) {
-				return
-			}
-		}
-		if err != nil {
-			yield(nil, err)
-		}
-	}
-}
-
-// ID makes a machine id; no two numbers make the same.
-func ID(n int) client.MachineID {
-	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
-}
-
 // Stored is the text of a key, empty where there is none.
 func Stored(s collector.Store, key string) string {
 	var text json.RawMessage
@@ -190,50 +167,3 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
-
-// RefreshOnce starts a collector of its own Refresher and refreshes it.
-func (w *World) RefreshOnce(t *testing.T, c collector.Collector) {
-	t.Helper()
-	if err := w.Refresher(c, 15*time.Minute).Once(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// RunFor runs a refresher for a while in fake time.
-func RunFor(t *testing.T, r *collector.Refresher, d time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.Run(ctx)
-	}()
-	time.Sleep(d)
-	cancel()
-	<-done
-}
-
-// NewClient is a real client behind the transport.
-func NewClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, observer client.Observer) *client.Client {
-	t.Helper()
-	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
-	c, err := client.New(client.Options{
-		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
-		GraphScope: "graph", APIScope: "api", Transport: transport, Quotas: client.NewQuotas(func(client.QuotaKey) client.Ledger { return ledger }), Observer: observer,
-		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.TakePart()
-	return c
-}
-
-// EmptyLedger knows that nothing was spent before.
-type EmptyLedger struct{}
-
-// Spent implements client.Ledger.
-func (EmptyLedger) Spent(client.API) []time.Time { return nil }
-
-// Spend implements client.Ledger.
-func (EmptyLedger) Spend(client.API, time.Time) {}

@@ -68,7 +68,10 @@ type Exporter struct {
 // New returns an Exporter without tenants.
 func New(o Options) *Exporter {
 	if o.StorageSuccess != nil {
-		o.Registry.MustRegister(newStorageSuccess(o.StorageSuccess))
+		o.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "mde_exporter_storage_success",
+			Help: "1 while the last write to --storage.path succeeded, 0 while a restart would lose values or spent quota. Absent without storage.",
+		}, func() float64 { return collector.BoolValue(o.StorageSuccess()) }))
 	}
 	return &Exporter{
 		options:    o,
