@@ -84,7 +84,6 @@ type Collector struct {
 // watchedDomain is a domain on the list and its last answer.
 type watchedDomain struct {
 	name   string
-	visits *domainVisits
 	place  int           // In the sorted list.
 	result *domainResult // Nil until there is an answer.
 	blocks []*collector.Block
@@ -94,12 +93,19 @@ type watchedDomain struct {
 	failed error     // Why the last attempt of the lookup under way failed, nil where none did.
 	err    error     // Why the last lookup failed, nil where it did not.
 	age    queuePlace[*watchedDomain]
+
+	// Of the schedule.
+	visited  time.Time // When it was asked last; zero means never.
+	retry    time.Time // When to try it again, where it failed.
+	failures int
+	turn     queuePlace[*watchedDomain] // In one of the queues, or in none while it is asked.
+	round    int                        // The last in which it finished.
 }
 
 // domainOutcome is how asking one domain ended. A result may come with an error
 // where only the statistics failed.
 type domainOutcome struct {
-	visits *domainVisits
+	domain *watchedDomain
 	retry  bool // The domain had failed before.
 	result *domainResult
 	err    error
@@ -139,7 +145,7 @@ func New(c Config, e collector.Env, asked Client) *Collector {
 		memory:   e.Memory(),
 		changed:  make(chan struct{}, 1),
 		results:  make(chan domainOutcome, maxUnderway),
-		schedule: &domainSchedule{interval: c.Interval(), pacer: client.NewPacer(asked.Quota, apis...), domains: make(map[string]*domainVisits)},
+		schedule: &domainSchedule{interval: c.Interval(), pacer: client.NewPacer(asked.Quota, apis...)},
 		domains:  make(map[string]*watchedDomain),
 		notes:    make(map[string]string),
 		risk:     labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, asked.HoldsSecret)),
@@ -336,12 +342,12 @@ func (w *Collector) setList(domains []string) (removed []string) {
 	listed := slices.Compact(slices.Sorted(slices.Values(domains)))
 	if len(w.domains) == 0 {
 		w.domains = make(map[string]*watchedDomain, len(listed))
-		w.schedule.reserve(len(listed))
 	}
 	for _, name := range domains {
 		if w.domains[name] == nil {
-			d := &watchedDomain{name: name, visits: w.schedule.add(name, time.Time{}), added: added}
+			d := &watchedDomain{name: name, added: added}
 			w.domains[name] = d
+			w.schedule.add(d)
 			w.count(d, 1)
 		}
 	}
@@ -350,7 +356,7 @@ func (w *Collector) setList(domains []string) (removed []string) {
 			if _, ok := slices.BinarySearch(listed, name); !ok {
 				removed = append(removed, name)
 				w.count(d, -1)
-				w.schedule.remove(name)
+				w.schedule.remove(d)
 				delete(w.domains, name)
 			}
 		}
@@ -375,7 +381,7 @@ func (w *Collector) count(d *watchedDomain, n int) {
 	if !d.asked {
 		w.unasked += n
 	}
-	if d.visits.round != w.round.number {
+	if d.round != w.round.number {
 		w.round.left += n
 	}
 	at, counts := d.readAt()

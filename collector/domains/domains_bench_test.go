@@ -30,8 +30,8 @@ func readList(b *testing.B, n int, o ...func(*Options)) (*Collector, *collector.
 	w.publisher = (&collector.Exposition{}).Publisher("contoso", "watched_domains") // Nothing is shown meanwhile.
 	w.publisher.Close()
 	for i, d := range w.sorted {
-		w.schedule.start(d.visits, time.Now())
-		w.settle(&domainOutcome{visits: d.visits, result: answerOf(i)})
+		w.schedule.start(d, time.Now())
+		w.settle(&domainOutcome{domain: d, result: answerOf(i)})
 	}
 	w.Start(b.Context(), exposition.Publisher("contoso", "watched_domains"))
 	return w, exposition
@@ -61,8 +61,8 @@ func BenchmarkAnAnswer(b *testing.B) {
 		w, _ := readList(b, n)
 		for i := 0; b.Loop(); i++ {
 			d := w.sorted[i*7919%n]
-			w.schedule.start(d.visits, time.Now())
-			w.settle(&domainOutcome{visits: d.visits, result: answerOf(i)})
+			w.schedule.start(d, time.Now())
+			w.settle(&domainOutcome{domain: d, result: answerOf(i)})
 		}
 	})
 }
@@ -153,8 +153,8 @@ func BenchmarkAScrapeOfDomains(b *testing.B) {
 		w, exposition := readList(b, n)
 		for i := 0; b.Loop(); i++ {
 			d := w.sorted[i*7919%n]
-			w.schedule.start(d.visits, time.Now())
-			w.settle(&domainOutcome{visits: d.visits, result: answerOf(i)})
+			w.schedule.start(d, time.Now())
+			w.settle(&domainOutcome{domain: d, result: answerOf(i)})
 			if _, err := exposition.Gather(); err != nil {
 				b.Fatal(err)
 			}

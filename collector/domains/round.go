@@ -213,11 +213,11 @@ func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
 		if w.isProbing() && !w.provenAsked {
 			wanted = wantedDomains{}
 		}
-		v, at := w.schedule.next(now, w.underway, wanted)
-		if v == nil && w.isProbing() {
-			v, at = w.schedule.next(now, w.underway, wantedDomains{fresh: true, failed: true})
+		d, at := w.schedule.next(now, w.underway, wanted)
+		if d == nil && w.isProbing() {
+			d, at = w.schedule.next(now, w.underway, wantedDomains{fresh: true, failed: true})
 		}
-		if v == nil {
+		if d == nil {
 			w.mu.Unlock()
 			return 0, false
 		}
@@ -225,17 +225,16 @@ func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
 			w.mu.Unlock()
 			return at.Sub(now), true
 		}
-		w.schedule.start(v, now)
-		d := w.domains[v.name]
+		w.schedule.start(d, now)
 		d.began, d.failed = now, nil
-		w.provenAsked = d.result != nil && v.failures == 0
+		w.provenAsked = d.result != nil && d.failures == 0
 		w.mu.Unlock()
 		retryUntil := now.Add(min(client.MaxLookupRetries, w.config.Interval()))
 		if w.isProbing() {
 			retryUntil = now
 		}
 		w.underway++
-		o := domainOutcome{visits: v, retry: v.failures > 0}
+		o := domainOutcome{domain: d, retry: d.failures > 0}
 		if o.retry {
 			w.retrying++
 		}
@@ -245,7 +244,7 @@ func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
 			d.failed = err
 		})
 		go func() {
-			o.result, o.err = w.ask(client.WithRetryDeadline(attempted, retryUntil), v.name)
+			o.result, o.err = w.ask(client.WithRetryDeadline(attempted, retryUntil), d.name)
 			w.results <- o
 		}()
 	}
@@ -361,7 +360,7 @@ func (w *Collector) settle(o *domainOutcome) {
 	defer w.storing.Unlock()
 	stored, filled := w.accept(o)
 	if stored != nil {
-		w.memory.Save(w.domainKey(o.visits.name), stored)
+		w.memory.Save(w.domainKey(o.domain.name), stored)
 	}
 	if filled {
 		w.saveList()
@@ -374,8 +373,8 @@ func (w *Collector) settle(o *domainOutcome) {
 func (w *Collector) accept(o *domainOutcome) (stored *domainResult, filled bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	d := w.domains[o.visits.name]
-	if d == nil || d.visits != o.visits {
+	d := o.domain
+	if w.domains[d.name] != d {
 		return nil, false // It left the list meanwhile.
 	}
 	w.count(d, -1)
@@ -388,11 +387,11 @@ func (w *Collector) accept(o *domainOutcome) (stored *domainResult, filled bool)
 	}
 	d.began, d.failed, d.err, d.asked = time.Time{}, nil, o.err, true
 	if o.err != nil {
-		w.schedule.failedAt(d.visits, time.Now())
+		w.schedule.failedAt(d, time.Now())
 	} else {
-		w.schedule.answered(d.visits)
+		w.schedule.answered(d)
 	}
-	d.visits.round = w.round.number
+	d.round = w.round.number
 	w.count(d, 1)
 	w.round.ended++
 	if filled = !w.filled && w.unread == 0; filled {

@@ -20,55 +20,38 @@ import (
 type domainSchedule struct {
 	interval time.Duration // The configured one.
 	pacer    *client.Pacer
-	domains  map[string]*domainVisits
-	fresh    timeQueue[*domainVisits] // Never asked, in the order of the list.
-	waiting  timeQueue[*domainVisits] // By the time they were asked.
-	failed   timeQueue[*domainVisits] // By the time to try again.
-	last     time.Time                // When the last domain was asked.
-}
-
-// domainVisits is what the schedule knows of one domain.
-type domainVisits struct {
-	name     string
-	asked    time.Time
-	retry    time.Time
-	failures int
-	place    queuePlace[*domainVisits] // In one of the queues, or in none while it is asked.
-	round    int                       // Belongs to the user of the schedule.
-}
-
-// reserve makes room for n domains on an empty list.
-func (s *domainSchedule) reserve(n int) {
-	s.domains = make(map[string]*domainVisits, n)
+	domains  int                       // On the list.
+	fresh    timeQueue[*watchedDomain] // Never asked, in the order of the list.
+	waiting  timeQueue[*watchedDomain] // By the time they were asked.
+	failed   timeQueue[*watchedDomain] // By the time to try again.
+	last     time.Time                 // When the last domain was asked.
 }
 
 // cycle is the time in which each domain is asked once.
 func (s *domainSchedule) cycle() time.Duration { return s.cycleAt(s.pacer.Pace()) }
 
 func (s *domainSchedule) cycleAt(pace time.Duration) time.Duration {
-	return max(s.interval, time.Duration(len(s.domains))*pace)
+	return max(s.interval, time.Duration(s.domains)*pace)
 }
 
-// add puts a domain on the list. The zero time means that it was never asked.
-// Other times need a monotonic clock reading, where those of other calls have one.
-func (s *domainSchedule) add(name string, asked time.Time) *domainVisits {
-	v := &domainVisits{name: name, asked: asked}
-	s.domains[name] = v
+// add puts a domain on the list that was never asked.
+func (s *domainSchedule) add(d *watchedDomain) {
+	s.domains++
+	s.fresh.put(&d.turn, d, time.Time{})
+}
+
+// restore gives a domain of the list the turn of one that was asked at a time, which
+// needs a monotonic clock reading, where those of other calls have one.
+func (s *domainSchedule) restore(d *watchedDomain, asked time.Time) {
+	d.visited = asked
 	s.last = later(s.last, asked)
-	if asked.IsZero() {
-		s.fresh.put(&v.place, v, asked)
-	} else {
-		s.waiting.put(&v.place, v, asked)
-	}
-	return v
+	s.waiting.put(&d.turn, d, asked)
 }
 
 // remove takes a domain off the list.
-func (s *domainSchedule) remove(name string) {
-	if v := s.domains[name]; v != nil {
-		v.place.leave()
-		delete(s.domains, name)
-	}
+func (s *domainSchedule) remove(d *watchedDomain) {
+	s.domains--
+	d.turn.leave()
 }
 
 // wantedDomains says which domains may be next beside those that have answered:
@@ -79,27 +62,27 @@ type wantedDomains struct{ fresh, failed bool }
 // passed. It is nil where there is none; a call that starts or ends, and a
 // domain that comes or goes, may change the answer. underway is how many domains
 // are asked now, whose calls the quota may not count yet.
-func (s *domainSchedule) next(now time.Time, underway int, wanted wantedDomains) (*domainVisits, time.Time) {
-	if v, ok := s.fresh.first(); ok && wanted.fresh {
-		return v, s.pacer.NextInHurry(now, underway)
+func (s *domainSchedule) next(now time.Time, underway int, wanted wantedDomains) (*watchedDomain, time.Time) {
+	if d, ok := s.fresh.first(); ok && wanted.fresh {
+		return d, s.pacer.NextInHurry(now, underway)
 	}
 	paced, pace := s.pacer.Next(now)
-	var next *domainVisits
+	var next *watchedDomain
 	var at time.Time
-	if v, ok := s.waiting.first(); ok {
-		next = v
+	if d, ok := s.waiting.first(); ok {
+		next = d
 		cycle := s.cycleAt(pace)
-		at = s.last.Add(cycle / time.Duration(len(s.domains)))
+		at = s.last.Add(cycle / time.Duration(s.domains))
 		// Ages are wall time: after a machine was suspended, all that is too old by
 		// the clock is due, though the timers stood still.
-		if due := now.Add(collector.Wall(next.asked).Add(cycle).Sub(now)); due.Before(at) {
+		if due := now.Add(collector.Wall(next.visited).Add(cycle).Sub(now)); due.Before(at) {
 			at = due
 		}
 		at = later(at, paced)
 	}
 	if again, ok := s.failed.first(); ok && wanted.failed {
 		retryAt := later(again.retry, paced)
-		if next == nil || retryAt.Before(at) || retryAt.Equal(at) && again.asked.Before(next.asked) {
+		if next == nil || retryAt.Before(at) || retryAt.Equal(at) && again.visited.Before(next.visited) {
 			next, at = again, retryAt
 		}
 	}
@@ -107,31 +90,23 @@ func (s *domainSchedule) next(now time.Time, underway int, wanted wantedDomains)
 }
 
 // start takes a domain, which is asked now, out of its queue.
-func (s *domainSchedule) start(v *domainVisits, now time.Time) {
+func (s *domainSchedule) start(d *watchedDomain, now time.Time) {
 	s.pacer.Leave(now)
-	v.place.leave()
-	v.asked = now
-	s.last = now
+	d.turn.leave()
+	d.visited, s.last = now, now
 }
 
-// answered puts a domain back in its turn, unless it left the list meanwhile.
-func (s *domainSchedule) answered(v *domainVisits) {
-	if s.domains[v.name] != v {
-		return
-	}
-	v.failures = 0
-	s.waiting.put(&v.place, v, v.asked)
+// answered puts a domain of the list back in its turn.
+func (s *domainSchedule) answered(d *watchedDomain) {
+	d.failures = 0
+	s.waiting.put(&d.turn, d, d.visited)
 }
 
-// failedAt plans another try after a pause, unless the domain left the list
-// meanwhile.
-func (s *domainSchedule) failedAt(v *domainVisits, now time.Time) {
-	if s.domains[v.name] != v {
-		return
-	}
-	v.failures++
-	v.retry = now.Add(min(client.DomainRetry.Within(s.cycle()).After(v.failures), s.cycle()))
-	s.failed.put(&v.place, v, v.retry)
+// failedAt plans another try of a domain of the list after a pause.
+func (s *domainSchedule) failedAt(d *watchedDomain, now time.Time) {
+	d.failures++
+	d.retry = now.Add(min(client.DomainRetry.Within(s.cycle()).After(d.failures), s.cycle()))
+	s.failed.put(&d.turn, d, d.retry)
 }
 
 func later(a, b time.Time) time.Time {

@@ -55,7 +55,7 @@ func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	w.publisher = p
 	w.expireAnew()
 	w.publish()
-	if len(w.domains) == 0 || slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { return !d.visits.asked.IsZero() }) {
+	if len(w.domains) == 0 || slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { return !d.visited.IsZero() }) {
 		p.Ready()
 	}
 	newest := w.newest()
@@ -122,10 +122,7 @@ func (w *Collector) restore(name string, join *storedJoin) {
 	w.expose(d, &r, blocks)
 	if last := r.answered(); collector.IsFresh(last, w.maxAge()) && !w.env.Once {
 		d.asked = true
-		w.schedule.remove(name)
-		round := d.visits.round
-		d.visits = w.schedule.add(name, time.Now().Add(-time.Since(last)))
-		d.visits.round = round
+		w.schedule.restore(d, time.Now().Add(-time.Since(last)))
 	}
 }
 
