@@ -154,11 +154,14 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 		Load:      sources.load,
 		Source:    sources.name(),
 		Registry:  registry,
-		Storage:   f.openStorage(logger),
 		UserAgent: "mde_exporter/" + version.Version,
 		Logger:    logger,
 	}
 	if f.storagePath != "" {
+		var err error
+		if o.Storage, err = storage.Open(f.storagePath, logger); err != nil {
+			logger.Error("Nothing is kept across restarts: --storage.path cannot be used", "err", err)
+		}
 		o.StorageSuccess = o.Storage.Success // Of none, too: then nothing is kept.
 	}
 	world := exporter.New(o)
@@ -285,12 +288,15 @@ func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *p
 	for {
 		select {
 		case err := <-served:
-			return serveError(err)
+			if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" {
+				return fmt.Errorf("--web.listen-address: %w", err)
+			}
+			return fmt.Errorf("serve HTTP: %w", err)
 		case <-hangup:
 			reloader.Request()
 		case <-stop.Done():
 			logger.Info("Asked to stop")
-			ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+			ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 			defer cancel()
 			if err := server.Shutdown(ctx); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				logger.Warn("Requests under way are cut off", "err", err)
@@ -298,32 +304,6 @@ func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *p
 			return nil
 		}
 	}
-}
-
-// serveError names the flag that is to be mended, where it is one.
-func serveError(err error) error {
-	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" {
-		return fmt.Errorf("--web.listen-address: %w", err)
-	}
-	return fmt.Errorf("serve HTTP: %w", err)
-}
-
-// shutdownTimeout is how long requests under way may take once the program was
-// asked to stop.
-const shutdownTimeout = 1500 * time.Millisecond
-
-// openStorage opens the storage directory. The exporter does its work without
-// one, so a directory that cannot be used is told and left alone.
-func (f *flags) openStorage(logger *slog.Logger) *storage.Storage {
-	if f.storagePath == "" {
-		return nil
-	}
-	s, err := storage.Open(f.storagePath, logger)
-	if err != nil {
-		logger.Error("Nothing is kept across restarts: --storage.path cannot be used", "err", err)
-		return nil
-	}
-	return s
 }
 
 // check tells every mistake of the configuration and of the files it names.

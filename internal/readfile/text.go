@@ -10,27 +10,15 @@ import (
 var ErrUTF16 = errors.New("encoded as UTF-16: save it as UTF-8")
 
 // Decode returns the text without a UTF-8 byte-order mark, which editors on Windows
-// put before it. It fails with ErrUTF16 if the text is UTF-16, with a byte-order
-// mark or without. It does not check that the text is valid UTF-8.
+// put before it. It fails with ErrUTF16 if the text is UTF-16 or UTF-32: it begins
+// with their byte-order mark, or with an ASCII character that takes two bytes. It
+// does not check that the text is valid UTF-8.
 func Decode(text []byte) ([]byte, error) {
-	if isUTF16(text) {
+	marked := bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff"))
+	if marked || len(text) > 1 && (text[0] == 0) != (text[1] == 0) {
 		return nil, ErrUTF16
 	}
 	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
-}
-
-// isUTF16 reports whether the text begins with a byte-order mark of UTF-16 or
-// UTF-32, or with an ASCII character that takes two bytes.
-func isUTF16(text []byte) bool {
-	if len(text) < 2 {
-		return false
-	}
-	switch a, b := text[0], text[1]; {
-	case a == 0xff && b == 0xfe, a == 0xfe && b == 0xff:
-		return true
-	default:
-		return (a == 0) != (b == 0)
-	}
 }
 
 // Reason is what went wrong with a file, without its path, for a message that

@@ -28,8 +28,14 @@ func ready(o Options) http.HandlerFunc {
 			answer(w, http.StatusOK, "mde_exporter is ready.")
 			return
 		}
-		status := o.Status()
-		waiting := status.unready()
+		var waiting []string
+		for _, t := range o.Status().Tenants {
+			for _, c := range t.Collectors {
+				if c.Enabled && !c.Ready {
+					waiting = append(waiting, t.Name+"/"+c.Name)
+				}
+			}
+		}
 		lines := append([]string{"mde_exporter is not ready: waiting until every collector has something to show or has failed once."},
 			waiting[:min(unreadyNamed, len(waiting))]...)
 		if more := len(waiting) - unreadyNamed; more > 0 {

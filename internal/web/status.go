@@ -82,19 +82,6 @@ func (c *Collector) stateAt(now time.Time) state {
 	}
 }
 
-// unready names the collectors that are not ready, each as tenant/collector.
-func (s *Status) unready() []string {
-	var names []string
-	for _, t := range s.Tenants {
-		for _, c := range t.Collectors {
-			if c.Enabled && !c.Ready {
-				names = append(names, t.Name+"/"+c.Name)
-			}
-		}
-	}
-	return names
-}
-
 // byInterest orders rows as a reader wants them: the largest numbers first, then
 // those whose last attempt failed, then by name.
 func byInterest(rows []collector.Row) []collector.Row {
