@@ -61,7 +61,7 @@ func (s signIn) post(ctx context.Context, tenantID, clientID, parameter, secret 
 // ask makes a token request and reads its answer, whose header it returns as well;
 // that is nil without an answer.
 func (s signIn) ask(request *http.Request, expiry func(tokenAnswer, time.Time) (time.Time, bool)) (*oauth2.Token, http.Header, *Error) {
-	response, body, e := s.transport.call(request)
+	response, body, e := s.transport.call(request) //nolint:bodyclose // call has closed it.
 	if e != nil {
 		return nil, nil, e
 	}
