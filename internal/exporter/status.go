@@ -37,11 +37,8 @@ func (e *Exporter) inForce() (*config.Config, map[string]*tenant) {
 	return e.config, e.tenants
 }
 
-// programVersion is the version and the beginning of the revision.
+// programVersion is the version, which main sets, and the beginning of the revision.
 func programVersion() string {
-	if version.Version == "" {
-		return "development build"
-	}
 	const short = 12
 	revision := version.GetRevision()
 	return strings.TrimSpace(version.Version + " " + revision[:min(short, len(revision))])
