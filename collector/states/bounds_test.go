@@ -288,7 +288,7 @@ func TestUnusualIDsAreMachinesOfTheirOwn(t *testing.T) {
 					}
 					far["machinesecuritystates"] = jsonAnswer(200, `{"value":[`+strings.Join(states, ",")+`]}`)
 					far["machines"] = jsonAnswer(200, `{"value":[`+strings.Join(machines, ",")+`]}`)
-					s := newStates(w, newClient(t, far, nil, nil), func(o *Options) { o.Source = source })
+					s := newStates(w, newClient(t, far), func(o *Options) { o.Source = source })
 					if err := w.Refresh(t.Context(), s); err != nil {
 						t.Fatal(err)
 					}
@@ -313,7 +313,7 @@ func TestARowThatIsNoMachineFailsTheRefresh(t *testing.T) {
 				if api == "machinesecuritystates" {
 					source = SourcePreview
 				}
-				s := newStates(w, newClient(t, far, nil, nil), func(o *Options) { o.Source = source })
+				s := newStates(w, newClient(t, far), func(o *Options) { o.Source = source })
 				if err := w.Refresh(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}

@@ -141,12 +141,12 @@ func runFor(t *testing.T, r *collector.Refresher, d time.Duration) {
 }
 
 // newClient is a real client behind the transport.
-func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, observer client.Observer) *client.Client {
+func newClient(t testing.TB, transport http.RoundTripper) *client.Client {
 	t.Helper()
 	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
 	c, err := client.New(client.Options{
 		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
-		GraphScope: "graph", APIScope: "api", Transport: transport, Quotas: client.NewQuotas(func(client.QuotaKey) client.Ledger { return ledger }), Observer: observer,
+		GraphScope: "graph", APIScope: "api", Transport: transport,
 		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
 	})
 	if err != nil {
@@ -155,9 +155,3 @@ func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, 
 	c.TakePart()
 	return c
 }
-
-// emptyLedger knows that nothing was spent before.
-type emptyLedger struct{}
-
-func (emptyLedger) Spent(client.API) []time.Time { return nil }
-func (emptyLedger) Spend(client.API, time.Time)  {}

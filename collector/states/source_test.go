@@ -88,7 +88,7 @@ func TestAGatewaysAnswerChangesNothing(t *testing.T) {
 			t.Run(api+", "+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w, far := collectortest.NewWorld(), healthyAPIs()
-					s := newStates(w, newClient(t, far, nil, nil), func(o *Options) { o.Source = source })
+					s := newStates(w, newClient(t, far), func(o *Options) { o.Source = source })
 					if err := w.Refresh(t.Context(), s); err != nil {
 						t.Fatal(err)
 					}
@@ -133,7 +133,7 @@ func TestTheServicesOwnWordsAreAccepted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, far := collectortest.NewWorld(), healthyAPIs()
-				s := newStates(w, newClient(t, far, nil, nil), func(o *Options) { o.Source = SourceMachines })
+				s := newStates(w, newClient(t, far), func(o *Options) { o.Source = SourceMachines })
 				if err := w.Refresh(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}
@@ -154,7 +154,7 @@ func TestNoMachinesWithoutAntivirusRowsIsIncomplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, far := collectortest.NewWorld(), healthyAPIs()
 		far["machines"], far["deviceavinfo"] = ownError(404, "NotFound"), ownError(403, "Forbidden")
-		s := newStates(w, newClient(t, far, nil, nil), func(o *Options) { o.Source = SourceMachines })
+		s := newStates(w, newClient(t, far), func(o *Options) { o.Source = SourceMachines })
 		if err := w.Refresh(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
