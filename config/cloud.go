@@ -61,7 +61,7 @@ func cloudNamed(name string) (cloud, bool) {
 	return clouds[0], false
 }
 
-// cloudOf tells the cloud from the hosts that an environment names: its API
+// cloudOf returns the cloud of the hosts that an environment names: its API
 // decides, then its sign-in host. Hosts that are no cloud's mean AzurePublic.
 func cloudOf(e Endpoints) string {
 	for _, c := range clouds {

@@ -34,7 +34,7 @@ func (p position) index(i int) position {
 	return p
 }
 
-// set tells whether the file holds a value for exactly this position.
+// set reports whether the file holds a value for exactly this position.
 func (p position) set() bool {
 	_, ok := p.doc.lines[p.path]
 	return ok && !p.doc.empty[p.path]
@@ -82,7 +82,7 @@ func (p position) warn(message string) {
 	}
 }
 
-// broken tells whether a mistake was noted at the position or below it.
+// broken reports whether a mistake was noted at the position or below it.
 func (p position) broken() bool {
 	return slices.ContainsFunc(p.doc.problems, func(q Problem) bool {
 		return q.Key == p.path || strings.HasPrefix(q.Key, p.path+".") || strings.HasPrefix(q.Key, p.path+"[")

@@ -207,7 +207,7 @@ func joinMerged(rows []domainRow) []domainRow {
 	return machines
 }
 
-// check tells whether a result that was stored makes sense.
+// check reports whether a result that was stored makes sense.
 func (r *domainResult) check() error {
 	if err := collector.CheckTime(r.answered()); err != nil {
 		return err

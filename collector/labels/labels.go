@@ -125,7 +125,7 @@ func Clean(raw []byte) string {
 	return strings.TrimSpace(b.String())
 }
 
-// isPlain tells whether there are only printable ASCII characters.
+// isPlain reports whether there are only printable ASCII characters.
 func isPlain(raw []byte) bool {
 	for _, c := range raw {
 		if c < ' ' || c > '~' {
