@@ -107,12 +107,13 @@ func (d *decoder) entity() { d.texts = d.texts[:0] }
 // text reads a string or a number as it is spelled. Anything else is empty.
 func (d *decoder) text() []byte {
 	start := len(d.texts)
-	switch d.next() {
-	case '"':
+	if text := d.plainString(); text != nil {
+		d.texts = append(d.texts, text...)
+	} else if next := d.next(); next == '"' {
 		d.texts = d.appendString(d.texts)
-	case '0':
+	} else if next == '0' {
 		d.texts = append(d.texts, d.number()...)
-	default:
+	} else {
 		d.skip()
 	}
 	if len(d.texts) > maxEntity {
