@@ -128,16 +128,16 @@ func (c ManagedIdentity) request(host identityHost, endpoint *url.URL, resource 
 // first by naming a file that only privileged users of the machine can read, and
 // gives the token to who shows its content.
 func (c ManagedIdentity) exchange(request *http.Request, host identityHost, s signIn) (*oauth2.Token, error) {
-	token, header, e := s.ask(request, tokenAnswer.anyExpiry)
+	token, response, e := s.identityToken(request) //nolint:bodyclose // ask has closed it.
 	if host.arc && e != nil && e.Status == http.StatusUnauthorized {
-		key, err := c.arcKey(request.Context(), header)
+		key, err := c.arcKey(request.Context(), response.Header)
 		if err != nil {
 			return nil, arcError(&Error{API: Token, Reason: ReasonAuth, Message: "get the agent's key", Err: err})
 		}
 		s.learn("Azure Arc key", key)
 		request = request.Clone(request.Context())
 		request.Header.Set("Authorization", "Basic "+key)
-		token, _, e = s.ask(request, tokenAnswer.anyExpiry)
+		token, _, e = s.identityToken(request) //nolint:bodyclose // As above.
 	}
 	if e == nil {
 		return token, nil
@@ -156,6 +156,19 @@ func (c ManagedIdentity) exchange(request *http.Request, host identityHost, s si
 		e.advice = "the identity endpoint gives no token: check that an identity is assigned to this machine, and managed_identity.client_id"
 	}
 	return nil, e
+}
+
+// identityToken asks an identity endpoint for a token, which gives one with status 200
+// only. The response is that of ask.
+func (s signIn) identityToken(request *http.Request) (token *oauth2.Token, response *http.Response, e *Error) {
+	response, answer, e := s.ask(request)
+	if e == nil && response.StatusCode != http.StatusOK {
+		e = answerError(response, answer, s.scope)
+	}
+	if e == nil {
+		token, e = answer.token(time.Now())
+	}
+	return token, response, e
 }
 
 // newIdentityTransport returns a transport for an endpoint beside this

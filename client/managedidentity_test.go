@@ -136,6 +136,29 @@ func TestManagedIdentityThatDoesNotExistIsARefusal(t *testing.T) {
 	}
 }
 
+func TestManagedIdentityTakesATokenWithStatus200Only(t *testing.T) {
+	for _, status := range []int{200, 201, 202, 203, 206} {
+		for name, credential := range map[string]ManagedIdentity{
+			"instance metadata": {},
+			"App Service":       {Endpoint: "http://127.0.0.1/msi/token", Header: "h34der"},
+			"Azure Arc":         {Endpoint: "http://127.0.0.1/token", IMDSEndpoint: "http://127.0.0.1"},
+		} {
+			t.Run(fmt.Sprint(name, status), func(t *testing.T) {
+				tokens, _ := testTokens(credential, scripted(status, `{"access_token":"t0k3n","expires_in":3600,"token_type":"Bearer"}`))
+				token, err := tokens.attempt(t.Context())
+				switch {
+				case status == http.StatusOK:
+					if err != nil || token.AccessToken != "t0k3n" {
+						t.Errorf("token %v, error %v", token, err)
+					}
+				case ReasonOf(err) != ReasonAuth, !strings.Contains(fmt.Sprint(err), fmt.Sprint("HTTP ", status)), strings.Contains(fmt.Sprint(err), "t0k3n"):
+					t.Errorf("error is %v", err)
+				}
+			})
+		}
+	}
+}
+
 func TestManagedIdentityTokenTravelsInPlainOnlyBesideTheMachine(t *testing.T) {
 	for endpoint, accepted := range map[string]bool{
 		"":                                     true,

@@ -1,9 +1,13 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -13,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 )
 
 // assertionType is what RFC 7523 calls an assertion that is a JWT.
@@ -39,29 +44,56 @@ func (s signIn) tokenURL(tenantID string) string {
 // far end repeat it.
 func (s signIn) post(ctx context.Context, tenantID, clientID, parameter, secret string) (*oauth2.Token, error) {
 	s.learn("client secret or assertion", secret)
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {clientID}, "scope": {s.scope}, parameter: {secret}}
+	config := clientcredentials.Config{
+		ClientID:       clientID,
+		TokenURL:       s.tokenURL(tenantID),
+		Scopes:         []string{s.scope},
+		EndpointParams: url.Values{parameter: {secret}},
+		AuthStyle:      oauth2.AuthStyleInParams,
+	}
 	if parameter == "client_assertion" {
-		form.Set("client_assertion_type", assertionType)
+		config.EndpointParams.Set("client_assertion_type", assertionType)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.tokenURL(tenantID), strings.NewReader(form.Encode()))
-	if err != nil {
-		return nil, &Error{API: Token, Reason: ReasonOther, Err: err}
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	token, _, e := s.ask(request, tokenAnswer.strictExpiry)
+	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: s}))
+	e, ok := errors.AsType[*Error](err)
 	switch {
-	case e == nil:
-		return token, nil
+	case err == nil:
+		if e = checkToken(token, time.Now()); e == nil {
+			return token, nil
+		}
+	case !ok: // The error of x/oauth2 may print the whole answer, so it is not kept as a cause.
+		e = tokenDecodeError(notToken)
 	case e.Reason == ReasonAuth && e.Code == "" && e.advice == "":
 		e.advice = "the answer is not that of a token endpoint: check login_url, tenant_id and the proxy"
 	}
 	return nil, e
 }
 
-// ask makes a token request and reads its answer, whose header it returns as well;
-// that is nil without an answer.
-func (s signIn) ask(request *http.Request, expiry func(tokenAnswer, time.Time) (time.Time, bool)) (*oauth2.Token, http.Header, *Error) {
-	response, body, e := s.transport.call(request) //nolint:bodyclose // call has closed it.
+// RoundTrip makes a call for x/oauth2. A refusal is an *Error, so that x/oauth2 reads
+// only answers without one: as JSON, whatever type they were sent as, with expires_in
+// a whole number of 32 bits where it is a number at all.
+func (s signIn) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, answer, e := s.ask(request)
+	if e != nil {
+		return nil, e
+	}
+	// x/oauth2 takes 0 for no lifetime at all, and refuses a fraction.
+	if lifetime, ok := parseSeconds(scalarText(answer["expires_in"])); ok && lifetime.Abs() >= time.Second {
+		answer["expires_in"] = fmt.Append(nil, int64(max(-math.MaxInt32, min(lifetime/time.Second, math.MaxInt32))))
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		return nil, err
+	}
+	response.Header.Set("Content-Type", "application/json")
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return response, nil
+}
+
+// ask makes a token request and reads its answer. The response, whose body is closed,
+// is nil without an answer.
+func (s signIn) ask(request *http.Request) (*http.Response, tokenAnswer, *Error) {
+	response, body, e := s.transport.call(request)
 	if e != nil {
 		return nil, nil, e
 	}
@@ -72,13 +104,8 @@ func (s signIn) ask(request *http.Request, expiry func(tokenAnswer, time.Time) (
 		e = tokenDecodeError("the answer is an HTML page instead of a token: a proxy's sign-in page, or login_url names another service")
 	case !good, answer.isError():
 		e = answerError(response, answer, s.scope)
-	default:
-		var token *oauth2.Token
-		if token, e = answer.token(time.Now(), expiry); e == nil {
-			return token, response.Header, nil
-		}
 	}
-	return nil, response.Header, e
+	return response, answer, e
 }
 
 // checkToken refuses a token that could not be used or not be renewed in time. An
@@ -99,6 +126,9 @@ func checkToken(token *oauth2.Token, now time.Time) *Error {
 	}
 	return nil
 }
+
+// notToken is the message of an answer that is no refusal and holds no token.
+const notToken = "the answer is not the JSON object with an access_token that a token endpoint sends"
 
 func tokenDecodeError(message string) *Error {
 	return &Error{API: Token, Reason: ReasonDecode, Message: message}
@@ -123,15 +153,17 @@ func (t *tokenTransport) call(request *http.Request) (response *http.Response, b
 	caller := request.Context()
 	ctx, cancel := context.WithTimeout(caller, t.timeout)
 	defer cancel()
-	request = request.WithContext(ctx)
+	request = request.Clone(ctx)
 	request.Header.Set("User-Agent", t.userAgent)
 	request.Header.Set("Accept", "application/json")
 	response, err := t.base.RoundTrip(request)
 	if err == nil {
 		defer response.Body.Close()
 		var unpacked io.Reader
-		if unpacked, err = new(unpacker).open(response.Body, response.Header); err == nil {
-			body, err = io.ReadAll(io.LimitReader(unpacked, maxTokenAnswer+1))
+		if unpacked, err = new(unpacker).open(response.Body, response.Header); err != nil {
+			err = fmt.Errorf("unpack the answer: %w", err)
+		} else if body, err = io.ReadAll(io.LimitReader(unpacked, maxTokenAnswer+1)); err != nil {
+			err = fmt.Errorf("read the answer: %w", err)
 		}
 	}
 	switch {

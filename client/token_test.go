@@ -675,7 +675,7 @@ func TestNoErrorTellsTheSecret(t *testing.T) {
 			for _, contentType := range []string{"application/json", "text/html", "text/plain", "application/x-www-form-urlencoded"} {
 				for _, body := range []string{
 					`{"error":"RAW","error_description":"client_secret=RAW&x ESCAPED","error_codes":[1]}`,
-					`{"expires_in":"RAW"}`, `RAW`, `error=ESCAPED&error_description=ESCAPED`,
+					`{"Error":"RAW","Error_Description":"RAW"}`, `{"expires_in":"RAW"}`, `RAW`, `error=ESCAPED&error_description=ESCAPED`,
 				} {
 					tokens, _ := testTokens(credential, echo(status, contentType, body))
 					_, err := tokens.attempt(t.Context())

@@ -29,35 +29,18 @@ func (a tokenAnswer) isError() bool {
 	return len(e) > 0 && string(e) != "null" && string(e) != `""`
 }
 
-// token returns the token that the answer holds. expiry reads when it expires, zero
-// where the answer does not say so.
-func (a tokenAnswer) token(now time.Time, expiry func(tokenAnswer, time.Time) (time.Time, bool)) (*oauth2.Token, *Error) {
-	var token oauth2.Token
-	var credible bool
-	token.Expiry, credible = expiry(a, now)
-	if !credible || json.Unmarshal(a["access_token"], &token.AccessToken) != nil || a["token_type"] != nil && json.Unmarshal(a["token_type"], &token.TokenType) != nil {
-		return nil, tokenDecodeError("the answer is not the JSON object with an access_token that a token endpoint sends")
-	}
-	return &token, checkToken(&token, now)
-}
-
-// strictExpiry reads the expires_in of Entra, and reports false where it cannot.
-func (a tokenAnswer) strictExpiry(now time.Time) (time.Time, bool) {
-	raw := a["expires_in"]
-	lifetime, ok := parseSeconds(scalarText(raw))
-	if !ok {
-		return time.Time{}, raw == nil || string(raw) == "null" || scalarText(raw) == "0"
-	}
-	return now.Add(lifetime.Truncate(time.Second)), true
-}
-
-// anyExpiry reads the expires_in or expires_on of an identity endpoint. A date of yet
-// another form is no reason to refuse a good token.
-func (a tokenAnswer) anyExpiry(now time.Time) (time.Time, bool) {
+// token returns the token that the answer of an identity endpoint holds, which names
+// its expiry in expires_in or expires_on. A date of yet another form is no reason to
+// refuse a good token.
+func (a tokenAnswer) token(now time.Time) (*oauth2.Token, *Error) {
+	token := &oauth2.Token{Expiry: parseExpiresOn(scalarText(a["expires_on"]), now)}
 	if lifetime, ok := parseSeconds(scalarText(a["expires_in"])); ok {
-		return now.Add(lifetime), true
+		token.Expiry = now.Add(lifetime)
 	}
-	return parseExpiresOn(scalarText(a["expires_on"]), now), true
+	if json.Unmarshal(a["access_token"], &token.AccessToken) != nil || a["token_type"] != nil && json.Unmarshal(a["token_type"], &token.TokenType) != nil {
+		return nil, tokenDecodeError(notToken)
+	}
+	return token, checkToken(token, now)
 }
 
 // scalarText returns the text of a JSON number or string, and of anything else

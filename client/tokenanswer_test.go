@@ -5,11 +5,13 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -78,6 +80,8 @@ func TestATokenAnswerIsReadHoweverItIsSent(t *testing.T) {
 		"a lifetime of more than a week":   {withLifetime("604801"), 0},
 		"a lifetime without end":           {withLifetime("1e300"), 0},
 		"a lifetime that 32 bits wrap":     {withLifetime("4294970895"), 0},
+		"a lifetime of zero":               {withLifetime("0"), assumedTokenLifetime},
+		"a lifetime below a second":        {withLifetime("0.5"), 0},
 		"a word as lifetime":               {withLifetime(`"soon"`), 0},
 		"an empty lifetime":                {withLifetime(`""`), 0},
 		"a list as lifetime":               {withLifetime(`[3599]`), 0},
@@ -98,6 +102,45 @@ func TestATokenAnswerIsReadHoweverItIsSent(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestABrokenTokenAnswerSaysWhatFailed(t *testing.T) {
+	cut := packed(t, byGzip, strings.Repeat("{}", 99))[:20]
+	for name, test := range map[string]struct {
+		encoding string
+		body     string
+		broken   error // Why the body ends, nil where it does not break.
+		what     string
+		cause    string
+	}{
+		"an unknown encoding":         {"br", "{}", nil, "reach", "unpack the answer: content encoding"},
+		"a header that is not gzip":   {"gzip", "not gzip at all", nil, "reach", "unpack the answer: gzip: invalid header"},
+		"a packed body that is cut":   {"gzip", cut, nil, "reach", "read the answer: unexpected EOF"},
+		"a connection that breaks":    {"", "{", io.ErrUnexpectedEOF, "reach", "read the answer: unexpected EOF"},
+		"a body that never ends":      {"", "{", context.DeadlineExceeded, "no complete answer within 30s", "read the answer: context deadline exceeded"},
+		"a packed body without start": {"gzip", "", context.DeadlineExceeded, "no complete answer within 30s", "unpack the answer: context deadline exceeded"},
+	} {
+		for host, credential := range map[string]Credential{"login.example": secretCredential(), "169.254.169.254": ManagedIdentity{}} {
+			t.Run(name+", "+host, func(t *testing.T) {
+				tokens, _ := testTokens(credential, nil)
+				tokens.transport.base = roundTrip(func(r *http.Request) (*http.Response, error) {
+					body := io.Reader(strings.NewReader(test.body))
+					if test.broken != nil {
+						body = io.MultiReader(body, iotest.ErrReader(test.broken))
+					}
+					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Encoding": {test.encoding}}, Body: io.NopCloser(body), Request: r}, nil
+				})
+				_, err := tokens.attempt(t.Context())
+				text := fmt.Sprint(err)
+				if !strings.HasPrefix(text, "token: "+test.what) || !strings.HasSuffix(text, ": "+test.cause) && !strings.Contains(text, ": "+test.cause+" ") {
+					t.Errorf("error %q does not say %q and %q", text, test.what, test.cause)
+				}
+				if test.what == "reach" && !strings.Contains(text, "reach "+host) {
+					t.Errorf("error %q does not name the host", text)
+				}
+			})
+		}
 	}
 }
 
