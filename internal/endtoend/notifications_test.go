@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -146,7 +147,7 @@ global:
   watched_domains: {refresh_interval: %s, domains: [%s, quiet.example]}
   quota: {calls_per_minute: 1000, calls_per_hour: 50000}
 tenants:
-`, quick(15*time.Minute), quick(time.Hour), simulation.DemoSuspectedDomain)
+`, model.Duration(quick(15*time.Minute)), model.Duration(quick(time.Hour)), simulation.DemoSuspectedDomain)
 	for _, name := range slices.Sorted(maps.Keys(tenants)) {
 		tenant := tenants[name]
 		far, err := tenant.Listen(simulation.ListenOptions{Separate: true})
@@ -163,14 +164,6 @@ tenants:
 	exporter := servertest.Exporter(t, "--config.file="+write("mde.yml", config))
 	webhook := servertest.StartWebhook(t)
 	alertmanager := servertest.StartAlertmanagerWith(t, dir, hurriedAlertmanager(t, webhook))
-	write("rules.yml", servertest.Hurry(t, bundled(t, "../../alerts/mde.yaml"), pace, 15*time.Second))
-	// More than a tenth of simulated machines always requires attention.
-	write("own.yml", `
-groups:
-- name: own
-  rules:
-  - {record: tenant:mde_threshold:own, labels: {name: attention_ratio}, expr: 0.25 * group by (tenant) (mde_refresh_interval_seconds)}
-`)
 	prometheus := servertest.StartPrometheus(t, dir, fmt.Sprintf(`
 global:
   scrape_interval: 1s
@@ -186,6 +179,17 @@ scrape_configs:
 - job_name: defender
   static_configs: [{targets: [%q]}]
 `, alertmanager.Address, exporter.Address))
+	// The minutes that a Prometheus may take to find its targets pass too quickly here.
+	servertest.Eventually(t, "the exporter is scraped", func() error { return one("up", 1).check(prometheus) })
+	write("rules.yml", servertest.Hurry(t, bundled(t, "../../alerts/mde.yaml"), pace, 15*time.Second))
+	// More than a tenth of simulated machines always requires attention.
+	write("own.yml", `
+groups:
+- name: own
+  rules:
+  - {record: tenant:mde_threshold:own, labels: {name: attention_ratio}, expr: 0.25 * group by (tenant) (mde_refresh_interval_seconds)}
+`)
+	prometheus.Signal(t, syscall.SIGHUP)
 	await := func(what string, condition func(got map[string][]string) bool) {
 		t.Helper()
 		servertest.Eventually(t, what, func() error {
