@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -203,7 +204,7 @@ func (r apiRow) readProbe(a *answer) error {
 	var d decoder
 	d.open(a)
 	for d.object(); d.member(); {
-		if r.isList() && string(d.name) == "value" && d.next() == '[' && d.refusal == nil {
+		if r.isList() && string(d.name) == "value" && d.kind() == jsontext.KindBeginArray && d.refusal == nil {
 			return nil
 		}
 		if !d.isError() {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
@@ -163,7 +165,7 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 				next = ch.ask(ctx, ch.skip(ch.rows+ch.top))
 			}
 			for d.array(); d.element(); {
-				if d.next() == 'n' {
+				if d.kind() == jsontext.KindNull {
 					d.mismatch("an object")
 					continue
 				}
@@ -200,10 +202,10 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 // link reads the link to a next page: a string, empty or null where there is none.
 // Whatever else stands there, nobody knows whether the list has ended.
 func (d *decoder) link() string {
-	switch d.next() {
-	case '"':
+	switch d.kind() {
+	case jsontext.KindString:
 		return string(d.text())
-	case 'n':
+	case jsontext.KindNull:
 		d.skip()
 	default:
 		d.mismatch("a link")
