@@ -12,7 +12,7 @@ import (
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
-	"github.com/mde-exporter/mde_exporter/collector/states"
+	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/shard"
 	"github.com/mde-exporter/mde_exporter/internal/web"
@@ -106,7 +106,7 @@ func (f *flags) application() *kingpin.Application {
 	app.Flag("demo", "Add a simulated tenant, built in: no account, no network. With no other tenant the default of --web.listen-address is 127.0.0.1:"+defaultPort+".").
 		BoolVar(&f.demo)
 	app.Flag("demo.source", "The API from which the simulated tenant's security states come: machines or machinesecuritystates.").
-		Default(states.SourceMachines).EnumVar(&f.demoSource, states.SourceMachines, states.SourcePreview)
+		Default(string(client.Machines)).EnumVar(&f.demoSource, string(client.Machines), string(client.MachineSecurityStates))
 	app.Flag("watched-domain", "Watch a domain, for every tenant. Repeatable.").
 		PlaceHolder("NAME").StringsVar(&f.overrides.WatchedDomains)
 	app.Flag("login-url", "Sign-in endpoint of the environment's tenant.").

@@ -6,7 +6,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/mde-exporter/mde_exporter/collector/states"
+	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/shard"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
@@ -93,7 +93,7 @@ const demoTenant = `tenants:
 // the tenants. The exporter treats it as any other.
 func (s *tenantSources) startDemo() (stop func(), err error) {
 	o := simulation.Demo()
-	if s.flags.demoSource == states.SourceMachines {
+	if s.flags.demoSource == string(client.Machines) {
 		o.PreviewStatus = 404
 	}
 	simulated := simulation.New(o)

@@ -31,6 +31,21 @@ func (c *Collectors) All() iter.Seq2[string, collector.Config] {
 	}
 }
 
+// watch adds the domains that flags name to the watch list.
+func (c *Collectors) watch(names []string) (problems Problems) {
+	var watched []string
+	for _, name := range names {
+		domain, err := domains.Parse(name)
+		if err != nil {
+			problems = append(problems, Problem{Key: "--watched-domain", Message: err.Error()})
+			continue
+		}
+		watched = append(watched, domain)
+	}
+	c.WatchedDomains.Add(watched)
+	return problems
+}
+
 // inherit prepares a copy of the global settings for the keys of a tenant. Global
 // are the same settings, validated.
 func (c *Collectors) inherit(global *Collectors) {

@@ -32,8 +32,8 @@ type Overrides struct {
 
 // Load reads and validates the configuration file at path and the TLS files it
 // names. The error is Problems, all of the mistakes at once. Credential files
-// and watch lists are not read: WatchLists and the client do so, again and
-// again, and go on without those that have mistakes. Check reads them too.
+// and watch lists are not read: the collectors and the client do so, again
+// and again, and continue without those that have mistakes. Check reads them too.
 func Load(path string, o Overrides) (*Config, error) {
 	c, problems := load(path, newValidator(o))
 	if len(problems) > 0 {

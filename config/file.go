@@ -124,7 +124,7 @@ func (v *validator) settings() settingsSection {
 	for _, c := range s.All() {
 		c.Defaults()
 	}
-	s.WatchedDomains.Add(v.added)
+	v.problems = append(v.problems, s.watch(v.watched)...)
 	return s
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/collector"
-	"github.com/mde-exporter/mde_exporter/collector/domains"
 )
 
 const (
@@ -28,8 +27,8 @@ type validator struct {
 	// dir is where relative paths begin.
 	dir    string
 	getenv func(string) string
-	// added are the domains that flags add to every list.
-	added []string
+	// watched are the domains that flags add to every list.
+	watched []string
 	// problems are those of flags and of watch-list files; those of a
 	// document are noted there.
 	problems Problems
@@ -38,17 +37,9 @@ type validator struct {
 }
 
 func newValidator(o Overrides) *validator {
-	v := &validator{getenv: o.Getenv}
+	v := &validator{getenv: o.Getenv, watched: o.WatchedDomains}
 	if v.getenv == nil {
 		v.getenv = os.Getenv
-	}
-	for _, name := range o.WatchedDomains {
-		domain, err := domains.Parse(name)
-		if err != nil {
-			v.problems = append(v.problems, Problem{Key: "--watched-domain", Message: err.Error()})
-			continue
-		}
-		v.added = append(v.added, domain)
 	}
 	return v
 }
