@@ -164,13 +164,13 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 		}
 		o.StorageSuccess = o.Storage.Success // Of none, too: then nothing is kept.
 	}
-	world := exporter.New(o)
-	defer world.Close()
+	running := exporter.New(o)
+	defer running.Close()
 	if f.diagnose {
-		return printDiagnosis(stop, world, stdout)
+		return printDiagnosis(stop, running, stdout)
 	}
 	if f.once {
-		return printOnce(stop, world, stdout, progress)
+		return printOnce(stop, running, stdout, progress)
 	}
 	switch err := checkWebConfig(stop, *f.web.WebConfigFile); {
 	case stop.Err() != nil:
@@ -179,11 +179,11 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 		return fmt.Errorf("--web.config.file: %w", err)
 	}
 	logger.Info("Starting mde_exporter", "version", version.Info(), "build_context", version.BuildContext())
-	if err := world.Reload(); err != nil {
+	if err := running.Reload(); err != nil {
 		return err
 	}
 	sources.keepDemoLocal()
-	return serve(stop, f, world, registry, logger)
+	return serve(stop, f, running, registry, logger)
 }
 
 // checkWebConfig reads the file and the files that it names. It fails if they are
@@ -202,8 +202,8 @@ func checkWebConfig(ctx context.Context, file string) error {
 }
 
 // printDiagnosis prints what works and what to mend.
-func printDiagnosis(ctx context.Context, world *exporter.Exporter, stdout io.Writer) error {
-	diagnoses, err := world.Diagnose(ctx)
+func printDiagnosis(ctx context.Context, running *exporter.Exporter, stdout io.Writer) error {
+	diagnoses, err := running.Diagnose(ctx)
 	if err != nil {
 		return err
 	}
@@ -218,14 +218,14 @@ func printDiagnosis(ctx context.Context, world *exporter.Exporter, stdout io.Wri
 
 // printOnce refreshes everything once and prints the metrics, even if some
 // collectors failed.
-func printOnce(ctx context.Context, world *exporter.Exporter, stdout io.Writer, progress *progressLine) error {
+func printOnce(ctx context.Context, running *exporter.Exporter, stdout io.Writer, progress *progressLine) error {
 	refreshing, refreshed := context.WithCancel(ctx)
 	var following sync.WaitGroup
-	following.Go(func() { progress.follow(refreshing, world) })
-	failed := world.Once(ctx)
+	following.Go(func() { progress.follow(refreshing, running) })
+	failed := running.Once(ctx)
 	refreshed()
 	following.Wait()
-	families, err := exposed(world).Gather()
+	families, err := exposed(running).Gather()
 	encoder := expfmt.NewEncoder(stdout, expfmt.NewFormat(expfmt.TypeTextPlain))
 	for _, family := range families {
 		if err := encoder.Encode(family); err != nil {
@@ -240,9 +240,9 @@ func printOnce(ctx context.Context, world *exporter.Exporter, stdout io.Writer, 
 // family of the gauge go_memstats_alloc_bytes, and strict parsers reject a
 // family that occurs twice. go_gc_heap_allocs_bytes_total is the same counter
 // under its newer name.
-func exposed(world *exporter.Exporter) prometheus.Gatherer {
+func exposed(running *exporter.Exporter) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		families, err := world.Gatherer().Gather()
+		families, err := running.Gatherer().Gather()
 		return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool {
 			return f.GetName() == "go_memstats_alloc_bytes_total"
 		}), err
@@ -251,21 +251,21 @@ func exposed(world *exporter.Exporter) prometheus.Gatherer {
 
 // serve answers HTTP until the context says to stop, then lets requests under
 // way end.
-func serve(stop context.Context, f *flags, world *exporter.Exporter, registry *prometheus.Registry, logger *slog.Logger) error {
+func serve(stop context.Context, f *flags, running *exporter.Exporter, registry *prometheus.Registry, logger *slog.Logger) error {
 	o := web.Options{
-		Gatherer:      exposed(world),
+		Gatherer:      exposed(running),
 		Registry:      registry,
 		TelemetryPath: f.telemetryPath,
-		Ready:         world.Ready,
-		Status:        world.Status,
-		Config:        world.Config,
+		Ready:         running.Ready,
+		Status:        running.Status,
+		Config:        running.Config,
 		Pprof:         f.pprof,
 		Dashboards:    dashboards.Files,
 		Alerts:        alerts.Files,
 		Logger:        logger,
 	}
 	reloader := exporter.NewReloader(func() error {
-		err := world.Reload()
+		err := running.Reload()
 		if err != nil {
 			logger.Error("The configuration is not loaded again", "err", err)
 		}

@@ -309,7 +309,7 @@ func (ch *chain) visit(u *url.URL) bool {
 }
 
 // notice tells whether the chain leads in circles under ever new addresses. Rows
-// without ids cannot be told apart: they are bounded by maxPages alone.
+// without ids cannot be told apart: the bounds of the list are their only bounds.
 func (ch *chain) notice(held content) error {
 	if held.rows > 0 && held.ids == 0 {
 		return nil

@@ -33,8 +33,8 @@ func Of(s *collector.Shared) *Index {
 
 // Expect says that states are to be read or restored. Until then, joins that were
 // stored are shown up to the maximum age. It does nothing once a fleet was set.
-func (f *Index) Expect(maxAge time.Duration) {
-	f.shown.CompareAndSwap(nil, &State{Unknown: true, MaxAge: maxAge})
+func (x *Index) Expect(maxAge time.Duration) {
+	x.shown.CompareAndSwap(nil, &State{Unknown: true, MaxAge: maxAge})
 }
 
 // State is the fleet whose counts are exposed. It is immutable.
@@ -115,8 +115,8 @@ func (a *Machines) Count(machines []client.MachineID) []int {
 var unset = &State{Unknown: true}
 
 // Current returns the fleet that is exposed.
-func (f *Index) Current() *State {
-	if s := f.shown.Load(); s != nil {
+func (x *Index) Current() *State {
+	if s := x.shown.Load(); s != nil {
 		return s
 	}
 	return unset
@@ -125,33 +125,33 @@ func (f *Index) Current() *State {
 // Resume makes the fleet of a stored result the one that is exposed, under the
 // maximum age that is now configured; the zero time means that there is none.
 // The machines stay known where it is the same fleet as before.
-func (f *Index) Resume(at time.Time, maxAge time.Duration) {
+func (x *Index) Resume(at time.Time, maxAge time.Duration) {
 	next := &State{At: at, MaxAge: maxAge}
-	if last := f.Current(); last.Machines != nil && last.At.Equal(at) {
+	if last := x.Current(); last.Machines != nil && last.At.Equal(at) {
 		next.Machines = last.Machines
 	}
-	f.Set(next)
+	x.Set(next)
 }
 
 // Settle says that no fleet will be exposed, unless one is expected or was set.
-func (f *Index) Settle() {
-	f.shown.CompareAndSwap(nil, &State{})
+func (x *Index) Settle() {
+	x.shown.CompareAndSwap(nil, &State{})
 }
 
 // Withdraw says that no fleet is exposed any more, nor will be until states are
 // read again. Joins with it are withdrawn before it returns.
-func (f *Index) Withdraw() {
-	if last := f.Current(); last.Unknown || !last.At.IsZero() {
-		f.Set(&State{})
+func (x *Index) Withdraw() {
+	if last := x.Current(); last.Unknown || !last.At.IsZero() {
+		x.Set(&State{})
 	}
 }
 
 // Set replaces the fleet and returns when all who follow have taken it.
-func (f *Index) Set(s *State) {
-	f.shown.Store(s)
-	f.mu.Lock()
-	watchers := slices.Collect(maps.Keys(f.watchers))
-	f.mu.Unlock()
+func (x *Index) Set(s *State) {
+	x.shown.Store(s)
+	x.mu.Lock()
+	watchers := slices.Collect(maps.Keys(x.watchers))
+	x.mu.Unlock()
 	for _, w := range watchers {
 		w.call()
 	}
@@ -159,19 +159,19 @@ func (f *Index) Set(s *State) {
 
 // Follow calls changed after each set until the context ends. When it has
 // returned, no call of changed is under way and none follows.
-func (f *Index) Follow(ctx context.Context, changed func()) {
+func (x *Index) Follow(ctx context.Context, changed func()) {
 	w := &watcher{changed: changed}
-	f.mu.Lock()
-	if f.watchers == nil {
-		f.watchers = make(map[*watcher]struct{})
+	x.mu.Lock()
+	if x.watchers == nil {
+		x.watchers = make(map[*watcher]struct{})
 	}
-	f.watchers[w] = struct{}{}
-	f.mu.Unlock()
+	x.watchers[w] = struct{}{}
+	x.mu.Unlock()
 	w.call() // What was set before.
 	<-ctx.Done()
-	f.mu.Lock()
-	delete(f.watchers, w)
-	f.mu.Unlock()
+	x.mu.Lock()
+	delete(x.watchers, w)
+	x.mu.Unlock()
 	w.stop()
 }
 

@@ -39,7 +39,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 			return known(domain, what)
 		}
 		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"bad.example", "evil.example"}, func(o *Options) {
-			o.Fleet, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 1
+			o.Attention, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 1
 		})
 		w.Tenant.SetClient(fixedState{})
 		for _, c := range []collector.Collector{fleet, d} {

@@ -122,7 +122,7 @@ func BenchmarkARoundsEnd(b *testing.B) {
 func BenchmarkANewFleet(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		fleet := newFleet(time.Hour)
-		w, _ := readList(b, n, func(o *Options) { o.Fleet = fleet })
+		w, _ := readList(b, n, func(o *Options) { o.Attention = fleet })
 		index := machineindex.New[attention.Machine](0)
 		for i := range 100_000 {
 			index.Add(id(i))

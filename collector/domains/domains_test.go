@@ -80,7 +80,7 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 			"many.example": page(many...),
 		})
 		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example", "many.example", "quiet.example"}, func(o *Options) {
-			o.Fleet, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 2
+			o.Attention, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 2
 		})
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
@@ -379,7 +379,7 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 			w = collectortest.NewWorld()
 			states = statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))})
 			_, stop = start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
-				o.Store, o.Fleet, o.Interval = store, attention.Of(w.Shared), 10*time.Minute
+				o.Store, o.Attention, o.Interval = store, attention.Of(w.Shared), 10*time.Minute
 			}), 10*time.Minute)
 			synctest.Wait()
 			return w, states, stop

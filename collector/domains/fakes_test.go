@@ -25,7 +25,7 @@ type Options struct {
 	Config
 	collector.Env
 	Interval, MaxAge time.Duration
-	Fleet            *attention.Index // Nil means the one of Env.
+	Attention        *attention.Index // Nil means the one of Env.
 	WholeList        bool
 }
 
@@ -41,9 +41,9 @@ func newDomains(w *collectortest.World, c Client, domains []string, change ...fu
 
 func (o Options) collector(c Client) *Collector {
 	o.RefreshInterval, o.Config.MaxAge, o.Once = model.Duration(o.Interval), model.Duration(o.MaxAge), o.WholeList
-	if o.Fleet != nil {
+	if o.Attention != nil {
 		o.Shared = &collector.Shared{}
-		collector.Share(o.Shared, func() (*attention.Index, func()) { return o.Fleet, nil })
+		collector.Share(o.Shared, func() (*attention.Index, func()) { return o.Attention, nil })
 	}
 	return New(o.Config, o.Env, c)
 }

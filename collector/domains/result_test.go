@@ -74,7 +74,7 @@ func TestAMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
 				far := newFarEnd()
 				far.answer = answers(map[string]string{"evil.example": page(test.rows...)})
 				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
-					o.Fleet, o.MachineInfoLimit = attention.Of(w.Shared), 1
+					o.Attention, o.MachineInfoLimit = attention.Of(w.Shared), 1
 				})
 				refreshOnce(t, w, states)
 				start(t, w, d, time.Hour)

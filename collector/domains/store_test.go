@@ -279,7 +279,7 @@ func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
 		machines.Add(id(1))
 		return &attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machines, []attention.PropertySet{{1}}, []string{property}, []int{0})}
 	}
-	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Fleet = fleet })
+	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Attention = fleet })
 	if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +306,7 @@ func TestTheJoinIsWithdrawnWithTheFleetWhenItsMaxAgeIsLowered(t *testing.T) {
 			states := statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.MaxAge, o.Store = maxAge, store })
 			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				if o.Store = store; withFleet {
-					o.Fleet = attention.Of(w.Shared)
+					o.Attention = attention.Of(w.Shared)
 				}
 			})
 			states.Start(t.Context(), w.Publisher(states))
@@ -362,7 +362,7 @@ func TestAStoredJoinIsShownWhileStatesAreExpectedAndNotWithoutStates(t *testing.
 	machines.Add(id(1))
 	run := func(fleet *attention.Index, refresh bool) string {
 		w := collectortest.NewWorld()
-		d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Fleet, o.Store = fleet, store })
+		d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Attention, o.Store = fleet, store })
 		if refresh {
 			if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
 				t.Fatal(err)

@@ -140,7 +140,7 @@ func TestADomainThatLeftTheListStaysAway(t *testing.T) {
 		return func() <-chan struct{} { cancel(); return done }
 	}
 	const gone = `mde_watched_domain_machines{domain="gone.example",tenant="contoso"}`
-	old := newDomains(w, c, []string{"stays.example", "gone.example"}, func(o *Options) { o.Fleet = attention.Of(w.Shared) })
+	old := newDomains(w, c, []string{"stays.example", "gone.example"}, func(o *Options) { o.Attention = attention.Of(w.Shared) })
 	stop := run(old)
 	for collectortest.Value(w.Exposed(t), gone) == "" {
 		time.Sleep(time.Millisecond)
@@ -151,7 +151,7 @@ func TestADomainThatLeftTheListStaysAway(t *testing.T) {
 	go func() { defer close(refreshed); _ = w.Refresh(t.Context(), states) }()
 	time.Sleep(20 * time.Millisecond)
 	done := stop()
-	next := newDomains(w, c, []string{"stays.example"}, func(o *Options) { o.Fleet = attention.Of(w.Shared) })
+	next := newDomains(w, c, []string{"stays.example"}, func(o *Options) { o.Attention = attention.Of(w.Shared) })
 	select {
 	case <-done:
 		next.Start(t.Context(), w.Publisher(next))
@@ -188,7 +188,7 @@ func TestAScrapeShowsOneMoment(t *testing.T) {
 	}}
 	states := statesOf(w, fake)
 	names := domainNames(300) // Joining them all takes a while.
-	domains := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, names, func(o *Options) { o.Fleet = attention.Of(w.Shared) })
+	domains := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, names, func(o *Options) { o.Attention = attention.Of(w.Shared) })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var running sync.WaitGroup

@@ -27,7 +27,7 @@ type Table struct {
 	limit   int
 	Missing int
 	Names   []string
-	Numbers map[string]int // Of the names, and otherNumber for each secret that came as one.
+	Numbers map[string]int // Of the names, and OtherNumber for each secret that came as one.
 	recent  [64]struct {   // Names that were looked up, each in a place by its bytes.
 		name   string
 		number int

@@ -14,7 +14,7 @@ import (
 )
 
 // DefaultMaxMachines is how many distinct machines a fleet may have unless
-// Options say otherwise.
+// Config.MaxMachines says otherwise.
 const DefaultMaxMachines = 2_000_000
 
 // maxCombinations bounds the distinct sets of properties in the attention index;

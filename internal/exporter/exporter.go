@@ -1,4 +1,4 @@
-// Package exporter is the running world: the tenants of one configuration, each
+// Package exporter runs the tenants of one configuration, each
 // with its client and collectors. It starts them spread out, swaps them when the
 // configuration is loaded again, and tells how they stand.
 package exporter
@@ -93,7 +93,7 @@ func (e *Exporter) Gatherer() prometheus.Gatherer {
 
 // Reload loads the configuration and applies it: what did not change keeps
 // running, with its values, its schedule and its quota; what is gone stops and
-// loses its series. The new world is built whole before anything of the old one
+// loses its series. The new tenants are built whole before anything of the old ones
 // is touched, so an error changes nothing.
 func (e *Exporter) Reload() error {
 	e.apply.Lock()
@@ -148,7 +148,7 @@ func (e *Exporter) Progress() collector.Progress {
 	return sum
 }
 
-// load makes the world of the configuration as it is now and swaps it in.
+// load makes the tenants of the configuration as it is now and swaps them in.
 func (e *Exporter) load(start func(*tenant)) error {
 	c, err := e.options.Load()
 	if err != nil {
