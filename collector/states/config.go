@@ -31,7 +31,7 @@ func (c *Config) Defaults() {
 	*c = Config{
 		Schedule:    collector.Schedule{Enabled: true, RefreshInterval: model.Duration(15 * time.Minute)},
 		Source:      SourceAuto,
-		MaxMachines: DefaultMaxMachines,
+		MaxMachines: defaultMaxMachines,
 	}
 }
 

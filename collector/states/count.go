@@ -13,9 +13,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/machineindex"
 )
 
-// DefaultMaxMachines is how many distinct machines a fleet may have unless
+// defaultMaxMachines is how many distinct machines a fleet may have unless
 // Config.MaxMachines says otherwise.
-const DefaultMaxMachines = 2_000_000
+const defaultMaxMachines = 2_000_000
 
 // maxCombinations bounds the distinct sets of properties in the attention index;
 // machines with further ones count under other there.
