@@ -46,6 +46,9 @@ type apiRow struct {
 	limits Limits
 	// yields names what the API returns, for --diagnose.
 	yields string
+	// instead is what to do where a tenant does not have the API, for --diagnose. Empty
+	// where every tenant has it.
+	instead string
 }
 
 const domainVariable = "{domain}"
@@ -54,6 +57,7 @@ const domainVariable = "{domain}"
 var apis = []apiRow{{
 	name: MachineSecurityStates, graph: true, path: "testwdatppreview/machinesecuritystates",
 	bounds: listBounds, yields: "security states of the Graph preview",
+	instead: "the tenant does not have the preview: with security_states.source auto or machines the same facts come from machines and deviceavinfo",
 }, {
 	name: Machines, path: "api/machines", query: "$top=10000", probe: "$top=1", top: 10_000,
 	bounds: listBounds, role: "Machine.Read.All", yields: "machines, their health, risk and exposure",

@@ -228,8 +228,8 @@ func mendCall(err error, r apiRow, host string, claims tokenClaims) string {
 		return ""
 	}
 	switch {
-	case r.graph && slices.Contains([]int{400, 401, 403, 404, 410}, e.Status):
-		return "the tenant does not have the preview: with security_states.source auto or machines the same facts come from machines and deviceavinfo"
+	case r.instead != "" && slices.Contains([]int{400, 401, 403, 404, 410}, e.Status):
+		return r.instead
 	case e.Reason == ReasonForbidden && r.role != "" && slices.Contains(claims.Roles, r.role):
 		return fmt.Sprintf("the token holds the role %s, so the tenant itself says no: check that it is licensed for Defender for Endpoint and that the feature is on", r.role)
 	case e.Reason == ReasonForbidden && r.role != "":

@@ -23,8 +23,8 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 }).Parse(pageHTML))
 
 // page is the front page: every tenant at a glance, or, with ?tenant=NAME, one
-// tenant with all its domains. Its links are relative, so that they hold behind a
-// proxy that adds a prefix.
+// tenant with all rows of its tables. Its links are relative, so that they hold
+// behind a proxy that adds a prefix.
 func page(o Options, dashboards, alerts []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, found := newView(o.Status(), time.Now()), true
