@@ -35,7 +35,7 @@ func TestTheDemosRulesAreTheBundledOnesWithAShortFor(t *testing.T) {
 			return match[1] + (d / 20).String()
 		})
 	if *update {
-		if err := os.WriteFile(file, []byte(want), 0o644); err != nil { //nolint:gosec // It is no secret.
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
