@@ -18,7 +18,7 @@ func TestImportsRunOneWay(t *testing.T) {
 	imports := make(map[string][]string)
 	for line := range strings.Lines(string(out)) {
 		var ours []string
-		for _, path := range strings.Fields(line) {
+		for path := range strings.FieldsSeq(line) {
 			if path, ok := strings.CutPrefix(path+"/", module+"/"); ok {
 				ours = append(ours, strings.TrimSuffix(path, "/"))
 			}

@@ -51,7 +51,7 @@ func (c ManagedIdentity) arcKey(ctx context.Context, challenge http.Header) (str
 		return "", err
 	}
 	// The agent makes files. A link that somebody put there leads elsewhere.
-	info, err := os.Lstat(path) //nolint:gosec // arcKeyFile made sure of the directory.
+	info, err := os.Lstat(path)
 	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("a symbolic link, not a regular file")}
 	}
