@@ -57,8 +57,6 @@ func (w *world) refresher(c Collector, interval time.Duration) *Refresher {
 	})
 }
 
-// exposed is the text of the exposition: the collectors' values only, without
-// the metrics about refreshes.
 // scraped is the text of a scrape.
 func (w *world) scraped(t testing.TB) string {
 	t.Helper()
@@ -189,7 +187,6 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// refreshOnce starts a collector of its own Refresher and refreshes it.
 // runFor runs a refresher for a while in fake time.
 func runFor(t *testing.T, r *Refresher, d time.Duration) {
 	t.Helper()

@@ -47,7 +47,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := w.Refresher(statesOf(w, &fakeStates{AntivirusRows: rowsOf[client.AntivirusHealth](apiError(client.DeviceAVInfo, 500))}, func(o *statesOptions) {
+		if err := w.Refresher(statesOf(w, &fakeStates{AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](apiError(client.DeviceAVInfo, 500))}, func(o *statesOptions) {
 			o.Source = states.SourceMachines
 		}), time.Hour).Once(t.Context()); err == nil {
 			t.Fatal("no failure")
@@ -80,10 +80,10 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 // documentedFleet has machines for every gauge of the fleet.
 func documentedFleet() *fakeStates {
 	return &fakeStates{
-		MachineRows: rowsOf(nil, client.Machine{
+		MachineRows: collectortest.RowsOf(nil, client.Machine{
 			ID: id(2), OnboardingStatus: []byte("Onboarded"), OSPlatform: []byte("Windows11"), HealthStatus: []byte("Inactive"),
 		}),
-		AntivirusRows: rowsOf[client.AntivirusHealth](nil),
+		AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil),
 	}
 }
 

@@ -57,7 +57,7 @@ func start(t *testing.T, w *collectortest.World, c collector.Collector, interval
 func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		states := statesOf(w, &fakeStates{StateRows: rowsOf(nil,
+		states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil,
 			state(1, "AntivirusNotReporting", "EdrImpairedCommunications"),
 			state(2, "AntivirusNotReporting"),
 			state(3),
@@ -377,7 +377,7 @@ func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
 		far.answer = answers(map[string]string{"evil.example": page(row(1, ""), row(2, ""))})
 		begin := func() (w *collectortest.World, states *states.Collector, stop func()) {
 			w = collectortest.NewWorld()
-			states = statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))})
+			states = statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
 			_, stop = start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				o.Store, o.Attention, o.Interval = store, attention.Of(w.Shared), 10*time.Minute
 			}), 10*time.Minute)

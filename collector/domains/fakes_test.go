@@ -71,7 +71,7 @@ func (f *refusedDomains) DomainMachines(context.Context, string) iter.Seq2[*clie
 	f.mu.Lock()
 	f.calls++
 	f.mu.Unlock()
-	return rowsOf[client.Machine](&client.Error{API: client.Token, Status: 401, Reason: client.ReasonAuth, Code: "invalid_client"})
+	return collectortest.RowsOf[client.Machine](&client.Error{API: client.Token, Status: 401, Reason: client.ReasonAuth, Code: "invalid_client"})
 }
 
 func (f *refusedDomains) count() int {
@@ -123,38 +123,9 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// rowsOf yields the rows and then, if there is one, the error.
-func rowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
-	return func(yield func(*T, error) bool) {
-		for i := range rows {
-			row := rows[i]
-			if !yield(&row, nil) {
-				return
-			}
-		}
-		if err != nil {
-			yield(nil, err)
-		}
-	}
-}
-
 // id makes a machine id; no two numbers make the same.
 func id(n int) client.MachineID {
 	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
-}
-
-// runFor runs a refresher for a while in fake time.
-func runFor(t *testing.T, r *collector.Refresher, d time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.Run(ctx)
-	}()
-	time.Sleep(d)
-	cancel()
-	<-done
 }
 
 // newClient is a real client behind the transport.

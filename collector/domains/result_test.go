@@ -70,7 +70,7 @@ func TestAMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := collectortest.NewWorld()
-				states := statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))})
+				states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
 				far := newFarEnd()
 				far.answer = answers(map[string]string{"evil.example": page(test.rows...)})
 				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {

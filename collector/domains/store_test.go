@@ -192,7 +192,7 @@ func TestStoredResultsOfDomainsThatAreOffTheListAreDeletedAtTheStart(t *testing.
 type quickDomains struct{ machines []client.Machine }
 
 func (q *quickDomains) DomainMachines(context.Context, string) iter.Seq2[*client.Machine, error] {
-	return rowsOf(nil, q.machines...)
+	return collectortest.RowsOf(nil, q.machines...)
 }
 
 func (q *quickDomains) HoldsSecret(string) bool { return false }
@@ -303,7 +303,7 @@ func TestTheJoinIsWithdrawnWithTheFleetWhenItsMaxAgeIsLowered(t *testing.T) {
 		far.answer = answers(map[string]string{"evil.example": page(row(1, ""))})
 		begin := func(maxAge time.Duration, withFleet bool) (*collectortest.World, *states.Collector, func()) {
 			w := collectortest.NewWorld()
-			states := statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.MaxAge, o.Store = maxAge, store })
+			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.MaxAge, o.Store = maxAge, store })
 			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				if o.Store = store; withFleet {
 					o.Attention = attention.Of(w.Shared)

@@ -26,7 +26,7 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 		far := newFarEnd()
 		run := func() string {
 			w := collectortest.NewWorld()
-			states := statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1))}, func(o *statesOptions) { o.Store = store })
+			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1))}, func(o *statesOptions) { o.Store = store })
 			domains := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) { o.Store = store })
 			for _, c := range []collector.Collector{states, domains} {
 				r := collector.NewRefresher(collector.RefresherOptions{
@@ -34,7 +34,7 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 					Schedule:  collector.Schedule{RefreshInterval: model.Duration(time.Hour)},
 					Collector: c, Resume: true, Exposition: w.Exposition,
 				})
-				runFor(t, r, time.Minute)
+				collectortest.RunFor(t, r, time.Minute)
 			}
 			got := w.Scraped(t)
 			return collectortest.Value(got, `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`) + " " +
@@ -65,14 +65,14 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 	answering := func(f *farEnd) http.RoundTripper { return f }
 	fleet := func(f func(*fakeStates)) func(*testing.T, *collectortest.World, collector.Store) collector.Collector {
 		return func(_ *testing.T, w *collectortest.World, s collector.Store) collector.Collector {
-			fake := &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))}
+			fake := &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}
 			f(fake)
 			return statesOf(w, fake, func(o *statesOptions) { o.Store = s })
 		}
 	}
 	stored := func(age time.Duration) *collector.MemoryStore {
 		store, w := &collector.MemoryStore{}, collectortest.NewWorld()
-		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.Store = store })); err != nil {
+		if err := w.Refresh(t.Context(), statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.Store = store })); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(age)
@@ -92,7 +92,7 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 		"stored states, amid the first refresh":  {func() *collector.MemoryStore { return stored(30 * time.Minute) }, fleet(hang), true},
 		"stored states that are too old to show": {func() *collector.MemoryStore { return stored(50 * time.Minute) }, fleet(hang), false},
 		"states that failed": {none, fleet(func(f *fakeStates) {
-			f.StateRows = rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500))
+			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500))
 		}), true},
 		"an empty watch list":                   {none, domain(answering), true},
 		"the first domain of many was answered": {none, domain(answering, domainNames(10_000)...), true},
@@ -132,7 +132,7 @@ func TestADomainThatLeftTheListStaysAway(t *testing.T) {
 	far := newFarEnd()
 	far.answer = answers(map[string]string{"stays.example": page(row(1, "")), "gone.example": page(row(1, ""))})
 	c := far.client(t, emptyLedger{}, w.Tenant)
-	states := statesOf(w, &fakeStates{StateRows: rowsOf(nil, state(1, "AntivirusOff"))})
+	states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
 	run := func(d *Collector) (stop func() <-chan struct{}) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

@@ -44,7 +44,7 @@ func TestMoreMachinesThanAllowedFailTheRefresh(t *testing.T) {
 			for n := range rows {
 				rows[n] = state(n, "19045", "Amd64")
 			}
-			f.StateRows = rowsOf(nil, rows...)
+			f.StateRows = collectortest.RowsOf(nil, rows...)
 		}},
 		"preview without ids": {SourcePreview, client.MachineSecurityStates, func(t *testing.T, f *fakeStates) {
 			f.StateRows = endless(t, most+2, func(int) client.SecurityState { return client.SecurityState{Build: []byte("19045")} })
@@ -65,7 +65,7 @@ func TestMoreMachinesThanAllowedFailTheRefresh(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, f := collectortest.NewWorld(), machineFleet()
-				f.StateRows = rowsOf(nil, previewFleet()...)
+				f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
 				s := newStates(w, f, func(o *Options) { o.Source, o.MaxMachines = tc.source, most })
 				if err := w.Refresh(t.Context(), s); err != nil {
 					t.Fatal(err)
@@ -103,7 +103,7 @@ func TestAsManyMachinesAsAllowedMayComeAgainAndAgain(t *testing.T) {
 				}
 			}
 		},
-		AntivirusRows: rowsOf(nil, antivirus(1, nil), antivirus(2, nil)),
+		AntivirusRows: collectortest.RowsOf(nil, antivirus(1, nil), antivirus(2, nil)),
 	}
 	for _, source := range []string{SourcePreview, SourceMachines} {
 		w := collectortest.NewWorld()
@@ -121,8 +121,8 @@ func TestOfSeveralRowsWithOneIDTheFirstCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, f := collectortest.NewWorld(), machineFleet()
 		off := func(a *client.AntivirusHealth) { a.Mode = []byte("2") }
-		f.AntivirusRows = rowsOf(nil, antivirus(1, off), antivirus(2, off))
-		f.MachineRows = rowsOf(nil,
+		f.AntivirusRows = collectortest.RowsOf(nil, antivirus(1, off), antivirus(2, off))
+		f.MachineRows = collectortest.RowsOf(nil,
 			machine(1, func(m *client.Machine) { m.OnboardingStatus = []byte("CanBeOnboarded") }), machine(1, nil),
 			machine(2, nil), machine(2, func(m *client.Machine) { m.OnboardingStatus = []byte("CanBeOnboarded") }),
 			machine(3, func(m *client.Machine) { m.Merged = true }), machine(3, nil))

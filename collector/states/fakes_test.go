@@ -106,38 +106,9 @@ func (failingStore) Save(string, any) error         { return errDiskFull }
 func (failingStore) Delete(string) error            { return errDiskFull }
 func (failingStore) Keys(string) ([]string, error)  { return nil, errDiskFull }
 
-// rowsOf yields the rows and then, if there is one, the error.
-func rowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
-	return func(yield func(*T, error) bool) {
-		for i := range rows {
-			row := rows[i]
-			if !yield(&row, nil) {
-				return
-			}
-		}
-		if err != nil {
-			yield(nil, err)
-		}
-	}
-}
-
 // id makes a machine id; no two numbers make the same.
 func id(n int) client.MachineID {
 	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
-}
-
-// runFor runs a refresher for a while in fake time.
-func runFor(t *testing.T, r *collector.Refresher, d time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.Run(ctx)
-	}()
-	time.Sleep(d)
-	cancel()
-	<-done
 }
 
 // newClient is a real client behind the transport.

@@ -167,7 +167,7 @@ func TestNoMachinesWithoutAntivirusRowsIsIncomplete(t *testing.T) {
 // previewThen is a fleet whose preview answered once and then does so no more.
 func previewThen(t *testing.T, w *collectortest.World, f *fakeStates, change ...func(*Options)) (s *Collector, before string) {
 	t.Helper()
-	f.StateRows = rowsOf(nil, previewFleet()...)
+	f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
 	s = newStates(w, f, change...)
 	if err := w.Refresh(t.Context(), s); err != nil {
 		t.Fatal(err)
@@ -178,12 +178,12 @@ func previewThen(t *testing.T, w *collectortest.World, f *fakeStates, change ...
 const fromMachines = `mde_security_states_source_info{source="machines",tenant="contoso"}`
 
 func refusedPreview(status int) func(func(*client.SecurityState, error) bool) {
-	return rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, status))
+	return collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, status))
 }
 
 func TestAuto(t *testing.T) {
-	passing, html := refusedPreview(503), rowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Status: 404, Reason: client.ReasonOther})
-	noToken := rowsOf[client.SecurityState](&client.Error{API: client.Token, Status: 400, Reason: client.ReasonAuth, Code: "invalid_resource"})
+	passing, html := refusedPreview(503), collectortest.RowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Status: 404, Reason: client.ReasonOther})
+	noToken := collectortest.RowsOf[client.SecurityState](&client.Error{API: client.Token, Status: 400, Reason: client.ReasonAuth, Code: "invalid_resource"})
 	type answer = func(func(*client.SecurityState, error) bool)
 	for name, tc := range map[string]struct {
 		answers []answer // After a first one that is a fleet, a minute from each other.
@@ -195,7 +195,7 @@ func TestAuto(t *testing.T) {
 		"no Graph token any more":               {[]answer{noToken, noToken, noToken, noToken}, true},
 		"a passing fault among the refusals":    {[]answer{refusedPreview(403), refusedPreview(403), passing, refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
 		"a gateway's page among the refusals":   {[]answer{refusedPreview(403), refusedPreview(403), html, refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
-		"a success among the refusals":          {[]answer{refusedPreview(403), refusedPreview(403), refusedPreview(403), rowsOf(nil, previewFleet()...), refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
+		"a success among the refusals":          {[]answer{refusedPreview(403), refusedPreview(403), refusedPreview(403), collectortest.RowsOf(nil, previewFleet()...), refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
 		"a gateway's page for half an hour":     {slices.Repeat([]answer{html}, 30), false},
 		"a gateway's page until values expired": {slices.Repeat([]answer{html}, 45), true},
 	} {
@@ -267,7 +267,7 @@ func TestRefusalsCountOnAfterARestart(t *testing.T) {
 func TestAStoredSourceThatMakesNoSenseIsIgnored(t *testing.T) {
 	for _, text := range []string{`[]`, `{"refusals":-1}`, `{"left":"2999-01-01T00:00:00Z"}`} {
 		w, f := collectortest.NewWorld(), machineFleet()
-		f.StateRows = rowsOf(nil, previewFleet()...)
+		f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
 		s := newStates(w, f, func(o *Options) {
 			o.Store = &collector.MemoryStore{Values: map[string]string{"security_states_source": text}}
 		})
@@ -313,7 +313,7 @@ func TestALeftPreviewIsAskedAgainWithinTheHour(t *testing.T) {
 func TestAStartWithoutAPreviewWarnsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		runFor(t, w.Refresher(newStates(w, machineFleet()), 15*time.Minute), time.Hour)
+		collectortest.RunFor(t, w.Refresher(newStates(w, machineFleet()), 15*time.Minute), time.Hour)
 		log := w.Log.String()
 		if !strings.Contains(log, `level=INFO msg="Graph preview unavailable, falling back to /api/machines"`) || !strings.Contains(log, "status=404") {
 			t.Errorf("log without the fallback:\n%s", log)

@@ -33,7 +33,7 @@ func previewFleet() []client.SecurityState {
 func TestSecurityStatesCountEachMachineOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		s := newStates(w, &fakeStates{StateRows: rowsOf(nil, previewFleet()...)})
+		s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)})
 		if err := w.Refresh(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestRevisionLabelSplitsTheFleet(t *testing.T) {
 			fleet[i].Revision = fmt.Append(nil, 1000+i%2)
 		}
 		w := collectortest.NewWorld()
-		s := newStates(w, &fakeStates{StateRows: rowsOf(nil, fleet...)}, func(o *Options) { o.RevisionLabel = true })
+		s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, fleet...)}, func(o *Options) { o.RevisionLabel = true })
 		if err := w.Refresh(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
@@ -85,8 +85,8 @@ func machineFleet() *fakeStates {
 	}
 	health := func(m *client.Machine) *[]byte { return &m.HealthStatus }
 	return &fakeStates{
-		StateRows: rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 404)),
-		MachineRows: rowsOf(nil,
+		StateRows: collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 404)),
+		MachineRows: collectortest.RowsOf(nil,
 			machine(1, nil),
 			machine(2, set(health, "Inactive")),
 			machine(3, set(health, "NoSensorDataImpairedCommunication")),
@@ -100,7 +100,7 @@ func machineFleet() *fakeStates {
 			machine(7, set(func(m *client.Machine) *[]byte { return &m.RiskScore }, "High")),
 			machine(8, set(func(m *client.Machine) *[]byte { return &m.RiskScore }, "Catastrophic")),
 		),
-		AntivirusRows: rowsOf(nil,
+		AntivirusRows: collectortest.RowsOf(nil,
 			antivirus(1, nil),
 			antivirus(2, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }),
 			antivirus(7, func(a *client.AntivirusHealth) { a.SignatureUpToDate = []byte("False") }),
@@ -140,7 +140,7 @@ func TestOfSeveralAntivirusRowsTheNewestHold(t *testing.T) {
 		for range rows {
 			rows = append(rows[1:], rows[0])
 			w := collectortest.NewWorld()
-			f := &fakeStates{MachineRows: rowsOf(nil, machine(1, nil)), AntivirusRows: rowsOf(nil, rows...)}
+			f := &fakeStates{MachineRows: collectortest.RowsOf(nil, machine(1, nil)), AntivirusRows: collectortest.RowsOf(nil, rows...)}
 			if err := w.Refresh(t.Context(), newStates(w, f, func(o *Options) { o.Source = SourceMachines })); err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +160,7 @@ func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 			w := collectortest.NewWorld()
 			f := machineFleet()
 			// Rows before a refusal are not half believed.
-			f.AntivirusRows = rowsOf(apiError(client.DeviceAVInfo, status), antivirus(1, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }))
+			f.AntivirusRows = collectortest.RowsOf(apiError(client.DeviceAVInfo, status), antivirus(1, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }))
 			s := newStates(w, f, func(o *Options) { o.Source = SourceMachines })
 			for range 2 {
 				if err := w.Refresh(t.Context(), s); err != nil {
@@ -194,34 +194,34 @@ func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 func TestAFailedRefreshChangesNothing(t *testing.T) {
 	for name, breakIt := range map[string]func(f *fakeStates){
 		"the preview breaks after some machines": func(f *fakeStates) {
-			f.StateRows = rowsOf(apiError(client.MachineSecurityStates, 502), previewFleet()[:2]...)
+			f.StateRows = collectortest.RowsOf(apiError(client.MachineSecurityStates, 502), previewFleet()[:2]...)
 		},
 		"the preview is refused after some machines": func(f *fakeStates) {
-			f.StateRows = rowsOf(apiError(client.MachineSecurityStates, 403), previewFleet()[:2]...)
+			f.StateRows = collectortest.RowsOf(apiError(client.MachineSecurityStates, 403), previewFleet()[:2]...)
 		},
 		"the preview times out": func(f *fakeStates) {
-			f.StateRows = rowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Reason: client.ReasonTimeout})
+			f.StateRows = collectortest.RowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Reason: client.ReasonTimeout})
 		},
 		"the preview is throttled": func(f *fakeStates) {
-			f.StateRows = rowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Status: 429, Reason: client.ReasonThrottled})
+			f.StateRows = collectortest.RowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Status: 429, Reason: client.ReasonThrottled})
 		},
 		"the sign-in host cannot be reached": func(f *fakeStates) {
-			f.StateRows = rowsOf[client.SecurityState](&client.Error{API: client.Token, Reason: client.ReasonNetwork})
+			f.StateRows = collectortest.RowsOf[client.SecurityState](&client.Error{API: client.Token, Reason: client.ReasonNetwork})
 		},
 		"the preview is gone and the machines break": func(f *fakeStates) {
-			f.StateRows = rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
-			f.MachineRows = rowsOf(apiError(client.Machines, 500), machine(1, nil))
+			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
+			f.MachineRows = collectortest.RowsOf(apiError(client.Machines, 500), machine(1, nil))
 		},
 		"the preview is gone and the antivirus rows break": func(f *fakeStates) {
-			f.StateRows = rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
-			f.AntivirusRows = rowsOf(apiError(client.DeviceAVInfo, 500), antivirus(1, nil))
+			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
+			f.AntivirusRows = collectortest.RowsOf(apiError(client.DeviceAVInfo, 500), antivirus(1, nil))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := collectortest.NewWorld()
 				f := machineFleet()
-				f.StateRows = rowsOf(nil, previewFleet()...)
+				f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
 				s := newStates(w, f)
 				if err := w.Refresh(t.Context(), s); err != nil {
 					t.Fatal(err)
@@ -253,7 +253,7 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := collectortest.NewWorld()
 				f := machineFleet()
-				f.StateRows = rowsOf[client.SecurityState](refusal)
+				f.StateRows = collectortest.RowsOf[client.SecurityState](refusal)
 				s := newStates(w, f)
 				for range 3 {
 					if err := w.Refresh(t.Context(), s); err != nil {
@@ -292,10 +292,10 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 				refresh(2, "after a reload")
 				refresh(2, "right after that")
 				time.Sleep(24 * time.Hour)
-				f.StateRows = rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 503))
+				f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 503))
 				refresh(3, "a day later, amid a passing fault,")
 				time.Sleep(24 * time.Hour)
-				f.StateRows = rowsOf(nil, previewFleet()...)
+				f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
 				refresh(4, "another day later")
 				refresh(5, "once it is back")
 				if got := w.Exposed(t); collectortest.Value(got, `mde_security_states_source_info{source="machinesecuritystates",tenant="contoso"}`) != "1" ||
@@ -310,9 +310,9 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 func TestARefusalOfBothSourcesIsToldWithBothReasons(t *testing.T) {
 	w := collectortest.NewWorld()
 	f := &fakeStates{
-		StateRows:     rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 403)),
-		MachineRows:   rowsOf[client.Machine](apiError(client.Machines, 403)),
-		AntivirusRows: rowsOf[client.AntivirusHealth](nil),
+		StateRows:     collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 403)),
+		MachineRows:   collectortest.RowsOf[client.Machine](apiError(client.Machines, 403)),
+		AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil),
 	}
 	err := w.Refresh(t.Context(), newStates(w, f))
 	if client.ReasonOf(err) != client.ReasonForbidden || !strings.Contains(fmt.Sprint(err), "machinesecuritystates: HTTP 403") || !strings.Contains(fmt.Sprint(err), "machines: HTTP 403") {
@@ -328,17 +328,17 @@ func TestAnEmptyAnswerIsAskedOnceMore(t *testing.T) {
 		want    string
 		fails   bool
 	}{
-		"a passing empty page":        {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](nil), rowsOf(nil, machine(1, nil))}, 2, "1", false},
-		"an empty page that stays":    {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](nil), rowsOf[client.Machine](nil)}, 2, "", false},
-		"a passing 404":               {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](apiError(client.Machines, 404)), rowsOf(nil, machine(1, nil))}, 2, "1", false},
-		"a 404 that stays":            {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](apiError(client.Machines, 404)), rowsOf[client.Machine](apiError(client.Machines, 404))}, 2, "", false},
-		"an empty page and a fault":   {[]func(func(*client.Machine, error) bool){rowsOf[client.Machine](nil), rowsOf[client.Machine](apiError(client.Machines, 500))}, 2, "2", true},
-		"a 404 after some machines":   {[]func(func(*client.Machine, error) bool){rowsOf(apiError(client.Machines, 404), machine(1, nil))}, 1, "2", true},
-		"a smaller fleet is no doubt": {[]func(func(*client.Machine, error) bool){rowsOf(nil, machine(1, nil))}, 1, "1", false},
+		"a passing empty page":        {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf(nil, machine(1, nil))}, 2, "1", false},
+		"an empty page that stays":    {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf[client.Machine](nil)}, 2, "", false},
+		"a passing 404":               {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](apiError(client.Machines, 404)), collectortest.RowsOf(nil, machine(1, nil))}, 2, "1", false},
+		"a 404 that stays":            {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](apiError(client.Machines, 404)), collectortest.RowsOf[client.Machine](apiError(client.Machines, 404))}, 2, "", false},
+		"an empty page and a fault":   {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf[client.Machine](apiError(client.Machines, 500))}, 2, "2", true},
+		"a 404 after some machines":   {[]func(func(*client.Machine, error) bool){collectortest.RowsOf(apiError(client.Machines, 404), machine(1, nil))}, 1, "2", true},
+		"a smaller fleet is no doubt": {[]func(func(*client.Machine, error) bool){collectortest.RowsOf(nil, machine(1, nil))}, 1, "1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := collectortest.NewWorld()
-			f := &fakeStates{AntivirusRows: rowsOf[client.AntivirusHealth](nil), MachineRows: rowsOf(nil, machine(1, nil), machine(2, nil))}
+			f := &fakeStates{AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil), MachineRows: collectortest.RowsOf(nil, machine(1, nil), machine(2, nil))}
 			s := newStates(w, f, func(o *Options) { o.Source = SourceMachines })
 			if err := w.Refresh(t.Context(), s); err != nil {
 				t.Fatal(err)
@@ -429,9 +429,9 @@ func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
 
 		w = collectortest.NewWorld() // The restart.
 		s := newStates(w, &fakeStates{
-			StateRows:     rowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500)),
-			MachineRows:   rowsOf[client.Machine](apiError(client.Machines, 500)),
-			AntivirusRows: rowsOf[client.AntivirusHealth](nil),
+			StateRows:     collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500)),
+			MachineRows:   collectortest.RowsOf[client.Machine](apiError(client.Machines, 500)),
+			AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil),
 		}, keep)
 		if got := s.Start(t.Context(), w.Publisher(s)); !got.Equal(at) {
 			t.Errorf("the values are of %s, want %s", got, at)
@@ -489,7 +489,7 @@ func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 
 		w = collectortest.NewWorld() // The restart.
 		s := newStates(w, machineFleet(), func(o *Options) { o.Store, o.RevisionLabel = store, true })
-		runFor(t, collector.NewRefresher(collector.RefresherOptions{
+		collectortest.RunFor(t, collector.NewRefresher(collector.RefresherOptions{
 			Env:       collector.Env{Tenant: "contoso", Name: collectortest.NameOf(s), Store: store, Logger: w.Logger},
 			Schedule:  collector.Schedule{RefreshInterval: model.Duration(15 * time.Minute)},
 			Collector: s, Resume: true, Exposition: w.Exposition,
@@ -545,7 +545,7 @@ func manyKeys(n int) string {
 
 func TestAStoreThatFailsFailsNoRefresh(t *testing.T) {
 	w := collectortest.NewWorld()
-	s := newStates(w, &fakeStates{StateRows: rowsOf(nil, previewFleet()...)}, func(o *Options) {
+	s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)}, func(o *Options) {
 		o.Store = failingStore{}
 	})
 	s.Start(t.Context(), w.Publisher(s))
@@ -586,7 +586,7 @@ func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 		store := &collector.MemoryStore{}
 		keep := func(o *Options) { o.Store = store }
 		w := collectortest.NewWorld()
-		s := newStates(w, &fakeStates{StateRows: rowsOf(nil, previewFleet()...)}, keep)
+		s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)}, keep)
 		if got := s.Page(); got.Summary != "" || got.Source != "" {
 			t.Errorf("before the first refresh: %+v", got)
 		}
@@ -619,7 +619,7 @@ func TestValuesAreAsOldAsTheBeginningOfTheirReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, f := collectortest.NewWorld(), machineFleet()
 		for _, source := range []string{SourcePreview, SourceMachines} {
-			states, machines := rowsOf(nil, previewFleet()...), rowsOf(nil, machine(1, nil))
+			states, machines := collectortest.RowsOf(nil, previewFleet()...), collectortest.RowsOf(nil, machine(1, nil))
 			f.StateRows = func(yield func(*client.SecurityState, error) bool) { time.Sleep(time.Minute); states(yield) }
 			f.MachineRows = func(yield func(*client.Machine, error) bool) { time.Sleep(time.Minute); machines(yield) }
 			s := newStates(w, f, func(o *Options) { o.Source = source })

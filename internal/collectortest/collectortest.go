@@ -151,6 +151,35 @@ func Stored(s collector.Store, key string) string {
 	return string(text)
 }
 
+// RunFor runs a refresher for a while in fake time.
+func RunFor(t testing.TB, r *collector.Refresher, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	time.Sleep(d)
+	cancel()
+	<-done
+}
+
+// RowsOf yields the rows and then, if there is one, the error.
+func RowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
+	return func(yield func(*T, error) bool) {
+		for i := range rows {
+			row := rows[i]
+			if !yield(&row, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
 type syncBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder
