@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/mde-exporter/mde_exporter/alerts"
+	"github.com/mde-exporter/mde_exporter/dashboards"
 	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
 
@@ -297,6 +300,30 @@ func TestTheDeploymentPagesNameOnlyFlagsThatExist(t *testing.T) {
 			if !exists[strings.TrimRight(flag, ".")] {
 				t.Errorf("%s names %s, which does not exist", page, flag)
 			}
+		}
+	}
+}
+
+// Helm reads no file outside of a chart, so the chart has copies.
+func TestTheChartHasTheBundledFiles(t *testing.T) {
+	read := func(dir fs.FS) map[string]string {
+		entries, err := fs.ReadDir(dir, ".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents := map[string]string{}
+		for _, entry := range entries {
+			content, err := fs.ReadFile(dir, entry.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			contents[entry.Name()] = string(content)
+		}
+		return contents
+	}
+	for name, bundled := range map[string]fs.FS{"alerts": alerts.Files, "dashboards": dashboards.Files} {
+		if diff := cmp.Diff(read(bundled), read(os.DirFS("deploy/helm/mde-exporter/files/"+name))); diff != "" {
+			t.Errorf("run make chart (-%s +chart):\n%s", name, diff)
 		}
 	}
 }
