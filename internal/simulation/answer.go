@@ -127,36 +127,6 @@ func correlationID(n int) string {
 	return string(appendGUID(nil, mix(uint64(n)), 1))
 }
 
-// page collects a page's bytes and sends them in pieces.
-type page struct {
-	w    io.Writer
-	buf  []byte
-	rows int
-}
-
-const pieceSize = 64 << 10
-
-var pieces = sync.Pool{New: func() any {
-	b := make([]byte, 0, pieceSize+8<<10)
-	return &b
-}}
-
-// row begins another row of the page's value.
-func (p *page) row() {
-	if len(p.buf) >= pieceSize {
-		p.send()
-	}
-	if p.rows > 0 {
-		p.buf = append(p.buf, ',')
-	}
-	p.rows++
-}
-
-func (p *page) send() {
-	_, _ = p.w.Write(p.buf) // the client may have gone; its context ends then
-	p.buf = p.buf[:0]
-}
-
 // page sends a page that write writes: from the cache, where pages are kept
 // and key names one.
 func (x *exchange) page(key string, write func(*page)) {

@@ -80,14 +80,8 @@ func (t *Tenant) Busiest(api API, span time.Duration) int {
 // at the sign-in endpoint or at an unknown path. There should never be one.
 func (t *Tenant) Misdirected() []Call {
 	return slices.DeleteFunc(t.Calls(), func(c Call) bool {
-		switch c.API {
-		case Token, Unknown:
-			return !c.Authorized
-		case MachineSecurityStates:
-			return !c.Authorized || c.Audience == GraphAudience
-		default:
-			return !c.Authorized || c.Audience == APIAudience
-		}
+		i := slices.IndexFunc(endpoints[:], func(e endpoint) bool { return e.api == c.API })
+		return !c.Authorized || c.Audience != "" && c.Audience == endpoints[i].host.audience()
 	})
 }
 

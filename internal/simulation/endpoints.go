@@ -30,16 +30,6 @@ const keptChains = 64
 
 // machineSecurityStates answers GET /testwdatppreview/machinesecuritystates.
 func (x *exchange) machineSecurityStates() {
-	x.mu.Lock()
-	preview := x.preview
-	x.mu.Unlock()
-	if preview != 0 {
-		x.refuseStatus(preview)
-		return
-	}
-	if !x.authorize(GraphAudience, "") {
-		return
-	}
 	chain, from, ok := x.chainOf(x.r.URL.Query().Get("$skiptoken"))
 	if !ok {
 		x.refuse(http.StatusBadRequest, "BadRequest", "The continuation token is not valid.")
@@ -52,17 +42,11 @@ func (x *exchange) machineSecurityStates() {
 	if to := from + x.options.PageSize; to < order.length() {
 		next = fmt.Sprintf("%s%s?$skiptoken=%x", x.origin(), x.r.URL.Path, fmt.Sprintf("%d-%d", chain.number, to))
 	}
-	x.page(x.pageKey("states", from), func(p *page) {
-		p.head(x.origin()+"/testwdatppreview/$metadata#MachineSecurityStates", rows.rows)
-		p.value(x.nextLink(next), x.options.NextLinkLast, func() {
-			for from, to := range order.rowsOf(from, from+x.options.PageSize) {
-				rows.each(from, to, func(m *Machine, _ int) {
-					p.row()
-					p.buf = appendState(p.buf, m)
-				})
-			}
-		})
-	})
+	x.list("/testwdatppreview/$metadata#MachineSecurityStates", rows.rows, next, func(p *page) {
+		for from, to := range order.rowsOf(from, from+x.options.PageSize) {
+			rows.write(p, from, to)
+		}
+	}, from)
 }
 
 // chainOf begins a walk, or finds the one that a continuation token is of.
@@ -100,67 +84,38 @@ func (x *exchange) chainOf(token string) (c *chain, from int, ok bool) {
 // machines answers GET /api/machines. With $top it has no nextLink, unless
 // Options.NextLinks asks for it; without, it has one that never ends.
 func (x *exchange) machines() {
-	if !x.authorize(APIAudience, RoleMachines) {
-		return
-	}
-	query, ok := x.paging(x.options.PageSize)
-	if !ok {
-		return
-	}
-	x.call.View = x.Now()
-	view := x.call.View
-	rows := view.machines()
-	next := ""
-	if more := query.to() < x.sequence(rows).length(); !query.asked || more && x.options.NextLinks {
-		next = query.next(x)
-	}
-	x.pagedList("machines", "Machines", rows, query, next, func(dst []byte, m *Machine, _ int) []byte {
-		return appendMachine(dst, m, view.at)
-	})
+	x.pagedList("Machines", x.options.PageSize, View.machines)
 }
 
 // deviceAVInfo answers GET /api/deviceavinfo.
-func (x *exchange) deviceAVInfo() {
-	if !x.authorize(APIAudience, RoleMachines) {
-		return
-	}
-	query, ok := x.paging(20)
+func (x *exchange) deviceAVInfo() { x.pagedList("DeviceAvInfo", 20, View.antivirus) }
+
+// pagedList sends the page of a list that $top and $skip ask for; without $top
+// that is one of so many rows.
+func (x *exchange) pagedList(set string, top int, listOf func(View) list) {
+	query, ok := x.paging(top)
 	if !ok {
 		return
 	}
 	x.call.View = x.Now()
-	view := x.call.View
-	rows := view.antivirus()
+	rows := listOf(x.call.View)
+	order := x.sequence(rows)
 	next := ""
-	if x.options.NextLinks && query.to() < x.sequence(rows).length() {
+	if more := query.to() < order.length(); !query.asked && x.api == Machines || more && x.options.NextLinks {
 		next = query.next(x)
 	}
-	x.pagedList("deviceavinfo", "DeviceAvInfo", rows, query, next, func(dst []byte, m *Machine, n int) []byte {
-		return appendAntivirus(dst, m, n, view.at)
-	})
-}
-
-// pagedList sends the page of a list that the query asks for.
-func (x *exchange) pagedList(name, set string, rows list, query paging, next string, write func([]byte, *Machine, int) []byte) {
-	order := x.sequence(rows)
-	x.page(x.pageKey(name, query.skip, query.top), func(p *page) {
-		p.head(x.origin()+"/api/$metadata#"+set, -1)
-		p.value(x.nextLink(next), x.options.NextLinkLast, func() {
-			// From call to call a page begins elsewhere and comes round.
-			turn := 0
-			if n := min(query.to(), order.length()) - query.skip; n > 0 && order.repeats && !x.options.CachePages {
-				turn = int(mix(uint64(x.call.Number)) % uint64(n))
+	x.list("/api/$metadata#"+set, -1, next, func(p *page) {
+		// From call to call a page begins elsewhere and comes round.
+		turn := 0
+		if n := min(query.to(), order.length()) - query.skip; n > 0 && order.repeats && !x.options.CachePages {
+			turn = int(mix(uint64(x.call.Number)) % uint64(n))
+		}
+		for _, part := range [...][2]int{{query.skip + turn, query.to()}, {query.skip, query.skip + turn}} {
+			for from, to := range order.rowsOf(part[0], part[1]) {
+				rows.write(p, from, to)
 			}
-			for _, part := range [...][2]int{{query.skip + turn, query.to()}, {query.skip, query.skip + turn}} {
-				for from, to := range order.rowsOf(part[0], part[1]) {
-					rows.each(from, to, func(m *Machine, n int) {
-						p.row()
-						p.buf = write(p.buf, m, n)
-					})
-				}
-			}
-		})
-	})
+		}
+	}, query.skip, query.top)
 }
 
 func (x *exchange) sequence(l list) sequence {
@@ -169,9 +124,6 @@ func (x *exchange) sequence(l list) sequence {
 
 // domainMachines answers GET /api/domains/{domain}/machines.
 func (x *exchange) domainMachines() {
-	if !x.authorize(APIAudience, RoleMachines) {
-		return
-	}
 	name, ok := x.domainName()
 	if !ok {
 		return
@@ -182,25 +134,17 @@ func (x *exchange) domainMachines() {
 		x.refuse(http.StatusNotFound, "ResourceNotFound", "Domain "+name+" was not found.")
 		return
 	}
-	x.page(x.pageKey("domain "+name), func(p *page) {
-		p.head(x.origin()+"/api/$metadata#Machines", -1)
-		p.value(x.nextLink(""), x.options.NextLinkLast, func() {
-			for m := range view.Contacted(name) {
-				p.row()
-				p.buf = appendMachine(p.buf, m, view.at)
-				if p.rows == DomainMachinesLimit {
-					break
-				}
+	x.list("/api/$metadata#Machines", -1, "", func(p *page) {
+		for m := range view.Contacted(name) {
+			if p.machine(m, view.at); p.rows == DomainMachinesLimit {
+				break
 			}
-		})
-	})
+		}
+	}, name)
 }
 
 // domainStats answers GET /api/domains/{domain}/stats.
 func (x *exchange) domainStats() {
-	if !x.authorize(APIAudience, RoleStatistics) {
-		return
-	}
 	name, ok := x.domainName()
 	if !ok {
 		return
@@ -295,54 +239,34 @@ func (x *exchange) paging(top int) (q paging, ok bool) {
 
 const endlessToken = "endless"
 
-// nextLink is the link that an answer carries: the ordinary one, or what a
-// fault puts in its place.
-func (x *exchange) nextLink(ordinary string) string {
+// list sends a page of a list, with its count unless that is negative. The link
+// is the ordinary one, or what a fault puts in its place; a page with a fault is
+// not kept.
+func (x *exchange) list(context string, count int, next string, rows func(*page), key ...any) {
+	kept := fmt.Sprint(x.origin(), " ", context, " ", key)
 	switch {
 	case x.fault.NextLink != "":
-		return x.fault.NextLink
+		next, kept = x.fault.NextLink, ""
 	case x.fault.Endless && x.api == MachineSecurityStates:
-		return fmt.Sprintf("%s%s?$skiptoken=%s%d", x.origin(), x.r.URL.Path, endlessToken, x.call.Number)
+		next, kept = fmt.Sprintf("%s%s?$skiptoken=%s%d", x.origin(), x.r.URL.Path, endlessToken, x.call.Number), ""
 	case x.fault.Endless:
-		return fmt.Sprintf("%s%s?$skip=0&again=%d", x.origin(), x.r.URL.Path, x.call.Number)
+		next, kept = fmt.Sprintf("%s%s?$skip=0&again=%d", x.origin(), x.r.URL.Path, x.call.Number), ""
 	}
-	return ordinary
-}
-
-// pageKey names a page for the cache; a page with a fault is not kept.
-func (x *exchange) pageKey(name string, numbers ...int) string {
-	if x.fault.NextLink != "" || x.fault.Endless {
-		return ""
-	}
-	return fmt.Sprint(x.origin(), " ", name, " ", numbers)
-}
-
-// head begins a page. A count below 0 is left out.
-func (p *page) head(context string, count int) {
-	p.buf = append(p.buf, `{"@odata.context":`...)
-	p.buf = appendString(p.buf, context)
-	if count >= 0 {
-		p.buf = append(p.buf, `,"@odata.count":`...)
-		p.buf = strconv.AppendInt(p.buf, int64(count), 10)
-	}
-}
-
-// value writes the rows and ends the page.
-func (p *page) value(next string, nextLast bool, rows func()) {
-	link := func() {
-		if next != "" {
-			p.buf = append(p.buf, `,"@odata.nextLink":`...)
-			p.buf = appendString(p.buf, next)
+	x.page(kept, func(p *page) {
+		p.raw(`{`)
+		p.text("@odata.context", x.origin()+context)
+		if count >= 0 {
+			p.int("@odata.count", count)
 		}
-	}
-	if !nextLast {
-		link()
-	}
-	p.buf = append(p.buf, `,"value":[`...)
-	rows()
-	p.buf = append(p.buf, ']')
-	if nextLast {
-		link()
-	}
-	p.buf = append(p.buf, '}')
+		if next != "" && !x.options.NextLinkLast {
+			p.text("@odata.nextLink", next)
+		}
+		p.raw(`,"value":[`)
+		rows(p)
+		p.raw(`]`)
+		if next != "" && x.options.NextLinkLast {
+			p.text("@odata.nextLink", next)
+		}
+		p.raw(`}`)
+	})
 }

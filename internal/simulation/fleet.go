@@ -154,40 +154,41 @@ func (s *shape) totals() block {
 // written by their place.
 type list struct {
 	rows int
-	// each calls write for the rows from one place up to another.
-	each func(from, to int, write func(*Machine, int))
+	// write writes the rows from one place up to another.
+	write func(p *page, from, to int)
 }
 
 // states is the list of machines with a security state.
-func (s *shape) states() list {
-	return list{s.totals().states, func(from, to int, write func(*Machine, int)) {
-		s.seek(from, to, func(b block) int { return b.states }, func(m *Machine) int {
+func (v View) states() list {
+	return list{v.totals().states, func(p *page, from, to int) {
+		v.seek(from, to, func(b block) int { return b.states }, func(m *Machine) int {
 			if m.Onboarded() {
 				return 1
 			}
 			return 0
-		}, write)
+		}, func(m *Machine, _ int) { p.state(m) })
 	}}
 }
 
 // antivirus is the list of rows of /api/deviceavinfo.
-func (s *shape) antivirus() list {
-	return list{s.totals().antivirus, func(from, to int, write func(*Machine, int)) {
-		s.seek(from, to, func(b block) int { return b.antivirus }, (*Machine).antivirusRows, write)
+func (v View) antivirus() list {
+	return list{v.totals().antivirus, func(p *page, from, to int) {
+		v.seek(from, to, func(b block) int { return b.antivirus }, (*Machine).antivirusRows,
+			func(m *Machine, n int) { p.antivirus(m, n, v.at) })
 	}}
 }
 
 // machines is the list of all records, those without a security state last.
-func (s *shape) machines() list {
-	return list{s.count + s.fleet.others, func(from, to int, write func(*Machine, int)) {
+func (v View) machines() list {
+	return list{v.count + v.fleet.others, func(p *page, from, to int) {
 		var m Machine
 		for i := from; i < to; i++ {
-			index := s.first + i
-			if i >= s.count {
-				index = s.count - i - 1
+			index := v.first + i
+			if i >= v.count {
+				index = v.count - i - 1
 			}
-			s.machine(&m, index)
-			write(&m, 0)
+			v.machine(&m, index)
+			p.machine(&m, v.at)
 		}
 	}}
 }

@@ -12,13 +12,13 @@ type Limit struct {
 
 // DocumentedLimits are the service's own.
 func DocumentedLimits() map[API]Limit {
-	return map[API]Limit{
-		MachineSecurityStates: {100, 1500},
-		Machines:              {100, 1500},
-		DeviceAVInfo:          {30, 1000},
-		DomainMachines:        {100, 1500},
-		DomainStats:           {100, 1500},
+	limits := map[API]Limit{}
+	for _, e := range endpoints {
+		if e.limit != (Limit{}) {
+			limits[e.api] = e.limit
+		}
 	}
+	return limits
 }
 
 // limiter counts exactly: a call is refused when the 60 or the 3600 seconds

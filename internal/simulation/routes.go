@@ -2,7 +2,7 @@ package simulation
 
 import (
 	"net/http"
-	"strings"
+	"path"
 	"time"
 )
 
@@ -17,57 +17,64 @@ const (
 	AllOrigins = LoginOrigin | GraphOrigin | APIOrigin
 )
 
+// audience is whom the tokens are for that calls of the origin present; empty
+// where they present none.
+func (o Origin) audience() string {
+	return map[Origin]string{GraphOrigin: GraphAudience, APIOrigin: APIAudience}[o]
+}
+
+// endpoint is one kind of call and how it is answered.
+type endpoint struct {
+	api    API
+	host   Origin
+	path   string // in it * stands for anything but a slash
+	role   string // that the token must hold; empty for none
+	limit  Limit  // as documented
+	handle func(*exchange)
+}
+
+var common = Limit{PerMinute: 100, PerHour: 1500}
+
+var endpoints = [...]endpoint{
+	{Token, LoginOrigin, "/metadata/identity/oauth2/token", "", Limit{}, (*exchange).managedIdentityToken},
+	{Token, LoginOrigin, "/*/oauth2/v2.0/token", "", Limit{}, (*exchange).token},
+	{MachineSecurityStates, GraphOrigin, "/testwdatppreview/machinesecuritystates", "", common, (*exchange).machineSecurityStates},
+	{Machines, APIOrigin, "/api/machines", RoleMachines, common, (*exchange).machines},
+	{DeviceAVInfo, APIOrigin, "/api/deviceavinfo", RoleMachines, Limit{30, 1000}, (*exchange).deviceAVInfo},
+	{DomainMachines, APIOrigin, "/api/domains/*/machines", RoleMachines, common, (*exchange).domainMachines},
+	{DomainStats, APIOrigin, "/api/domains/*/stats", RoleStatistics, common, (*exchange).domainStats},
+	{Unknown, 0, "*", "", Limit{}, (*exchange).unknownPath},
+}
+
+// endpointOf finds the endpoint of a path at hosts that play these roles.
+func endpointOf(urlPath string, origin Origin) endpoint {
+	for _, e := range endpoints {
+		if ok, _ := path.Match(e.path, urlPath); ok && e.host&origin != 0 {
+			return e
+		}
+	}
+	return endpoints[len(endpoints)-1]
+}
+
 // route serves the calls of an origin; all others are recorded and answered
 // with 404.
 func (t *Tenant) route(origin Origin) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		api, at, answer := t.find(r)
-		if at&origin == 0 {
-			api, answer = Unknown, (*exchange).unknownPath
-		}
-		x := &exchange{Tenant: t, api: api, r: r}
+		x := &exchange{Tenant: t, endpoint: endpointOf(r.URL.Path, origin), r: r}
 		x.answer = &answerWriter{w: w, r: r, call: &x.call}
 		x.call = t.log.begin(Call{
-			At: time.Now(), API: api, Origin: origin, Method: r.Method, Target: r.URL.RequestURI(),
+			At: time.Now(), API: x.api, Origin: origin, Method: r.Method, Target: r.URL.RequestURI(),
 			Audience: t.audienceOf(r), Authorized: r.Header.Get("Authorization") != "",
 		})
 		defer t.log.end(&x.call)
-		x.serve(answer)
+		x.serve()
 	})
-}
-
-// find tells which call a request is and how it is answered.
-func (t *Tenant) find(r *http.Request) (API, Origin, func(*exchange)) {
-	path := r.URL.Path
-	switch {
-	case path == "/testwdatppreview/machinesecuritystates":
-		return MachineSecurityStates, GraphOrigin, (*exchange).machineSecurityStates
-	case path == "/api/machines":
-		return Machines, APIOrigin, (*exchange).machines
-	case path == "/api/deviceavinfo":
-		return DeviceAVInfo, APIOrigin, (*exchange).deviceAVInfo
-	case path == "/metadata/identity/oauth2/token":
-		return Token, LoginOrigin, (*exchange).managedIdentityToken
-	case strings.HasSuffix(path, "/oauth2/v2.0/token"):
-		return Token, LoginOrigin, (*exchange).token
-	}
-	if rest, ok := strings.CutPrefix(path, "/api/domains/"); ok {
-		if _, what, ok := strings.Cut(rest, "/"); ok {
-			switch what {
-			case "machines":
-				return DomainMachines, APIOrigin, (*exchange).domainMachines
-			case "stats":
-				return DomainStats, APIOrigin, (*exchange).domainStats
-			}
-		}
-	}
-	return Unknown, 0, (*exchange).unknownPath
 }
 
 // exchange is one request and its answer.
 type exchange struct {
 	*Tenant
-	api    API
+	endpoint
 	r      *http.Request
 	answer *answerWriter
 	call   Call
@@ -76,7 +83,7 @@ type exchange struct {
 
 // serve answers: limits come first, as in front of the real service, then
 // scripted faults, then the API itself.
-func (x *exchange) serve(answer func(*exchange)) {
+func (x *exchange) serve() {
 	if wait := x.limits.take(x.api, x.call.At); wait > 0 {
 		x.throttle(wait)
 		return
@@ -87,7 +94,16 @@ func (x *exchange) serve(answer func(*exchange)) {
 			return
 		}
 	}
-	answer(x)
+	x.mu.Lock()
+	preview := x.preview
+	x.mu.Unlock()
+	if x.api == MachineSecurityStates && preview != 0 {
+		x.refuseStatus(preview)
+		return
+	}
+	if x.host.audience() == "" || x.authorize() {
+		x.handle(x)
+	}
 }
 
 func (x *exchange) unknownPath() {
@@ -95,15 +111,15 @@ func (x *exchange) unknownPath() {
 }
 
 // authorize checks the bearer token and tells whether the call may go on.
-func (x *exchange) authorize(audience, role string) bool {
+func (x *exchange) authorize() bool {
 	claims, err := x.verify(x.r)
 	switch {
 	case err != nil:
 		x.refuse(http.StatusUnauthorized, "Unauthorized", "The access token is missing, expired or not valid: "+err.Error())
-	case claims.resource() != audience:
+	case claims.resource() != x.host.audience():
 		x.refuse(http.StatusUnauthorized, "Unauthorized", "Invalid audience: the access token is not for this API.")
-	case role != "" && !claims.has(role):
-		x.refuse(http.StatusForbidden, "Forbidden", "Application does not have any of the required application permissions ("+role+") to access the resource.")
+	case x.role != "" && !claims.has(x.role):
+		x.refuse(http.StatusForbidden, "Forbidden", "Application does not have any of the required application permissions ("+x.role+") to access the resource.")
 	case x.r.Method != http.MethodGet:
 		x.refuse(http.StatusMethodNotAllowed, "BadRequest", "The requested resource does not support http method '"+x.r.Method+"'.")
 	default:

@@ -1,58 +1,48 @@
 package simulation
 
 import (
+	"io"
 	"strconv"
+	"sync"
 	"time"
 )
 
-// The rows are appended by hand: a page of ten thousand machines is 15 MB, and
-// the far end must not be what a benchmark measures.
+// page collects a page's bytes and sends them in pieces. Its rows are appended by
+// hand: a page of ten thousand machines is 15 MB, and the far end must not be
+// what a benchmark measures.
+type page struct {
+	w    io.Writer
+	buf  []byte
+	rows int
+}
 
-// appendState writes a row of machinesecuritystates.
-func appendState(dst []byte, m *Machine) []byte {
-	dst = append(dst, `{"id":"`...)
-	dst = m.appendID(dst)
-	dst = append(dst, `","build":`...)
-	dst = appendIntOrNull(dst, m.Build)
-	dst = append(dst, `,"revision":`...)
-	dst = appendIntOrNull(dst, m.Revision)
-	dst = append(dst, `,"architecture":`...)
-	dst = appendStringOrNull(dst, m.Architecture)
-	dst = append(dst, `,"osVersion":`...)
-	if m.Build == 0 {
-		dst = append(dst, `null`...)
+const pieceSize = 64 << 10
+
+var pieces = sync.Pool{New: func() any {
+	b := make([]byte, 0, pieceSize+32<<10)
+	return &b
+}}
+
+func (p *page) send() {
+	_, _ = p.w.Write(p.buf) // the client may have gone; its context ends then
+	p.buf = p.buf[:0]
+}
+
+// state writes a row of machinesecuritystates.
+func (p *page) state(m *Machine) {
+	p.row()
+	p.id("id", m)
+	p.number("build", m.Build)
+	p.number("revision", m.Revision)
+	p.text("architecture", m.Architecture)
+	if p.key("osVersion"); m.Build == 0 {
+		p.raw(`null`)
 	} else {
-		dst = append(dst, `"10.0.`...)
-		dst = strconv.AppendInt(dst, int64(m.Build), 10)
-		dst = append(dst, '.')
-		dst = strconv.AppendInt(dst, int64(m.Revision), 10)
-		dst = append(dst, '.')
-		dst = append(dst, flavour(m.Architecture)...)
-		dst = append(dst, `.rs_release.180827-1809"`...)
+		p.version(`"10.0.`, m)
+		p.raw(`.`, flavour(m.Architecture), `.rs_release.180827-1809"`)
 	}
-	dst = append(dst, `,"propertiesRequireAttention":[`...)
-	comma := false
-	set := m.properties()
-	for i, name := range propertyNames {
-		if set&(1<<i) == 0 {
-			continue
-		}
-		if comma {
-			dst = append(dst, ',')
-		}
-		comma = true
-		dst = append(dst, '"')
-		dst = append(dst, name...)
-		dst = append(dst, '"')
-	}
-	for _, name := range m.Extra {
-		if comma {
-			dst = append(dst, ',')
-		}
-		comma = true
-		dst = appendString(dst, name)
-	}
-	return append(dst, `]}`...)
+	p.list("propertiesRequireAttention", m.Properties())
+	p.raw(`}`)
 }
 
 func flavour(architecture string) string {
@@ -65,104 +55,96 @@ func flavour(architecture string) string {
 	return "amd64fre"
 }
 
-// appendMachine writes a row of /api/machines and of /api/domains/{domain}/machines,
+// machine writes a row of /api/machines and of /api/domains/{domain}/machines,
 // about 1.5 kB with every field of the real one. Its types lie where theirs do.
-func appendMachine(dst []byte, m *Machine, at time.Time) []byte {
+func (p *page) machine(m *Machine, at time.Time) {
 	d := m.dice
 	d += 0x632be59bd9b4e019 // other numbers than those that made the machine
 
-	dst = append(dst, `{"id":"`...)
-	dst = m.appendID(dst)
-	dst = append(dst, `","mergedIntoMachineId":`...)
+	p.row()
+	p.id("id", m)
 	if m.Merged {
-		dst = append(dst, '"')
 		var into Machine
 		into.generate(uint64(m.dice), 0)
-		dst = into.appendID(dst)
-		dst = append(dst, '"')
+		p.id("mergedIntoMachineId", &into)
 	} else {
-		dst = append(dst, `null`...)
+		p.text("mergedIntoMachineId", "")
 	}
-	dst = append(dst, `,"isPotentialDuplication":false,"isExcluded":false,"exclusionReason":null,"computerDnsName":`...)
-	dst = appendName(dst, m)
-	dst = append(dst, `,"firstSeen":`...)
-	if d.below(200) == 0 {
-		dst = append(dst, yearOne...)
-	} else {
-		dst = appendTime(dst, at.Add(-40*24*time.Hour-d.duration(0, 300*24*time.Hour)))
+	p.raw(`,"isPotentialDuplication":false,"isExcluded":false,"exclusionReason":null`)
+	p.name(m)
+	firstSeen := -time.Duration(1)
+	if d.below(200) != 0 {
+		firstSeen = 40*24*time.Hour + d.duration(0, 300*24*time.Hour)
 	}
-	dst = append(dst, `,"lastSeen":`...)
-	if m.LastSeen < 0 {
-		dst = append(dst, yearOne...)
-	} else {
-		dst = appendTime(dst, at.Add(-m.LastSeen))
-	}
-	dst = append(dst, `,"osPlatform":`...)
-	dst = appendStringOrNull(dst, m.Platform)
-	dst = append(dst, `,"osVersion":`...)
+	p.ago("firstSeen", at, firstSeen, yearOne)
+	p.ago("lastSeen", at, m.LastSeen, yearOne)
+	p.text("osPlatform", m.Platform)
 	switch d.below(20) {
 	case 0:
-		dst = append(dst, `10.0`...)
+		p.raw(`,"osVersion":10.0`)
 	case 1, 2:
-		dst = appendOSVersion(dst, m)
+		p.osVersion(m)
 	default:
-		dst = append(dst, `null`...)
+		p.text("osVersion", "")
 	}
-	dst = append(dst, `,"osProcessor":`...)
 	processor, width := hardware(m.Architecture)
 	if width != "" && m.Architecture != "Arm64" && d.below(30) == 0 {
 		processor = "" // the architecture follows from osArchitecture then
 	}
-	dst = appendStringOrNull(dst, processor)
-	dst = append(dst, `,"version":`...)
-	dst = appendStringOrNull(dst, m.Release)
+	p.text("osProcessor", processor)
+	p.text("version", m.Release)
 	host := d.next()
-	dst = append(dst, `,"lastIpAddress":"`...)
-	dst = appendIP(dst, 10, host)
-	dst = append(dst, `","lastExternalIpAddress":"203.0.113.`...)
-	dst = strconv.AppendUint(dst, host>>24&0xff, 10)
-	dst = append(dst, `","agentVersion":"10.8790.`...)
-	dst = strconv.AppendInt(dst, int64(m.Build), 10)
-	dst = append(dst, '.')
-	dst = strconv.AppendInt(dst, int64(m.Revision), 10)
-	dst = append(dst, `","osBuild":`...)
-	dst = appendIntOrNull(dst, m.Build)
-	dst = append(dst, `,"healthStatus":`...)
-	dst = appendStringOrNull(dst, m.Health)
-	dst = append(dst, `,"deviceValue":"Normal","rbacGroupId":`...)
+	p.key("lastIpAddress")
+	p.ip(10, host)
+	p.raw(`,"lastExternalIpAddress":"203.0.113.`)
+	p.buf = strconv.AppendUint(p.buf, host>>24&0xff, 10)
+	p.raw(`","agentVersion":`)
+	p.version(`"10.8790.`, m)
+	p.raw(`"`)
+	p.number("osBuild", m.Build)
+	p.text("healthStatus", m.Health)
+	p.raw(`,"deviceValue":"Normal"`)
 	if group := d.below(8); group%2 == 0 {
-		dst = strconv.AppendInt(dst, int64(group), 10)
-		dst = append(dst, `,"rbacGroupName":null`...)
+		p.int("rbacGroupId", group)
+		p.text("rbacGroupName", "")
 	} else {
-		dst = append(dst, '"')
-		dst = strconv.AppendInt(dst, int64(group), 10)
-		dst = append(dst, `","rbacGroupName":"Workplaces"`...)
+		p.text("rbacGroupId", strconv.Itoa(group))
+		p.text("rbacGroupName", "Workplaces")
 	}
-	dst = append(dst, `,"riskScore":`...)
-	dst = appendStringOrNull(dst, m.Risk)
-	dst = append(dst, `,"exposureLevel":`...)
-	dst = appendStringOrNull(dst, m.Exposure)
-	dst = append(dst, `,"isAadJoined":true,"aadDeviceId":"`...)
-	dst = appendGUID(dst, d.next(), d.next())
-	dst = append(dst, `","machineTags":["Site-`...)
-	dst = strconv.AppendUint(dst, host>>40&0x1f, 10)
-	dst = append(dst, `"],"onboardingStatus":`...)
-	dst = appendStringOrNull(dst, m.Onboarding)
-	dst = append(dst, `,"osArchitecture":`...)
-	dst = appendStringOrNull(dst, width)
-	dst = append(dst, `,"managedBy":"Intune","managedByStatus":"Unknown","ipAddresses":[`...)
-	dst = appendAddress(dst, 10, host, "Ethernet", "Up")
-	dst = append(dst, ',')
-	dst = appendAddress(dst, 172, d.next(), "Wireless80211", "Down")
-	dst = append(dst, ',')
-	dst = appendAddress(dst, 127, d.next(), "SoftwareLoopback", "Up")
-	dst = append(dst, ',')
-	dst = appendAddress(dst, 100, d.next(), "Tunnel", "Up")
-	dst = append(dst, ',')
-	dst = appendAddress(dst, 192, d.next(), "Ethernet", "Down")
-	dst = append(dst, ',')
-	dst = appendAddress(dst, 169, d.next(), "Ppp", "Down")
-	return append(dst, `],"vmMetadata":null}`...)
+	p.text("riskScore", m.Risk)
+	p.text("exposureLevel", m.Exposure)
+	p.raw(`,"isAadJoined":true`)
+	p.guid("aadDeviceId", d.next(), d.next())
+	p.raw(`,"machineTags":["Site-`)
+	p.buf = strconv.AppendUint(p.buf, host>>40&0x1f, 10)
+	p.raw(`"]`)
+	p.text("onboardingStatus", m.Onboarding)
+	p.text("osArchitecture", width)
+	p.raw(`,"managedBy":"Intune","managedByStatus":"Unknown","ipAddresses":[`)
+	for i, a := range addresses {
+		if i > 0 {
+			p.raw(`,`)
+			host = d.next()
+		}
+		p.raw(`{"ipAddress":`)
+		p.ip(a.network, host)
+		p.raw(`,"macAddress":"02`)
+		p.hex(host>>16, 10)
+		p.raw(a.rest)
+	}
+	p.raw(`],"vmMetadata":null}`)
+}
+
+var addresses = [...]struct {
+	network int64
+	rest    string
+}{
+	{10, `","type":"Ethernet","operationalStatus":"Up"}`},
+	{172, `","type":"Wireless80211","operationalStatus":"Down"}`},
+	{127, `","type":"SoftwareLoopback","operationalStatus":"Up"}`},
+	{100, `","type":"Tunnel","operationalStatus":"Up"}`},
+	{192, `","type":"Ethernet","operationalStatus":"Down"}`},
+	{169, `","type":"Ppp","operationalStatus":"Down"}`},
 }
 
 // hardware is how /api/machines spells an architecture of the preview's.
@@ -178,92 +160,160 @@ func hardware(architecture string) (processor, width string) {
 	return architecture, ""
 }
 
-// appendAntivirus writes a row of /api/deviceavinfo. The second row of a machine
-// is an older one.
-func appendAntivirus(dst []byte, m *Machine, n int, at time.Time) []byte {
+// antivirus writes a row of /api/deviceavinfo. The second row of a machine is an
+// older one.
+func (p *page) antivirus(m *Machine, n int, at time.Time) {
 	av := m.Antivirus
 	if n > 0 {
 		av.Mode, av.Signature, av.Engine, av.Platform = "0", "False", "False", "False"
 		av.Age += 24 * time.Hour
 	}
-	refreshed := at.Add(-av.Age)
-	dst = append(dst, `{"id":"`...)
-	dst = appendGUID(dst, uint64(m.dice), uint64(n))
-	dst = append(dst, `","machineId":"`...)
-	dst = m.appendID(dst)
-	dst = append(dst, `","computerDnsName":`...)
-	dst = appendName(dst, m)
-	dst = append(dst, `,"osKind":"`...)
-	dst = append(dst, m.osKind()...)
-	dst = append(dst, `","osPlatform":`...)
-	dst = appendStringOrNull(dst, m.Platform)
-	dst = append(dst, `,"osVersion":`...)
-	dst = appendOSVersion(dst, m)
-	dst = append(dst, `,"avMode":`...)
-	dst = appendString(dst, av.Mode)
-	dst = append(dst, `,"avSignatureVersion":"1.423.1279.0","avEngineVersion":"1.1.25020.1007","avPlatformVersion":"4.18.25010.11","lastSeenTime":`...)
-	dst = appendTime(dst, refreshed)
-	dst = append(dst, `,"quickScanResult":"Completed","quickScanError":"","quickScanTime":`...)
-	dst = appendTime(dst, refreshed)
-	dst = append(dst, `,"fullScanResult":"","fullScanError":"","fullScanTime":null,"dataRefreshTimestamp":`...)
-	dst = appendTime(dst, refreshed)
-	dst = append(dst, `,"avEngineUpdateTime":null,"avSignatureUpdateTime":null,"avPlatformUpdateTime":null,"avIsSignatureUpToDate":`...)
-	dst = appendString(dst, av.Signature)
-	dst = append(dst, `,"avIsEngineUpToDate":`...)
-	dst = appendString(dst, av.Engine)
-	dst = append(dst, `,"avIsPlatformUpToDate":`...)
-	dst = appendString(dst, av.Platform)
-	return append(dst, `,"avSignaturePublishTime":null,"rbacGroupName":"Workplaces","rbacGroupId":"7"}`...)
+	p.row()
+	p.guid("id", uint64(m.dice), uint64(n))
+	p.id("machineId", m)
+	p.name(m)
+	p.text("osKind", m.osKind())
+	p.text("osPlatform", m.Platform)
+	p.osVersion(m)
+	p.text("avMode", av.Mode)
+	p.raw(`,"avSignatureVersion":"1.423.1279.0","avEngineVersion":"1.1.25020.1007","avPlatformVersion":"4.18.25010.11"`)
+	p.ago("lastSeenTime", at, av.Age, `null`)
+	p.raw(`,"quickScanResult":"Completed","quickScanError":""`)
+	p.ago("quickScanTime", at, av.Age, `null`)
+	p.raw(`,"fullScanResult":"","fullScanError":"","fullScanTime":null`)
+	p.ago("dataRefreshTimestamp", at, av.Age, `null`)
+	p.raw(`,"avEngineUpdateTime":null,"avSignatureUpdateTime":null,"avPlatformUpdateTime":null`)
+	p.text("avIsSignatureUpToDate", av.Signature)
+	p.text("avIsEngineUpToDate", av.Engine)
+	p.text("avIsPlatformUpToDate", av.Platform)
+	p.raw(`,"avSignaturePublishTime":null,"rbacGroupName":"Workplaces","rbacGroupId":"7"}`)
 }
 
-func appendOSVersion(dst []byte, m *Machine) []byte {
-	if m.Build == 0 {
-		return appendStringOrNull(dst, m.Release)
+// row begins another row of the page's value.
+func (p *page) row() {
+	if len(p.buf) >= pieceSize {
+		p.send()
 	}
-	dst = append(dst, `"10.0.`...)
-	dst = strconv.AppendInt(dst, int64(m.Build), 10)
-	dst = append(dst, '.')
-	dst = strconv.AppendInt(dst, int64(m.Revision), 10)
-	return append(dst, '"')
+	if p.rows > 0 {
+		p.raw(`,`)
+	}
+	p.rows++
+	p.raw(`{`)
 }
 
-func appendName(dst []byte, m *Machine) []byte {
-	if m.Name != "" {
-		return appendString(dst, m.Name)
+func (p *page) raw(parts ...string) {
+	for _, part := range parts {
+		p.buf = append(p.buf, part...)
 	}
-	dst = append(dst, '"')
-	dst = append(dst, m.osKind()[:1]...)
-	dst = append(dst, '-')
-	dst = strconv.AppendInt(dst, int64(m.Index), 10)
-	return append(dst, `.corp.example"`...)
+}
+
+// key writes a member's name.
+func (p *page) key(name string) {
+	if p.buf[len(p.buf)-1] != '{' {
+		p.buf = append(p.buf, ',')
+	}
+	p.buf = append(append(append(p.buf, '"'), name...), `":`...)
+}
+
+// text writes a string, or null where it is empty.
+func (p *page) text(name, s string) {
+	if p.key(name); s == "" {
+		p.raw(`null`)
+		return
+	}
+	p.string(s)
+}
+
+// number writes a number, or null where it is 0.
+func (p *page) number(name string, n int) {
+	if n == 0 {
+		p.text(name, "")
+		return
+	}
+	p.int(name, n)
+}
+
+func (p *page) int(name string, n int) {
+	p.key(name)
+	p.buf = strconv.AppendInt(p.buf, int64(n), 10)
+}
+
+// list writes strings.
+func (p *page) list(name string, values []string) {
+	p.key(name)
+	p.raw(`[`)
+	for i, s := range values {
+		if i > 0 {
+			p.raw(`,`)
+		}
+		p.string(s)
+	}
+	p.raw(`]`)
 }
 
 const yearOne = `"0001-01-01T00:00:00Z"`
 
-// appendTime writes a time as the API does, in UTC with seven digits.
-func appendTime(dst []byte, t time.Time) []byte {
-	return t.UTC().AppendFormat(dst, `"2006-01-02T15:04:05.0000000Z"`)
-}
-
-func appendIP(dst []byte, network int64, host uint64) []byte {
-	dst = strconv.AppendInt(dst, network, 10)
-	for shift := 16; shift >= 0; shift -= 8 {
-		dst = append(dst, '.')
-		dst = strconv.AppendUint(dst, host>>shift&0xff, 10)
+// ago writes a time as the API does, in UTC with seven digits, or never where it
+// is negative.
+func (p *page) ago(name string, at time.Time, ago time.Duration, never string) {
+	if p.key(name); ago < 0 {
+		p.raw(never)
+		return
 	}
-	return dst
+	p.buf = at.Add(-ago).UTC().AppendFormat(p.buf, `"2006-01-02T15:04:05.0000000Z"`)
 }
 
-func appendAddress(dst []byte, network int64, host uint64, kind, status string) []byte {
-	dst = append(dst, `{"ipAddress":"`...)
-	dst = appendIP(dst, network, host)
-	dst = append(dst, `","macAddress":"02`...)
-	dst = appendHex(dst, host>>16, 10)
-	dst = append(dst, `","type":"`...)
-	dst = append(dst, kind...)
-	dst = append(dst, `","operationalStatus":"`...)
-	dst = append(dst, status...)
-	return append(dst, `"}`...)
+func (p *page) id(name string, m *Machine) {
+	p.key(name)
+	p.raw(`"`)
+	p.buf = m.appendID(p.buf)
+	p.raw(`"`)
+}
+
+func (p *page) name(m *Machine) {
+	if m.Name != "" {
+		p.text("computerDnsName", m.Name)
+		return
+	}
+	p.key("computerDnsName")
+	p.raw(`"`, m.osKind()[:1], `-`)
+	p.buf = strconv.AppendInt(p.buf, int64(m.Index), 10)
+	p.raw(`.corp.example"`)
+}
+
+func (p *page) osVersion(m *Machine) {
+	if m.Build == 0 {
+		p.text("osVersion", m.Release)
+		return
+	}
+	p.key("osVersion")
+	p.version(`"10.0.`, m)
+	p.raw(`"`)
+}
+
+// version writes a version that ends in the build and the revision.
+func (p *page) version(prefix string, m *Machine) {
+	p.raw(prefix)
+	p.buf = strconv.AppendInt(p.buf, int64(m.Build), 10)
+	p.raw(`.`)
+	p.buf = strconv.AppendInt(p.buf, int64(m.Revision), 10)
+}
+
+func (p *page) ip(network int64, host uint64) {
+	p.raw(`"`)
+	p.buf = strconv.AppendInt(p.buf, network, 10)
+	for shift := 16; shift >= 0; shift -= 8 {
+		p.raw(`.`)
+		p.buf = strconv.AppendUint(p.buf, host>>shift&0xff, 10)
+	}
+	p.raw(`"`)
+}
+
+func (p *page) guid(name string, a, b uint64) {
+	p.key(name)
+	p.raw(`"`)
+	p.buf = appendGUID(p.buf, a, b)
+	p.raw(`"`)
 }
 
 func appendGUID(dst []byte, a, b uint64) []byte {
@@ -275,6 +325,8 @@ func appendGUID(dst []byte, a, b uint64) []byte {
 	return appendHex(dst, b>>16, 12)
 }
 
+func (p *page) hex(v uint64, digits int) { p.buf = appendHex(p.buf, v, digits) }
+
 func appendHex(dst []byte, v uint64, digits int) []byte {
 	for shift := 4 * (digits - 1); shift >= 0; shift -= 4 {
 		dst = append(dst, "0123456789abcdef"[v>>shift&0xf])
@@ -282,34 +334,20 @@ func appendHex(dst []byte, v uint64, digits int) []byte {
 	return dst
 }
 
-func appendIntOrNull(dst []byte, n int) []byte {
-	if n == 0 {
-		return append(dst, `null`...)
-	}
-	return strconv.AppendInt(dst, int64(n), 10)
-}
-
-func appendStringOrNull(dst []byte, s string) []byte {
-	if s == "" {
-		return append(dst, `null`...)
-	}
-	return appendString(dst, s)
-}
-
-// appendString quotes s for JSON. Bytes that are not UTF-8 stay as they are:
-// a test may want the far end to send them.
-func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
+// string quotes s for JSON. Bytes that are not UTF-8 stay as they are: a test may
+// want the far end to send them.
+func (p *page) string(s string) {
+	p.raw(`"`)
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c == '"' || c == '\\':
-			dst = append(dst, '\\', c)
+			p.buf = append(p.buf, '\\', c)
 		case c < 0x20:
-			dst = append(dst, `\u00`...)
-			dst = appendHex(dst, uint64(c), 2)
+			p.raw(`\u00`)
+			p.hex(uint64(c), 2)
 		default:
-			dst = append(dst, c)
+			p.buf = append(p.buf, c)
 		}
 	}
-	return append(dst, '"')
+	p.raw(`"`)
 }
