@@ -109,16 +109,9 @@ func (x *exchange) refuseStatus(status int) {
 		x.signInError(status)
 		return
 	}
-	code := map[int]string{
-		http.StatusBadRequest:          "BadRequest",
-		http.StatusUnauthorized:        "Unauthorized",
-		http.StatusForbidden:           "Forbidden",
-		http.StatusNotFound:            "ResourceNotFound",
-		http.StatusTooManyRequests:     "TooManyRequests",
-		http.StatusInternalServerError: "InternalServerError",
-	}[status]
-	if code == "" {
-		code = strings.ReplaceAll(http.StatusText(status), " ", "")
+	code := strings.ReplaceAll(http.StatusText(status), " ", "")
+	if status == http.StatusNotFound {
+		code = "ResourceNotFound"
 	}
 	x.refuse(status, code, "The service answers with "+strconv.Itoa(status)+".")
 }

@@ -146,6 +146,10 @@ func TestDocumentedLimits(t *testing.T) {
 		simulation.DeviceAVInfo:          {PerMinute: 30, PerHour: 1000},
 		simulation.DomainMachines:        {PerMinute: 100, PerHour: 1500},
 		simulation.DomainStats:           {PerMinute: 100, PerHour: 1500},
+		simulation.ExposureScore:         {PerMinute: 100, PerHour: 1500},
+		simulation.GroupExposureScore:    {PerMinute: 100, PerHour: 1500},
+		simulation.DeviceSecureScore:     {PerMinute: 100, PerHour: 1500},
+		simulation.Alerts:                {PerMinute: 100, PerHour: 1500},
 	}
 	if got := simulation.DocumentedLimits(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v", got)

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"math"
+	"strings"
 	"time"
 )
 
@@ -12,6 +13,10 @@ const (
 	DemoOldDomain       = "old-botnet.example"     // contacted by three, long ago
 	DemoWidespread      = "free-toolbar.example"   // contacted by more machines than an answer holds
 )
+
+// DemoGroup is the device group that falls behind in the demo. Most machines of
+// build 19045 are in it, in every tenant: what befalls them befalls it.
+const DemoGroup = "Branch offices"
 
 // DemoDomains are the domains that the demo watches. Some were never contacted.
 func DemoDomains() []string {
@@ -39,6 +44,15 @@ func DemoDomains() []string {
 //   - At 0:45 DemoSuspectedDomain is contacted for the first time, and by more
 //     than a hundred machines in the end.
 //   - Machines come and go, one every ten seconds.
+//   - From 0:15 to 20:00 the machines of DemoGroup fall behind, up to six days:
+//     they are silent, are not scanned and get neither signatures nor the new
+//     engine that reaches the others meanwhile. They recover until 28:00. During
+//     the antivirus outage signatures age by two days a minute.
+//   - Ever more machines are discovered that are not onboarded.
+//   - From 0:50 on there is an alert every nine seconds, sixty in all. Each finds an
+//     owner within ten minutes and is resolved five minutes later. One high alert
+//     has no owner, four hours after 2:00, until 25:00.
+//   - The scores get worse over 20 minutes, and recover.
 //
 // What the tenant offers is for the caller to choose: PreviewStatus 404 leaves
 // /api/machines and /api/deviceavinfo alone.
@@ -48,7 +62,11 @@ func Demo() Options {
 		Seed:     2018,
 		PageSize: 1000,
 		CallLog:  1000,
-		Story:    &Story{Fleet: demoFleet, Machine: demoMachine, Domain: demoDomain},
+		Roles:    []string{RoleMachines, RoleStatistics, RoleScores, RoleAlerts},
+		Story: &Story{
+			Fleet: demoFleet, Others: demoOthers, Machine: demoMachine, Domain: demoDomain,
+			Alerts: demoAlerts, Alert: demoAlert, Scores: demoScores,
+		},
 	}
 }
 
@@ -64,10 +82,14 @@ func demoFleet(since time.Duration) (first, count int) {
 	return int(since / (10 * time.Second)), demoMachines + int(50*wave)
 }
 
+func demoOthers(since time.Duration) int {
+	return demoMachines/20 + int(260*swing(since%demoCycle, 10*time.Second, 18*time.Minute, 24*time.Minute, demoCycle))
+}
+
 func demoMachine(m *Machine, since time.Duration) {
 	cycle := since % demoCycle
 
-	update := 0.85*ramp(cycle, 30*time.Second, 10*time.Minute) - 0.85*ramp(cycle, 25*time.Minute, 29*time.Minute)
+	update := 0.85 * swing(cycle, 30*time.Second, 10*time.Minute, 25*time.Minute, 29*time.Minute)
 	if m.Build == 22631 && m.Chance("feature update") < update {
 		m.Release, m.Build, m.Revision = "24H2", 26100, 3476
 	}
@@ -82,16 +104,90 @@ func demoMachine(m *Machine, since time.Duration) {
 	}
 
 	quarter := since % (15 * time.Minute)
-	outage := 0.30 * (ramp(quarter, time.Minute, 150*time.Second) - ramp(quarter, 6*time.Minute, 450*time.Second))
-	if m.Build == 19045 && m.hasAntivirusRow() && m.Chance("antivirus outage") < outage {
+	outage := 0.30 * swing(quarter, time.Minute, 150*time.Second, 6*time.Minute, 450*time.Second)
+	if m.Build == 19045 && m.antivirusRows() > 0 && m.Chance("antivirus outage") < outage {
 		m.Require(AntivirusNotReporting)
+		m.Antivirus.SignatureAge = max(m.Antivirus.SignatureAge, 0) + time.Duration(2*(quarter-time.Minute).Minutes()*float64(day))
 	}
 
-	drift := 0.04 * (ramp(cycle, 0, 20*time.Minute) - ramp(cycle, 20*time.Minute, 28*time.Minute))
+	drift := 0.04 * swing(cycle, 0, 20*time.Minute, 20*time.Minute, 28*time.Minute)
 	if m.Health == "Active" && m.Chance("drift") < drift {
 		m.Require(EdrImpairedCommunications)
 	}
+
+	behind := demoLag(cycle)
+	engine := swing(cycle, 20*time.Second, 12*time.Minute, 29*time.Minute, demoCycle)
+	switch av := &m.Antivirus; {
+	case m.Group == DemoGroup && m.Chance("behind") < 0.25+0.65*behind:
+		lag := time.Duration(6 * float64(day) * behind)
+		for _, age := range [...]*time.Duration{&m.LastSeen, &av.SignatureAge, &av.Quick.Age, &av.Full.Age} {
+			if *age >= 0 && *age < 7*day { // not enough for the sensor to count as inactive
+				*age = max(*age, min(*age+lag, 6*day+20*time.Hour))
+			}
+		}
+	case av.Engine == "True" && m.Chance("engine") < engine:
+		av.EngineVersion = "1.1.25030.1"
+	}
 }
+
+// demoLag is how far DemoGroup has fallen behind, 0 to 1.
+func demoLag(cycle time.Duration) float64 {
+	return swing(cycle, 15*time.Second, 20*time.Minute, 22*time.Minute, 28*time.Minute)
+}
+
+// The demo's alerts: those of before, and the wave after the first contact with
+// DemoSuspectedDomain.
+const (
+	demoOldAlerts  = 48
+	demoWaveAlerts = 60
+	demoWaveBegin  = 50 * time.Second
+	demoWaveStep   = 9 * time.Second
+)
+
+func demoAlerts(since time.Duration) int {
+	wave := (since%demoCycle-demoWaveBegin)/demoWaveStep + 1
+	return demoOldAlerts + min(demoWaveAlerts, max(0, int(wave)))
+}
+
+func demoAlert(a *Alert, since time.Duration) {
+	cycle := since % demoCycle
+	wave := a.Index - demoOldAlerts
+	switch {
+	case a.Index == 0: // nobody takes care of it until 25:00
+		a.Severity, a.Status, a.Owner, a.Created = "High", "New", "", since-cycle-4*time.Hour+2*time.Minute
+		if cycle > 25*time.Minute {
+			a.Status, a.Owner = "InProgress", owners[0].value
+		}
+	case wave < 0:
+		if strings.EqualFold(a.Severity, "High") {
+			a.Owner = owners[0].value
+		}
+	default:
+		a.dice += dice(since / demoCycle) // another alert in each cycle
+		a.Severity, a.Status, a.Owner = [...]string{"High", "Medium", "Low", "Medium"}[wave%4], "New", ""
+		a.Category, a.Source = "CommandAndControl", "WindowsDefenderAtp"
+		a.Created = since - cycle + demoWaveBegin + time.Duration(wave)*demoWaveStep
+		taken := 2*time.Minute + time.Duration(a.dice.chance("taken")*float64(8*time.Minute))
+		switch age := since - a.Created; {
+		case age > taken+5*time.Minute:
+			a.Status, a.Owner = "Resolved", owners[0].value
+		case age > taken:
+			a.Status, a.Owner = "InProgress", owners[0].value
+		}
+	}
+}
+
+func demoScores(s *Scores, since time.Duration) {
+	cycle := since % demoCycle
+	drift := swing(cycle, 5*time.Second, 20*time.Minute, 22*time.Minute, 29*time.Minute)
+	s.Exposure, s.DeviceSecure = round(28.4+17*drift), round(512-38*drift)
+	for name := range s.Groups {
+		s.Groups[name] = round(s.Groups[name] + 9*drift)
+	}
+	s.Groups[DemoGroup] = round(36.2 + 35*demoLag(cycle))
+}
+
+func round(f float64) float64 { return math.Round(100*f) / 100 }
 
 func demoDomain(name string, since time.Duration) (Domain, bool) {
 	cycle := since % demoCycle
@@ -101,7 +197,7 @@ func demoDomain(name string, since time.Duration) (Domain, bool) {
 		if cycle < begin {
 			return Domain{}, false
 		}
-		spread := ramp(cycle, begin, 14*time.Minute) - ramp(cycle, 26*time.Minute, demoCycle)
+		spread := swing(cycle, begin, 14*time.Minute, 26*time.Minute, demoCycle)
 		return Domain{Machines: 4 + int(130*spread), FirstSeen: cycle - begin + time.Second}, true
 	case DemoPhishingDomain:
 		return Domain{Machines: 9 + int(since/(4*time.Minute))%5, FirstSeen: 6 * 24 * time.Hour, LastSeen: since % (4 * time.Minute)}, true
@@ -111,6 +207,11 @@ func demoDomain(name string, since time.Duration) (Domain, bool) {
 		return Domain{Machines: 1480 + int(cycle/(20*time.Second)), FirstSeen: 90 * 24 * time.Hour, LastSeen: since % time.Minute}, true
 	}
 	return Domain{}, false
+}
+
+// swing goes from 0 to 1 between the first two moments and back between the others.
+func swing(now, from, to, back, end time.Duration) float64 {
+	return ramp(now, from, to) - ramp(now, back, end)
 }
 
 // ramp goes from 0 to 1 between two moments.

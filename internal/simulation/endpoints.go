@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -37,7 +36,7 @@ func (x *exchange) machineSecurityStates() {
 	}
 	x.call.View = chain.view
 	rows := chain.view.states()
-	order := x.sequence(rows)
+	order := sequence{rows.rows, !x.options.InOrder}
 	next := ""
 	if to := from + x.options.PageSize; to < order.length() {
 		next = fmt.Sprintf("%s%s?$skiptoken=%x", x.origin(), x.r.URL.Path, fmt.Sprintf("%d-%d", chain.number, to))
@@ -56,10 +55,8 @@ func (x *exchange) chainOf(token string) (c *chain, from int, ok bool) {
 	number := 0
 	if token != "" && !strings.HasPrefix(token, endlessToken) {
 		var text []byte
-		if _, err := fmt.Sscanf(token, "%x", &text); err != nil {
-			return nil, 0, false
-		}
-		if n, err := fmt.Sscanf(string(text), "%d-%d", &number, &from); n != 2 || err != nil || from < 0 || from > maxRows {
+		_, err := fmt.Sscanf(token, "%x", &text)
+		if n, _ := fmt.Sscanf(string(text), "%d-%d", &number, &from); err != nil || n != 2 || from < 0 || from > maxRows {
 			return nil, 0, false
 		}
 		for _, c := range x.chains {
@@ -99,9 +96,9 @@ func (x *exchange) pagedList(set string, top int, listOf func(View) list) {
 	}
 	x.call.View = x.Now()
 	rows := listOf(x.call.View)
-	order := x.sequence(rows)
+	order := sequence{rows.rows, !x.options.InOrder}
 	next := ""
-	if more := query.to() < order.length(); !query.asked && x.api == Machines || more && x.options.NextLinks {
+	if more := query.to() < order.length(); !query.asked && (more || x.api == Machines) || more && x.options.NextLinks {
 		next = query.next(x)
 	}
 	x.list("/api/$metadata#"+set, -1, next, func(p *page) {
@@ -116,10 +113,6 @@ func (x *exchange) pagedList(set string, top int, listOf func(View) list) {
 			}
 		}
 	}, query.skip, query.top)
-}
-
-func (x *exchange) sequence(l list) sequence {
-	return sequence{rows: l.rows, repeats: !x.options.InOrder}
 }
 
 // domainMachines answers GET /api/domains/{domain}/machines.
@@ -200,19 +193,16 @@ type paging struct {
 func (q paging) to() int { return q.skip + q.top }
 
 func (q paging) next(x *exchange) string {
-	query := url.Values{"$skip": {strconv.Itoa(q.to())}}
-	if q.asked {
-		query.Set("$top", strconv.Itoa(q.top))
-	}
-	text, _ := url.QueryUnescape(query.Encode())
-	return x.origin() + x.r.URL.Path + "?" + text
+	query := x.r.URL.Query()
+	query.Set("$skip", strconv.Itoa(q.to()))
+	return x.origin() + x.r.URL.Path + "?" + strings.ReplaceAll(query.Encode(), "%24", "$")
 }
 
 // paging reads $top and $skip; any other query option of OData is refused.
 func (x *exchange) paging(top int) (q paging, ok bool) {
 	q.top = top
 	for name, values := range x.r.URL.Query() {
-		if !strings.HasPrefix(name, "$") {
+		if !strings.HasPrefix(name, "$") || name == "$filter" && x.api == Alerts {
 			continue
 		}
 		n, err := strconv.Atoi(values[0])

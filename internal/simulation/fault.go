@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"slices"
@@ -140,25 +141,17 @@ func (x *exchange) fail() bool {
 	status := f.Status
 	if f.Redirect != "" {
 		header.Set("Location", f.Redirect)
-		if status == 0 {
-			status = http.StatusFound
-		}
+		status = cmp.Or(status, http.StatusFound)
 	}
 	switch {
 	case f.Body != "":
-		if status == 0 {
-			status = http.StatusOK
-		}
 		contentType := jsonType
 		if strings.HasPrefix(f.Body, "<") {
 			contentType = "text/html; charset=utf-8"
 		}
-		x.answer.text(status, contentType, f.Body)
+		x.answer.text(cmp.Or(status, http.StatusOK), contentType, f.Body)
 	case f.NoBody:
-		if status == 0 {
-			status = http.StatusOK
-		}
-		x.answer.start(status)
+		x.answer.start(cmp.Or(status, http.StatusOK))
 	case status != 0:
 		x.refuseStatus(status)
 	default:

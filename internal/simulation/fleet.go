@@ -27,8 +27,16 @@ type Story struct {
 	// Fleet tells which machines there are: count of them, from the index first
 	// on. Nil means those of Options.Machines.
 	Fleet func(since time.Duration) (first, count int)
+	// Others returns how many records there are without a security state. Nil means
+	// those of Options.OtherRecords.
+	Others func(since time.Duration) int
 	// Machine alters a machine as the seed made it.
 	Machine func(m *Machine, since time.Duration)
+	// Alerts returns how many alerts there are. Nil means those of Options.Alerts.
+	Alerts func(since time.Duration) int
+	// Alert alters an alert as the seed made it, and Scores the scores.
+	Alert  func(a *Alert, since time.Duration)
+	Scores func(s *Scores, since time.Duration)
 	// Domain tells how a domain was contacted.
 	Domain func(name string, since time.Duration) (Domain, bool)
 }
@@ -39,9 +47,11 @@ type fleet struct {
 	seed    uint64
 	count   int // without a story
 	others  int // records without a security state; see Options.OtherRecords
-	changes []func(*Machine)
+	alerts  int // without a story
+	start   time.Time
 	domains map[string]Domain
-	story   *Story
+	story   Story
+	changes []func(*Machine)
 }
 
 // View is the fleet as it stands at one moment.
@@ -59,23 +69,37 @@ type shape struct {
 	fleet        *fleet
 	since        time.Duration
 	first, count int
+	others       int
+	alertCount   int
 
 	indexOnce sync.Once
 	blocks    []block
 }
 
 // block counts the rows before the machines of one stretch of the fleet, so
-// that a page can begin anywhere without writing what comes before it.
-type block struct {
-	states, antivirus int
+// that a page can begin anywhere without writing what comes before it: those of
+// the preview and those of /api/deviceavinfo.
+type block [2]int
+
+func (m *Machine) rows() block {
+	if m.Onboarded() {
+		return block{1, m.antivirusRows()}
+	}
+	return block{}
 }
 
 const blockSize = 128
 
 func newShape(f *fleet, since time.Duration) *shape {
-	s := &shape{fleet: f, since: since, count: f.count}
-	if f.story != nil && f.story.Fleet != nil {
+	s := &shape{fleet: f, since: since, count: f.count, others: f.others, alertCount: f.alerts}
+	if f.story.Fleet != nil {
 		s.first, s.count = f.story.Fleet(since)
+	}
+	if f.story.Others != nil {
+		s.others = f.story.Others(since)
+	}
+	if f.story.Alerts != nil {
+		s.alertCount = f.story.Alerts(since)
 	}
 	return s
 }
@@ -87,7 +111,7 @@ func (s *shape) machine(m *Machine, index int) {
 		s.other(m)
 		return
 	}
-	if s.fleet.story != nil && s.fleet.story.Machine != nil {
+	if s.fleet.story.Machine != nil {
 		s.fleet.story.Machine(m, s.since)
 	}
 	for _, change := range s.fleet.changes {
@@ -96,27 +120,55 @@ func (s *shape) machine(m *Machine, index int) {
 }
 
 // other makes m one of the records that have no security state.
-func (*shape) other(m *Machine) {
+func (s *shape) other(m *Machine) {
 	switch m.Index % 4 {
 	case 0:
 		m.Merged = true
-	case -1:
-		m.Onboarding = "CanBeOnboarded"
+		if s.count > 0 {
+			m.into = newDice(s.fleet.seed, s.first+int(uint64(m.dice)%uint64(s.count)))
+		}
+		return
+	case -1: // seen in the network: it may look active
+		m.Onboarding, m.Architecture, m.Health = "CanBeOnboarded", "", "Active"
+		if m.Index%5 == 0 {
+			m.Onboarding = "canBeOnboarded"
+		}
 	case -2:
 		m.Onboarding = "Unsupported"
 	case -3:
 		m.Onboarding = "InsufficientInfo"
 	}
+	m.Group, m.Tags, m.Agent = "", nil, ""
+}
+
+// Records yields every record of /api/machines, those without a security state
+// last. The machine is valid until the next one is yielded.
+func (s *shape) Records() iter.Seq[*Machine] {
+	return func(yield func(*Machine) bool) {
+		var m Machine
+		for i := range s.count + s.others {
+			if s.record(&m, i); !yield(&m) {
+				return
+			}
+		}
+	}
+}
+
+// record makes the machine of a place among the records.
+func (s *shape) record(m *Machine, place int) {
+	if place >= s.count {
+		s.machine(m, s.count-place-1)
+		return
+	}
+	s.machine(m, s.first+place)
 }
 
 // Machines yields the fleet's machines, those without a security state left
 // out. The machine is valid until the next one is yielded.
 func (s *shape) Machines() iter.Seq[*Machine] {
 	return func(yield func(*Machine) bool) {
-		var m Machine
-		for i := range s.count {
-			s.machine(&m, s.first+i)
-			if m.Onboarded() && !yield(&m) {
+		for m := range s.Records() {
+			if m.Onboarded() && !yield(m) {
 				return
 			}
 		}
@@ -135,10 +187,9 @@ func (s *shape) index() []block {
 				s.blocks = append(s.blocks, total)
 			}
 			s.machine(&m, s.first+i)
-			if m.Onboarded() {
-				total.states++
-			}
-			total.antivirus += m.antivirusRows()
+			rows := m.rows()
+			total[0] += rows[0]
+			total[1] += rows[1]
 		}
 		s.blocks = append(s.blocks, total)
 	})
@@ -160,61 +211,46 @@ type list struct {
 
 // states is the list of machines with a security state.
 func (v View) states() list {
-	return list{v.totals().states, func(p *page, from, to int) {
-		v.seek(from, to, func(b block) int { return b.states }, func(m *Machine) int {
-			if m.Onboarded() {
-				return 1
-			}
-			return 0
-		}, func(m *Machine, _ int) { p.state(m) })
-	}}
+	return v.rowsOf(0, func(p *page, m *Machine, _ int) { p.state(m) })
 }
 
 // antivirus is the list of rows of /api/deviceavinfo.
 func (v View) antivirus() list {
-	return list{v.totals().antivirus, func(p *page, from, to int) {
-		v.seek(from, to, func(b block) int { return b.antivirus }, (*Machine).antivirusRows,
-			func(m *Machine, n int) { p.antivirus(m, n, v.at) })
+	return v.rowsOf(1, func(p *page, m *Machine, n int) { p.antivirus(m, n, v.at) })
+}
+
+// rowsOf is a list of which each machine has the rows that kind of a block
+// counts: it walks from the block in which the first one lies.
+func (v View) rowsOf(kind int, write func(p *page, m *Machine, n int)) list {
+	return list{v.totals()[kind], func(p *page, from, to int) {
+		blocks := v.index()
+		b, found := slices.BinarySearchFunc(blocks, from, func(b block, row int) int { return b[kind] - row })
+		if !found {
+			b--
+		}
+		row := blocks[b][kind]
+		var m Machine
+		for i := b * blockSize; i < v.count && row < to; i++ {
+			v.machine(&m, v.first+i)
+			for n := range m.rows()[kind] {
+				if row >= from && row < to {
+					write(p, &m, n)
+				}
+				row++
+			}
+		}
 	}}
 }
 
 // machines is the list of all records, those without a security state last.
 func (v View) machines() list {
-	return list{v.count + v.fleet.others, func(p *page, from, to int) {
+	return list{v.count + v.others, func(p *page, from, to int) {
 		var m Machine
 		for i := from; i < to; i++ {
-			index := v.first + i
-			if i >= v.count {
-				index = v.count - i - 1
-			}
-			v.machine(&m, index)
+			v.record(&m, i)
 			p.machine(&m, v.at)
 		}
 	}}
-}
-
-// seek walks the machines from the block in which the row from lies. The second
-// argument of write tells which of a machine's rows it is.
-func (s *shape) seek(from, to int, before func(block) int, rows func(*Machine) int, write func(*Machine, int)) {
-	if from >= to {
-		return
-	}
-	blocks := s.index()
-	b, found := slices.BinarySearchFunc(blocks, from, func(b block, row int) int { return before(b) - row })
-	if !found {
-		b--
-	}
-	row := before(blocks[b])
-	var m Machine
-	for i := b * blockSize; i < s.count && row < to; i++ {
-		s.machine(&m, s.first+i)
-		for n := range rows(&m) {
-			if row >= from && row < to {
-				write(&m, n)
-			}
-			row++
-		}
-	}
 }
 
 // domain tells how the domain was contacted, if it was.
@@ -222,7 +258,7 @@ func (s *shape) domain(name string) (Domain, bool) {
 	if d, ok := s.fleet.domains[name]; ok {
 		return d, d.Machines > 0
 	}
-	if s.fleet.story != nil && s.fleet.story.Domain != nil {
+	if s.fleet.story.Domain != nil {
 		d, ok := s.fleet.story.Domain(name, s.since)
 		return d, ok && d.Machines > 0
 	}
@@ -266,7 +302,7 @@ func (s *shape) Contacted(name string) iter.Seq[*Machine] {
 // prevalence is how many machines communicated with the domain.
 func (s *shape) prevalence(name string) int {
 	d, _ := s.domain(name)
-	return min(d.Machines, s.totals().states)
+	return min(d.Machines, s.totals()[0])
 }
 
 // Repeats: after every runLength rows of a list, repeatLength of the last ones

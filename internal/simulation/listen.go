@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"sync"
@@ -132,11 +131,11 @@ func (s *Server) Transport() *http.Transport {
 func (s *Server) listen(ctx context.Context, o ListenOptions) (net.Listener, error) {
 	if o.InMemory {
 		l := &memoryListener{
-			address: fmt.Sprintf("127.0.0.1:%d", len(s.listeners)+1),
+			address: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: len(s.listeners) + 1},
 			conns:   make(chan net.Conn),
 			closed:  make(chan struct{}),
 		}
-		s.listeners[l.address] = l
+		s.listeners[l.address.String()] = l
 		return l, nil
 	}
 	address := o.Address
@@ -165,7 +164,7 @@ func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, e
 
 // memoryListener accepts the far ends of pipes.
 type memoryListener struct {
-	address string
+	address net.Addr
 	conns   chan net.Conn
 	once    sync.Once
 	closed  chan struct{}
@@ -185,12 +184,7 @@ func (l *memoryListener) Close() error {
 	return nil
 }
 
-func (l *memoryListener) Addr() net.Addr { return memoryAddress(l.address) }
-
-type memoryAddress string
-
-func (memoryAddress) Network() string  { return "memory" }
-func (a memoryAddress) String() string { return string(a) }
+func (l *memoryListener) Addr() net.Addr { return l.address }
 
 // newCertificate makes a certificate for loopback that is its own authority.
 func newCertificate() (tls.Certificate, error) {
@@ -199,7 +193,6 @@ func newCertificate() (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "simulated tenant"},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(10 * 365 * 24 * time.Hour),

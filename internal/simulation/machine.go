@@ -47,6 +47,13 @@ type Machine struct {
 	// LastSeen is how long ago the machine made its last full report; negative
 	// means never, which the API spells as the year 0001.
 	LastSeen time.Duration
+	Group    string // rbacGroupName; empty is sent as null
+	// Tags are the machineTags; nil is sent as null. A Change replaces them as a
+	// whole: machines share them.
+	Tags []string
+	// Agent is the agentVersion, of Windows without the build and the revision
+	// that follow there. Empty is sent as null.
+	Agent string
 
 	Antivirus Antivirus
 
@@ -54,6 +61,7 @@ type Machine struct {
 	Extra []string
 
 	dice dice
+	into dice // of the machine that the record was merged into
 }
 
 // Antivirus is what /api/deviceavinfo tells of a machine.
@@ -66,10 +74,27 @@ type Antivirus struct {
 	Signature, Engine, Platform string
 	// Age is how long ago the row was refreshed.
 	Age time.Duration
+	// EngineVersion and PlatformVersion are sent as null where they are empty.
+	EngineVersion, PlatformVersion string
+	// SignatureAge is how long ago the signatures were published and updated;
+	// negative means unknown, which is sent as null. With Unpublished the time of
+	// publication is null, too.
+	SignatureAge time.Duration
+	Unpublished  bool
+	// Quick and Full are the last scans.
+	Quick, Full Scan
+}
+
+// Scan is a scan of a machine.
+type Scan struct {
+	Result string        // "Completed", "Canceled", "Failed", "" or "-"
+	Age    time.Duration // negative means never, which is sent as null
 }
 
 // antivirusSilence is the age from which a row says nothing any more.
-const antivirusSilence = 7 * 24 * time.Hour
+const antivirusSilence = 7 * day
+
+const day = 24 * time.Hour
 
 // ID is the machine's id: 40 hexadecimal digits.
 func (m *Machine) ID() string { return string(m.appendID(nil)) }
@@ -88,9 +113,7 @@ func (m *Machine) appendID(dst []byte) []byte {
 // Chance is a number in [0, 1) that depends on the machine and the name alone:
 // a Change that alters machines whose Chance is below a share alters that share
 // of the fleet, and always the same machines.
-func (m *Machine) Chance(name string) float64 {
-	return float64(mix(uint64(m.dice)^hashString(name))>>11) / (1 << 53)
-}
+func (m *Machine) Chance(name string) float64 { return m.dice.chance(name) }
 
 // Onboarded tells whether the machine has a security state: onboarded, in any
 // case of letters, and not merged into another.
@@ -101,10 +124,9 @@ func (m *Machine) Onboarded() bool {
 // Properties lists what requires attention, as the preview would.
 func (m *Machine) Properties() []string {
 	var names []string
-	set := m.properties()
-	for i, name := range propertyNames {
-		if set&(1<<i) != 0 {
-			names = append(names, name)
+	for _, p := range properties {
+		if p.holds(m) {
+			names = append(names, p.name)
 		}
 	}
 	return append(names, m.Extra...)
@@ -114,33 +136,14 @@ func (m *Machine) Properties() []string {
 // it. A machine without an antivirus row gets one. It reports whether name is a
 // property that can follow; other names are added to Extra.
 func (m *Machine) Require(name string) bool {
-	switch name {
-	case EdrImpairedCommunications:
-		m.Health = "ImpairedCommunication"
-	case EdrNoSensorData:
-		m.Health = "NoSensorData"
-	case EdrInactive:
-		m.Health = "Inactive"
-	case AntivirusNotReporting:
-		m.reportAntivirus()
-		m.Antivirus.Signature, m.Antivirus.Engine, m.Antivirus.Platform = "Unknown", "Unknown", "Unknown"
-	case AntivirusOff:
-		m.reportAntivirus()
-		m.Antivirus.Mode = "2"
-	case AntivirusDefinitionsOutdated:
-		m.reportActiveAntivirus()
-		m.Antivirus.Signature = "False"
-	case AntivirusEngineOutdated:
-		m.reportActiveAntivirus()
-		m.Antivirus.Engine = "False"
-	case AntivirusPlatformOutdated:
-		m.reportActiveAntivirus()
-		m.Antivirus.Platform = "False"
-	default:
-		m.Extra = append(slices.Clip(m.Extra), name)
-		return false
+	for _, p := range properties {
+		if p.name == name {
+			p.require(m)
+			return true
+		}
 	}
-	return true
+	m.Extra = append(slices.Clip(m.Extra), name)
+	return false
 }
 
 // Heal alters what is true of the machine so that nothing requires attention.
@@ -148,75 +151,63 @@ func (m *Machine) Heal() {
 	m.Health = "Active"
 	m.Antivirus.Mode = "0"
 	m.Antivirus.Signature, m.Antivirus.Engine, m.Antivirus.Platform = "True", "True", "True"
-	m.Antivirus.Age = min(m.Antivirus.Age, 24*time.Hour)
+	m.Antivirus.Age = min(m.Antivirus.Age, day)
 	m.Extra = nil
 }
 
-func (m *Machine) reportAntivirus() {
-	m.Antivirus.Absent = false
-	if !m.hasAntivirusRow() {
+// properties are in the order in which the preview lists them: what they follow
+// from, and what makes them follow.
+var properties = [...]struct {
+	name    string
+	holds   func(*Machine) bool
+	require func(*Machine)
+}{
+	{EdrImpairedCommunications, func(m *Machine) bool { return strings.HasSuffix(m.Health, "ImpairedCommunication") },
+		func(m *Machine) { m.Health = "ImpairedCommunication" }},
+	{EdrNoSensorData, func(m *Machine) bool { return strings.HasPrefix(m.Health, "NoSensorData") },
+		func(m *Machine) { m.Health = "NoSensorData" }},
+	{EdrInactive, func(m *Machine) bool { return m.Health == "Inactive" },
+		func(m *Machine) { m.Health = "Inactive" }},
+	{AntivirusNotReporting, func(m *Machine) bool {
+		av := &m.Antivirus
+		unknown := av.Signature == "Unknown" && av.Engine == "Unknown" && av.Platform == "Unknown"
+		return m.osKind() == "windows" && (unknown || av.Age > antivirusSilence) && m.antivirusRows() > 0
+	}, func(m *Machine) {
+		m.reportAntivirus()
+		m.Antivirus.Signature, m.Antivirus.Engine, m.Antivirus.Platform = "Unknown", "Unknown", "Unknown"
+	}},
+	{AntivirusOff, func(m *Machine) bool { return m.Antivirus.Mode == "2" && m.antivirusRows() > 0 },
+		func(m *Machine) { m.reportAntivirus().Mode = "2" }},
+	{AntivirusDefinitionsOutdated, func(m *Machine) bool { return m.outdated(m.Antivirus.Signature) },
+		func(m *Machine) {
+			m.reportActiveAntivirus().Signature = "False"
+			m.Antivirus.SignatureAge = max(m.Antivirus.SignatureAge, 8*day)
+		}},
+	{AntivirusEngineOutdated, func(m *Machine) bool { return m.outdated(m.Antivirus.Engine) },
+		func(m *Machine) { m.reportActiveAntivirus().Engine = "False" }},
+	{AntivirusPlatformOutdated, func(m *Machine) bool { return m.outdated(m.Antivirus.Platform) },
+		func(m *Machine) { m.reportActiveAntivirus().Platform = "False" }},
+}
+
+func (m *Machine) reportAntivirus() *Antivirus {
+	if m.Antivirus.Absent = false; m.antivirusRows() == 0 {
 		m.Health = "Active"
 	}
+	return &m.Antivirus
 }
 
-func (m *Machine) reportActiveAntivirus() {
-	m.reportAntivirus()
-	if m.Antivirus.Mode == "1" || m.Antivirus.Mode == "5" {
+func (m *Machine) reportActiveAntivirus() *Antivirus {
+	if m.reportAntivirus(); m.Antivirus.passive() {
 		m.Antivirus.Mode = "0"
 	}
+	return &m.Antivirus
 }
 
-// propertyNames are in the order in which the preview lists them; their places
-// are the bits of a propertySet.
-var propertyNames = [...]string{
-	EdrImpairedCommunications, EdrNoSensorData, EdrInactive,
-	AntivirusNotReporting, AntivirusOff,
-	AntivirusDefinitionsOutdated, AntivirusEngineOutdated, AntivirusPlatformOutdated,
+func (m *Machine) outdated(upToDate string) bool {
+	return upToDate == "False" && !m.Antivirus.passive() && m.antivirusRows() > 0
 }
 
-type propertySet uint16
-
-func (m *Machine) properties() propertySet {
-	var set propertySet
-	switch m.Health {
-	case "ImpairedCommunication":
-		set |= 1 << 0
-	case "NoSensorData":
-		set |= 1 << 1
-	case "NoSensorDataImpairedCommunication":
-		set |= 1<<0 | 1<<1
-	case "Inactive":
-		set |= 1 << 2
-	}
-	if !m.hasAntivirusRow() {
-		return set
-	}
-	av := &m.Antivirus
-	unknown := av.Signature == "Unknown" && av.Engine == "Unknown" && av.Platform == "Unknown"
-	if m.osKind() == "windows" && (unknown || av.Age > antivirusSilence) {
-		set |= 1 << 3
-	}
-	if av.Mode == "2" {
-		set |= 1 << 4
-	}
-	if av.Mode == "1" || av.Mode == "5" {
-		return set
-	}
-	if av.Signature == "False" {
-		set |= 1 << 5
-	}
-	if av.Engine == "False" {
-		set |= 1 << 6
-	}
-	if av.Platform == "False" {
-		set |= 1 << 7
-	}
-	return set
-}
-
-func (m *Machine) hasAntivirusRow() bool {
-	return m.antivirusRows() > 0
-}
+func (a *Antivirus) passive() bool { return a.Mode == "1" || a.Mode == "5" }
 
 // antivirusRows is 0, 1 or, for one machine in fifty, 2: the second row is an
 // older one, which says that everything was out of date then.
@@ -244,47 +235,52 @@ func (m *Machine) osKind() string {
 	return "linux"
 }
 
-// release is one line of the spread of operating systems, in thousandths.
+// release is one line of the spread of operating systems, with the thousandths of
+// it that have another architecture than Amd64.
 type release struct {
-	share           int
 	platform        string
 	release         string
 	build, revision int
+	arm, x86        int
 }
 
-var releases = [...]release{
-	{300, "Windows10", "22H2", 19045, 5608},
-	{240, "Windows11", "23H2", 22631, 5039},
-	{120, "Windows11", "24H2", 26100, 3476},
-	{60, "Windows11", "22H2", 22621, 4890},
-	{60, "WindowsServer2022", "21H2", 20348, 3328},
-	{60, "WindowsServer2019", "1809", 17763, 7009},
-	{50, "Windows10", "21H2", 19044, 5608},
-	{30, "WindowsServer2016", "1607", 14393, 7876},
-	{10, "WindowsServer2025", "24H2", 26100, 3476},
-	{10, "Windows10", "1809", 17763, 7009},
-	{30, "macOS", "15.3", 0, 0},
-	{20, "Ubuntu", "22.04", 0, 0},
-	{10, "RedHatEnterpriseLinux", "9.4", 0, 0},
+var releases = [...]weighted[release]{
+	{300, release{"Windows10", "22H2", 19045, 5608, 10, 20}},
+	{240, release{"Windows11", "23H2", 22631, 5039, 60, 0}},
+	{120, release{"Windows11", "24H2", 26100, 3476, 60, 0}},
+	{60, release{"Windows11", "22H2", 22621, 4890, 60, 0}},
+	{60, release{"WindowsServer2022", "21H2", 20348, 3328, 0, 0}},
+	{60, release{"WindowsServer2019", "1809", 17763, 7009, 0, 0}},
+	{50, release{"Windows10", "21H2", 19044, 5608, 10, 20}},
+	{30, release{"WindowsServer2016", "1607", 14393, 7876, 0, 0}},
+	{10, release{"WindowsServer2025", "24H2", 26100, 3476, 0, 0}},
+	{10, release{"Windows10", "1809", 17763, 7009, 10, 20}},
+	{30, release{"macOS", "15.3", 0, 0, 600, 0}},
+	{20, release{"Ubuntu", "22.04", 0, 0, 100, 0}},
+	{10, release{"RedHatEnterpriseLinux", "9.4", 0, 0, 100, 0}},
 }
 
 // generate makes the machine that the seed and the index stand for.
 func (m *Machine) generate(seed uint64, index int) {
-	*m = Machine{Index: index, dice: dice(mix(seed ^ mix(uint64(index)+0x5851f42d4c957f2d)))}
+	*m = Machine{Index: index, dice: newDice(seed, index)}
 	d := m.dice
 
-	os := pick(releases[:], d.below(1000), func(r release) int { return r.share })
+	os := pick(&d, releases[:])
 	m.Platform, m.Release, m.Build, m.Revision = os.platform, os.release, os.build, os.revision
-	m.Architecture = architecture(os, d.below(1000))
-
-	day := 24 * time.Hour
+	switch n := d.below(1000); {
+	case n >= 997:
+	case n < os.arm:
+		m.Architecture = "Arm64"
+	case n < os.arm+os.x86:
+		m.Architecture = "X86"
+	default:
+		m.Architecture = "Amd64"
+	}
 	m.Onboarding = "Onboarded"
 	if d.below(100) == 0 {
 		m.Onboarding = "onboarded"
 	}
-	m.Health = pick(healths[:], d.below(1000), share.of).value
-	m.Risk = pick(risks[:], d.below(1000), share.of).value
-	m.Exposure = pick(exposures[:], d.below(1000), share.of).value
+	m.Health, m.Risk, m.Exposure = pick(&d, healths[:]), pick(&d, risks[:]), pick(&d, exposures[:])
 	m.LastSeen = d.duration(0, day)
 	switch {
 	case m.Health == "Inactive":
@@ -293,60 +289,68 @@ func (m *Machine) generate(seed uint64, index int) {
 		m.LastSeen = -1
 	}
 
-	m.Antivirus = Antivirus{
+	av := &m.Antivirus
+	*av = Antivirus{
 		Absent:    d.below(100) == 0,
-		Mode:      pick(modes[:], d.below(1000), share.of).value,
-		Signature: upToDate(d.below(1000) >= 30),
-		Engine:    upToDate(d.below(1000) >= 15),
-		Platform:  upToDate(d.below(1000) >= 20),
+		Mode:      pick(&d, modes[:]),
+		Signature: pick(&d, signatureStates[:]),
+		Engine:    pick(&d, engineStates[:]),
+		Platform:  pick(&d, platformStates[:]),
 		Age:       d.duration(time.Hour, 36*time.Hour),
 	}
 	switch silent := d.below(1000); {
 	case silent < 10:
-		m.Antivirus.Signature, m.Antivirus.Engine, m.Antivirus.Platform = "Unknown", "Unknown", "Unknown"
+		av.Signature, av.Engine, av.Platform = "Unknown", "Unknown", "Unknown"
 	case silent < 20:
-		m.Antivirus.Age += 8 * day
+		av.Age += 8 * day
 	}
-}
 
-func architecture(os release, thousandth int) string {
-	if thousandth >= 997 {
-		return ""
-	}
-	arm, x86 := 0, 0
-	switch os.platform {
-	case "Windows10":
-		arm, x86 = 10, 20
-	case "Windows11":
-		arm = 60
-	case "macOS":
-		arm = 600
-	case "Ubuntu", "RedHatEnterpriseLinux":
-		arm = 100
-	}
+	d = m.dice ^ 0x4f1bbcdcbfa53e0b // another sequence: the facts above stay when there are more below
 	switch {
-	case thousandth < arm:
-		return "Arm64"
-	case thousandth < arm+x86:
-		return "X86"
+	case strings.HasPrefix(m.Platform, "WindowsServer"):
+		m.Group = pick(&d, serverGroups[:])
+	case m.Build == 19045:
+		m.Group = pick(&d, oldGroups[:])
+	default:
+		m.Group = pick(&d, groups[:])
 	}
-	return "Amd64"
+	m.Tags = pick(&d, tags[:])
+	if m.Agent = pick(&d, agents[:]); m.Build == 0 && m.Agent != "" {
+		m.Agent = "101.25012.0003"
+	}
+	if m.Health == "Inactive" {
+		m.LastSeen += pickAge(&d, inactive[:])
+	} else if m.LastSeen >= 0 {
+		m.LastSeen += pickAge(&d, asleep[:])
+	}
+	av.EngineVersion, av.PlatformVersion = pick(&d, engines[:]), pick(&d, platforms[:])
+	if av.Engine == "False" {
+		av.EngineVersion = oldEngine
+	}
+	if av.Platform == "False" {
+		av.PlatformVersion = oldPlatform
+	}
+	av.SignatureAge = pickAge(&d, signatures[:])
+	if av.Signature != "True" {
+		av.SignatureAge = pickAge(&d, oldSignatures[:])
+	}
+	av.Unpublished = d.below(25) == 0
+	av.Quick = Scan{pick(&d, results[:]), pickAge(&d, quickScans[:])}
+	av.Full = Scan{pick(&d, results[:]), pickAge(&d, fullScans[:])}
 }
 
-func upToDate(yes bool) string {
-	if yes {
-		return "True"
-	}
-	return "False"
-}
-
-// share is one value of a closed set and how many in a thousand have it.
-type share struct {
+// weighted is one of several values and how many in a thousand have it.
+type weighted[T any] struct {
 	thousandths int
-	value       string
+	value       T
 }
 
-func (s share) of() int { return s.thousandths }
+type (
+	share = weighted[string]
+	span  = weighted[[2]time.Duration] // ages from one to another; to -1 stands for never
+)
+
+const oldEngine, oldPlatform = "1.1.24080.9", "4.18.24080.9"
 
 var (
 	healths = [...]share{
@@ -356,20 +360,66 @@ var (
 	risks     = [...]share{{870, "None"}, {60, "Low"}, {30, "Informational"}, {25, "Medium"}, {10, "High"}, {5, ""}}
 	exposures = [...]share{{700, "Low"}, {220, "Medium"}, {50, "High"}, {20, "None"}, {10, ""}}
 	modes     = [...]share{{935, "0"}, {40, "1"}, {10, "4"}, {8, "2"}, {5, "5"}, {2, "3"}}
+
+	signatureStates = [...]share{{30, "False"}, {970, "True"}}
+	engineStates    = [...]share{{15, "False"}, {985, "True"}}
+	platformStates  = [...]share{{20, "False"}, {980, "True"}}
+
+	groups = [...]share{
+		{400, "Headquarters"}, {260, "Field staff"}, {120, "Werk Zürich"}, {60, DemoGroup}, {60, "UnassignedGroup"}, {100, ""},
+	}
+	oldGroups    = [...]share{{700, DemoGroup}, {130, "Headquarters"}, {90, "Field staff"}, {40, "UnassignedGroup"}, {40, ""}}
+	serverGroups = [...]share{{800, "Servers"}, {140, "Werk Zürich"}, {30, "UnassignedGroup"}, {30, ""}}
+
+	tags = [...]weighted[[]string]{
+		{450, []string{"Site-01"}}, {200, []string{"Site-02"}}, {100, []string{"Site-03", "Laptop"}}, {90, []string{}},
+		{50, nil}, {40, []string{"Site-01", "Pilot ring"}}, {30, []string{"Site-02", "VIP"}}, {20, []string{"site-02", "vip"}},
+		{15, []string{"Kiosk"}}, {5, []string{"Tier 0", "Site-01", "tier 0"}},
+	}
+	agents    = [...]share{{800, "10.8790"}, {150, "10.8760"}, {45, "10.8750"}, {5, ""}}
+	engines   = [...]share{{900, "1.1.25020.1007"}, {80, "1.1.25010.7"}, {15, "1.1.24090.11"}, {5, ""}}
+	platforms = [...]share{{850, "4.18.25010.11"}, {120, "4.18.24090.11"}, {25, "4.18.23110.3"}, {5, ""}}
+	results   = [...]share{{900, "Completed"}, {40, "Canceled"}, {30, "Failed"}, {20, ""}, {10, "-"}}
+
+	asleep        = [...]span{{930, ages(0, 1)}, {50, ages(0, 2*day)}, {20, ages(2*day, 5*day)}}
+	inactive      = [...]span{{400, ages(0, 5*day)}, {300, ages(5*day, 21*day)}, {200, ages(21*day, 80*day)}, {100, ages(80*day, 170*day)}}
+	signatures    = [...]span{{850, ages(time.Hour, 20*time.Hour)}, {120, ages(20*time.Hour, 3*day)}, {30, ages(3*day, 6*day)}}
+	oldSignatures = [...]span{{300, ages(7*day, 14*day)}, {400, ages(14*day, 40*day)}, {150, ages(40*day, 200*day)}, {150, ages(0, -1)}}
+	quickScans    = [...]span{{800, ages(0, 20*time.Hour)}, {130, ages(20*time.Hour, 6*day)}, {50, ages(6*day, 60*day)}, {20, ages(0, -1)}}
+	fullScans     = [...]span{{60, ages(0, day)}, {90, ages(day, 7*day)}, {150, ages(7*day, 60*day)}, {700, ages(0, -1)}}
 )
 
-// pick returns the choice into whose share n falls.
-func pick[T any](choices []T, n int, share func(T) int) T {
-	for _, c := range choices[:len(choices)-1] {
-		if n -= share(c); n < 0 {
-			return c
+func ages(from, to time.Duration) [2]time.Duration { return [2]time.Duration{from, to} }
+
+// pick draws one of the choices.
+func pick[T any](d *dice, choices []weighted[T]) T {
+	n := d.below(1000)
+	for _, c := range choices {
+		if n -= c.thousandths; n < 0 {
+			return c.value
 		}
 	}
-	return choices[len(choices)-1]
+	return choices[len(choices)-1].value
+}
+
+func pickAge(d *dice, spans []span) time.Duration {
+	s := pick(d, spans)
+	if s[1] < 0 {
+		return s[1]
+	}
+	return d.duration(s[0], s[1])
 }
 
 // dice yields a sequence of numbers that depends on its first value alone.
 type dice uint64
+
+func (d dice) chance(name string) float64 {
+	return float64(mix(uint64(d)^hashString(name))>>11) / (1 << 53)
+}
+
+func newDice(seed uint64, index int) dice {
+	return dice(mix(seed ^ mix(uint64(index)+0x5851f42d4c957f2d)))
+}
 
 func (d *dice) next() uint64 {
 	*d += 0x9e3779b97f4a7c15

@@ -43,6 +43,10 @@ var endpoints = [...]endpoint{
 	{DeviceAVInfo, APIOrigin, "/api/deviceavinfo", RoleMachines, Limit{30, 1000}, (*exchange).deviceAVInfo},
 	{DomainMachines, APIOrigin, "/api/domains/*/machines", RoleMachines, common, (*exchange).domainMachines},
 	{DomainStats, APIOrigin, "/api/domains/*/stats", RoleStatistics, common, (*exchange).domainStats},
+	{ExposureScore, APIOrigin, "/api/exposureScore", RoleScores, common, (*exchange).exposureScore},
+	{GroupExposureScore, APIOrigin, "/api/exposureScore/ByMachineGroups", RoleScores, common, (*exchange).groupScores},
+	{DeviceSecureScore, APIOrigin, "/api/configurationScore", RoleScores, common, (*exchange).configurationScore},
+	{Alerts, APIOrigin, "/api/alerts", RoleAlerts, common, (*exchange).alerts},
 	{Unknown, 0, "*", "", Limit{}, (*exchange).unknownPath},
 }
 

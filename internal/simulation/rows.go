@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"io"
 	"strconv"
 	"sync"
@@ -39,20 +40,10 @@ func (p *page) state(m *Machine) {
 		p.raw(`null`)
 	} else {
 		p.version(`"10.0.`, m)
-		p.raw(`.`, flavour(m.Architecture), `.rs_release.180827-1809"`)
+		p.raw(`.`, hardwareOf(m.Architecture).flavour, `.rs_release.180827-1809"`)
 	}
 	p.list("propertiesRequireAttention", m.Properties())
 	p.raw(`}`)
-}
-
-func flavour(architecture string) string {
-	switch architecture {
-	case "Arm64":
-		return "arm64fre"
-	case "X86":
-		return "x86fre"
-	}
-	return "amd64fre"
 }
 
 // machine writes a row of /api/machines and of /api/domains/{domain}/machines,
@@ -64,17 +55,24 @@ func (p *page) machine(m *Machine, at time.Time) {
 	p.row()
 	p.id("id", m)
 	if m.Merged {
-		var into Machine
-		into.generate(uint64(m.dice), 0)
-		p.id("mergedIntoMachineId", &into)
+		p.id("mergedIntoMachineId", &Machine{dice: cmp.Or(m.into, m.dice+1)})
 	} else {
 		p.text("mergedIntoMachineId", "")
 	}
-	p.raw(`,"isPotentialDuplication":false,"isExcluded":false,"exclusionReason":null`)
+	duplicate, excluded := `false`, `false`
+	switch m.dice >> 8 % 64 {
+	case 0:
+		duplicate = `true`
+	case 1:
+		excluded = `"false"`
+	case 2:
+		excluded = `true`
+	}
+	p.raw(`,"isPotentialDuplication":`, duplicate, `,"isExcluded":`, excluded, `,"exclusionReason":null`)
 	p.name(m)
 	firstSeen := -time.Duration(1)
 	if d.below(200) != 0 {
-		firstSeen = 40*24*time.Hour + d.duration(0, 300*24*time.Hour)
+		firstSeen = max(m.LastSeen, 0) + 40*day + d.duration(0, 300*day)
 	}
 	p.ago("firstSeen", at, firstSeen, yearOne)
 	p.ago("lastSeen", at, m.LastSeen, yearOne)
@@ -87,39 +85,43 @@ func (p *page) machine(m *Machine, at time.Time) {
 	default:
 		p.text("osVersion", "")
 	}
-	processor, width := hardware(m.Architecture)
-	if width != "" && m.Architecture != "Arm64" && d.below(30) == 0 {
-		processor = "" // the architecture follows from osArchitecture then
+	h := hardwareOf(m.Architecture)
+	if h.width != "" && m.Architecture != "Arm64" && d.below(30) == 0 {
+		h.processor = "" // the architecture follows from osArchitecture then
 	}
-	p.text("osProcessor", processor)
+	p.text("osProcessor", h.processor)
 	p.text("version", m.Release)
 	host := d.next()
 	p.key("lastIpAddress")
 	p.ip(10, host)
 	p.raw(`,"lastExternalIpAddress":"203.0.113.`)
 	p.buf = strconv.AppendUint(p.buf, host>>24&0xff, 10)
-	p.raw(`","agentVersion":`)
-	p.version(`"10.8790.`, m)
 	p.raw(`"`)
+	if p.text("agentVersion", m.Agent); m.Agent != "" && m.Build != 0 {
+		p.buf[len(p.buf)-1] = '.'
+		p.version("", m)
+		p.raw(`"`)
+	}
 	p.number("osBuild", m.Build)
 	p.text("healthStatus", m.Health)
 	p.raw(`,"deviceValue":"Normal"`)
-	if group := d.below(8); group%2 == 0 {
-		p.int("rbacGroupId", group)
-		p.text("rbacGroupName", "")
+	if id := groupID(m.Group); d.below(2) == 0 {
+		p.int("rbacGroupId", id)
 	} else {
-		p.text("rbacGroupId", strconv.Itoa(group))
-		p.text("rbacGroupName", "Workplaces")
+		p.text("rbacGroupId", strconv.Itoa(id))
 	}
+	p.text("rbacGroupName", m.Group)
 	p.text("riskScore", m.Risk)
 	p.text("exposureLevel", m.Exposure)
 	p.raw(`,"isAadJoined":true`)
 	p.guid("aadDeviceId", d.next(), d.next())
-	p.raw(`,"machineTags":["Site-`)
-	p.buf = strconv.AppendUint(p.buf, host>>40&0x1f, 10)
-	p.raw(`"]`)
+	if m.Tags == nil {
+		p.text("machineTags", "")
+	} else {
+		p.list("machineTags", m.Tags)
+	}
 	p.text("onboardingStatus", m.Onboarding)
-	p.text("osArchitecture", width)
+	p.text("osArchitecture", h.width)
 	p.raw(`,"managedBy":"Intune","managedByStatus":"Unknown","ipAddresses":[`)
 	for i, a := range addresses {
 		if i > 0 {
@@ -147,17 +149,19 @@ var addresses = [...]struct {
 	{169, `","type":"Ppp","operationalStatus":"Down"}`},
 }
 
-// hardware is how /api/machines spells an architecture of the preview's.
-func hardware(architecture string) (processor, width string) {
+// hardware is how the APIs spell an architecture of the preview's.
+type hardware struct{ processor, width, flavour string }
+
+func hardwareOf(architecture string) hardware {
 	switch architecture {
 	case "Amd64":
-		return "x64", "64-bit"
+		return hardware{"x64", "64-bit", "amd64fre"}
 	case "Arm64":
-		return "arm64", "64-bit"
+		return hardware{"arm64", "64-bit", "arm64fre"}
 	case "X86":
-		return "x86", "32-bit"
+		return hardware{"x86", "32-bit", "x86fre"}
 	}
-	return architecture, ""
+	return hardware{architecture, "", "amd64fre"}
 }
 
 // antivirus writes a row of /api/deviceavinfo. The second row of a machine is an
@@ -166,7 +170,12 @@ func (p *page) antivirus(m *Machine, n int, at time.Time) {
 	av := m.Antivirus
 	if n > 0 {
 		av.Mode, av.Signature, av.Engine, av.Platform = "0", "False", "False", "False"
-		av.Age += 24 * time.Hour
+		av.Age += day
+		av.EngineVersion, av.PlatformVersion, av.SignatureAge = oldEngine, oldPlatform, 30*day
+	}
+	published := av.SignatureAge
+	if av.Unpublished {
+		published = -1
 	}
 	p.row()
 	p.guid("id", uint64(m.dice), uint64(n))
@@ -176,17 +185,39 @@ func (p *page) antivirus(m *Machine, n int, at time.Time) {
 	p.text("osPlatform", m.Platform)
 	p.osVersion(m)
 	p.text("avMode", av.Mode)
-	p.raw(`,"avSignatureVersion":"1.423.1279.0","avEngineVersion":"1.1.25020.1007","avPlatformVersion":"4.18.25010.11"`)
+	p.raw(`,"avSignatureVersion":"1.423.`)
+	p.buf = strconv.AppendInt(p.buf, int64(2000-av.SignatureAge/(6*time.Hour)), 10)
+	p.raw(`.0"`)
+	p.text("avEngineVersion", av.EngineVersion)
+	p.text("avPlatformVersion", av.PlatformVersion)
 	p.ago("lastSeenTime", at, av.Age, `null`)
-	p.raw(`,"quickScanResult":"Completed","quickScanError":""`)
-	p.ago("quickScanTime", at, av.Age, `null`)
-	p.raw(`,"fullScanResult":"","fullScanError":"","fullScanTime":null`)
+	p.scan("quick", av.Quick, at)
+	p.scan("full", av.Full, at)
 	p.ago("dataRefreshTimestamp", at, av.Age, `null`)
-	p.raw(`,"avEngineUpdateTime":null,"avSignatureUpdateTime":null,"avPlatformUpdateTime":null`)
+	p.ago("avSignatureUpdateTime", at, av.SignatureAge, `null`)
+	p.raw(`,"avEngineUpdateTime":null,"avPlatformUpdateTime":null`)
 	p.text("avIsSignatureUpToDate", av.Signature)
 	p.text("avIsEngineUpToDate", av.Engine)
 	p.text("avIsPlatformUpToDate", av.Platform)
-	p.raw(`,"avSignaturePublishTime":null,"rbacGroupName":"Workplaces","rbacGroupId":"7"}`)
+	p.ago("avSignaturePublishTime", at, published, `null`)
+	p.text("rbacGroupName", m.Group)
+	p.text("rbacGroupId", strconv.Itoa(groupID(m.Group)))
+	p.raw(`}`)
+}
+
+func (p *page) scan(kind string, s Scan, at time.Time) {
+	p.key(kind + "ScanResult")
+	p.string(s.Result)
+	p.raw(`,"`, kind, `ScanError":""`)
+	p.ago(kind+"ScanTime", at, s.Age, `null`)
+}
+
+// groupID is the rbacGroupId of a device group: 0 for machines in none.
+func groupID(name string) int {
+	if name == "" || name == "UnassignedGroup" {
+		return 0
+	}
+	return int(hashString(name)%1000) + 1
 }
 
 // row begins another row of the page's value.
@@ -236,6 +267,11 @@ func (p *page) number(name string, n int) {
 func (p *page) int(name string, n int) {
 	p.key(name)
 	p.buf = strconv.AppendInt(p.buf, int64(n), 10)
+}
+
+func (p *page) float(name string, f float64) {
+	p.key(name)
+	p.buf = strconv.AppendFloat(p.buf, f, 'f', -1, 64)
 }
 
 // list writes strings.

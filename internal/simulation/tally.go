@@ -1,6 +1,9 @@
 package simulation
 
-import "strconv"
+import (
+	"cmp"
+	"strconv"
+)
 
 // Group is an OS build and an architecture, "unknown" where missing.
 type Group struct {
@@ -35,8 +38,8 @@ func (v View) Tally() Tally {
 		t.Total++
 		t.Machines[g]++
 		t.Health[m.Health]++
-		t.Risk[orNone(m.Risk)]++
-		t.Exposure[orNone(m.Exposure)]++
+		t.Risk[cmp.Or(m.Risk, "None")]++
+		t.Exposure[cmp.Or(m.Exposure, "None")]++
 		t.Platform[m.Platform]++
 		properties := m.Properties()
 		if len(properties) == 0 {
@@ -44,7 +47,7 @@ func (v View) Tally() Tally {
 		}
 		t.TotalNeedsAttention++
 		t.RequiringAttention[g]++
-		for property := range unique(properties) {
+		for property := range setOf(properties, true) {
 			if t.Attention[g] == nil {
 				t.Attention[g] = map[string]int{}
 			}
@@ -69,8 +72,8 @@ func (v View) DomainTally(name string) DomainTally {
 	t := DomainTally{Prevalence: v.prevalence(name), Attention: map[string]int{}, Risk: map[string]int{}}
 	for m := range v.Contacted(name) {
 		t.Machines++
-		t.Risk[orNone(m.Risk)]++
-		for property := range unique(m.Properties()) {
+		t.Risk[cmp.Or(m.Risk, "None")]++
+		for property := range setOf(m.Properties(), true) {
 			t.Attention[property]++
 		}
 		if t.Machines == DomainMachinesLimit {
@@ -82,27 +85,9 @@ func (v View) DomainTally(name string) DomainTally {
 }
 
 func groupOf(m *Machine) Group {
-	g := Group{Build: "unknown", Architecture: m.Architecture}
+	g := Group{Build: "unknown", Architecture: cmp.Or(m.Architecture, "unknown")}
 	if m.Build != 0 {
 		g.Build = strconv.Itoa(m.Build)
 	}
-	if g.Architecture == "" {
-		g.Architecture = "unknown"
-	}
 	return g
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "None"
-	}
-	return s
-}
-
-func unique(names []string) map[string]bool {
-	set := make(map[string]bool, len(names))
-	for _, name := range names {
-		set[name] = true
-	}
-	return set
 }

@@ -13,6 +13,7 @@
 package simulation
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/x509"
 	"maps"
@@ -33,6 +34,10 @@ const (
 	DeviceAVInfo          API = "deviceavinfo"
 	DomainMachines        API = "domain_machines"
 	DomainStats           API = "domain_stats"
+	ExposureScore         API = "exposure_score"
+	GroupExposureScore    API = "device_group_exposure_score"
+	DeviceSecureScore     API = "device_secure_score"
+	Alerts                API = "alerts"
 	// Unknown is every call to another path.
 	Unknown API = "unknown"
 	// Every stands for all of them when faults are scripted or calls counted.
@@ -43,6 +48,8 @@ const (
 const (
 	RoleMachines   = "Machine.Read.All"
 	RoleStatistics = "URL.Read.All"
+	RoleScores     = "Score.Read.All"
+	RoleAlerts     = "Alert.Read.All"
 )
 
 // Options describe a tenant. The zero value is a steady tenant of 1,000
@@ -73,7 +80,10 @@ type Options struct {
 	// security state: never onboarded, or merged into another. Zero means one
 	// for twenty machines, a negative number none.
 	OtherRecords int
-	// Seed determines the machines.
+	// Alerts is how many alerts there are, resolved ones included. Zero means
+	// one for twenty machines, a negative number none.
+	Alerts int
+	// Seed determines the machines, the alerts and the scores.
 	Seed uint64
 	// Domains are those that machines communicated with, by name.
 	Domains map[string]Domain
@@ -101,6 +111,8 @@ type Options struct {
 	// UnknownDomain404 answers 404 for a domain that no machine communicated
 	// with, as the service once did, instead of an empty list.
 	UnknownDomain404 bool
+	// NoAlertFilter refuses every $filter of /api/alerts with 400.
+	NoAlertFilter bool
 	// StatsAsStrings answers /stats as older services do: the prevalence under
 	// orgPrevalence, as a string.
 	StatsAsStrings bool
@@ -150,20 +162,16 @@ type Tenant struct {
 // New makes a tenant. It serves nothing before Listen or a server of the
 // caller's own hands it requests.
 func New(o Options) *Tenant {
-	set := func(s *string, value string) {
-		if *s == "" {
-			*s = value
-		}
-	}
-	set(&o.TenantID, "00000000-0000-4000-8000-00000000de30")
-	set(&o.ClientID, "00000000-0000-4000-8000-00000000c11e")
-	set(&o.ClientSecret, "simulated-client-secret")
+	o.TenantID = cmp.Or(o.TenantID, "00000000-0000-4000-8000-00000000de30")
+	o.ClientID = cmp.Or(o.ClientID, "00000000-0000-4000-8000-00000000c11e")
+	o.ClientSecret = cmp.Or(o.ClientSecret, "simulated-client-secret")
 	if o.Roles == nil {
 		o.Roles = []string{RoleMachines, RoleStatistics}
 	}
 	o.TokenLifetime = orDefault(o.TokenLifetime, time.Hour)
 	o.Machines = orDefault(o.Machines, 1000)
 	o.OtherRecords = orDefault(o.OtherRecords, o.Machines/20)
+	o.Alerts = orDefault(o.Alerts, o.Machines/20)
 	o.PageSize = orDefault(o.PageSize, 1000)
 	o.CallLog = orDefault(o.CallLog, 100_000)
 	if o.Start.IsZero() {
@@ -177,8 +185,10 @@ func New(o Options) *Tenant {
 			seed:    o.Seed,
 			count:   o.Machines,
 			others:  o.OtherRecords,
+			alerts:  o.Alerts,
+			start:   o.Start.Round(0), // by the wall clock, as the times that are sent
 			domains: maps.Clone(o.Domains),
-			story:   o.Story,
+			story:   *cmp.Or(o.Story, &Story{}),
 		},
 		faults:       map[API][]*Fault{},
 		secrets:      map[string]bool{o.ClientSecret: false},
@@ -239,7 +249,7 @@ const storyTick = time.Second
 func (t *Tenant) now() View {
 	now := time.Now()
 	since := time.Duration(0)
-	if t.fleet.story != nil {
+	if t.options.Story != nil {
 		since = max(0, now.Sub(t.start).Truncate(storyTick))
 	}
 	if t.shape == nil || t.shape.fleet != t.fleet || t.shape.since != since {
@@ -256,19 +266,13 @@ func (t *Tenant) Change(change func(*Machine)) {
 }
 
 // Restore takes back every Change.
-func (t *Tenant) Restore() {
-	t.edit(func(f *fleet) { f.changes = nil })
-}
+func (t *Tenant) Restore() { t.edit(func(f *fleet) { f.changes = nil }) }
 
 // SetMachines sets how many machines there are, where no story tells it.
-func (t *Tenant) SetMachines(n int) {
-	t.edit(func(f *fleet) { f.count = max(n, 0) })
-}
+func (t *Tenant) SetMachines(n int) { t.edit(func(f *fleet) { f.count = max(n, 0) }) }
 
 // Contact lets n machines have communicated with a domain; 0 means none.
-func (t *Tenant) Contact(domain string, n int) {
-	t.SetDomain(domain, Domain{Machines: n})
-}
+func (t *Tenant) Contact(domain string, n int) { t.SetDomain(domain, Domain{Machines: n}) }
 
 // SetDomain sets how a domain was contacted, whatever the story says.
 func (t *Tenant) SetDomain(name string, d Domain) {
@@ -301,16 +305,19 @@ func (t *Tenant) Outage(property string, build int, share float64) {
 }
 
 // SetPreview sets what Options.PreviewStatus set.
-func (t *Tenant) SetPreview(status int) {
+func (t *Tenant) SetPreview(status int) { t.set(func() { t.preview = status }) }
+
+// set changes the tenant.
+func (t *Tenant) set(change func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.preview = status
+	change()
 }
 
 func (t *Tenant) edit(change func(*fleet)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	next := *t.fleet
-	change(&next)
-	t.fleet = &next
+	t.set(func() {
+		next := *t.fleet
+		change(&next)
+		t.fleet = &next
+	})
 }

@@ -40,59 +40,37 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // SetSecrets makes exactly these client secrets good; several are good at once
 // while one is being rotated.
-func (t *Tenant) SetSecrets(secrets ...string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	clear(t.secrets)
-	for _, s := range secrets {
-		t.secrets[s] = false
-	}
-}
+func (t *Tenant) SetSecrets(secrets ...string) { t.set(func() { t.secrets = setOf(secrets, false) }) }
 
 // ExpireSecret lets a client secret expire.
-func (t *Tenant) ExpireSecret(secret string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.secrets[secret] = true
-}
+func (t *Tenant) ExpireSecret(secret string) { t.set(func() { t.secrets[secret] = true }) }
 
 // RegisterCertificate lets the app sign in with this certificate, too.
 func (t *Tenant) RegisterCertificate(c *x509.Certificate) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.certificates = append(t.certificates, c)
+	t.set(func() { t.certificates = append(t.certificates, c) })
 }
 
 // SetAssertions makes exactly these federated tokens good, word by word.
 func (t *Tenant) SetAssertions(assertions ...string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	clear(t.assertions)
-	for _, a := range assertions {
-		t.assertions[a] = true
-	}
+	t.set(func() { t.assertions = setOf(assertions, true) })
 }
 
 // SetRoles sets the roles of tokens for the Defender API from the next token
 // on. None is good: the app gets a token and is refused by every API.
-func (t *Tenant) SetRoles(roles ...string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.roles = roles
-}
+func (t *Tenant) SetRoles(roles ...string) { t.set(func() { t.roles = roles }) }
 
 // RefuseGraphToken sets what Options.NoGraphToken set.
-func (t *Tenant) RefuseGraphToken(refuse bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.noGraphToken = refuse
-}
+func (t *Tenant) RefuseGraphToken(refuse bool) { t.set(func() { t.noGraphToken = refuse }) }
 
 // RevokeTokens makes every token issued so far worthless.
-func (t *Tenant) RevokeTokens() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.generation++
+func (t *Tenant) RevokeTokens() { t.set(func() { t.generation++ }) }
+
+func setOf(names []string, value bool) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = value
+	}
+	return set
 }
 
 // claims are what a token of the tenant says.
@@ -117,62 +95,54 @@ func (c *claims) has(role string) bool { return slices.Contains(c.Roles, role) }
 
 // token answers POST /{tenant}/oauth2/v2.0/token.
 func (x *exchange) token() {
-	if x.r.Method != http.MethodPost {
-		x.signInFailure(http.StatusBadRequest, "invalid_request", 900561, "The endpoint only accepts POST requests. Received a "+x.r.Method+" request.")
-		return
-	}
 	x.r.Body = http.MaxBytesReader(x.answer.w, x.r.Body, 1<<20)
-	if err := x.r.ParseForm(); err != nil {
-		x.signInFailure(http.StatusBadRequest, "invalid_request", 9002313, "Invalid request. Request is malformed or invalid.")
-		return
-	}
+	err := x.r.ParseForm()
 	form := x.r.PostForm
 	directory, _, _ := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
-	if !x.options.MultiTenant && !strings.EqualFold(directory, x.options.TenantID) {
-		x.signInFailure(http.StatusBadRequest, "invalid_request", 90002, fmt.Sprintf("Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.", directory))
-		return
-	}
-	switch grant := form.Get("grant_type"); grant {
-	case "client_credentials":
-	case "":
-		x.signInFailure(http.StatusBadRequest, "invalid_request", 900144, "The request body must contain the following parameter: 'grant_type'.")
-		return
-	default:
-		x.signInFailure(http.StatusBadRequest, "unsupported_grant_type", 70003, fmt.Sprintf("The app requested an unsupported grant type '%s'.", grant))
-		return
-	}
 	id, secret := form.Get("client_id"), form.Get("client_secret")
 	if user, password, ok := x.r.BasicAuth(); ok {
 		id, _ = url.QueryUnescape(user)
 		secret, _ = url.QueryUnescape(password)
 	}
-	if id != x.options.ClientID {
+	switch grant := form.Get("grant_type"); {
+	case x.r.Method != http.MethodPost:
+		x.signInFailure(http.StatusBadRequest, "invalid_request", 900561, "The endpoint only accepts POST requests. Received a "+x.r.Method+" request.")
+	case err != nil:
+		x.signInFailure(http.StatusBadRequest, "invalid_request", 9002313, "Invalid request. Request is malformed or invalid.")
+	case !x.options.MultiTenant && !strings.EqualFold(directory, x.options.TenantID):
+		x.signInFailure(http.StatusBadRequest, "invalid_request", 90002, fmt.Sprintf("Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.", directory))
+	case grant == "":
+		x.signInFailure(http.StatusBadRequest, "invalid_request", 900144, "The request body must contain the following parameter: 'grant_type'.")
+	case grant != "client_credentials":
+		x.signInFailure(http.StatusBadRequest, "unsupported_grant_type", 70003, fmt.Sprintf("The app requested an unsupported grant type '%s'.", grant))
+	case id != x.options.ClientID:
 		x.signInFailure(http.StatusBadRequest, "unauthorized_client", 700016, fmt.Sprintf("Application with identifier '%s' was not found in the directory. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant.", id))
-		return
+	default:
+		x.signIn(form, secret)
 	}
+}
+
+// signIn checks the credential of the app and issues the token.
+func (x *exchange) signIn(form url.Values, secret string) {
+	var code int
+	var text string
 	if form.Get("client_assertion_type") == assertionType {
-		if code, text := x.checkAssertion(form.Get("client_assertion")); code != 0 {
-			x.signInFailure(http.StatusUnauthorized, "invalid_client", code, text)
-			return
-		}
-	} else if code, text := x.checkSecret(secret); code != 0 {
+		code, text = x.checkAssertion(form.Get("client_assertion"))
+	} else {
+		code, text = x.checkSecret(secret)
+	}
+	resource, hasDefault := strings.CutSuffix(form.Get("scope"), "/.default")
+	if code != 0 {
 		x.signInFailure(http.StatusUnauthorized, "invalid_client", code, text)
-		return
-	}
-	resource, ok := strings.CutSuffix(form.Get("scope"), "/.default")
-	if !ok {
+	} else if !hasDefault {
 		x.signInFailure(http.StatusBadRequest, "invalid_scope", 1002012, "The provided value for scope is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).")
-		return
-	}
-	token, expires, ok := x.issue(resource)
-	if !ok {
+	} else if token, expires, ok := x.issue(resource); ok {
+		x.answerToken(map[string]any{
+			"token_type": "Bearer", "expires_in": expires, "ext_expires_in": expires, "access_token": token,
+		})
+	} else {
 		x.unknownResource(resource)
-		return
 	}
-	x.noStore()
-	x.answer.json(http.StatusOK, map[string]any{
-		"token_type": "Bearer", "expires_in": expires, "ext_expires_in": expires, "access_token": token,
-	})
 }
 
 // managedIdentityToken answers GET /metadata/identity/oauth2/token, as the
@@ -193,8 +163,7 @@ func (x *exchange) managedIdentityToken() {
 		x.unknownResource(query.Get("resource"))
 		return
 	}
-	x.noStore()
-	x.answer.json(http.StatusOK, map[string]string{
+	x.answerToken(map[string]any{
 		"access_token": token,
 		"client_id":    x.options.ClientID,
 		"expires_in":   strconv.Itoa(expires),
@@ -209,9 +178,10 @@ func (x *exchange) unknownResource(resource string) {
 	x.signInFailure(http.StatusBadRequest, "invalid_resource", 500011, fmt.Sprintf("The resource principal named %s was not found in the tenant. This can happen if the application has not been installed by the administrator of the tenant.", resource))
 }
 
-func (x *exchange) noStore() {
+func (x *exchange) answerToken(token map[string]any) {
 	x.answer.w.Header().Set("Cache-Control", "no-store, no-cache")
 	x.answer.w.Header().Set("Pragma", "no-cache")
+	x.answer.json(http.StatusOK, token)
 }
 
 // checkSecret returns Entra's number and words for what is wrong with a client
@@ -323,8 +293,8 @@ func (t *Tenant) issue(resource string) (token string, expires int, ok bool) {
 // bearer reads the token that a request presents; one that expired or was
 // revoked is read as well.
 func (t *Tenant) bearer(r *http.Request) (*claims, error) {
-	text, ok := bearerText(r)
-	if !ok {
+	scheme, text, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return nil, errors.New("no bearer token")
 	}
 	var c claims
@@ -334,11 +304,6 @@ func (t *Tenant) bearer(r *http.Request) (*claims, error) {
 		return nil, errors.New("not a token of this tenant")
 	}
 	return &c, nil
-}
-
-func bearerText(r *http.Request) (string, bool) {
-	scheme, text, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	return text, ok && strings.EqualFold(scheme, "Bearer")
 }
 
 // verify reads the token that a request presents and checks that it is good.
