@@ -20,6 +20,20 @@ type AntivirusHealth struct {
 	// 0001, by which it says never; then NeverRefreshed is true.
 	DataRefreshedAt time.Time
 	NeverRefreshed  bool
+	EngineVersion   []byte
+	PlatformVersion []byte
+	// SignaturesPublishedAt and SignaturesUpdatedAt are the zero time where the API
+	// names none. Either may be missing.
+	SignaturesPublishedAt, SignaturesUpdatedAt time.Time
+	QuickScan, FullScan                        Scan
+}
+
+// Scan is the last scan of one kind.
+type Scan struct {
+	// Result is "Completed", "Canceled" or "Failed", and empty or "-" without a scan.
+	Result []byte
+	// At is the zero time without a scan.
+	At time.Time
 }
 
 // AntivirusHealth yields every row of GET {api}/api/deviceavinfo. A machine may
@@ -49,6 +63,22 @@ func decodeAntivirusHealth(d *decoder, h *AntivirusHealth) {
 			h.PlatformUpToDate = d.flag()
 		case "dataRefreshTimestamp":
 			h.DataRefreshedAt, h.NeverRefreshed = d.timeOrNever()
+		case "avEngineVersion":
+			h.EngineVersion = d.text()
+		case "avPlatformVersion":
+			h.PlatformVersion = d.text()
+		case "avSignaturePublishTime":
+			h.SignaturesPublishedAt = d.time()
+		case "avSignatureUpdateTime":
+			h.SignaturesUpdatedAt = d.time()
+		case "quickScanResult":
+			h.QuickScan.Result = d.text()
+		case "quickScanTime":
+			h.QuickScan.At = d.time()
+		case "fullScanResult":
+			h.FullScan.Result = d.text()
+		case "fullScanTime":
+			h.FullScan.At = d.time()
 		default:
 			d.skip()
 		}

@@ -22,6 +22,11 @@ const (
 	DeviceAVInfo          API = "deviceavinfo"
 	DomainMachines        API = "domain_machines"
 	DomainStats           API = "domain_stats"
+
+	ExposureScore            API = "exposure_score"
+	DeviceGroupExposureScore API = "device_group_exposure_score"
+	DeviceSecureScore        API = "device_secure_score"
+	Alerts                   API = "alerts"
 )
 
 // An apiRow describes one API: it is all that this package knows of it, apart
@@ -70,6 +75,19 @@ var apis = []apiRow{{
 }, {
 	name: DomainStats, path: "api/domains/{domain}/stats", query: "lookBackHours=720",
 	role: "URL.Read.All", yields: "prevalence of a domain",
+}, {
+	name: ExposureScore, path: "api/exposureScore",
+	role: "Score.Read.All", yields: "exposure score",
+}, {
+	name: DeviceGroupExposureScore, path: "api/exposureScore/ByMachineGroups",
+	bounds: deviceGroupBounds, role: "Score.Read.All", yields: "exposure scores of device groups",
+}, {
+	name: DeviceSecureScore, path: "api/configurationScore",
+	role: "Score.Read.All", yields: "device secure score",
+}, {
+	// A row has up to 20 kB: full pages of the documented size would be too large.
+	name: Alerts, path: "api/alerts", query: "$top=2000", probe: "$top=1", top: 2000,
+	bounds: listBounds, role: "Alert.Read.All", yields: "alerts, their severity, status and owner",
 }}
 
 // PacedAPIs returns the APIs whose calls a quota paces: all but Token.

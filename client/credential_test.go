@@ -57,7 +57,7 @@ func file(t *testing.T, content string) string {
 }
 
 func TestEveryKindOfCredentialSignsIn(t *testing.T) {
-	tenant := simulation.New(simulation.Options{Machines: 10})
+	tenant := simulation.New(simulation.Options{Machines: 10, Roles: []string{simulation.RoleMachines, simulation.RoleStatistics, simulation.RoleScores, simulation.RoleAlerts}})
 	id, app := tenant.TenantID(), tenant.ClientID()
 	certificate, certificatePEM := selfSigned(t, time.Now().Add(24*time.Hour))
 	tenant.RegisterCertificate(certificate)

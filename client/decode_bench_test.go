@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
@@ -24,9 +25,9 @@ import (
 
 // simulatedPage is the one page of a list of the simulated tenant. The scope is
 // that of the token.
-func simulatedPage(b *testing.B, path, scope string) []byte {
+func simulatedPage(b testing.TB, path, scope string) []byte {
 	b.Helper()
-	tenant := simulation.New(simulation.Options{Machines: 9_000, PageSize: 10_000, InOrder: true})
+	tenant := simulation.New(simulation.Options{Machines: 9_000, PageSize: 10_000, InOrder: true, Roles: []string{simulation.RoleMachines, simulation.RoleAlerts}})
 	call := func(method, path, token, form string) []byte {
 		r := httptest.NewRequestWithContext(b.Context(), method, path, strings.NewReader(form))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -134,6 +135,61 @@ func BenchmarkMachines(b *testing.B) {
 			plainHealth[m.HealthStatus]++
 		}
 	})
+}
+
+func BenchmarkAntivirusHealth(b *testing.B) {
+	page := simulatedPage(b, "/api/deviceavinfo?$top=10000", simulation.APIAudience)
+	rows := 0
+	modes, engines := map[string]*int{}, map[string]*int{}
+	read := onePage(b, page, decodeAntivirusHealth, func(h *AntivirusHealth) {
+		rows++
+		count(modes, h.Mode)
+		count(engines, h.EngineVersion)
+	})
+	plainModes, plainEngines := map[string]int{}, map[string]int{}
+	read()
+	compare(b, page, float64(rows), read, func() {
+		var decoded struct {
+			Value []struct {
+				MachineID            string     `json:"machineId"`
+				OSKind               string     `json:"osKind"`
+				OSVersion            string     `json:"osVersion"`
+				Mode                 string     `json:"avMode"`
+				Signature            string     `json:"avIsSignatureUpToDate"`
+				Engine               string     `json:"avIsEngineUpToDate"`
+				Platform             string     `json:"avIsPlatformUpToDate"`
+				EngineVersion        string     `json:"avEngineVersion"`
+				PlatformVersion      string     `json:"avPlatformVersion"`
+				SignaturePublishTime *time.Time `json:"avSignaturePublishTime"`
+				SignatureUpdateTime  *time.Time `json:"avSignatureUpdateTime"`
+				QuickScanResult      string     `json:"quickScanResult"`
+				QuickScanTime        *time.Time `json:"quickScanTime"`
+				FullScanResult       string     `json:"fullScanResult"`
+				FullScanTime         *time.Time `json:"fullScanTime"`
+				Refreshed            *time.Time `json:"dataRefreshTimestamp"`
+			} `json:"value"`
+		}
+		if err := json.Unmarshal(page, &decoded); err != nil {
+			b.Fatal(err)
+		}
+		for _, h := range decoded.Value {
+			plainModes[h.Mode]++
+			plainEngines[h.EngineVersion]++
+		}
+	})
+}
+
+// TestRowsAreDecodedWithoutAllocations allows a page a few, whatever its rows.
+func TestRowsAreDecodedWithoutAllocations(t *testing.T) {
+	api := func(path string) []byte { return simulatedPage(t, path, simulation.APIAudience) }
+	for name, read := range map[string]func(){
+		"machines":         onePage(t, api("/api/machines?$top=10000"), decodeMachine, func(*Machine) {}),
+		"antivirus health": onePage(t, api("/api/deviceavinfo?$top=10000"), decodeAntivirusHealth, func(*AntivirusHealth) {}),
+	} {
+		if n := testing.AllocsPerRun(3, read); n > 40 {
+			t.Errorf("%s: %v allocations for a page", name, n)
+		}
+	}
 }
 
 // compare runs the ways in turn and reports the medians of the ratios of their

@@ -69,6 +69,8 @@ func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
 	case s.failures[r.URL.Path].status != 0:
 		w.WriteHeader(s.failures[r.URL.Path].status)
 		fmt.Fprint(w, s.failures[r.URL.Path].body)
+	case strings.HasSuffix(r.URL.Path, "Score"):
+		fmt.Fprint(w, `{"@odata.context":"x","time":"2019-12-03T07:23:53.280499Z","score":33.49}`)
 	case strings.HasSuffix(r.URL.Path, "/stats"):
 		fmt.Fprint(w, `{"host":"example.com","organizationPrevalence":0,"orgFirstSeen":null,"orgLastSeen":null}`)
 	default:
@@ -173,7 +175,7 @@ func TestDiagnosisTellsWhatIsMissingAndWhatToMend(t *testing.T) {
 				graphScope: {401, `{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.","error_codes":[7000215]}`},
 				apiScope:   {401, `{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.","error_codes":[7000215]}`},
 			}}, usual,
-			map[string]client.Result{"Graph token": client.Missing, "API token": client.Missing, "machinesecuritystates": client.Missing, "machines": client.Missing, "deviceavinfo": client.Optional, "domain_machines": client.Missing, "domain_stats": client.Optional},
+			map[string]client.Result{"Graph token": client.Missing, "API token": client.Missing, "machinesecuritystates": client.Missing, "machines": client.Missing, "deviceavinfo": client.Optional, "domain_machines": client.Missing, "domain_stats": client.Optional, "exposure_score": client.Optional, "device_group_exposure_score": client.Optional, "device_secure_score": client.Optional, "alerts": client.Optional},
 			[]string{"HTTP 401: invalid_client: AADSTS7000215: Invalid client secret provided\n", "→ the client secret is wrong", "not tried"},
 		},
 		"a clock that is behind": {
@@ -219,8 +221,8 @@ func TestDiagnosisTellsWhatIsMissingAndWhatToMend(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := diagnosed(t, test.service, test.needs...)
 				text := table(t, d)
-				if len(d.Checks) != 8 {
-					t.Errorf("%d checks, want 8", len(d.Checks))
+				if len(d.Checks) != 12 {
+					t.Errorf("%d checks, want 12", len(d.Checks))
 				}
 				complete := true
 				for _, check := range d.Checks {
@@ -340,7 +342,7 @@ func TestTroubleshootingShowsTheDiagnosisAsItIsPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		contoso := diagnosed(t, &service{roles: `"Machine.Read.All"`, failures: map[string]script{
+		contoso := diagnosed(t, &service{roles: `"Alert.Read.All","Machine.Read.All","Score.Read.All"`, failures: map[string]script{
 			states:           gone[states],
 			domain + "stats": {403, `{"error":{"code":"Forbidden","message":"Missing application roles. API required roles: URL.Read.All"}}`},
 		}}, usual...)

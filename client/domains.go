@@ -51,24 +51,11 @@ func (c *Client) DomainStatistics(ctx context.Context, domain string) (DomainSta
 	if err := checkDomain(DomainStats, domain); err != nil {
 		return DomainStatistics{}, err
 	}
-	row := DomainStats.row()
-	answer, err := c.get(ctx, DomainStats, c.address(row, domain, row.query))
+	s, err := single(ctx, c, DomainStats, domain, decodeDomainStatistics)
 	if isNotFound(err) {
 		return DomainStatistics{}, nil
 	}
-	if err != nil {
-		return DomainStatistics{}, c.secrets.error(err)
-	}
-	defer answer.close()
-	var d decoder
-	var s DomainStatistics
-	d.open(answer)
-	decodeDomainStatistics(&d, &s)
-	d.end()
-	if d.err != nil {
-		return DomainStatistics{}, c.secrets.error(d.problem(DomainStats))
-	}
-	return s, nil
+	return s, err
 }
 
 func decodeDomainStatistics(d *decoder, s *DomainStatistics) {

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"io"
 	"iter"
+	"math"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 )
@@ -95,6 +97,62 @@ func FuzzDomainStatistics(f *testing.F) {
 		}
 		if err == nil && !json.Valid(bytes.TrimPrefix(body, byteOrderMark)) {
 			t.Errorf("read %q, which is no JSON", body)
+		}
+	})
+}
+
+func FuzzScores(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		score, err := fuzzClient(t, body).ExposureScore(t.Context())
+		if err != nil && score != 0 || score < 0 || math.IsNaN(score) || math.IsInf(score, 0) {
+			t.Errorf("score %v, error %v", score, err)
+		}
+		if err == nil && !json.Valid(bytes.TrimPrefix(body, byteOrderMark)) {
+			t.Errorf("read %q, which is no JSON", body)
+		}
+	})
+}
+
+func FuzzDeviceGroupScores(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c := fuzzClient(t, body)
+		checkRows(t, body, rows(t.Context(), c, c.list(DeviceGroupExposureScore, ""), decodeDeviceGroupScore))
+		for score, err := range c.DeviceGroupExposureScores(t.Context()) {
+			if err == nil && (score.Score < 0 || math.IsNaN(score.Score) || math.IsInf(score.Score, 0)) {
+				t.Errorf("score %+v of %q", score, body)
+			}
+		}
+	})
+}
+
+func FuzzAlerts(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		unresolved := 0
+		for alert, err := range fuzzClient(t, body).Alerts(t.Context()) {
+			if err != nil {
+				if ReasonOf(err) != ReasonDecode && ReasonOf(err) != ReasonPagination {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			if bytes.EqualFold(alert.Status, []byte("Resolved")) {
+				t.Errorf("a resolved alert of %q", body)
+			}
+			unresolved++
+		}
+		var page struct {
+			Value []map[string]any `json:"value"`
+		}
+		if err := json.Unmarshal(bytes.TrimPrefix(body, byteOrderMark), &page); err != nil {
+			t.Fatalf("read %q without an error, encoding/json says %v", body, err)
+		}
+		for _, row := range page.Value {
+			if status, _ := row["status"].(string); !strings.EqualFold(status, "Resolved") {
+				unresolved--
+			}
+		}
+		if unresolved != 0 {
+			t.Errorf("%d alerts more than encoding/json reads of %q", unresolved, body)
 		}
 	})
 }

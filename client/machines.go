@@ -30,6 +30,13 @@ type Machine struct {
 	OnboardingStatus []byte
 	RiskScore        []byte
 	ExposureLevel    []byte
+	// AgentVersion is that of the sensor.
+	AgentVersion []byte
+	// DeviceGroup is the name of the machine's device group. Machines in none have
+	// an empty one or "UnassignedGroup".
+	DeviceGroup []byte
+	// Tags are the machineTags, as sent: a tag may occur twice.
+	Tags [][]byte
 	// LastSeen is the zero time where the API names none, or the year 0001.
 	LastSeen time.Time
 	// Merged reports that the record was merged into the machine MergedInto, whose
@@ -47,7 +54,7 @@ func (c *Client) Machines(ctx context.Context) iter.Seq2[*Machine, error] {
 }
 
 func decodeMachine(d *decoder, m *Machine) {
-	*m = Machine{}
+	*m = Machine{Tags: m.Tags[:0]}
 	d.entity()
 	for d.object(); d.member(); {
 		switch string(d.name) {
@@ -77,6 +84,12 @@ func decodeMachine(d *decoder, m *Machine) {
 			m.RiskScore = d.text()
 		case "exposureLevel":
 			m.ExposureLevel = d.text()
+		case "agentVersion":
+			m.AgentVersion = d.text()
+		case "rbacGroupName":
+			m.DeviceGroup = d.text()
+		case "machineTags":
+			m.Tags = d.list(m.Tags)
 		case "lastSeen":
 			m.LastSeen = d.time()
 		default:

@@ -34,6 +34,8 @@ var (
 	// domainBounds are those of the machines of one domain, which are documented to
 	// be DomainMachinesLimit at most and to come in one page.
 	domainBounds = bounds{pages: 4, rows: 20 * DomainMachinesLimit, bytes: maxPageBytes}
+	// deviceGroupBounds are those of the device groups, which come in one page.
+	deviceGroupBounds = bounds{pages: 4, rows: 20_000, bytes: maxPageBytes}
 )
 
 // A list is what comes in pages: where it begins and how it goes on.
@@ -63,6 +65,25 @@ func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decod
 			yield(nil, c.secrets.error(err))
 		}
 	}
+}
+
+// single reads the entity of an API that returns one. A domain is needed where the
+// path of the API has one.
+func single[Entity any](ctx context.Context, c *Client, api API, domain string, decode func(*decoder, *Entity)) (Entity, error) {
+	var entity, none Entity
+	row := api.row()
+	answer, err := c.get(ctx, api, c.address(row, domain, row.query))
+	if err != nil {
+		return none, c.secrets.error(err)
+	}
+	defer answer.close()
+	var d decoder
+	d.open(answer)
+	decode(&d, &entity)
+	if d.end(); d.err != nil {
+		return none, c.secrets.error(d.problem(api))
+	}
+	return entity, nil
 }
 
 // lastRows is how many rows a list had that was read to its end last, or 0.

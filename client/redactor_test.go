@@ -279,6 +279,10 @@ var calls = map[string]func(context.Context, *Client) string{
 		_, err := c.DomainStatistics(ctx, "evil.example")
 		return fmt.Sprint(err)
 	},
+	"ExposureScore":             func(ctx context.Context, c *Client) string { return scoreError(c.ExposureScore(ctx)) },
+	"DeviceSecureScore":         func(ctx context.Context, c *Client) string { return scoreError(c.DeviceSecureScore(ctx)) },
+	"DeviceGroupExposureScores": func(ctx context.Context, c *Client) string { return lastError(c.DeviceGroupExposureScores(ctx)) },
+	"Alerts":                    func(ctx context.Context, c *Client) string { return lastError(c.Alerts(ctx)) },
 	"Diagnose": func(ctx context.Context, c *Client) string {
 		var b strings.Builder
 		_ = WriteDiagnoses(&b, []Diagnosis{{Tenant: "contoso", Checks: c.Diagnose(ctx, Need{Machines})}})
@@ -292,6 +296,8 @@ func lastError[Entity any](rows iter.Seq2[*Entity, error]) (last string) {
 	}
 	return last
 }
+
+func scoreError(_ float64, err error) string { return fmt.Sprint(err) }
 
 // An echo is a far end that repeats what it is sent.
 type echo struct {

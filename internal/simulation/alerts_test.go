@@ -176,7 +176,7 @@ func TestScoresAndAlertsAskForTheirRoles(t *testing.T) {
 
 func TestFaultsSpoilScoresAndAlerts(t *testing.T) {
 	for path, api := range map[string]simulation.API{
-		"/api/exposureScore": simulation.ExposureScore, "/api/exposureScore/ByMachineGroups": simulation.GroupExposureScore,
+		"/api/exposureScore": simulation.ExposureScore, "/api/exposureScore/ByMachineGroups": simulation.DeviceGroupExposureScore,
 		"/api/configurationScore": simulation.DeviceSecureScore, "/api/alerts": simulation.Alerts,
 	} {
 		f := serve(t, simulation.Options{Roles: everyRole, Limits: map[simulation.API]simulation.Limit{api: {PerMinute: 3}}}, simulation.ListenOptions{})

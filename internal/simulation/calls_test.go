@@ -141,15 +141,15 @@ func TestLimitsAreCountedExactly(t *testing.T) {
 
 func TestDocumentedLimits(t *testing.T) {
 	want := map[simulation.API]simulation.Limit{
-		simulation.MachineSecurityStates: {PerMinute: 100, PerHour: 1500},
-		simulation.Machines:              {PerMinute: 100, PerHour: 1500},
-		simulation.DeviceAVInfo:          {PerMinute: 30, PerHour: 1000},
-		simulation.DomainMachines:        {PerMinute: 100, PerHour: 1500},
-		simulation.DomainStats:           {PerMinute: 100, PerHour: 1500},
-		simulation.ExposureScore:         {PerMinute: 100, PerHour: 1500},
-		simulation.GroupExposureScore:    {PerMinute: 100, PerHour: 1500},
-		simulation.DeviceSecureScore:     {PerMinute: 100, PerHour: 1500},
-		simulation.Alerts:                {PerMinute: 100, PerHour: 1500},
+		simulation.MachineSecurityStates:    {PerMinute: 100, PerHour: 1500},
+		simulation.Machines:                 {PerMinute: 100, PerHour: 1500},
+		simulation.DeviceAVInfo:             {PerMinute: 30, PerHour: 1000},
+		simulation.DomainMachines:           {PerMinute: 100, PerHour: 1500},
+		simulation.DomainStats:              {PerMinute: 100, PerHour: 1500},
+		simulation.ExposureScore:            {PerMinute: 100, PerHour: 1500},
+		simulation.DeviceGroupExposureScore: {PerMinute: 100, PerHour: 1500},
+		simulation.DeviceSecureScore:        {PerMinute: 100, PerHour: 1500},
+		simulation.Alerts:                   {PerMinute: 100, PerHour: 1500},
 	}
 	if got := simulation.DocumentedLimits(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v", got)

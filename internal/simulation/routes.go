@@ -44,7 +44,7 @@ var endpoints = [...]endpoint{
 	{DomainMachines, APIOrigin, "/api/domains/*/machines", RoleMachines, common, (*exchange).domainMachines},
 	{DomainStats, APIOrigin, "/api/domains/*/stats", RoleStatistics, common, (*exchange).domainStats},
 	{ExposureScore, APIOrigin, "/api/exposureScore", RoleScores, common, (*exchange).exposureScore},
-	{GroupExposureScore, APIOrigin, "/api/exposureScore/ByMachineGroups", RoleScores, common, (*exchange).groupScores},
+	{DeviceGroupExposureScore, APIOrigin, "/api/exposureScore/ByMachineGroups", RoleScores, common, (*exchange).groupScores},
 	{DeviceSecureScore, APIOrigin, "/api/configurationScore", RoleScores, common, (*exchange).configurationScore},
 	{Alerts, APIOrigin, "/api/alerts", RoleAlerts, common, (*exchange).alerts},
 	{Unknown, 0, "*", "", Limit{}, (*exchange).unknownPath},

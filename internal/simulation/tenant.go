@@ -28,16 +28,16 @@ type API string
 
 // The calls the tenant answers.
 const (
-	Token                 API = "token"
-	MachineSecurityStates API = "machinesecuritystates"
-	Machines              API = "machines"
-	DeviceAVInfo          API = "deviceavinfo"
-	DomainMachines        API = "domain_machines"
-	DomainStats           API = "domain_stats"
-	ExposureScore         API = "exposure_score"
-	GroupExposureScore    API = "device_group_exposure_score"
-	DeviceSecureScore     API = "device_secure_score"
-	Alerts                API = "alerts"
+	Token                    API = "token"
+	MachineSecurityStates    API = "machinesecuritystates"
+	Machines                 API = "machines"
+	DeviceAVInfo             API = "deviceavinfo"
+	DomainMachines           API = "domain_machines"
+	DomainStats              API = "domain_stats"
+	ExposureScore            API = "exposure_score"
+	DeviceGroupExposureScore API = "device_group_exposure_score"
+	DeviceSecureScore        API = "device_secure_score"
+	Alerts                   API = "alerts"
 	// Unknown is every call to another path.
 	Unknown API = "unknown"
 	// Every stands for all of them when faults are scripted or calls counted.

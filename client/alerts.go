@@ -1,0 +1,77 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"iter"
+	"net/http"
+	"time"
+)
+
+// AlertID identifies an alert. It is made of the id as a MachineID is. The zero
+// AlertID stands for a missing id.
+type AlertID [20]byte
+
+// Alert is one alert as /api/alerts describes it.
+type Alert struct {
+	ID       AlertID
+	Severity []byte
+	Status   []byte
+	// AssignedTo is the owner. Empty without one.
+	AssignedTo      []byte
+	DetectionSource []byte
+	// CreatedAt is the zero time where the API names none.
+	CreatedAt time.Time
+}
+
+// Alerts yields every alert that is not resolved, from GET {api}/api/alerts. An
+// alert may come more than once: the order is not stable from page to page. A
+// service that refuses the filter with 400 is asked for all alerts. After an error
+// nothing more is yielded.
+func (c *Client) Alerts(ctx context.Context) iter.Seq2[*Alert, error] {
+	return func(yield func(*Alert, error) bool) {
+		all := c.list(Alerts, "")
+		unresolved, first := all, *all.first
+		first.RawQuery += "&$filter=status+ne+'Resolved'"
+		unresolved.first = &first
+		for i, l := range [...]list{unresolved, all} {
+			began, refused := false, false
+			for alert, err := range rows(ctx, c, l, decodeAlert) {
+				if refused = i == 0 && !began && isStatus(err, http.StatusBadRequest); refused {
+					break
+				}
+				began = true
+				if (err != nil || !bytes.EqualFold(alert.Status, []byte("Resolved"))) && !yield(alert, err) {
+					return
+				}
+			}
+			if !refused {
+				return
+			}
+		}
+	}
+}
+
+func decodeAlert(d *decoder, a *Alert) {
+	*a = Alert{}
+	d.entity()
+	for d.object(); d.member(); {
+		switch string(d.name) {
+		case "id":
+			id, _ := d.id()
+			a.ID = AlertID(id)
+		case "severity":
+			a.Severity = d.text()
+		case "status":
+			a.Status = d.text()
+		case "assignedTo":
+			a.AssignedTo = d.text()
+		case "detectionSource":
+			a.DetectionSource = d.text()
+		case "alertCreationTime":
+			a.CreatedAt = d.time()
+		default:
+			d.skip()
+		}
+	}
+}

@@ -1,0 +1,320 @@
+package client_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+func TestTheFurtherFactsOfAMachineAreReadAsTheyAreSpelled(t *testing.T) {
+	full := `{"id":"x","agentVersion":"left over","rbacGroupName":"left over","machineTags":["left","over","again"]}`
+	for _, test := range []struct{ name, row, want string }{
+		{"as documented", `{"agentVersion":"10.8790.19045.5608","rbacGroupId":7,"rbacGroupName":"Servers","machineTags":["Site-01","VIP"]}`, `"10.8790.19045.5608" "Servers" ["Site-01" "VIP"]`},
+		{"nothing at all", `{}`, `"" "" []`},
+		{"all null", `{"agentVersion":null,"rbacGroupName":null,"machineTags":null}`, `"" "" []`},
+		{"no tags", `{"machineTags":[]}`, `"" "" []`},
+		{"numbers", `{"agentVersion":10.8790,"rbacGroupName":7,"machineTags":[1,2.50]}`, `"10.8790" "7" ["1" "2.50"]`},
+		{"the wrong types", `{"agentVersion":{"a":1},"rbacGroupName":["G"],"machineTags":"VIP"}`, `"" "" []`},
+		{"wrong types within the tags", `{"machineTags":["A",null,{},["B"],"",true,"a"]}`, `"" "" ["A" "a"]`},
+		{"tags that are an object", `{"machineTags":{"A":true}}`, `"" "" []`},
+		{"another case", `{"AgentVersion":"1","rbacgroupname":"G","MachineTags":["A"]}`, `"" "" []`},
+		{"escapes", `{"rbacGroupName":"Werk Z\u00fcrich \"2\"","machineTags":["a\\b"]}`, `"" "Werk Zürich \"2\"" ["a\\b"]`},
+		{"the tags twice", `{"machineTags":["A"],"machineTags":["B"]}`, `"" "" ["B"]`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
+				c := far.client(t)
+				show := func(m *client.Machine) string { return fmt.Sprintf("%q %q %q", m.AgentVersion, m.DeviceGroup, m.Tags) }
+				machines, err := collect(t, c.Machines(t.Context()), show)
+				if err != nil || len(machines) != 3 || machines[1] != test.want {
+					t.Errorf("machines %v, error %v, want %v", machines, err, test.want)
+				}
+				contacted, err := collect(t, c.DomainMachines(t.Context(), "evil.example"), show)
+				if err != nil || len(contacted) != 3 || contacted[1] != test.want {
+					t.Errorf("machines of a domain %v, error %v, want %v", contacted, err, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestTheFurtherFactsOfAntivirusHealthAreReadAsTheyAreSpelled(t *testing.T) {
+	full := `{"avEngineVersion":"left","avPlatformVersion":"over","avSignaturePublishTime":"2020-01-01T00:00:00Z","avSignatureUpdateTime":"2020-01-01T00:00:00Z",
+		"quickScanResult":"Failed","quickScanTime":"2020-01-01T00:00:00Z","fullScanResult":"Failed","fullScanTime":"2020-01-01T00:00:00Z"}`
+	const none = `"" "" never, never "" never "" never`
+	for _, test := range []struct{ name, row, want string }{
+		{"as documented", `{"avEngineVersion":"1.1.25020.1007","avPlatformVersion":"4.18.25010.11","avSignaturePublishTime":"2025-01-02T03:04:05.1234567Z","avSignatureUpdateTime":"2025-01-02T04:04:05Z",
+			"quickScanResult":"Completed","quickScanTime":"2025-01-01T00:00:00Z","fullScanResult":"Canceled","fullScanTime":"2024-12-01T00:00:00Z"}`,
+			`"1.1.25020.1007" "4.18.25010.11" 2025-01-02T03:04:05, 2025-01-02T04:04:05 "Completed" 2025-01-01T00:00:00 "Canceled" 2024-12-01T00:00:00`},
+		{"nothing at all", `{}`, none},
+		{"all null", `{"avEngineVersion":null,"avPlatformVersion":null,"avSignaturePublishTime":null,"avSignatureUpdateTime":null,"quickScanResult":null,"quickScanTime":null,"fullScanResult":null,"fullScanTime":null}`, none},
+		{"without scans", `{"quickScanResult":"-","quickScanTime":null,"fullScanResult":"","fullScanTime":"0001-01-01T00:00:00Z"}`, `"" "" never, never "-" never "" never`},
+		{"times that are none", `{"avSignaturePublishTime":"yesterday","avSignatureUpdateTime":17,"quickScanTime":{},"fullScanTime":true}`, none},
+		{"a time without a zone", `{"avSignaturePublishTime":"2025-01-02T03:04:05.5"}`, `"" "" 2025-01-02T03:04:05, never "" never "" never`},
+		{"numbers", `{"avEngineVersion":1.10,"quickScanResult":0}`, `"1.10" "" never, never "0" never "" never`},
+		{"the wrong types", `{"avEngineVersion":["1"],"avPlatformVersion":{},"quickScanResult":false,"fullScanResult":[]}`, none},
+		{"another case", `{"AVEngineVersion":"1","QuickScanResult":"Completed"}`, none},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`]}`))
+				got, err := collect(t, far.client(t).AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) string {
+					return fmt.Sprintf("%q %q %s, %s %q %s %q %s", h.EngineVersion, h.PlatformVersion, stamp(h.SignaturesPublishedAt), stamp(h.SignaturesUpdatedAt),
+						h.QuickScan.Result, stamp(h.QuickScan.At), h.FullScan.Result, stamp(h.FullScan.At))
+				})
+				if err != nil || len(got) != 2 || got[1] != test.want {
+					t.Errorf("got %v, error %v, want %v", got, err, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestAScoreIsReadOrMissing(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    float64
+		text    string
+	}{
+		{"as documented", answer(200, `{"@odata.context":"x","time":"2019-12-03T07:23:53.280499Z","score":33.491554051195706}`), 33.491554051195706, ""},
+		{"points", answer(200, `{"time":"2019-12-03T09:15:58.1665846Z","score":340}`), 340, ""},
+		{"zero", answer(200, `{"score":0}`), 0, ""},
+		{"a string", answer(200, `{"score":"33.49"}`), 33.49, ""},
+		{"with an exponent", answer(200, `{"score":3.3e1}`), 33, ""},
+		{"null", answer(200, `{"time":"x","score":null}`), 0, "it has no score"},
+		{"empty", answer(200, `{"score":""}`), 0, "it has no score"},
+		{"missing", answer(200, `{"time":"x"}`), 0, "it has no score"},
+		{"in another case", answer(200, `{"Score":12}`), 0, "it has no score"},
+		{"an object", answer(200, `{"score":{"value":1}}`), 0, "it has no score"},
+		{"a boolean", answer(200, `{"score":true}`), 0, "it has no score"},
+		{"a text", answer(200, `{"score":"low"}`), 0, `"low" is no score`},
+		{"negative", answer(200, `{"score":-1}`), 0, `"-1" is no score`},
+		{"not a number", answer(200, `{"score":"NaN"}`), 0, `"NaN" is no score`},
+		{"infinite", answer(200, `{"score":"Inf"}`), 0, `"Inf" is no score`},
+		{"beyond reason", answer(200, `{"score":1e999}`), 0, `"1e999" is no score`},
+		{"a list", answer(200, `[]`), 0, "where an object should be"},
+		{"a page", answer(200, `<html>`), 0, "HTML page"},
+		{"an error with 200", answer(200, `{"error":{"code":"Busy","message":"later"}}`), 0, "HTTP 200: Busy: later"},
+		{"an error beside the score", answer(200, `{"score":1,"error":{"code":"Busy"}}`), 0, "Busy"},
+		{"something behind it", answer(200, `{"score":1}{}`), 0, "follows the answer"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, test.handler)
+				c := far.client(t)
+				exposure, err := c.ExposureScore(t.Context())
+				secure, secureErr := c.DeviceSecureScore(t.Context())
+				if exposure != test.want || secure != test.want {
+					t.Errorf("scores %v and %v, want %v", exposure, secure, test.want)
+				}
+				for _, err := range []error{err, secureErr} {
+					if test.text != "" {
+						failure(t, err, client.ReasonDecode, test.text)
+					} else if err != nil {
+						t.Error(err)
+					}
+				}
+				if len(far.to("/api/exposureScore")) != 1 || len(far.to("/api/configurationScore")) != 1 {
+					t.Errorf("requests %v", far.to(""))
+				}
+			})
+		})
+	}
+}
+
+func TestScoresOfDeviceGroupsAreReadAsTheyAreSpelled(t *testing.T) {
+	for _, test := range []struct{ name, rows, want, text string }{
+		{"as documented", `{"time":"2019-12-03T09:51:28.214338Z","score":41.38041766305988,"rbacGroupName":"GroupOne","rbacGroupId":1},{"score":37.4,"rbacGroupName":"GroupTwo"}`, `["GroupOne" 41.38041766305988 "GroupTwo" 37.4]`, ""},
+		{"none", ``, `[]`, ""},
+		{"in no group", `{"score":1,"rbacGroupName":null},{"score":2},{"score":3,"rbacGroupName":"UnassignedGroup"}`, `["" 1 "" 2 "UnassignedGroup" 3]`, ""},
+		{"without a score", `{"rbacGroupName":"A"},{"score":null,"rbacGroupName":"B"},{"score":0,"rbacGroupName":"C"},{"score":[],"rbacGroupName":"D"}`, `["C" 0]`, ""},
+		{"strings and numbers", `{"score":"5.5","rbacGroupName":7}`, `["7" 5.5]`, ""},
+		{"another case", `{"Score":5,"RbacGroupName":"A"}`, `[]`, ""},
+		{"a text", `{"score":1,"rbacGroupName":"A"},{"score":"low","rbacGroupName":"B"}`, `["A" 1]`, `"low" is no score`},
+		{"a row that is null", `null`, `[]`, "where an object should be"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, answer(200, `{"value":[`+test.rows+`]}`))
+				got, err := collect(t, far.client(t).DeviceGroupExposureScores(t.Context()), func(s *client.DeviceGroupScore) string {
+					return fmt.Sprintf("%q %v", s.DeviceGroup, s.Score)
+				})
+				if fmt.Sprint(got) != test.want {
+					t.Errorf("scores %v, want %v", got, test.want)
+				}
+				if test.text != "" {
+					failure(t, err, client.ReasonDecode, test.text)
+				} else if err != nil {
+					t.Error(err)
+				}
+				if r := far.to("exposureScore"); len(r) != 1 || r[0].path != "/api/exposureScore/ByMachineGroups" || r[0].query != "" {
+					t.Errorf("requests %v", r)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAlertIsReadAsItIsSpelled(t *testing.T) {
+	full := `{"id":"x","severity":"left","status":"New","assignedTo":"over","detectionSource":"again","alertCreationTime":"2020-01-01T00:00:00Z"}`
+	for _, test := range []struct{ name, row, want string }{
+		{"as documented", `{"id":"da637472900382838869_1364969609","incidentId":1126093,"investigationId":null,"assignedTo":null,"severity":"Low","status":"New","classification":null,"detectionSource":"WindowsDefenderAtp",
+			"category":"Execution","title":"t","description":"` + strings.Repeat("long ", 4000) + `","alertCreationTime":"2021-01-26T20:33:57.7220239Z","lastEventTime":"2021-01-26T20:31:33.0577322Z","machineId":"m","rbacGroupName":"A","evidence":[],"domains":[]}`,
+			`"Low" "New" "" "WindowsDefenderAtp" 2021-01-26T20:33:57`},
+		{"with an owner", `{"assignedTo":"soc@corp.example"}`, `"" "" "soc@corp.example" "" never`},
+		{"nothing at all", `{}`, `"" "" "" "" never`},
+		{"all null", `{"id":null,"severity":null,"status":null,"assignedTo":null,"detectionSource":null,"alertCreationTime":null}`, `"" "" "" "" never`},
+		{"an empty owner", `{"assignedTo":""}`, `"" "" "" "" never`},
+		{"odd casing of values", `{"severity":"hIGH","status":"inprogress"}`, `"hIGH" "inprogress" "" "" never`},
+		{"another case of names", `{"Severity":"High","STATUS":"New"}`, `"" "" "" "" never`},
+		{"numbers", `{"severity":3,"status":1,"assignedTo":5,"detectionSource":2}`, `"3" "1" "5" "2" never`},
+		{"the wrong types", `{"id":{"a":1},"severity":["High"],"status":true,"assignedTo":{"name":"x"},"detectionSource":false,"alertCreationTime":[]}`, `"" "" "" "" never`},
+		{"times that are none", `{"alertCreationTime":"yesterday"}`, `"" "" "" "" never`},
+		{"the year one", `{"alertCreationTime":"0001-01-01T00:00:00Z"}`, `"" "" "" "" never`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`]}`))
+				got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) string {
+					return fmt.Sprintf("%q %q %q %q %s", a.Severity, a.Status, a.AssignedTo, a.DetectionSource, stamp(a.CreatedAt))
+				})
+				if err != nil || len(got) != 2 || got[1] != test.want {
+					t.Errorf("got %v, error %v, want %v", got, err, test.want)
+				}
+				if r := far.to("alerts"); len(r) != 1 || r[0].path+"?"+r[0].query != "/api/alerts?$top=2000&$filter=status+ne+'Resolved'" {
+					t.Errorf("requests %v", r)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAlertIDIsTheSameInEitherCase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(200, `{"value":[{"id":"da63_-1A"},{"id":"DA63_-1a"},{"id":"da63_-1b"},{"id":null},{"id":""}]}`))
+		got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) client.AlertID { return a.ID })
+		if err != nil || len(got) != 5 || got[0] != got[1] || got[1] == got[2] || got[3] != (client.AlertID{}) || got[4] != (client.AlertID{}) || got[0] == (client.AlertID{}) {
+			t.Errorf("ids %x, error %v", got, err)
+		}
+	})
+}
+
+// alertRow is a row with the number n.
+func alertRow(n int, status string) string {
+	return fmt.Sprintf(`{"id":"a%d","status":%q,"severity":"High"}`, n, status)
+}
+
+func TestResolvedAlertsAreLeftOutWhateverTheServiceFilters(t *testing.T) {
+	all := `{"value":[` + strings.Join([]string{alertRow(1, "New"), alertRow(2, "Resolved"), alertRow(3, "resolved"), alertRow(4, "InProgress"), alertRow(5, "Unknown"), alertRow(6, "")}, ",") + `]}`
+	refused := answer(400, `{"error":{"code":"ODataError","message":"Invalid filter clause"}}`)
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    string
+		calls   int
+		status  int
+		reason  client.Reason
+	}{
+		{"a service that ignores the filter", answer(200, all), "[New InProgress Unknown ]", 1, 0, ""},
+		{"a service that refuses the filter", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Has("$filter") {
+				refused(w, r)
+				return
+			}
+			answer(200, all)(w, r)
+		}, "[New InProgress Unknown ]", 2, 0, ""},
+		{"a service that refuses every call", refused, "[]", 2, 400, client.ReasonOther},
+		{"a service that forbids", answer(403, `{"error":{"code":"Forbidden","message":"no"}}`), "[]", 1, 403, client.ReasonForbidden},
+		{"a service without the list", answer(404, `{"error":{"code":"NotFound"}}`), "[]", 1, 404, client.ReasonOther},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, test.handler)
+				got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) string { return string(a.Status) })
+				e := &client.Error{}
+				if test.status != 0 {
+					e = failure(t, err, test.reason)
+				} else if err != nil {
+					t.Error(err)
+				}
+				if fmt.Sprint(got) != test.want || e.Status != test.status {
+					t.Errorf("statuses %v, error %v, want %v", got, err, test.want)
+				}
+				if n := len(far.to("alerts")); n != test.calls {
+					t.Errorf("%d calls, want %d", n, test.calls)
+				}
+			})
+		})
+	}
+}
+
+func TestAlertsAreReadPageByPage(t *testing.T) {
+	page := func(from, n int) string {
+		var b bytes.Buffer
+		b.WriteString(`{"value":[`)
+		for i := range n {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString(alertRow(from+i, "New"))
+		}
+		b.WriteString(`]}`)
+		return b.String()
+	}
+	for _, test := range []struct {
+		name string
+		// pages are the answers by the value of $skip.
+		pages map[string]http.HandlerFunc
+		rows  int
+		fails bool
+	}{
+		{"a short last page", map[string]http.HandlerFunc{"": answer(200, page(0, 2000)), "2000": answer(200, page(2000, 7))}, 2007, false},
+		{"an empty last page", map[string]http.HandlerFunc{"": answer(200, page(0, 2000)), "2000": answer(200, page(0, 0))}, 2000, false},
+		{"a link", map[string]http.HandlerFunc{"": answer(200, `{"@odata.nextLink":"/api/alerts?$skip=3","value":[`+alertRow(1, "New")+`]}`), "3": answer(200, page(1, 2))}, 3, false},
+		{"a second page that is refused", map[string]http.HandlerFunc{"": answer(200, page(0, 2000)), "2000": answer(400, `{}`)}, 2000, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) { test.pages[r.URL.Query().Get("$skip")](w, r) })
+				got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) client.AlertID { return a.ID })
+				if len(got) != test.rows || (err != nil) != test.fails {
+					t.Errorf("%d alerts, error %v, want %d", len(got), err, test.rows)
+				}
+				if n := len(far.to("alerts")); n != 2 {
+					t.Errorf("%d calls, want 2", n)
+				}
+			})
+		})
+	}
+}
+
+func TestACallerMayStopReadingAlerts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := newFarEnd(t, answer(200, `{"value":[`+alertRow(1, "New")+`,`+alertRow(2, "New")+`]}`))
+		for a, err := range far.client(t).Alerts(t.Context()) {
+			if a == nil || err != nil {
+				t.Error(err)
+			}
+			break
+		}
+		if n := len(far.to("alerts")); n != 1 {
+			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+// stamp is a time to the second, or never.
+func stamp(at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return at.UTC().Format("2006-01-02T15:04:05")
+}

@@ -1,0 +1,94 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"strconv"
+)
+
+// DeviceGroupScore is the exposure score of one device group.
+type DeviceGroupScore struct {
+	// DeviceGroup is spelled as in a Machine.
+	DeviceGroup []byte
+	// Score is 0 (good) to 100, as the API gives it.
+	Score float64
+
+	known bool
+}
+
+// ExposureScore returns the organization's exposure score, 0 (good) to 100, from
+// GET {api}/api/exposureScore.
+func (c *Client) ExposureScore(ctx context.Context) (float64, error) {
+	return single(ctx, c, ExposureScore, "", decodeScore)
+}
+
+// DeviceSecureScore returns the Microsoft Secure Score for Devices in points, from
+// GET {api}/api/configurationScore.
+func (c *Client) DeviceSecureScore(ctx context.Context) (float64, error) {
+	return single(ctx, c, DeviceSecureScore, "", decodeScore)
+}
+
+// DeviceGroupExposureScores yields the exposure score of every device group that
+// has one, from GET {api}/api/exposureScore/ByMachineGroups. After an error
+// nothing more is yielded.
+func (c *Client) DeviceGroupExposureScores(ctx context.Context) iter.Seq2[*DeviceGroupScore, error] {
+	return func(yield func(*DeviceGroupScore, error) bool) {
+		for score, err := range rows(ctx, c, c.list(DeviceGroupExposureScore, ""), decodeDeviceGroupScore) {
+			if (err != nil || score.known) && !yield(score, err) {
+				return
+			}
+		}
+	}
+}
+
+// decodeScore reads the answer of an API that returns one score. Nobody could tell
+// a missing score from the best one: it is an error.
+func decodeScore(d *decoder, score *float64) {
+	known := false
+	d.entity()
+	for d.object(); d.member(); {
+		switch string(d.name) {
+		case "score":
+			*score, known = d.score()
+		default:
+			if !d.isError() {
+				d.skip()
+			}
+		}
+	}
+	if !known && d.refusal == nil {
+		d.fail("it has no score")
+	}
+}
+
+func decodeDeviceGroupScore(d *decoder, s *DeviceGroupScore) {
+	*s = DeviceGroupScore{}
+	d.entity()
+	for d.object(); d.member(); {
+		switch string(d.name) {
+		case "rbacGroupName":
+			s.DeviceGroup = d.text()
+		case "score":
+			s.Score, s.known = d.score()
+		default:
+			d.skip()
+		}
+	}
+}
+
+// score reads a score, as a number or as a string. Null and values of another type
+// are no score; a text that is no number is an error.
+func (d *decoder) score() (score float64, known bool) {
+	text := d.text()
+	if len(text) == 0 {
+		return 0, false
+	}
+	score, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || math.IsNaN(score) || math.IsInf(score, 0) || score < 0 {
+		d.fail(fmt.Sprintf("%q is no score", text))
+		return 0, false
+	}
+	return score, true
+}
