@@ -87,6 +87,8 @@ const demoTenant = `tenants:
   endpoints: {login_url: %q, graph_url: %q, api_url: %q}
   security_states: {refresh_interval: 15s}
   watched_domains: {refresh_interval: 30s, domains: [%s], statistics: true, machine_info_limit: 5}
+  scores: {enabled: true, refresh_interval: 30s}
+  alerts: {enabled: true, refresh_interval: 15s}
 `
 
 // startDemo serves a simulated tenant on a loopback address and makes it one of

@@ -190,7 +190,7 @@ func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token Check, claims 
 		answer.close()
 	}
 	// Older services say so where nobody contacted the domain.
-	if err == nil || r.isPerDomain() && isNotFound(err) {
+	if err == nil || r.isPerDomain() && IsNotFound(err) {
 		check.Result, check.Found = Works, r.yields
 		return check
 	}

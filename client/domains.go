@@ -34,7 +34,7 @@ func (c *Client) DomainMachines(ctx context.Context, domain string) iter.Seq2[*M
 			return
 		}
 		for machine, err := range rows(ctx, c, c.list(DomainMachines, domain), decodeMachine) {
-			if isNotFound(err) {
+			if IsNotFound(err) {
 				return
 			}
 			if !yield(machine, err) {
@@ -52,7 +52,7 @@ func (c *Client) DomainStatistics(ctx context.Context, domain string) (DomainSta
 		return DomainStatistics{}, err
 	}
 	s, err := single(ctx, c, DomainStats, domain, decodeDomainStatistics)
-	if isNotFound(err) {
+	if IsNotFound(err) {
 		return DomainStatistics{}, nil
 	}
 	return s, err

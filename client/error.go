@@ -101,8 +101,8 @@ func (e *Error) NotFound() bool {
 // the Defender API, then those of Microsoft Graph.
 var notFoundCodes = []string{"NotFound", "ResourceNotFound", "ItemNotFound", "Request_ResourceNotFound"}
 
-// isNotFound reports whether err is an Error that is NotFound.
-func isNotFound(err error) bool {
+// IsNotFound reports whether err is an Error that is NotFound.
+func IsNotFound(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.NotFound()
 }

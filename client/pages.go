@@ -150,7 +150,7 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 	}()
 	<-p.done
 	answer, err := p.answer, p.err
-	if isNotFound(err) && p.url != ch.first {
+	if IsNotFound(err) && p.url != ch.first {
 		return nil, ch.astray("%w", err) // The list exists: a part of it is missing.
 	}
 	if err != nil {

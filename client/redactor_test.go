@@ -247,7 +247,7 @@ func TestAnErrorKeepsItsCausesButNotTheirTexts(t *testing.T) {
 			t.Errorf("%s: the Error in it says %q", name, e)
 		}
 	}
-	if err := r.error(inner); !isNotFound(err) {
+	if err := r.error(inner); !IsNotFound(err) {
 		t.Errorf("%q is no longer NotFound", err)
 	}
 	if !errors.Is(r.error(io.EOF), io.EOF) || r.error(nil) != nil {

@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/alerts"
 	"github.com/mde-exporter/mde_exporter/collector/domains"
+	"github.com/mde-exporter/mde_exporter/collector/scores"
 	"github.com/mde-exporter/mde_exporter/collector/states"
 )
 
@@ -17,6 +19,8 @@ import (
 type Collectors struct {
 	SecurityStates states.Config  `yaml:"security_states"`
 	WatchedDomains domains.Config `yaml:"watched_domains"`
+	Scores         scores.Config  `yaml:"scores"`
+	Alerts         alerts.Config  `yaml:"alerts"`
 }
 
 // All yields each collector's name and settings.

@@ -181,7 +181,7 @@ func TestTheListYieldsEveryCollectorByItsKey(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %T", name, section))
 		section.Common().Enabled = true
 	}
-	want := []string{"security_states *states.Config", "watched_domains *domains.Config"}
+	want := []string{"security_states *states.Config", "watched_domains *domains.Config", "scores *scores.Config", "alerts *alerts.Config"}
 	if !slices.Equal(got, want) || !c.SecurityStates.Enabled || !c.WatchedDomains.Enabled {
 		t.Errorf("got %q", got)
 	}

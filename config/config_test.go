@@ -143,7 +143,7 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 		}},
 		{"unknown keys everywhere", "globl: {}\ntenants:\n- name: a\n  colour: red\n  azuread: {sdk: {}, oauth: " + oauth + "}\n", []string{
 			"mde.yml:1: unknown key; known here: global, tenants",
-			"mde.yml:4: tenants[0]: unknown key; known here: name, azuread, endpoints, http_config, request_timeout, security_states, watched_domains, quota",
+			"mde.yml:4: tenants[0]: unknown key; known here: name, azuread, endpoints, http_config, request_timeout, security_states, watched_domains, scores, alerts, quota",
 			"mde.yml:5: tenants[0].azuread: unknown key; known here: cloud, oauth, certificate, workload_identity, managed_identity",
 		}},
 		{"a key that is set twice", "tenants:\n- name: a\n" + azuread + "  name: b\n", []string{

@@ -2,6 +2,7 @@ package domains
 
 import (
 	"maps"
+	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -12,7 +13,9 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/alerts"
 	"github.com/mde-exporter/mde_exporter/collector/attention"
+	"github.com/mde-exporter/mde_exporter/collector/scores"
 	"github.com/mde-exporter/mde_exporter/collector/states"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
@@ -51,6 +54,19 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 			o.Source = states.SourceMachines
 		}), time.Hour).Once(t.Context()); err == nil {
 			t.Fatal("no failure")
+		}
+		for name, section := range map[string]collector.Config{"scores": &scores.Config{}, "alerts": &alerts.Config{}} {
+			section.Defaults()
+			section.Validate(collector.Validation{})
+			env := w.Env(name)
+			env.Client = collectortest.Client(t, func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = w.Write([]byte(`{"score":1,"value":[{"score":1,"alertCreationTime":"2026-01-01T00:00:00Z"}]}`))
+			})
+			outcome, err := section.New(env).Refresh(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Exposition.Publisher("contoso", name).Publish(*outcome.Snapshot)
 		}
 		exposed := make(map[string]map[string]bool)
 		for _, f := range must(collector.Combine(w.Registry, w.Exposition).Gather()) {

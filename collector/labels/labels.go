@@ -16,6 +16,21 @@ const (
 	Unknown = "unknown" // A missing or empty value.
 )
 
+// NoDeviceGroup is the device group of machines that are in none.
+const NoDeviceGroup = "none"
+
+// MaxDeviceGroups is how many device groups have a label value of their own.
+const MaxDeviceGroups = 200
+
+// DeviceGroup prepares rbacGroupName for a Table in which NoDeviceGroup stands for an
+// empty value.
+func DeviceGroup(raw []byte) []byte {
+	if string(raw) == "UnassignedGroup" {
+		return nil
+	}
+	return raw
+}
+
 // MaxBytes is the length to which a label value is cut.
 const MaxBytes = 128
 

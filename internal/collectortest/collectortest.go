@@ -9,6 +9,9 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +26,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
@@ -53,6 +57,35 @@ func NewWorld() *World {
 func (w *World) Env(name string) collector.Env {
 	return collector.Env{Tenant: "contoso", Name: name, Logger: w.Logger, Metrics: w.Tenant, Shared: w.Shared}
 }
+
+// Client returns a client whose Defender API is the handler. It gets a token at once.
+func Client(t testing.TB, api http.HandlerFunc) *client.Client {
+	t.Helper()
+	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
+	c, err := client.New(client.Options{
+		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"), GraphScope: "graph", APIScope: "api",
+		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
+		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			answer := httptest.NewRecorder()
+			answer.Header().Set("Content-Type", "application/json")
+			if r.Method == http.MethodPost {
+				_, _ = answer.WriteString(`{"token_type":"Bearer","expires_in":3600,"access_token":"token"}`)
+			} else {
+				api(answer, r)
+			}
+			return answer.Result(), nil
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.TakePart()
+	return c
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // NameOf is the name of a collector, which only its Env knows otherwise.
 func NameOf(c collector.Collector) string {

@@ -1,0 +1,201 @@
+// Package alerts is the collector of unresolved alerts: alerts.
+package alerts
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/labels"
+)
+
+var (
+	alertsFamily     = collector.NewFamily("mde_unresolved_alerts", "Alerts that are not resolved, by severity and status.", "severity", "status")
+	unassignedFamily = collector.NewFamily("mde_unresolved_alerts_unassigned", "Unresolved alerts without an owner.", "severity")
+	oldestFamily     = collector.NewFamily("mde_unresolved_alerts_oldest_timestamp_seconds", "Creation time of the oldest unresolved alert.", "severity")
+	sourceFamily     = collector.NewFamily("mde_unresolved_alerts_detection_source", "Unresolved alerts by detection source.", "detection_source")
+)
+
+// The documented values. Alerts of each pair of a severity and an open status are
+// exposed even at 0.
+var (
+	severities   = []string{"UnSpecified", "Informational", "Low", "Medium", "High"}
+	openStatuses = []string{"New", "InProgress"}
+	statuses     = slices.Concat(openStatuses, []string{noStatus})
+)
+
+const (
+	noSeverity = "UnSpecified" // Of an alert without one.
+	noStatus   = "Unknown"
+	maxOthers  = 20 // Severities, and statuses, beyond the documented ones.
+	maxSources = 50
+)
+
+// Config configures the collector of unresolved alerts.
+type Config struct {
+	collector.Schedule `yaml:",inline"`
+}
+
+// Defaults implements Config.
+func (c *Config) Defaults() {
+	*c = Config{collector.Schedule{RefreshInterval: model.Duration(5 * time.Minute)}}
+}
+
+// Validate implements Config.
+func (c *Config) Validate(collector.Validation) []collector.Mistake {
+	c.DefaultMaxAge()
+	return nil
+}
+
+// Needs implements Config.
+func (c *Config) Needs() []client.Need { return []client.Need{{client.Alerts}} }
+
+// New implements Config.
+func (c *Config) New(e collector.Env) collector.Collector {
+	dropped := func(label string) *labels.Dropped { return labels.NewDropped(label, e.Metrics, e.Client.HoldsSecret) }
+	r := &reader{client: e.Client, severity: dropped("severity"), status: dropped("status"), source: dropped("detection_source")}
+	return &collector.Periodic[result]{Env: e, MaxAge: c.Age(), Read: r.read, Show: show, Describe: describe}
+}
+
+// result is what one refresh counts. It is stored as JSON.
+type result struct {
+	// Alerts are numbers of alerts by severity and status.
+	Alerts map[string]map[string]int `json:"alerts"`
+	// Unassigned are those without an owner, by severity.
+	Unassigned map[string]int `json:"unassigned"`
+	// Oldest is when the oldest alert of a severity was created. A severity whose
+	// alerts have no known time is missing.
+	Oldest map[string]time.Time `json:"oldest"`
+	// Sources are numbers of alerts by detection source.
+	Sources map[string]int `json:"sources"`
+}
+
+type reader struct {
+	client                   *client.Client
+	severity, status, source *labels.Dropped
+	last                     result
+}
+
+func (r *reader) read(ctx context.Context) (result, error) {
+	for _, label := range []*labels.Dropped{r.severity, r.status, r.source} {
+		label.Announce()
+	}
+	counted, err := r.count(ctx)
+	if client.IsNotFound(err) {
+		// The service says that there are none. Passing errors look the same.
+		counted, err = r.count(ctx)
+	}
+	if err != nil && !client.IsNotFound(err) {
+		return result{}, fmt.Errorf("read alerts: %w", err)
+	}
+	r.last = counted
+	return counted, nil
+}
+
+// count counts the alerts. With an error the result holds those before it.
+func (r *reader) count(ctx context.Context) (result, error) {
+	counted := result{
+		Alerts: make(map[string]map[string]int), Unassigned: make(map[string]int),
+		Oldest: make(map[string]time.Time), Sources: make(map[string]int),
+	}
+	for _, severity := range severities {
+		counted.Alerts[severity] = make(map[string]int)
+		counted.Unassigned[severity] = 0
+		for _, status := range openStatuses {
+			counted.Alerts[severity][status] = 0
+		}
+	}
+	var used []string
+	for _, byStatus := range r.last.Alerts {
+		used = slices.AppendSeq(used, maps.Keys(byStatus))
+	}
+	bySeverity := newLabel(noSeverity, severities, slices.Collect(maps.Keys(r.last.Alerts)), r.severity)
+	byStatus := newLabel(noStatus, statuses, used, r.status)
+	sources := labels.NewTable(maxSources, labels.Unknown, slices.Collect(maps.Keys(r.last.Sources)), r.source)
+	seen := make(map[client.AlertID]struct{})
+	for alert, err := range r.client.Alerts(ctx) {
+		if err != nil {
+			return counted, err
+		}
+		if alert.ID != (client.AlertID{}) {
+			if _, again := seen[alert.ID]; again {
+				continue
+			}
+			seen[alert.ID] = struct{}{}
+		}
+		severity := bySeverity.value(alert.Severity)
+		if counted.Alerts[severity] == nil {
+			counted.Alerts[severity] = make(map[string]int)
+			counted.Unassigned[severity] = 0
+		}
+		counted.Alerts[severity][byStatus.value(alert.Status)]++
+		if len(alert.AssignedTo) == 0 {
+			counted.Unassigned[severity]++
+		}
+		if oldest, known := counted.Oldest[severity]; !alert.CreatedAt.IsZero() && (!known || alert.CreatedAt.Before(oldest)) {
+			counted.Oldest[severity] = alert.CreatedAt
+		}
+		counted.Sources[sources.Names[sources.Number(alert.DetectionSource)]]++
+	}
+	return counted, nil
+}
+
+// label makes label values of a field with documented values, which the service
+// does not always spell in the same case.
+type label struct {
+	*labels.Table
+	documented []string
+}
+
+// newLabel makes a label in which missing, a documented value, stands for an empty
+// one. The used values keep their places.
+func newLabel(missing string, documented, used []string, dropped *labels.Dropped) label {
+	table := labels.NewTable(maxOthers+len(documented)-1, missing, slices.Concat(documented, used), dropped)
+	return label{table, documented}
+}
+
+func (l label) value(raw []byte) string {
+	for _, value := range l.documented {
+		if strings.EqualFold(value, string(raw)) {
+			return value
+		}
+	}
+	return l.Names[l.Number(raw)]
+}
+
+func show(b *collector.BlockBuilder, r result) {
+	for _, severity := range slices.Sorted(maps.Keys(r.Alerts)) {
+		for _, status := range slices.Sorted(maps.Keys(r.Alerts[severity])) {
+			b.Add(alertsFamily, float64(r.Alerts[severity][status]), severity, status)
+		}
+	}
+	for _, severity := range slices.Sorted(maps.Keys(r.Unassigned)) {
+		b.Add(unassignedFamily, float64(r.Unassigned[severity]), severity)
+	}
+	for _, severity := range slices.Sorted(maps.Keys(r.Oldest)) {
+		b.Add(oldestFamily, collector.UnixSeconds(r.Oldest[severity]), severity)
+	}
+	for _, source := range slices.Sorted(maps.Keys(r.Sources)) {
+		b.Add(sourceFamily, float64(r.Sources[source]), source)
+	}
+}
+
+func describe(r result) collector.Page {
+	alerts, unassigned := 0, 0
+	for _, alertsOf := range r.Alerts {
+		for _, n := range alertsOf {
+			alerts += n
+		}
+	}
+	for _, n := range r.Unassigned {
+		unassigned += n
+	}
+	return collector.Page{Summary: fmt.Sprintf("%d unresolved alerts, %d unassigned", alerts, unassigned)}
+}
