@@ -87,7 +87,7 @@ var apis = []apiRow{{
 }, {
 	// A row has up to 20 kB: full pages of the documented size would be too large.
 	name: Alerts, path: "api/alerts", query: "$top=2000", probe: "$top=1", top: 2000,
-	bounds: listBounds, role: "Alert.Read.All", yields: "alerts, their severity, status and owner",
+	bounds: alertBounds, role: "Alert.Read.All", yields: "alerts, their severity, status and owner",
 }}
 
 // PacedAPIs returns the APIs whose calls a quota paces: all but Token.

@@ -34,6 +34,9 @@ var (
 	// domainBounds are those of the machines of one domain, which are documented to
 	// be DomainMachinesLimit at most and to come in one page.
 	domainBounds = bounds{pages: 4, rows: 20 * DomainMachinesLimit, bytes: maxPageBytes}
+	// alertBounds are those of the alerts, whose ids are in memory while they are
+	// counted.
+	alertBounds = bounds{pages: 2_000, rows: 2_000_000, bytes: 16 << 30}
 	// deviceGroupBounds are those of the device groups, which come in one page.
 	deviceGroupBounds = bounds{pages: 4, rows: 20_000, bytes: maxPageBytes}
 )

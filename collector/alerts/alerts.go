@@ -89,7 +89,7 @@ func (r *reader) read(ctx context.Context) (result, error) {
 	}
 	counted, err := r.count(ctx)
 	if client.IsNotFound(err) {
-		// The service says that there are none. Passing errors look the same.
+		// The service reports that no alerts exist. A transient fault looks the same.
 		counted, err = r.count(ctx)
 	}
 	if err != nil && !client.IsNotFound(err) {

@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -90,7 +92,7 @@ func (r *reader) read(ctx context.Context) (result, error) {
 	return read, nil
 }
 
-// orNone returns nil for a score that the service says does not exist.
+// orNone returns nil where the service itself reports that the score does not exist.
 func orNone(score float64, err error) (*float64, error) {
 	switch {
 	case client.IsNotFound(err):
@@ -118,7 +120,7 @@ func describe(r result) collector.Page {
 		if score == nil {
 			return "none"
 		}
-		return fmt.Sprintf("%.4g", *score)
+		return strconv.FormatFloat(math.Round(100**score)/100, 'f', -1, 64)
 	}
 	return collector.Page{Summary: fmt.Sprintf("exposure score %s, device secure score %s, %d device groups with an exposure score",
 		text(r.Exposure), text(r.DeviceSecure), len(r.DeviceGroups))}

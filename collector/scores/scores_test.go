@@ -80,7 +80,7 @@ func TestScoresOfEachKindOfAnswer(t *testing.T) {
 		{"no group has a score", func(f *farEnd) { f.groups = `{"value":[]}` },
 			map[string]string{`exposure_score`: "33.491554051195706", `device_group_exposure_score,none`: ""}, ""},
 		{"zero", func(f *farEnd) { f.exposure = `{"score":0}` }, map[string]string{`exposure_score`: "0"}, ""},
-		{"the service says that there is none", func(f *farEnd) { f.exposure, f.groups = notFound, notFound },
+		{"a 404 in the service's own words", func(f *farEnd) { f.exposure, f.groups = notFound, notFound },
 			map[string]string{`exposure_score`: "", `device_group_exposure_score,GroupOne`: "", `device_secure_score`: "340"}, ""},
 		{"groups without a name", func(f *farEnd) {
 			f.groups = `{"value":[{"score":1,"rbacGroupName":null},{"score":3,"rbacGroupName":""},{"score":2}]}`

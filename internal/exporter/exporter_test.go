@@ -447,7 +447,7 @@ func TestAReloadReadsTheWatchListFilesOfATenantThatStays(t *testing.T) {
 }
 
 func TestARestartServesTheStoredValuesAndCallsNobody(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 30})
+	far := newFarEnd(t, simulation.Options{Machines: 30, Roles: []string{simulation.RoleMachines, simulation.RoleScores, simulation.RoleAlerts}})
 	far.Contact("evil.example", 3)
 	dir := t.TempDir()
 	run := func(check func(*world)) {
@@ -455,7 +455,7 @@ func TestARestartServesTheStoredValuesAndCallsNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := newWorld(t, s, far.section("contoso", quickDomains))
+		w := newWorld(t, s, far.section("contoso", quickDomains+"  scores: {enabled: true}\n  alerts: {enabled: true}\n"))
 		w.awaitReady()
 		check(w)
 		w.Close()
@@ -464,7 +464,13 @@ func TestARestartServesTheStoredValuesAndCallsNobody(t *testing.T) {
 		}
 	}
 	var read float64
+	small := map[string]float64{}
 	run(func(w *world) {
+		for _, series := range w.tenantSeries("contoso") {
+			if strings.Contains(series, "score{") || strings.HasPrefix(series, "mde_unresolved_alerts") {
+				small[series], _ = w.value(series)
+			}
+		}
 		read, _ = w.value(`mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`)
 	})
 	calls := far.Count(simulation.Every)
@@ -480,6 +486,11 @@ func TestARestartServesTheStoredValuesAndCallsNobody(t *testing.T) {
 			}
 			if sum != 30 {
 				t.Errorf("after a restart the fleet has %v machines, want 30", sum)
+			}
+			for series, want := range small {
+				if v, there := w.value(series); !there || v != want {
+					t.Errorf("after a restart %s is %v, %v, want %v", series, v, there, want)
+				}
 			}
 			if v, _ := w.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`); v != 3 {
 				t.Errorf("after a restart the domain has %v machines, want 3", v)

@@ -1,0 +1,128 @@
+package exporter
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/simulation"
+)
+
+const scoresAndAlerts = `  security_states: {enabled: false}
+  watched_domains: {enabled: false}
+  scores: {enabled: true}
+  alerts: {enabled: true}
+`
+
+var scoreAPIs = []simulation.API{
+	simulation.ExposureScore, simulation.DeviceGroupExposureScore, simulation.DeviceSecureScore, simulation.Alerts,
+}
+
+func TestScoresAndAlertsAreThoseOfTheTenant(t *testing.T) {
+	for name, o := range map[string]simulation.Options{
+		"pages by number":            {},
+		"pages with links":           {NextLinks: true},
+		"a filter that is refused":   {NoAlertFilter: true},
+		"no alerts":                  {Alerts: -1},
+		"pages that repeat no alert": {InOrder: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.Machines, o.Roles = 10, []string{simulation.RoleScores, simulation.RoleAlerts}
+			if o.Alerts == 0 {
+				o.Alerts = 5000 // Three pages, two of unresolved ones.
+			}
+			far := newFarEnd(t, o)
+			w := newWorld(t, nil, far.section("contoso", scoresAndAlerts))
+			w.awaitReady()
+			want := map[string]float64{}
+			scores := far.Now().Scores()
+			want[`mde_exposure_score{tenant="contoso"}`] = scores.Exposure
+			want[`mde_device_secure_score{tenant="contoso"}`] = scores.DeviceSecure
+			for group, score := range scores.Groups {
+				if group == "" || group == "UnassignedGroup" {
+					group = "none"
+				}
+				series := `mde_device_group_exposure_score{device_group="` + group + `",tenant="contoso"}`
+				want[series] = max(want[series], score)
+			}
+			oldest := map[string]time.Duration{}
+			for _, severity := range []string{"UnSpecified", "Informational", "Low", "Medium", "High"} {
+				want[`mde_unresolved_alerts_unassigned{severity="`+severity+`",tenant="contoso"}`] = 0
+				for _, status := range []string{"New", "InProgress"} {
+					want[`mde_unresolved_alerts{severity="`+severity+`",status="`+status+`",tenant="contoso"}`] = 0
+				}
+			}
+			documented := strings.NewReplacer("high", "High", "new", "New", "inProgress", "InProgress")
+			for a := range far.Now().Alerts() {
+				if a.Resolved() {
+					continue
+				}
+				severity := documented.Replace(a.Severity)
+				want[`mde_unresolved_alerts{severity="`+severity+`",status="`+documented.Replace(a.Status)+`",tenant="contoso"}`]++
+				want[`mde_unresolved_alerts_detection_source{detection_source="`+a.Source+`",tenant="contoso"}`]++
+				if a.Owner == "" {
+					want[`mde_unresolved_alerts_unassigned{severity="`+severity+`",tenant="contoso"}`]++
+				}
+				oldest[severity] = min(oldest[severity], a.Created)
+			}
+			for severity, created := range oldest {
+				series := `mde_unresolved_alerts_oldest_timestamp_seconds{severity="` + severity + `",tenant="contoso"}`
+				at := time.Now().Add(created)
+				if got, _ := w.value(series); math.Abs(got-float64(at.Unix())) > 60 {
+					t.Errorf("%s is %v, want %v", series, time.Unix(int64(got), 0), at)
+				}
+				want[series], _ = w.value(series)
+			}
+			for series, value := range want {
+				if got, there := w.value(series); !there || got != value {
+					t.Errorf("%s is %v, %v, want %v", series, got, there, value)
+				}
+			}
+			for _, series := range w.tenantSeries("contoso") {
+				if _, wanted := want[series]; !wanted && (strings.Contains(series, "score{") || strings.Contains(series, "unresolved_alerts")) {
+					t.Errorf("%s is exposed", series)
+				}
+			}
+		})
+	}
+}
+
+func TestScoresAndAlertsAreOffByDefault(t *testing.T) {
+	far := newFarEnd(t, simulation.Options{Machines: 10})
+	w := newWorld(t, nil, far.section("contoso", quickDomains))
+	w.awaitReady()
+	for _, api := range scoreAPIs {
+		if n := far.Count(api); n > 0 {
+			t.Errorf("%d calls of %s", n, api)
+		}
+	}
+	for _, series := range w.tenantSeries("contoso") {
+		for _, word := range []string{`collector="scores"`, `collector="alerts"`, "mde_exposure", "secure_score", "unresolved"} {
+			if strings.Contains(series, word) {
+				t.Errorf("%s is exposed", series)
+			}
+		}
+	}
+}
+
+func TestDiagnoseAsksForTheRolesOfCollectorsThatAreOn(t *testing.T) {
+	far := newFarEnd(t, simulation.Options{Machines: 10})
+	for settings, want := range map[string]client.Result{
+		"": client.Optional, "  scores: {enabled: true}\n  alerts: {enabled: true}\n": client.Missing,
+	} {
+		w := newWorld(t, nil, far.section("contoso", settings))
+		diagnoses, err := w.Diagnose(t.Context())
+		if err != nil || len(diagnoses) != 1 || diagnoses[0].Complete() != (want == client.Optional) {
+			t.Fatalf("with %q: error %v, diagnoses %+v", settings, err, diagnoses)
+		}
+		for _, api := range scoreAPIs {
+			i := slices.IndexFunc(diagnoses[0].Checks, func(c client.Check) bool { return c.Name == string(api) })
+			if check := diagnoses[0].Checks[i]; check.Result != want || !strings.Contains(check.Mend, client.API(api).Role()) {
+				t.Errorf("with %q: %+v, want %s", settings, check, want)
+			}
+		}
+	}
+}
