@@ -253,16 +253,17 @@ func exposed(running *exporter.Exporter) prometheus.Gatherer {
 // way end.
 func serve(stop context.Context, f *flags, running *exporter.Exporter, registry *prometheus.Registry, logger *slog.Logger) error {
 	o := web.Options{
-		Gatherer:      exposed(running),
-		Registry:      registry,
-		TelemetryPath: f.telemetryPath,
-		Ready:         running.Ready,
-		Status:        running.Status,
-		Config:        running.Config,
-		Pprof:         f.pprof,
-		Dashboards:    dashboards.Files,
-		Alerts:        alerts.Files,
-		Logger:        logger,
+		Gatherer:       exposed(running),
+		TenantGatherer: running.TenantGatherer,
+		Registry:       registry,
+		TelemetryPath:  f.telemetryPath,
+		Ready:          running.Ready,
+		Status:         running.Status,
+		Config:         running.Config,
+		Pprof:          f.pprof,
+		Dashboards:     dashboards.Files,
+		Alerts:         alerts.Files,
+		Logger:         logger,
 	}
 	reloader := exporter.NewReloader(func() error {
 		err := running.Reload()

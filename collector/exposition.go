@@ -198,6 +198,29 @@ func Combine(registry prometheus.Gatherer, e *Exposition) prometheus.Gatherer {
 	})
 }
 
+// OnlyTenants returns a gatherer of the series whose label tenant is one of the
+// names. Series without that label, which are those of the process, are left out.
+func OnlyTenants(all prometheus.Gatherer, names []string) prometheus.Gatherer {
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		families, err := all.Gather()
+		var some []*dto.MetricFamily
+		for _, f := range families {
+			var metrics []*dto.Metric // The family's own are shared.
+			for _, m := range f.Metric {
+				if slices.ContainsFunc(m.Label, func(l *dto.LabelPair) bool {
+					return l.GetName() == "tenant" && slices.Contains(names, l.GetValue())
+				}) {
+					metrics = append(metrics, m)
+				}
+			}
+			if len(metrics) > 0 {
+				some = append(some, &dto.MetricFamily{Name: f.Name, Help: f.Help, Type: f.Type, Unit: f.Unit, Metric: metrics})
+			}
+		}
+		return some, err
+	})
+}
+
 func sortFamilies(families []*dto.MetricFamily) {
 	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,6 +90,16 @@ func New(o Options) *Exporter {
 // no API and waits for none.
 func (e *Exporter) Gatherer() prometheus.Gatherer {
 	return collector.Combine(e.options.Registry, e.exposition)
+}
+
+// TenantGatherer gathers the series of these tenants alone. It reports false
+// where one of them is not in the configuration in force.
+func (e *Exporter) TenantGatherer(names []string) (prometheus.Gatherer, bool) {
+	_, tenants := e.inForce()
+	if slices.ContainsFunc(names, func(name string) bool { return tenants[name] == nil }) {
+		return nil, false
+	}
+	return collector.OnlyTenants(e.Gatherer(), names), true
 }
 
 // Reload loads the configuration and applies it: what did not change keeps

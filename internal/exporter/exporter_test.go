@@ -3,6 +3,7 @@ package exporter
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"os"
@@ -546,5 +547,54 @@ func TestTheStoragesSuccessIsExposedWhereStorageWasAskedFor(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestTheSeriesOfATenantAreItsOwn(t *testing.T) {
+	far := newFarEnd(t, simulation.Options{Machines: 20, MultiTenant: true})
+	w := newWorld(t, nil, far.section("contoso", quickDomains), far.section("fabrikam", quickDomains), far.section("contoso-2", quickDomains))
+	w.awaitReady()
+	series := func(names ...string) map[string]bool {
+		t.Helper()
+		g, ok := w.TenantGatherer(names)
+		if !ok {
+			t.Fatalf("%q are not served", names)
+		}
+		families, err := g.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := map[string]bool{}
+		for _, f := range families {
+			for _, m := range f.Metric {
+				all[seriesName(f, m)] = true
+			}
+		}
+		return all
+	}
+	for _, names := range [][]string{{"contoso"}, {"contoso", "fabrikam"}, {"contoso", "contoso"}} {
+		eventually(t, fmt.Sprintf("%q have all their series and no other", names), func() bool {
+			want := map[string]bool{}
+			for _, name := range names {
+				for _, s := range w.tenantSeries(name) {
+					want[s] = true
+				}
+			}
+			return len(want) > 0 && maps.Equal(want, series(names...))
+		})
+	}
+	for s := range series("contoso") {
+		if !strings.Contains(s, `tenant="contoso"`) {
+			t.Errorf("contoso has %s", s)
+		}
+	}
+	for _, names := range [][]string{{"nobody"}, {"contoso", "nobody"}, {""}, {"Contoso"}} {
+		if _, ok := w.TenantGatherer(names); ok {
+			t.Errorf("%q are served", names)
+		}
+	}
+	w.reload(far.section("fabrikam", quickDomains))
+	if _, ok := w.TenantGatherer([]string{"contoso"}); ok {
+		t.Error("a tenant that a reload removed is served")
 	}
 }

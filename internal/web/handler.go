@@ -5,9 +5,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"net/url"
 	"path"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -71,12 +73,33 @@ func CheckTelemetryPath(p string) error {
 }
 
 // metrics answers a scrape with whatever could be gathered: one bad series
-// must not cost all others.
+// must not cost all others. With tenant=NAME it serves the series of these tenants
+// alone; a query that cannot be read is refused, so that it never widens to all.
 func metrics(o Options) http.HandlerFunc {
-	return promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
-		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
-		ErrorHandling:     promhttp.ContinueOnError,
-		Registry:          o.Registry,
-		EnableOpenMetrics: true,
-	}).ServeHTTP
+	handler := func(g prometheus.Gatherer) http.Handler {
+		return promhttp.HandlerFor(g, promhttp.HandlerOpts{
+			ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
+			ErrorHandling:     promhttp.ContinueOnError,
+			Registry:          o.Registry,
+			EnableOpenMetrics: true,
+		})
+	}
+	all := handler(o.Gatherer)
+	return func(w http.ResponseWriter, r *http.Request) {
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			answer(w, http.StatusBadRequest, "The query cannot be read: "+err.Error())
+			return
+		}
+		if !query.Has("tenant") {
+			all.ServeHTTP(w, r)
+			return
+		}
+		some, ok := o.TenantGatherer(query["tenant"])
+		if !ok {
+			answer(w, http.StatusNotFound, "No tenant of that name is configured.")
+			return
+		}
+		handler(some).ServeHTTP(w, r)
+	}
 }

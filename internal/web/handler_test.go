@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -29,7 +30,17 @@ func testOptions() Options {
 	machines.Set(4213)
 	registry.MustRegister(machines)
 	return Options{
-		Gatherer:      registry,
+		Gatherer: registry,
+		TenantGatherer: func(names []string) (prometheus.Gatherer, bool) {
+			return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+				name, kind, label, value := "mde_of_tenant", dto.MetricType_GAUGE, "tenant", 1.0
+				f := &dto.MetricFamily{Name: &name, Type: &kind}
+				for _, tenant := range names {
+					f.Metric = append(f.Metric, &dto.Metric{Label: []*dto.LabelPair{{Name: &label, Value: &tenant}}, Gauge: &dto.Gauge{Value: &value}})
+				}
+				return []*dto.MetricFamily{f}, nil
+			}), !slices.Contains(names, "unknown") && !slices.Contains(names, "")
+		},
 		Registry:      registry,
 		TelemetryPath: DefaultTelemetryPath,
 		Ready:         func() bool { return true },
@@ -87,6 +98,13 @@ func TestEndpoints(t *testing.T) {
 		{name: "the front page", path: "/", code: 200, body: "<!DOCTYPE html>"},
 		{name: "the front page to HEAD", method: "HEAD", path: "/", code: 200},
 		{name: "the metrics", path: "/metrics", code: 200, body: "mde_machines 4213"},
+		{name: "the metrics of one tenant", path: "/metrics?tenant=contoso", code: 200, body: "mde_of_tenant{tenant=\"contoso\"} 1"},
+		{name: "the metrics of several tenants", path: "/metrics?tenant=contoso&tenant=a%20%26%20b", code: 200, body: "mde_of_tenant{tenant=\"a & b\"} 1"},
+		{name: "the metrics of an unknown tenant", path: "/metrics?tenant=unknown", code: 404, body: "No tenant"},
+		{name: "the metrics of a known and an unknown tenant", path: "/metrics?tenant=contoso&tenant=unknown", code: 404},
+		{name: "the metrics of a tenant without a name", path: "/metrics?tenant=", code: 404},
+		{name: "a query that cannot be read never widens to all tenants", path: "/metrics?tenant=contoso;x", code: 400},
+		{name: "a query with a broken escape never widens to all tenants", path: "/metrics?tenant=%zz", code: 400},
 		{name: "the metrics at another path", options: elsewhere, path: "/telemetry/mde", code: 200, body: "mde_machines 4213"},
 		{name: "no metrics at the usual path when they are at another", options: elsewhere, path: "/metrics", code: 404},
 		{name: "the metrics take no POST", method: "POST", path: "/metrics", code: 405, allow: "GET, HEAD"},

@@ -21,6 +21,9 @@ const DefaultTelemetryPath = "/metrics"
 type Options struct {
 	// Gatherer gives the metrics. Required.
 	Gatherer prometheus.Gatherer
+	// TenantGatherer gives the metrics of these tenants alone. It reports false
+	// where one of them is unknown. Required.
+	TenantGatherer func(names []string) (prometheus.Gatherer, bool)
 	// Registry counts the errors of gathering and encoding, as
 	// promhttp_metric_handler_errors_total. Nil means they are only logged.
 	Registry prometheus.Registerer
