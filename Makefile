@@ -35,6 +35,7 @@ gotest: ## the tests of every module, end-to-end tests among them
 	@tools/install servers
 	@tools/install chart
 	@tools/install packages
+	@tools/install browser
 	@mkdir -p $(RESULTS)
 	@code=0; for module in . $(NESTED); do \
 	  echo "module $$module"; \

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -234,7 +235,7 @@ func mendCall(err error, r apiRow, host string, claims tokenClaims) string {
 		return fmt.Sprintf("the token holds the role %s, so the tenant itself says no: check that it is licensed for Defender for Endpoint and that the feature is on", r.role)
 	case e.Reason == ReasonForbidden && r.role != "":
 		return fmt.Sprintf("add the application permission %s of WindowsDefenderATP to the app registration and grant admin consent", r.role)
-	case e.Status == http.StatusUnauthorized:
+	case e.Status == http.StatusUnauthorized && len(claims.Audience) > 0:
 		return fmt.Sprintf("%s does not accept a token for %s: check that api_url and api_scope belong to the same cloud", host, strings.Join(claims.Audience, " "))
 	case e.Status == http.StatusTooManyRequests:
 		return "the tenant's quota is spent for now: find out what else calls this API with the same app, and try again later"
@@ -278,6 +279,26 @@ func mendConnection(err error) string {
 		return "the service is in trouble: try again later"
 	}
 	return ""
+}
+
+// individual is what differs between failures of one cause: ids, the near end of a
+// connection, and how long something has lasted.
+var individual = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\S+:\d+->|\bfor (\d+(\.\d+)?(h|m|s|ms))+`)
+
+// Explain returns what happened in the first failed call of err, without what
+// differs from tenant to tenant, so that failures of one cause have the same text;
+// and the remedy that Diagnose has for it, as far as the error alone shows it. Of
+// an error from elsewhere it returns the text.
+func Explain(err error) (cause, remedy string) {
+	cause, remedy = individual.ReplaceAllString(tellError(err), "…"), mendConnection(err)
+	if e, ok := errors.AsType[*Error](err); ok {
+		if row := e.API.row(); row.graph {
+			remedy = mendCall(err, row, "graph_url", tokenClaims{})
+		} else if row.name != "" {
+			remedy = mendCall(err, row, "api_url", tokenClaims{})
+		}
+	}
+	return cause, remedy
 }
 
 // tellError is the error without the name of the call, which stands beside it,

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/mde-exporter/mde_exporter/client"
 )
 
 // Page is how a collector stands, for people. It holds what only the collector
@@ -18,9 +20,46 @@ type Page struct {
 	// require attention". It may be empty.
 	Summary string
 	// MaxAge is the age past which all values are withdrawn. Zero means none.
-	MaxAge   time.Duration
+	MaxAge time.Duration
+	// Measures are single values by which tenants are compared, always the same ones
+	// of a collector in the same order.
+	Measures []Measure
 	Progress Progress
 	Table    Table
+}
+
+// Failure explains a failure to people.
+type Failure struct {
+	// Cause is what happened: failures of one cause have the same text.
+	Cause string
+	// Remedy is what to do about it, empty where that is not known.
+	Remedy string
+	// Runbook is the alert whose section of docs/runbooks.md is about it.
+	Runbook string
+}
+
+// explain explains why a refresh failed.
+func explain(err error) Failure {
+	f := Failure{Runbook: "MDERefreshFailing"}
+	f.Cause, f.Remedy = client.Explain(err)
+	switch client.ReasonOf(err) {
+	case client.ReasonAuth:
+		f.Runbook = "MDESignInRefused"
+	case client.ReasonForbidden:
+		f.Runbook = "MDERefreshRefused"
+	case client.ReasonThrottled:
+		f.Runbook = "MDEThrottled"
+	}
+	return f
+}
+
+// Measure is a value that has a column in a table of tenants.
+type Measure struct {
+	Title string
+	// Text is the value in force, empty where it is not known.
+	Text string
+	// Number orders the tenants, the largest first.
+	Number float64
 }
 
 // Progress is how much of what is read one by one was tried so far.
@@ -36,6 +75,9 @@ type Table struct {
 	// Marked says what a marked row is, such as "contacted". Pages count these
 	// among the rows that are known.
 	Marked string
+	// Runbook is the alert whose section of docs/runbooks.md is about marked rows.
+	// Empty means none.
+	Runbook string
 	// AtLeast says what a row is whose number is a lower bound, such as "by 500
 	// machines or more".
 	AtLeast string

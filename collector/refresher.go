@@ -62,6 +62,9 @@ type Status struct {
 	Duration time.Duration
 	Error    string
 	Reason   client.Reason
+	// Failure explains Error, FailingSince is when the first failure in a row ended.
+	Failure      Failure
+	FailingSince time.Time
 	// LastSuccess is how old the values are at worst, as a scrape shows it. They
 	// may be of an earlier run of the program.
 	LastSuccess time.Time
@@ -216,13 +219,16 @@ func (r *Refresher) refresh(ctx context.Context) (Outcome, error) {
 			s.Refreshes++
 			s.Failures++
 			s.ConsecutiveFailures++
-			s.Error, s.Reason = err.Error(), client.ReasonOf(err)
+			s.Error, s.Reason, s.Failure = err.Error(), client.ReasonOf(err), explain(err)
+			if s.ConsecutiveFailures == 1 {
+				s.FailingSince = Wall(end)
+			}
 			return
 		case !outcome.Pending:
 			s.Refreshes++
 		}
 		s.ConsecutiveFailures = 0
-		s.Error, s.Reason = "", ""
+		s.Error, s.Reason, s.Failure, s.FailingSince = "", "", Failure{}, time.Time{}
 	})
 	r.log(before, outcome, duration, err)
 	return outcome, err

@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -400,3 +401,47 @@ func TestQuotaAndCredentialAreReadAtTheScrape(t *testing.T) {
 }
 
 var _ prometheus.Collector = clientState{}
+
+func TestAStatusExplainsSinceWhenAndWhyItFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		refused := &client.Error{API: client.Machines, Reason: client.ReasonForbidden, Status: 403}
+		c := &scripted{name: "security_states", refresh: func(_ context.Context, n int) error {
+			if n == 1 || n == 5 {
+				return nil
+			}
+			return refused
+		}}
+		r := w.refresher(c, 10*time.Minute)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var since time.Time
+		for n := 1; n <= 6; n++ {
+			failing := n != 1 && n != 5
+			_, _ = r.refresh(ctx)
+			if n == 2 || n == 6 {
+				since = time.Now()
+			}
+			s := r.Status()
+			switch {
+			case !failing && (s.Failure != Failure{} || !s.FailingSince.IsZero()):
+				t.Errorf("after refresh %d, which succeeded: %+v since %s", n, s.Failure, s.FailingSince)
+			case failing && (!s.FailingSince.Equal(since) || s.Failure.Cause != "HTTP 403" || s.Failure.Runbook != "MDERefreshRefused" || !strings.Contains(s.Failure.Remedy, "Machine.Read.All")):
+				t.Errorf("after refresh %d: %+v since %s, want since %s", n, s.Failure, s.FailingSince, since)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+func TestEveryFailureHasARunbook(t *testing.T) {
+	text, err := os.ReadFile("../docs/runbooks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range client.Reasons() {
+		if alert := explain(&client.Error{Reason: reason}).Runbook; !strings.Contains(string(text), "\n### "+alert+"\n") {
+			t.Errorf("%s has no section %q", reason, alert)
+		}
+	}
+}

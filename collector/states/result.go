@@ -3,6 +3,7 @@ package states
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -83,6 +84,43 @@ func (r *statesResult) sum(gauge string) (n int) {
 		}
 	}
 	return n
+}
+
+// measures are the share of the machines that require attention, and the property
+// of most of them. No result knows neither.
+func (r *statesResult) measures() []collector.Measure {
+	share, top := collector.Measure{Title: "Requires attention"}, collector.Measure{Title: "Top property"}
+	if r == nil {
+		return []collector.Measure{share, top}
+	}
+	machines, requiring := r.sum(machinesGauge), r.sum(requiringGauge)
+	share.Number = float64(requiring) / float64(max(machines, 1))
+	switch {
+	case machines == 0:
+		share.Text = "no machines"
+	case requiring > 0 && share.Number < 0.001:
+		share.Text = "under 0.1 %"
+	default:
+		share.Text = fmt.Sprintf("%.1f %%", 100*share.Number)
+	}
+	sums := make([]int, len(r.Properties))
+	for _, g := range r.Gauges[attentionGauge] {
+		for i, n := range g.Counts {
+			sums[i] += n
+		}
+	}
+	if !r.Incomplete {
+		top.Text = "none"
+	}
+	for i, n := range sums {
+		if float64(n) > top.Number {
+			top.Number, top.Text = float64(n), fmt.Sprintf("%s: %d", r.Properties[i], n)
+		}
+	}
+	if r.Incomplete {
+		share.Text += " or more"
+	}
+	return []collector.Measure{share, top}
 }
 
 // check returns why a stored result is not one that a refresh can have made.

@@ -72,7 +72,7 @@ func (s *Collector) Reloaded() { s.again.Store(true) }
 func (s *Collector) Page() collector.Page {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	page := collector.Page{Notes: s.notes, MaxAge: s.config.Age()}
+	page := collector.Page{Notes: s.notes, MaxAge: s.config.Age(), Measures: (*statesResult)(nil).measures()}
 	if s.shown == nil {
 		return page
 	}
@@ -80,7 +80,9 @@ func (s *Collector) Page() collector.Page {
 	page.Summary = fmt.Sprintf("%d machines, %d require attention", s.shown.sum(machinesGauge), s.shown.sum(requiringGauge))
 	if !collector.IsFresh(s.shown.At, page.MaxAge) {
 		page.Summary = collector.Withdrawn(page.MaxAge)
+		return page
 	}
+	page.Measures = s.shown.measures()
 	return page
 }
 

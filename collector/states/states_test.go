@@ -2,6 +2,7 @@ package states
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -590,6 +591,10 @@ func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 		if got := s.Page(); got.Summary != "" || got.Source != "" {
 			t.Errorf("before the first refresh: %+v", got)
 		}
+		unknown := []collector.Measure{{Title: "Requires attention"}, {Title: "Top property"}}
+		if got := s.Page().Measures; !slices.Equal(got, unknown) {
+			t.Errorf("before the first refresh: %+v", got)
+		}
 		at := time.Now()
 		if err := w.Refresh(t.Context(), s); err != nil {
 			t.Fatal(err)
@@ -604,7 +609,7 @@ func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		const withdrawn = "values withdrawn: older than max_age 45m"
-		if got := s.Page(); got.Summary != withdrawn {
+		if got := s.Page(); got.Summary != withdrawn || !slices.Equal(got.Measures, unknown) {
 			t.Errorf("at the maximum age: %+v", got)
 		}
 		s = newStates(collectortest.NewWorld(), &fakeStates{}, keep)
@@ -613,6 +618,35 @@ func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 			t.Errorf("after a restart: %+v", got)
 		}
 	})
+}
+
+// TestTheMeasuresShowNothingUnknownAsGood compares tenants by what is known only.
+func TestTheMeasuresShowNothingUnknownAsGood(t *testing.T) {
+	result := func(machines, requiring int, incomplete bool, attention ...int) *statesResult {
+		return &statesResult{
+			Incomplete: incomplete, Properties: []string{"AntivirusOff", "FirewallOff"}[:len(attention)],
+			Gauges: map[string][]stateGroup{
+				machinesGauge: {{Counts: []int{machines}}}, requiringGauge: {{Counts: []int{requiring}}}, attentionGauge: {{Counts: attention}},
+			},
+		}
+	}
+	for name, test := range map[string]struct {
+		result     *statesResult
+		share, top string
+	}{
+		"nothing was read":              {nil, "", ""},
+		"some machines":                 {result(8, 5, false, 2, 4), "62.5 %", "FirewallOff: 4"},
+		"no machine requires attention": {result(8, 0, false), "0.0 %", "none"},
+		"very few require attention":    {result(100000, 1, false, 1), "under 0.1 %", "AntivirusOff: 1"},
+		"no machines":                   {result(0, 0, false), "no machines", "none"},
+		"a part could not be read":      {result(8, 2, true, 2), "25.0 % or more", "AntivirusOff: 2"},
+		"all that was read, of a part":  {result(8, 0, true), "0.0 % or more", ""},
+	} {
+		got := test.result.measures()
+		if got[0].Text != test.share || got[1].Text != test.top {
+			t.Errorf("%s: %+v, want %q and %q", name, got, test.share, test.top)
+		}
+	}
 }
 
 func TestValuesAreAsOldAsTheBeginningOfTheirReading(t *testing.T) {

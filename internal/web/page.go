@@ -19,19 +19,24 @@ var pageHTML string
 var pageCSS string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"count": count, "number": number, "span": span, "relative": relative,
+	"count": count, "number": number, "span": span, "relative": relative, "slug": slug, "runbook": runbookLink,
 }).Parse(pageHTML))
 
 // page is the front page: every tenant at a glance, or, with ?tenant=NAME, one
-// tenant with all rows of its tables. Its links are relative, so that they hold
-// behind a proxy that adds a prefix.
+// tenant with all rows of its tables. ?q= searches, ?sort= orders and ?page= turns the
+// pages of either. Its links are relative, so that they hold behind a proxy that
+// adds a prefix.
 func page(o Options, dashboards, alerts []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		v, found := newView(o.Status(), time.Now()), true
-		if query := r.URL.Query(); query.Has("tenant") {
-			found = v.onlyTenant(query.Get("tenant"), query.Get("page"))
+		v, query := newView(o.Status(), time.Now()), r.URL.Query()
+		v.Tenant, v.Sort = query.Get("tenant"), query.Get("sort")
+		v.Search = strings.TrimSpace(query.Get("q"))
+		v.Search = strings.ToValidUTF8(v.Search[:min(searchLength, len(v.Search))], "")
+		var found bool
+		if query.Has("tenant") {
+			found = v.onlyTenant(query.Get("page"))
 		} else {
-			v.overview()
+			found = v.overview(query.Get("page"))
 		}
 		if !found {
 			http.NotFound(w, r)

@@ -10,12 +10,12 @@ import (
 )
 
 // secured sets on every answer what keeps a browser from doing anything with a
-// page but show it: no script, no resource, no frame, no form, and no style
-// but the page's own, which is named by its hash.
+// page but show it: no script, no resource, no frame, no form to
+// elsewhere, and no style but the page's own, which is named by its hash.
 func secured(next http.Handler) http.Handler {
 	sum := sha256.Sum256([]byte(pageCSS))
 	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		"'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)

@@ -1,0 +1,76 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
+	refused := func(near string) error {
+		return &net.OpError{Op: "read", Net: "tcp", Err: errors.New(near + "->192.0.2.1:443: connection reset by peer")}
+	}
+	tests := []struct {
+		name   string
+		errors []error
+		cause  string
+		remedy string // A part of it.
+	}{
+		{
+			name: "a secret that expired, of two apps",
+			errors: []error{
+				&Error{API: Token, Reason: ReasonAuth, Status: 401, Message: "app '11111111-1111-4111-8111-111111111111'", advice: "create a new secret"},
+				fmt.Errorf("security states: %w", &Error{API: Token, Reason: ReasonAuth, Status: 401, Message: "app '22222222-2222-4222-8222-22222222abCD'", advice: "create a new secret"}),
+			},
+			cause: "HTTP 401: app '…'", remedy: "create a new secret",
+		},
+		{
+			name: "a refused connection of two APIs",
+			errors: []error{
+				&Error{API: Machines, Reason: ReasonNetwork, Message: "no connection", Err: syscall.ECONNREFUSED},
+				fmt.Errorf("2 of 3 domains, the first of them evil.example: %w", &Error{API: DomainMachines, Reason: ReasonNetwork, Message: "no connection", Err: syscall.ECONNREFUSED}),
+			},
+			cause: "no connection: connection refused", remedy: "nothing accepts connections there",
+		},
+		{
+			name: "a connection that broke, by its near end",
+			errors: []error{
+				&Error{API: Machines, Reason: ReasonNetwork, Message: "broken", Err: refused("10.0.0.1:40001")},
+				&Error{API: Machines, Reason: ReasonNetwork, Message: "broken", Err: refused("[fe80::1]:40002")},
+			},
+			cause: "broken: read tcp: …192.0.2.1:443: connection reset by peer", remedy: "check the firewall",
+		},
+		{
+			name: "a lookup that hangs, by how long",
+			errors: []error{
+				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no answer for 35s"},
+				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no answer for 1m5s"},
+			},
+			cause: "no answer …", remedy: "no answer came in time",
+		},
+		{
+			name:   "a missing role",
+			errors: []error{&Error{API: Machines, Reason: ReasonForbidden, Status: 403}},
+			cause:  "HTTP 403", remedy: "add the application permission Machine.Read.All",
+		},
+		{
+			name:   "a token that is not accepted, of which nothing more is known",
+			errors: []error{&Error{API: Machines, Reason: ReasonAuth, Status: 401, advice: "check the API's scope"}},
+			cause:  "HTTP 401", remedy: "check the API's scope",
+		},
+		{name: "an error from elsewhere", errors: []error{errors.New("disk full")}, cause: "disk full"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			for _, err := range test.errors {
+				cause, remedy := Explain(err)
+				if cause != test.cause || !strings.Contains(remedy, test.remedy) || (test.remedy == "") != (remedy == "") {
+					t.Errorf("%v is explained by %q and %q, want %q and %q", err, cause, remedy, test.cause, test.remedy)
+				}
+			}
+		})
+	}
+}

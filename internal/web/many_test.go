@@ -1,0 +1,157 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/collector"
+)
+
+// manyFailing are 200 tenants whose collectors all fail for the same reason, each
+// with 50 domains, one of which is contacted in three tenants.
+func manyFailing(now time.Time) Status {
+	s := Status{Version: "1.2.3", Config: ConfigStatus{Source: "mde.yml", LoadedAt: now.Add(-time.Hour)}, Tenants: tenants(200, now)}
+	for i := range s.Tenants {
+		t := &s.Tenants[i]
+		for j := range t.Collectors {
+			c := &t.Collectors[j]
+			c.Error = fmt.Sprintf("token: AADSTS7000222: The keys for app %d are expired", i)
+			c.Failure = collector.Failure{Cause: "AADSTS7000222: The keys for app … are expired", Remedy: "create a new secret", Runbook: "MDESignInRefused"}
+			c.FailingSince = now.Add(-time.Duration(i) * time.Second)
+		}
+		t.Collectors[0].Page.Measures = []collector.Measure{
+			{Title: "Requires attention", Text: fmt.Sprintf("%d.0 %%", i%100), Number: float64(i%100) / 100}, {Title: "Top property"},
+		}
+		var domains []Domain
+		for d := range 50 {
+			domains = append(domains, Domain{Name: fmt.Sprintf("d%05d.example", i*50+d), LastSuccess: now.Add(-time.Hour)})
+		}
+		if i >= 197 {
+			domains = append(domains, Domain{Name: "evil.example", Machines: i, LastSuccess: now.Add(-time.Hour)})
+		}
+		t.setDomains(domains...)
+	}
+	return s
+}
+
+func TestEqualCausesAreOne(t *testing.T) {
+	now := time.Now()
+	since := now.Add(-199 * time.Second)
+	page := showPage(t, manyFailing(now), "/")
+	text := pageText(t, page)
+	if n := strings.Count(text, "AADSTS7000222"); n != 1 {
+		t.Errorf("the error is there %d times, want once", n)
+	}
+	for _, want := range []string{
+		"One cause of failures 200 tenants: AADSTS7000222: The keys for app … are expired",
+		"Fix: create a new secret", "security_states , watched_domains , since " + since.UTC().Format("2006-01-02 15:04 UTC") + " ( 3m 19s ago )", "Runbook MDESignInRefused", "200 tenants by name",
+		"Watched domains contacted: 1 evil.example Machines: 594 · Runbook MDEWatchedDomainContacted 3 tenants by name",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %q:\n%.3000s", want, text)
+		}
+	}
+}
+
+func TestTheTableOfTenantsIsSearchedSortedAndPaged(t *testing.T) {
+	s := manyFailing(time.Now())
+	s.Tenants[7].Collectors[0].Page.Measures[0].Text = "" // Unknown, and no longer 7 %.
+	names := func(target string) (rows []string) {
+		t.Helper()
+		for node := range parse(t, showPage(t, s, target)).Descendants() {
+			if node.Data == "th" && attribute(node, "scope") == "row" {
+				rows = append(rows, strings.TrimSpace(nodeText(node)))
+			}
+		}
+		return rows
+	}
+	for target, want := range map[string][]string{
+		"/?sort=tenant":                        {"tenant-000", "tenant-001"},
+		"/?sort=requires-attention":            {"tenant-099", "tenant-199", "tenant-098"},
+		"/?sort=domains-contacted":             {"tenant-197", "tenant-198", "tenant-199", "tenant-000"},
+		"/?sort=tenant&page=4":                 {"tenant-075"},
+		"/?q=TENANT-19&sort=tenant":            {"tenant-190", "tenant-191"},
+		"/?q=d09999":                           nil,
+		"/?q=" + strings.Repeat("%C3%A9", 300): nil,
+	} {
+		if got := names(target); !slices.Equal(got[:min(len(want), len(got))], want) {
+			t.Errorf("%s has %.5q, want %q first", target, got, want)
+		}
+	}
+	if rows := names("/?sort=requires-attention&page=8"); rows[len(rows)-1] != "tenant-007" {
+		t.Errorf("the last by share is %s, want the one whose share is unknown", rows[len(rows)-1])
+	}
+	if text := pageText(t, showPage(t, s, "/?q=d09999")); !strings.Contains(text, "d09999.example Machines: 0 tenant-199") {
+		t.Errorf("a search does not find the domain:\n%.2000s", text)
+	}
+	if rows := names("/?tenant=tenant-199&sort=domain"); !slices.IsSorted(rows) || len(rows) != 51 {
+		t.Errorf("by name the rows are %q", rows)
+	}
+	if rows := names("/?tenant=tenant-199&q=EVIL"); !slices.Equal(rows, []string{"evil.example"}) {
+		t.Errorf("a search finds %q", rows)
+	}
+	o := testOptions()
+	o.Status = func() Status { return s }
+	h := newTestHandler(t, o)
+	for _, target := range []string{"/?sort=nothing", "/?page=9", "/?q=tenant-19&page=2", "/?tenant=tenant-001&sort=age"} {
+		if answer := request(t, h, http.MethodGet, target); answer.Code != http.StatusNotFound {
+			t.Errorf("%s answered %d, want 404", target, answer.Code)
+		}
+	}
+}
+
+// TestThePageStaysSmall lets every tenant fail in its own way, with domains of its
+// own that are all contacted.
+func TestThePageStaysSmall(t *testing.T) {
+	now := time.Now()
+	s := manyFailing(now)
+	for i := range s.Tenants {
+		for j := range s.Tenants[i].Collectors {
+			c := &s.Tenants[i].Collectors[j]
+			c.Failure.Cause = "cause " + s.Tenants[i].Name
+			c.Page.Notes = []string{"limit " + s.Tenants[i].Name}
+		}
+		rows := s.Tenants[i].Collectors[1].Page.Table.Rows
+		for j := range rows {
+			rows[j].Marked, rows[j].Number = true, 1
+		}
+	}
+	for _, target := range []string{"/", "/?q=example", "/?q=tenant"} {
+		if page := showPage(t, s, target); len(page) > 256<<10 {
+			t.Errorf("%s has %d bytes", target, len(page))
+		}
+	}
+}
+
+func TestAnErrorOfManyRowsIsThereOnce(t *testing.T) {
+	tenant := wellTenant("contoso", time.Now())
+	var domains []Domain
+	for i := range 150 {
+		name := fmt.Sprintf("d%03d.example", i)
+		domains = append(domains, Domain{Name: name, Error: "list machines of " + name + ": HTTP 500"})
+	}
+	domains = append(domains, Domain{Name: "other.example", Error: "list machines of other.example: HTTP 404"})
+	tenant.setDomains(domains...)
+	text := pageText(t, showPage(t, Status{Tenants: []Tenant{tenant}}, "/?tenant=contoso"))
+	for want, times := range map[string]int{
+		"Failure 1, of 150 of the domains below: list machines of …: HTTP 500": 1, "HTTP 500": 1, "failure 1": 150,
+		"other.example list machines of other.example: HTTP 404": 1,
+	} {
+		if n := strings.Count(text, want); n != times {
+			t.Errorf("%q is there %d times, want %d", want, n, times)
+		}
+	}
+}
+
+func TestAValueThatIsTooOldIsACause(t *testing.T) {
+	now := time.Now()
+	s := Status{Tenants: tenants(wholeTenants+1, now)}
+	s.Tenants[2].Collectors[0].LastSuccess = now.Add(-time.Hour)
+	if text := pageText(t, showPage(t, s, "/")); !strings.Contains(text, "One cause of failures 1 tenant: values older than max_age withdrawn, no refresh finished since") {
+		t.Errorf("no cause is there:\n%.2000s", text)
+	}
+}
