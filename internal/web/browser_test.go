@@ -53,7 +53,7 @@ func TestThePageInABrowser(t *testing.T) {
 			targets = append(targets, server.URL+target)
 		}
 	}
-	command := exec.CommandContext(t.Context(), "node", append([]string{"check.mjs"}, targets...)...) //nolint:gosec // The arguments are the test's own.
+	command := exec.CommandContext(t.Context(), "node", append([]string{"check.mjs"}, targets...)...)
 	if screenshots := os.Getenv("MDE_TEST_SCREENSHOTS"); screenshots != "" {
 		command.Args = append([]string{"node", "check.mjs", "--screenshots=" + screenshots}, targets...)
 	}

@@ -88,7 +88,7 @@ func metrics(o Options) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		query, err := url.ParseQuery(r.URL.RawQuery)
 		if err != nil {
-			answer(w, http.StatusBadRequest, "The query cannot be read: "+err.Error())
+			answer(w, http.StatusBadRequest, "The query is malformed: encode reserved characters, such as ; as %3B.")
 			return
 		}
 		if !query.Has("tenant") {
