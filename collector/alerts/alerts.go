@@ -20,6 +20,7 @@ var (
 	alertsFamily     = collector.NewFamily("mde_unresolved_alerts", "Alerts that are not resolved, by severity and status.", "severity", "status")
 	unassignedFamily = collector.NewFamily("mde_unresolved_alerts_unassigned", "Unresolved alerts without an owner.", "severity")
 	oldestFamily     = collector.NewFamily("mde_unresolved_alerts_oldest_timestamp_seconds", "Creation time of the oldest unresolved alert.", "severity")
+	waitingFamily    = collector.NewFamily("mde_unresolved_alerts_unassigned_oldest_timestamp_seconds", "Creation time of the oldest unresolved alert without an owner.", "severity")
 	sourceFamily     = collector.NewFamily("mde_unresolved_alerts_detection_source", "Unresolved alerts by detection source.", "detection_source")
 )
 
@@ -73,6 +74,8 @@ type result struct {
 	// Oldest is when the oldest alert of a severity was created. A severity whose
 	// alerts have no known time is missing.
 	Oldest map[string]time.Time `json:"oldest"`
+	// OldestUnassigned is the same of alerts without an owner.
+	OldestUnassigned map[string]time.Time `json:"oldest_unassigned"`
 	// Sources are numbers of alerts by detection source.
 	Sources map[string]int `json:"sources"`
 }
@@ -103,7 +106,7 @@ func (r *reader) read(ctx context.Context) (result, error) {
 func (r *reader) count(ctx context.Context) (result, error) {
 	counted := result{
 		Alerts: make(map[string]map[string]int), Unassigned: make(map[string]int),
-		Oldest: make(map[string]time.Time), Sources: make(map[string]int),
+		Oldest: make(map[string]time.Time), OldestUnassigned: make(map[string]time.Time), Sources: make(map[string]int),
 	}
 	for _, severity := range severities {
 		counted.Alerts[severity] = make(map[string]int)
@@ -136,15 +139,20 @@ func (r *reader) count(ctx context.Context) (result, error) {
 			counted.Unassigned[severity] = 0
 		}
 		counted.Alerts[severity][byStatus.value(alert.Status)]++
+		keepOldest(counted.Oldest, severity, alert.CreatedAt)
 		if len(alert.AssignedTo) == 0 {
 			counted.Unassigned[severity]++
-		}
-		if oldest, known := counted.Oldest[severity]; !alert.CreatedAt.IsZero() && (!known || alert.CreatedAt.Before(oldest)) {
-			counted.Oldest[severity] = alert.CreatedAt
+			keepOldest(counted.OldestUnassigned, severity, alert.CreatedAt)
 		}
 		counted.Sources[sources.Names[sources.Number(alert.DetectionSource)]]++
 	}
 	return counted, nil
+}
+
+func keepOldest(oldest map[string]time.Time, severity string, created time.Time) {
+	if before, known := oldest[severity]; !created.IsZero() && (!known || created.Before(before)) {
+		oldest[severity] = created
+	}
 }
 
 // label makes label values of a field with documented values, which the service
@@ -181,6 +189,9 @@ func show(b *collector.BlockBuilder, r result) {
 	}
 	for _, severity := range slices.Sorted(maps.Keys(r.Oldest)) {
 		b.Add(oldestFamily, collector.UnixSeconds(r.Oldest[severity]), severity)
+	}
+	for _, severity := range slices.Sorted(maps.Keys(r.OldestUnassigned)) {
+		b.Add(waitingFamily, collector.UnixSeconds(r.OldestUnassigned[severity]), severity)
 	}
 	for _, source := range slices.Sorted(maps.Keys(r.Sources)) {
 		b.Add(sourceFamily, float64(r.Sources[source]), source)

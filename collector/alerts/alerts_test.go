@@ -76,6 +76,14 @@ func TestOddAlerts(t *testing.T) {
 			`mde_unresolved_alerts{severity="High",status="InProgress",`: "1", `mde_unresolved_alerts{severity="High",status="New",`: "1",
 			`mde_unresolved_alerts_unassigned{severity="High",`: "1", `mde_unresolved_alerts{severity="high",status="new",`: "",
 		}},
+		{"an older one with an owner", []string{
+			`{"id":"1","severity":"High","assignedTo":"x","alertCreationTime":"2021-01-25T20:33:57Z"}`,
+			`{"id":"2","severity":"High","alertCreationTime":"2021-01-26T20:33:57Z"}`, `{"id":"3","severity":"High","alertCreationTime":"2021-01-26T20:33:58Z"}`,
+			`{"id":"4","severity":"Low","assignedTo":"x","alertCreationTime":"2021-01-25T20:33:57Z"}`, `{"id":"5","severity":"Low"}`,
+		}, map[string]string{
+			`mde_unresolved_alerts_oldest_timestamp_seconds{severity="High",`: "1.611606837e+09", `mde_unresolved_alerts_unassigned_oldest_timestamp_seconds{severity="High",`: "1.611693237e+09",
+			`mde_unresolved_alerts_oldest_timestamp_seconds{severity="Low",`: "1.611606837e+09", `mde_unresolved_alerts_unassigned_oldest_timestamp_seconds{severity="Low",`: "",
+		}},
 		{"nothing but ids", []string{`{"id":"1"}`, `{"id":"2","severity":null,"status":"unknown","alertCreationTime":"0001-01-01T00:00:00Z"}`}, map[string]string{
 			`mde_unresolved_alerts{severity="UnSpecified",status="Unknown",`: "2", `mde_unresolved_alerts_unassigned{severity="UnSpecified",`: "2",
 			`mde_unresolved_alerts_oldest_timestamp_seconds{severity="UnSpecified",`: "", `mde_unresolved_alerts_detection_source{detection_source="unknown",`: "2",

@@ -63,13 +63,17 @@ func TestScoresAndAlertsAreThoseOfTheTenant(t *testing.T) {
 				severity := documented.Replace(a.Severity)
 				want[`mde_unresolved_alerts{severity="`+severity+`",status="`+documented.Replace(a.Status)+`",tenant="contoso"}`]++
 				want[`mde_unresolved_alerts_detection_source{detection_source="`+a.Source+`",tenant="contoso"}`]++
+				keep := func(metric string) {
+					series := metric + `_oldest_timestamp_seconds{severity="` + severity + `",tenant="contoso"}`
+					oldest[series] = min(oldest[series], a.Created)
+				}
+				keep("mde_unresolved_alerts")
 				if a.Owner == "" {
 					want[`mde_unresolved_alerts_unassigned{severity="`+severity+`",tenant="contoso"}`]++
+					keep("mde_unresolved_alerts_unassigned")
 				}
-				oldest[severity] = min(oldest[severity], a.Created)
 			}
-			for severity, created := range oldest {
-				series := `mde_unresolved_alerts_oldest_timestamp_seconds{severity="` + severity + `",tenant="contoso"}`
+			for series, created := range oldest {
 				at := time.Now().Add(created)
 				if got, _ := w.value(series); math.Abs(got-float64(at.Unix())) > 60 {
 					t.Errorf("%s is %v, want %v", series, time.Unix(int64(got), 0), at)
