@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/oauth2"
 )
@@ -13,6 +14,9 @@ type ClientSecret struct {
 	ClientID   string
 	Secret     string
 	SecretFile string
+	// Expires is when the secret expires, as its owner knows; the zero time means
+	// that this is unknown. Only CredentialExpiry returns it.
+	Expires time.Time
 }
 
 func (c ClientSecret) app() (tenantID, clientID string) { return c.TenantID, c.ClientID }
@@ -23,10 +27,11 @@ func (c ClientSecret) prove(ctx context.Context, s signIn) (proof, error) {
 	if c.SecretFile != "" {
 		var err error
 		if secret, err = readCredentialFile(ctx, "client_secret_file", c.SecretFile, withoutNewline); err != nil {
-			return proof{}, err
+			return proof{expires: c.Expires}, err
 		}
 	}
 	return proof{
+		expires:     c.Expires,
 		fingerprint: fingerprint(secret),
 		exchange: func(ctx context.Context) (*oauth2.Token, error) {
 			return s.post(ctx, c.TenantID, c.ClientID, "client_secret", secret)

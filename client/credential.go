@@ -68,7 +68,7 @@ func (c *Client) ReadCredential(ctx context.Context) {
 	_, _ = c.api.tokens.prove(ctx) // A token request fails for the same reason, and that error is reported.
 }
 
-// CredentialExpiry returns when the certificate that the client signs in with
+// CredentialExpiry returns when the certificate or secret that the client signs in with
 // expires, as of the last token request or ReadCredential. It reads no file, so a
 // scrape may call it. It reports false if the credential has no known expiry, or
 // could not be read.

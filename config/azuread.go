@@ -39,6 +39,50 @@ func (a *azureADSection) method() (key string, m signInMethod) {
 	return "", &managedIdentitySection{}
 }
 
+// inherited returns a copy of the global section, into which the keys of the tenant at
+// the position are decoded. It leaves out what these replace as a whole: the method, or
+// the secret in any of its forms.
+func (a azureADSection) inherited(at position) azureADSection {
+	other := at.sets("oauth", "certificate", "workload_identity", "managed_identity")
+	a.OAuth = inheritedMethod(a.OAuth, other, at.key("oauth"))
+	a.Certificate = inheritedMethod(a.Certificate, other, at.key("certificate"))
+	a.WorkloadIdentity = inheritedMethod(a.WorkloadIdentity, other, at.key("workload_identity"))
+	a.ManagedIdentity = inheritedMethod(a.ManagedIdentity, other, at.key("managed_identity"))
+	if a.OAuth != nil && at.key("oauth").sets("client_secret", "client_secret_file") {
+		a.OAuth.ClientSecret, a.OAuth.ClientSecretFile, a.OAuth.ClientSecretExpires = "", "", ""
+	}
+	if a.Certificate != nil && at.key("certificate").sets("certificate_password", "certificate_password_file") {
+		a.Certificate.CertificatePassword, a.Certificate.CertificatePasswordFile = "", ""
+	}
+	return a
+}
+
+// inheritedMethod returns a copy of the global method; nil if there is none, or if the
+// tenant sets others and not this one.
+func inheritedMethod[T any](global *T, others bool, at position) *T {
+	if global == nil || others && !at.set() {
+		return nil
+	}
+	method := *global
+	return &method
+}
+
+// absolute makes the paths of the section absolute.
+func (v *validator) absolute(at position, a *azureADSection) {
+	if m := a.OAuth; m != nil {
+		m.ClientSecretFile = v.path(at.key("oauth.client_secret_file"), m.ClientSecretFile)
+	}
+	if m := a.Certificate; m != nil {
+		at := at.key("certificate")
+		m.CertificatePath = v.path(at.key("certificate_path"), m.CertificatePath)
+		m.CertificateKeyPath = v.path(at.key("certificate_key_path"), m.CertificateKeyPath)
+		m.CertificatePasswordFile = v.path(at.key("certificate_password_file"), m.CertificatePasswordFile)
+	}
+	if m := a.WorkloadIdentity; m != nil {
+		m.TokenFilePath = v.path(at.key("workload_identity.token_file_path"), m.TokenFilePath)
+	}
+}
+
 // azureAD validates how a tenant is signed in to.
 func (v *validator) azureAD(at position, a *azureADSection) {
 	if _, ok := cloudNamed(a.Cloud); !ok {
@@ -48,6 +92,7 @@ func (v *validator) azureAD(at position, a *azureADSection) {
 		}
 		at.key("cloud").problem("is not one of %s", strings.Join(names, ", "))
 	}
+	v.absolute(at, a)
 	var keys []string
 	for key, m := range a.methods() {
 		keys = append(keys, key)
@@ -61,7 +106,7 @@ func (v *validator) azureAD(at position, a *azureADSection) {
 	}
 }
 
-func (m *oauthSection) validate(v *validator, at position) {
+func (m *oauthSection) validate(_ *validator, at position) {
 	m.appSection.validate(at)
 	switch {
 	case m.ClientSecret == "" && m.ClientSecretFile == "":
@@ -69,21 +114,20 @@ func (m *oauthSection) validate(v *validator, at position) {
 	case m.ClientSecret != "" && m.ClientSecretFile != "":
 		at.key("client_secret_file").problem("only one of client_secret and client_secret_file can be used")
 	}
-	m.ClientSecretFile = v.path(at.key("client_secret_file"), m.ClientSecretFile)
 }
 
 func (m *oauthSection) credential() client.Credential {
-	return client.ClientSecret{TenantID: m.TenantID, ClientID: m.ClientID, Secret: string(m.ClientSecret), SecretFile: m.ClientSecretFile}
+	return client.ClientSecret{TenantID: m.TenantID, ClientID: m.ClientID, Secret: string(m.ClientSecret), SecretFile: m.ClientSecretFile, Expires: m.ClientSecretExpires.time()}
 }
 
-func (m *certificateSection) validate(v *validator, at position) {
+func (m *certificateSection) validate(_ *validator, at position) {
 	m.appSection.validate(at)
-	m.CertificatePath = v.required(at.key("certificate_path"), m.CertificatePath)
-	m.CertificateKeyPath = v.path(at.key("certificate_key_path"), m.CertificateKeyPath)
+	if m.CertificatePath == "" {
+		at.key("certificate_path").problem("missing")
+	}
 	if m.CertificatePassword != "" && m.CertificatePasswordFile != "" {
 		at.key("certificate_password_file").problem("only one of certificate_password and certificate_password_file can be used")
 	}
-	m.CertificatePasswordFile = v.path(at.key("certificate_password_file"), m.CertificatePasswordFile)
 }
 
 func (m *certificateSection) credential() client.Credential {
@@ -95,7 +139,7 @@ func (m *certificateSection) credential() client.Credential {
 
 func (m *workloadIdentitySection) validate(v *validator, at position) {
 	m.appSection.validate(at)
-	m.TokenFilePath = v.path(at.key("token_file_path"), cmp.Or(m.TokenFilePath, defaultTokenFilePath))
+	m.TokenFilePath = cmp.Or(m.TokenFilePath, v.path(at, defaultTokenFilePath))
 }
 
 func (m *workloadIdentitySection) credential() client.Credential {

@@ -5,7 +5,7 @@ package config
 import (
 	"context"
 	"path/filepath"
-	"slices"
+	"reflect"
 
 	"go.yaml.in/yaml/v3"
 
@@ -35,11 +35,7 @@ type Overrides struct {
 // and watch lists are not read: the collectors and the client do so, again
 // and again, and continue without those that have mistakes. Check reads them too.
 func Load(path string, o Overrides) (*Config, error) {
-	c, problems := load(path, newValidator(o))
-	if len(problems) > 0 {
-		return nil, problems.sorted(path)
-	}
-	return c, nil
+	return (&File{Path: path, Overrides: o}).Load()
 }
 
 // Parse is Load for a text that no file holds.
@@ -64,7 +60,7 @@ const maxConfigBytes = 16 << 20
 // load returns what can be understood of the file, and every mistake in it. The
 // configuration is good for use only where there are none.
 func load(path string, v *validator) (*Config, Problems) {
-	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
+	data, err := v.inputs.read(context.Background(), path)
 	if err != nil {
 		return &Config{}, Problems{{File: path, Message: readfile.Reason(err)}}
 	}
@@ -79,38 +75,51 @@ func load(path string, v *validator) (*Config, Problems) {
 func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 	c := &Config{}
 	doc := &document{file: file}
-	root := doc.parse(data)
+	root := doc.parse(data, reflect.TypeFor[fileSection]())
 	if root == nil {
 		return c, doc.problems
 	}
 
 	var sections struct {
-		Global  settingsSection `yaml:"global"`
-		Tenants []yaml.Node     `yaml:"tenants"`
+		Global      globalSection `yaml:"global"`
+		Tenants     []yaml.Node   `yaml:"tenants"`
+		TenantFiles []string      `yaml:"tenant_files"`
 	}
 	sections.Global = v.settings()
 	v.typesChecked(doc, root.Decode(&sections))
 	top := position{doc: doc}
-	validated := sections.Global // Tenants inherit what the file has, not what follows from it.
-	v.validate(top.key(global), &validated)
+	at := top.key(global)
+	v.absolute(at.key("azuread"), &sections.Global.AzureAD)
+	v.absoluteTLS(at.key("http_config.tls_config"), &sections.Global.HTTPConfig.TLSConfig)
+	validated := sections.Global.settingsSection // Tenants inherit what the file has, not what follows from it.
+	v.validate(at, &validated)
 
-	if tenants := top.key("tenants"); len(sections.Tenants) == 0 && !tenants.broken() {
+	var places []position
+	add := func(at position, node *yaml.Node) {
+		at.global, at.base = doc, at.path
+		section := newTenant(sections.Global)
+		section.AzureAD = section.AzureAD.inherited(at.key("azuread"))
+		section.inherit(&validated.Collectors)
+		v.typesChecked(at.doc, node.Decode(&section))
+		if isNull(node) && at.broken() {
+			return
+		}
+		c.Tenants, places = append(c.Tenants, v.tenant(at, section)), append(places, at)
+	}
+	for i := range sections.Tenants {
+		add(top.key("tenants").index(i), &sections.Tenants[i])
+	}
+	included := v.include(top.key("tenant_files"), sections.TenantFiles, add)
+	if tenants := top.key("tenants"); len(sections.Tenants)+len(included) == 0 && !tenants.broken() {
 		tenants.problem("missing: at least one tenant is needed")
 	}
-	for i, node := range sections.Tenants {
-		section := newTenant(sections.Global)
-		section.inherit(&validated.Collectors)
-		v.typesChecked(doc, node.Decode(&section))
-		at := top.key("tenants").index(i)
-		at.base = at.path
-		if isNull(&node) && at.broken() {
-			continue
-		}
-		c.Tenants = append(c.Tenants, v.tenant(at, section))
-	}
-	v.uniqueNames(top.key("tenants"), c.Tenants)
+	uniqueNames(c.Tenants, places)
+	problems := doc.problems
 	c.warnings = doc.warnings
-	return c, slices.Concat(doc.problems, v.problems)
+	for _, d := range included {
+		problems, c.warnings = append(problems, d.problems...), append(c.warnings, d.warnings...)
+	}
+	return c, append(problems, v.problems...)
 }
 
 // isNull tells a node that holds nothing, or nothing that could be used.

@@ -142,7 +142,7 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:4: a second YAML document: the file must hold one",
 		}},
 		{"unknown keys everywhere", "globl: {}\ntenants:\n- name: a\n  colour: red\n  azuread: {sdk: {}, oauth: " + oauth + "}\n", []string{
-			"mde.yml:1: unknown key; known here: global, tenants",
+			"mde.yml:1: unknown key; known here: global, tenants, tenant_files",
 			"mde.yml:4: tenants[0]: unknown key; known here: name, azuread, endpoints, http_config, request_timeout, security_states, watched_domains, scores, alerts, quota",
 			"mde.yml:5: tenants[0].azuread: unknown key; known here: cloud, oauth, certificate, workload_identity, managed_identity",
 		}},

@@ -28,10 +28,10 @@ type document struct {
 }
 
 // parse reads data as one YAML document and checks it against the shape of a
-// fileSection: syntax, unknown and duplicate keys, types. What does not fit is
+// section: syntax, unknown and duplicate keys, types. What does not fit is
 // noted and taken out, so that the rest can be decoded and judged. It returns
 // nil where the data is no YAML at all.
-func (d *document) parse(data []byte) *yaml.Node {
+func (d *document) parse(data []byte, shape reflect.Type) *yaml.Node {
 	d.data, d.lines, d.empty = data, map[string]int{}, map[string]bool{}
 	if line := notText(data); line > 0 {
 		d.problems = append(d.problems, Problem{File: d.file, Line: line, Message: "not UTF-8 text without control characters"})
@@ -72,7 +72,7 @@ func (d *document) parse(data []byte) *yaml.Node {
 			return nil
 		}
 	}
-	d.checkShape(&root, reflect.TypeFor[fileSection](), position{doc: d})
+	d.checkShape(&root, shape, position{doc: d})
 	return &root
 }
 
@@ -119,6 +119,7 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 		d.empty[at.path] = true
 		return
 	}
+	delete(d.empty, at.path) // A merge may bring what the mapping's own key leaves empty.
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -155,8 +156,8 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 	}
 }
 
-// checkKeys checks the keys of a mapping and takes out those that are unknown
-// or set twice. Keys that a merge ("<<") brings come last, so that the lines of
+// checkKeys checks the keys of a mapping and takes out those that are unknown,
+// set twice or without a value, and at the top level those that begin with x-. Keys that a merge ("<<") brings come last, so that the lines of
 // the mapping's own keys win.
 func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
 	var kept, merged []*yaml.Node
@@ -167,6 +168,9 @@ func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
 			merged = append(merged, value)
 			kept = append(kept, name, value)
 			continue
+		}
+		if at.path == "" && strings.HasPrefix(name.Value, "x-") {
+			continue // A place for anchors.
 		}
 		known := slices.IndexFunc(keys, func(k structKey) bool { return k.name == name.Value })
 		if known < 0 {
@@ -184,7 +188,9 @@ func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
 				d.lines[pos.path] = name.Line
 			}
 			d.checkShape(value, keys[known].typ, pos)
-			kept = append(kept, name, value)
+			if !isNull(value) {
+				kept = append(kept, name, value)
+			}
 		}
 	}
 	n.Content = kept
@@ -255,6 +261,8 @@ func expected(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[model.Duration]():
 		return "a duration such as 90s, 15m or 1d"
+	case reflect.TypeFor[date]():
+		return "a date such as 2027-01-31"
 	case reflect.TypeFor[promconfig.TLSVersion]():
 		return "one of TLS10, TLS11, TLS12, TLS13"
 	}

@@ -82,10 +82,15 @@ func (v *validator) http(at position, h *httpSection) {
 			at.key("proxy_url").problem("not the URL of a proxy, such as http://proxy.example.com:3128")
 		}
 	}
-	h.TLSConfig.CAFile = v.path(at.key("tls_config").key("ca_file"), h.TLSConfig.CAFile)
-	h.TLSConfig.CertFile = v.path(at.key("tls_config").key("cert_file"), h.TLSConfig.CertFile)
-	h.TLSConfig.KeyFile = v.path(at.key("tls_config").key("key_file"), h.TLSConfig.KeyFile)
+	v.absoluteTLS(at.key("tls_config"), &h.TLSConfig)
 	v.tls(at.key("tls_config"), h.TLSConfig)
+}
+
+// absoluteTLS makes the paths of the section absolute.
+func (v *validator) absoluteTLS(at position, t *tlsSection) {
+	t.CAFile = v.path(at.key("ca_file"), t.CAFile)
+	t.CertFile = v.path(at.key("cert_file"), t.CertFile)
+	t.KeyFile = v.path(at.key("key_file"), t.KeyFile)
 }
 
 // transport returns a transport that reads the TLS files again when they change, as

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"errors"
 	"strings"
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
+	"go.yaml.in/yaml/v3"
 )
 
 // The types of this file are the shape of the configuration file. They hold what
@@ -13,8 +15,17 @@ import (
 
 // fileSection is the whole file.
 type fileSection struct {
-	Global  settingsSection `yaml:"global,omitempty"`
-	Tenants []tenantSection `yaml:"tenants"`
+	Global      globalSection   `yaml:"global"`
+	Tenants     []tenantSection `yaml:"tenants"`
+	TenantFiles []string        `yaml:"tenant_files"`
+}
+
+// globalSection is what every tenant inherits.
+type globalSection struct {
+	AzureAD    azureADSection `yaml:"azuread"`
+	HTTPConfig httpSection    `yaml:"http_config"`
+
+	settingsSection `yaml:",inline"`
 }
 
 // tenantSection is one of the tenants.
@@ -55,9 +66,33 @@ type appSection struct {
 }
 
 type oauthSection struct {
-	appSection       `yaml:",inline"`
-	ClientSecret     secret `yaml:"client_secret,omitempty"`
-	ClientSecretFile string `yaml:"client_secret_file,omitempty"`
+	appSection          `yaml:",inline"`
+	ClientSecret        secret `yaml:"client_secret,omitempty"`
+	ClientSecretFile    string `yaml:"client_secret_file,omitempty"`
+	ClientSecretExpires date   `yaml:"client_secret_expires,omitempty"`
+}
+
+// date is a day, or a time of it in the form of RFC 3339, as the file has it.
+type date string
+
+// UnmarshalYAML rejects what is neither.
+func (d *date) UnmarshalYAML(n *yaml.Node) error {
+	*d = date(n.Value)
+	if d.time().IsZero() {
+		return errors.New("not a date")
+	}
+	return nil
+}
+
+// time is the date as a time, the day's first moment in UTC unless the file has
+// another one. It is zero if there is no date.
+func (d date) time() time.Time {
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, string(d)); err == nil {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
 }
 
 type certificateSection struct {
@@ -116,10 +151,14 @@ func (t tlsSection) MarshalYAML() (any, error) {
 }
 
 // settings are the values of keys that are missing from the file.
-func (v *validator) settings() settingsSection {
-	s := settingsSection{
-		RequestTimeout: model.Duration(time.Minute),
-		Quota:          quotaSection{CallsPerMinute: defaultCallsPerMinute, CallsPerHour: defaultCallsPerHour},
+func (v *validator) settings() globalSection {
+	s := globalSection{
+		AzureAD:    azureADSection{Cloud: azurePublic},
+		HTTPConfig: httpSection{EnableHTTP2: true},
+		settingsSection: settingsSection{
+			RequestTimeout: model.Duration(time.Minute),
+			Quota:          quotaSection{CallsPerMinute: defaultCallsPerMinute, CallsPerHour: defaultCallsPerHour},
+		},
 	}
 	for _, c := range s.All() {
 		c.Defaults()
@@ -128,11 +167,7 @@ func (v *validator) settings() settingsSection {
 	return s
 }
 
-// newTenant is a tenant whose keys are missing from the file, below the settings.
-func newTenant(s settingsSection) tenantSection {
-	return tenantSection{
-		AzureAD:         azureADSection{Cloud: azurePublic},
-		HTTPConfig:      httpSection{EnableHTTP2: true},
-		settingsSection: s,
-	}
+// newTenant is a tenant whose keys are missing from the file, below the global ones.
+func newTenant(global globalSection) tenantSection {
+	return tenantSection{AzureAD: global.AzureAD, HTTPConfig: global.HTTPConfig, settingsSection: global.settingsSection}
 }

@@ -37,19 +37,19 @@ func (v *validator) tls(at position, t tlsSection) {
 		return
 	}
 	if t.CA != "" || t.CAFile != "" {
-		if at, ca := at.material("ca", t.CA, t.CAFile); ca != nil && !holdsCertificate(ca) {
+		if at, ca := v.material(at, "ca", t.CA, t.CAFile); ca != nil && !holdsCertificate(ca) {
 			at.problem("holds no certificate in PEM form")
 		}
 	}
 	if cert {
-		checkKeyPair(at, t)
+		v.checkKeyPair(at, t)
 	}
 }
 
 // checkKeyPair reports a client certificate that does not go with its key.
-func checkKeyPair(at position, t tlsSection) {
-	certAt, cert := at.material("cert", t.Cert, t.CertFile)
-	keyAt, key := at.material("key", string(t.Key), t.KeyFile)
+func (v *validator) checkKeyPair(at position, t tlsSection) {
+	certAt, cert := v.material(at, "cert", t.Cert, t.CertFile)
+	keyAt, key := v.material(at, "key", string(t.Key), t.KeyFile)
 	if cert == nil || key == nil {
 		return
 	}
@@ -69,23 +69,23 @@ func holdsCertificate(pem []byte) bool { return x509.NewCertPool().AppendCertsFr
 
 // material returns what stands under key, or in the file under key_file, and
 // the position that names it; nothing where the file cannot be read.
-func (p position) material(key, inline, file string) (position, []byte) {
+func (v *validator) material(at position, key, inline, file string) (position, []byte) {
 	if inline != "" {
-		return p.key(key), []byte(inline)
+		return at.key(key), []byte(inline)
 	}
-	at := p.key(key + "_file")
-	return at, at.content(file)
+	at = at.key(key + "_file")
+	return at, v.content(at, file)
 }
 
 // content reads a file that the configuration names, and reports why it cannot.
-func (p position) content(path string) []byte {
-	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
+func (v *validator) content(at position, path string) []byte {
+	data, err := v.inputs.read(context.Background(), path)
 	if err != nil {
-		p.problem("%s: %s", path, readfile.Reason(err))
+		at.problem("%s: %s", path, readfile.Reason(err))
 		return nil
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
-		p.problem("%s: empty", path)
+		at.problem("%s: empty", path)
 		return nil
 	}
 	return data

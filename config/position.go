@@ -10,9 +10,10 @@ import (
 type position struct {
 	doc  *document
 	path string
-	// base is the path of the tenant around the value, if there is one: what
-	// does not stand there may stand under "global".
-	base string
+	// global is the document whose section "global" may hold what the tenant around
+	// the value does not set, nil where there is no tenant. Base is the tenant's path.
+	global *document
+	base   string
 	// names, where it is set, says what an operator calls a value that does
 	// not come from a file: a variable or a flag.
 	names map[string]string
@@ -40,12 +41,19 @@ func (p position) set() bool {
 	return ok && !p.doc.empty[p.path]
 }
 
+// sets reports whether the file holds a value for one of the keys.
+func (p position) sets(keys ...string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool { return p.key(key).set() })
+}
+
 // origin is where the position's value comes from: itself, or the global
 // section if the value stands only there.
 func (p position) origin() position {
-	if p.base != "" && !p.set() {
-		inherited := p
-		inherited.path = global + strings.TrimPrefix(p.path, p.base)
+	if p.global != nil && !p.set() {
+		inherited := position{doc: p.global, path: global}
+		if key := strings.TrimPrefix(strings.TrimPrefix(p.path, p.base), "."); key != "" {
+			inherited = inherited.key(key)
+		}
 		if inherited.set() {
 			return inherited
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,10 +35,12 @@ type validator struct {
 	problems Problems
 	// read is that of collector.Validation.
 	read map[string]bool
+	// inputs is what the configuration consists of.
+	inputs *inputs
 }
 
 func newValidator(o Overrides) *validator {
-	v := &validator{getenv: o.Getenv, watched: o.WatchedDomains}
+	v := &validator{getenv: o.Getenv, watched: o.WatchedDomains, inputs: newInputs()}
 	if v.getenv == nil {
 		v.getenv = os.Getenv
 	}
@@ -120,14 +123,14 @@ func (v *validator) name(at position, name string, a *azureADSection) string {
 }
 
 // uniqueNames makes sure that no two tenants share a label.
-func (v *validator) uniqueNames(at position, tenants []*Tenant) {
-	first := map[string]int{}
+func uniqueNames(tenants []*Tenant, places []position) {
+	first := map[string]position{}
 	for i, t := range tenants {
-		if j, taken := first[t.Name]; taken && t.Name != "" {
-			at.index(i).key("name").problem("is the name of %s too", at.index(j).path)
+		if other, taken := first[t.Name]; taken && t.Name != "" {
+			places[i].key("name").problem("is the name of %s too", cmp.Or(other.path, other.doc.file))
 			continue
 		}
-		first[t.Name] = i
+		first[t.Name] = places[i]
 	}
 }
 
@@ -136,14 +139,6 @@ func positive(at position, d model.Duration) {
 	if d <= 0 {
 		at.problem("must be longer than 0s")
 	}
-}
-
-// required is a path that must be there.
-func (v *validator) required(at position, path string) string {
-	if path == "" {
-		at.problem("missing")
-	}
-	return v.path(at, path)
 }
 
 // path makes a path absolute; on Windows one that begins with a separator is on the

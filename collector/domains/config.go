@@ -12,6 +12,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
 // Config configures the collector of watched domains.
@@ -99,8 +100,8 @@ func listFiles(v collector.Validation, path string) (pattern string, mistakes []
 	case strings.ContainsFunc(path, unicode.IsControl):
 		return "", []collector.Mistake{{Message: "must be the path of a file, without line breaks or control characters"}}
 	}
-	pattern = absolutePattern(v.Dir, path)
-	if err := checkPattern(pattern); err != nil {
+	pattern = readfile.AbsolutePattern(v.Dir, path)
+	if err := readfile.CheckPattern(pattern); err != nil {
 		return "", []collector.Mistake{{Message: pattern + ": " + err.Error()}}
 	}
 	if v.Read == nil || v.Read[pattern] {

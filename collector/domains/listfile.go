@@ -2,45 +2,15 @@ package domains
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/mde-exporter/mde_exporter/collector"
-	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
 // maxListBytes bounds a watch-list file: half a million domains fit, a disk
 // image that a wildcard happens to match does not.
 const maxListBytes = 16 << 20
-
-// expand lists the files of a pattern. A wildcard takes no hidden files and no
-// directories: editors and Kubernetes keep such beside the ones that are meant.
-func expand(ctx context.Context, pattern string) ([]string, error) {
-	if name, ok := patterns.name(pattern); ok {
-		return []string{name}, nil
-	}
-	matches, err := readfile.Glob(ctx, pattern)
-	if err != nil {
-		return nil, err
-	}
-	if strings.HasPrefix(filepath.Base(pattern), ".") {
-		return matches, nil
-	}
-	return slices.DeleteFunc(matches, func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") }), nil
-}
-
-// checkPattern says what is wrong with the pattern itself.
-func checkPattern(pattern string) error {
-	if _, err := filepath.Match(pattern, ""); err != nil {
-		return errors.New("not a valid pattern of file names")
-	}
-	return nil
-}
 
 // parseList reads a watch list: a domain a line, with blank lines and comments
 // from # to the end of the line.
@@ -63,53 +33,4 @@ func parseList(path string, data []byte) (domains []string, problems []collector
 		domains = append(domains, domain)
 	}
 	return domains, problems
-}
-
-// absolutePattern makes a path of the configuration absolute. The directory is taken
-// literally, whatever characters it holds. On Windows a path that begins with a
-// separator is on the directory's drive.
-func absolutePattern(dir, path string) string {
-	switch {
-	case filepath.IsAbs(path):
-		return path
-	case path != "" && os.IsPathSeparator(path[0]):
-		return filepath.VolumeName(dir) + path
-	default:
-		return filepath.Join(patterns.literal(dir), path)
-	}
-}
-
-// patternSyntax is how patterns of file names are written, as filepath.Match reads
-// them: a backslash makes the next character literal, except on Windows, where it
-// separates names. There only [ needs to be made literal, by [[].
-type patternSyntax struct{ windows bool }
-
-var patterns = patternSyntax{windows: filepath.Separator == '\\'}
-
-// literal is a pattern that matches the name alone.
-func (s patternSyntax) literal(name string) string {
-	if s.windows {
-		return strings.ReplaceAll(name, "[", "[[]")
-	}
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
-}
-
-// name is the one name that a pattern matches. A pattern with a wildcard can match
-// more, and ok is false.
-func (s patternSyntax) name(pattern string) (name string, ok bool) {
-	if s.windows {
-		name = strings.ReplaceAll(pattern, "[[]", "[")
-		return name, !strings.ContainsAny(strings.ReplaceAll(pattern, "[[]", ""), "*?[")
-	}
-	var b strings.Builder
-	for i := 0; i < len(pattern); i++ {
-		switch {
-		case pattern[i] == '\\' && i+1 < len(pattern):
-			i++
-		case strings.IndexByte("*?[", pattern[i]) >= 0:
-			return "", false
-		}
-		b.WriteByte(pattern[i])
-	}
-	return b.String(), true
 }

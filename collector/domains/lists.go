@@ -170,7 +170,7 @@ func (l *Lists) look(ctx context.Context) {
 	failed := make(map[string]*listFile) // By pattern.
 	inParallel(patterns, func(pattern string, paths *[]string) {
 		var err error
-		if *paths, err = expand(bounded, pattern); err != nil {
+		if *paths, err = readfile.Files(bounded, pattern); err != nil {
 			failedMu.Lock()
 			defer failedMu.Unlock()
 			failed[pattern] = l.files[pattern].failed(pattern, err)
