@@ -2,10 +2,12 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
@@ -23,7 +25,9 @@ const defaultPort = "10058"
 // flags are the command line.
 type flags struct {
 	configFile                  string
+	autoReload                  model.Duration
 	configCheck, once, diagnose bool
+	tenants                     []string
 	demo, service               bool
 	demoSource                  string
 	overrides                   config.Overrides
@@ -48,6 +52,9 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 	}
 	if err := web.CheckTelemetryPath(f.telemetryPath); err != nil {
 		return nil, fmt.Errorf("--web.telemetry-path: %w", err)
+	}
+	if len(f.tenants) > 0 && !f.once && !f.diagnose {
+		return nil, errors.New("--tenant is for --once and --diagnose")
 	}
 	return f, cmp.Or(f.checkEndpoints(), f.checkShard())
 }
@@ -95,12 +102,16 @@ func (f *flags) application() *kingpin.Application {
 
 	app.Flag("config.file", "Tenants and watch lists, YAML. Without it: one tenant from AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE, labeled by AZURE_TENANT_NAME.").
 		PlaceHolder("PATH").StringVar(&f.configFile)
+	app.Flag("config.auto-reload-interval", "How often to check the configuration file and the files it names for changes, and to reload them then. 0 turns it off.").
+		Default("30s").SetValue(&f.autoReload)
 	app.Flag("config.check", "Validate the configuration file and every file it names, print each mistake and exit.").
 		BoolVar(&f.configCheck)
 	app.Flag("once", "Refresh every collector once, print the exposition and exit.").
 		BoolVar(&f.once)
 	app.Flag("diagnose", "Try each tenant's tokens and APIs, print what works and what to mend, and exit.").
 		BoolVar(&f.diagnose)
+	app.Flag("tenant", "With --once and --diagnose: only this tenant. Repeatable.").
+		PlaceHolder("NAME").StringsVar(&f.tenants)
 	app.Flag("service", "Run as a Windows service, which logs to the event log.").
 		BoolVar(&f.service)
 	app.Flag("demo", "Add a simulated tenant, built in: no account, no network. With no other tenant the default of --web.listen-address is 127.0.0.1:"+defaultPort+".").

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -16,10 +17,20 @@ import (
 // and the demo.
 type tenantSources struct {
 	flags *flags
+	file  *config.File   // Nil without --config.file.
 	demo  *config.Tenant // Nil without --demo.
 }
 
-// load reads the configuration as it is now, and keeps the tenants of this shard.
+func newTenantSources(f *flags) *tenantSources {
+	s := &tenantSources{flags: f}
+	if f.configFile != "" {
+		s.file = &config.File{Path: f.configFile, Overrides: f.overrides}
+	}
+	return s
+}
+
+// load reads the configuration as it is now, and keeps the tenants of this shard, or
+// those of them that --tenant names.
 func (s *tenantSources) load() (*config.Config, error) {
 	c, err := s.read()
 	if err != nil {
@@ -39,12 +50,26 @@ func (s *tenantSources) load() (*config.Config, error) {
 			mine.Tenants = append(mine.Tenants, t)
 		}
 	}
+	if len(s.flags.tenants) == 0 {
+		return mine, nil
+	}
+	var selected []*config.Tenant
+	for _, name := range s.flags.tenants {
+		i := slices.IndexFunc(mine.Tenants, func(t *config.Tenant) bool { return t.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("--tenant: %s has no tenant %q", s.name(), name)
+		}
+		if !slices.Contains(selected, mine.Tenants[i]) {
+			selected = append(selected, mine.Tenants[i])
+		}
+	}
+	mine.Tenants = selected
 	return mine, nil
 }
 
 func (s *tenantSources) read() (*config.Config, error) {
-	if s.flags.configFile != "" {
-		return config.Load(s.flags.configFile, s.flags.overrides)
+	if s.file != nil {
+		return s.file.Load()
 	}
 	c, err := config.FromEnvironment(os.Getenv, s.flags.endpoints, s.flags.overrides)
 	switch {

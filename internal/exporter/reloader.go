@@ -3,6 +3,7 @@ package exporter
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // A Reloader runs reloads one at a time and never holds up who asks for one.
@@ -57,6 +58,23 @@ func (r *Reloader) Reload(ctx context.Context) error {
 		return pending.err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// Watch asks every interval whether the configuration changed, and reloads it then,
+// until the context ends. It does not try again what failed, unless that changed.
+func (r *Reloader) Watch(ctx context.Context, interval time.Duration, changed func(context.Context) bool) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if changed(ctx) {
+				_ = r.Reload(ctx) // The function that reloads reports it.
+			}
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
