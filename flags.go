@@ -108,7 +108,7 @@ func (f *flags) application() *kingpin.Application {
 		BoolVar(&f.configCheck)
 	app.Flag("once", "Refresh every collector once, print the exposition and exit.").
 		BoolVar(&f.once)
-	app.Flag("diagnose", "Try each tenant's tokens and APIs, print what works and what to mend, and exit.").
+	app.Flag("diagnose", "Try each tenant's tokens and APIs, print what works and what to fix, and exit.").
 		BoolVar(&f.diagnose)
 	app.Flag("tenant", "With --once and --diagnose: only this tenant. Repeatable.").
 		PlaceHolder("NAME").StringsVar(&f.tenants)

@@ -167,7 +167,7 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 	running := exporter.New(o)
 	defer running.Close()
 	if f.diagnose {
-		return printDiagnosis(stop, running, stdout)
+		return f.printDiagnosis(stop, running, stdout)
 	}
 	if f.once {
 		return printOnce(stop, running, stdout, progress)
@@ -201,13 +201,21 @@ func checkWebConfig(ctx context.Context, file string) error {
 	}
 }
 
-// printDiagnosis prints what works and what to mend.
-func printDiagnosis(ctx context.Context, running *exporter.Exporter, stdout io.Writer) error {
+// diagnosisLines is how long a diagnosis may be. With the line of the error that
+// exitCode prints, it fits a screen of 60 lines.
+const diagnosisLines = 59
+
+// printDiagnosis prints what works and what to fix.
+func (f *flags) printDiagnosis(ctx context.Context, running *exporter.Exporter, stdout io.Writer) error {
 	diagnoses, err := running.Diagnose(ctx)
 	if err != nil {
 		return err
 	}
-	if err := client.WriteDiagnoses(stdout, diagnoses); err != nil {
+	maxLines := diagnosisLines
+	if len(f.tenants) > 0 {
+		maxLines = 0
+	}
+	if err := client.WriteDiagnoses(stdout, diagnoses, maxLines); err != nil {
 		return fmt.Errorf("print the diagnosis: %w", err)
 	}
 	if slices.ContainsFunc(diagnoses, func(d client.Diagnosis) bool { return !d.Complete() }) {

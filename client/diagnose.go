@@ -6,14 +6,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -96,33 +94,6 @@ func (c *Client) Diagnose(ctx context.Context, needs ...Need) []Check {
 	return checks
 }
 
-// WriteDiagnoses writes a table for each tenant.
-func WriteDiagnoses(w io.Writer, diagnoses []Diagnosis) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for i, d := range diagnoses {
-		if i > 0 {
-			fmt.Fprintln(table)
-		}
-		fmt.Fprintf(table, "Tenant %s\n  CHECK\tRESULT\tFOUND\n", d.Tenant)
-		for _, check := range d.Checks {
-			fmt.Fprintf(table, "  %s\t%s\t%s\n", check.Name, check.Result, check.Found)
-			if check.Mend != "" {
-				fmt.Fprintf(table, "  \t\t→ %s\n", check.Mend)
-			}
-		}
-		if d.Complete() {
-			fmt.Fprintln(table, "Everything that is needed works.")
-		} else {
-			fmt.Fprintln(table, "Something that is needed is missing: mend what the lines with MISSING say.")
-		}
-		// Each tenant's columns are as wide as its own lines need.
-		if err := table.Flush(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // tokenClaims are what a token says of itself.
 type tokenClaims struct {
 	jwt.RegisteredClaims
@@ -177,9 +148,12 @@ func (c *Client) diagnoseClock() Check {
 // probedDomain is one that any organization may look up and that no one owns.
 const probedDomain = "example.com"
 
+// notTried is what is found out about an API whose token is missing.
+const notTried = "not tried: there is no token for it"
+
 // diagnoseAPI makes one call, without a second try.
 func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token Check, claims tokenClaims) Check {
-	check := Check{Name: string(r.name), Result: Optional, Found: "not tried: there is no token for it"}
+	check := Check{Name: string(r.name), Result: Optional, Found: notTried}
 	if token.Result != Works {
 		return check
 	}

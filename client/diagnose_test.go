@@ -114,7 +114,7 @@ func diagnosed(t *testing.T, transport http.RoundTripper, needs ...client.Need) 
 func table(t *testing.T, diagnoses ...client.Diagnosis) string {
 	t.Helper()
 	var b strings.Builder
-	if err := client.WriteDiagnoses(&b, diagnoses); err != nil {
+	if err := client.WriteDiagnoses(&b, diagnoses, 0); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()

@@ -285,7 +285,7 @@ var calls = map[string]func(context.Context, *Client) string{
 	"Alerts":                    func(ctx context.Context, c *Client) string { return lastError(c.Alerts(ctx)) },
 	"Diagnose": func(ctx context.Context, c *Client) string {
 		var b strings.Builder
-		_ = WriteDiagnoses(&b, []Diagnosis{{Tenant: "contoso", Checks: c.Diagnose(ctx, Need{Machines})}})
+		_ = WriteDiagnoses(&b, []Diagnosis{{Tenant: "contoso", Checks: c.Diagnose(ctx, Need{Machines})}}, 0)
 		return b.String()
 	},
 }

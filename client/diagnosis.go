@@ -1,0 +1,137 @@
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// WriteDiagnoses writes a table for each tenant and then a summary: each cause of
+// missing things with its remedy and the tenants that have it. If that takes more than
+// maxLines, it writes the summary alone, with the most frequent causes one by one and
+// the tenants of the others in one line. Zero maxLines means no limit.
+func WriteDiagnoses(w io.Writer, diagnoses []Diagnosis, maxLines int) error {
+	var tables, summary bytes.Buffer
+	for _, d := range diagnoses {
+		writeTable(&tables, d)
+	}
+	writeSummary(&summary, diagnoses, 0)
+	if maxLines > 0 && bytes.Count(tables.Bytes(), newline)+bytes.Count(summary.Bytes(), newline) > maxLines {
+		tables.Reset()
+		summary.Reset()
+		// Three lines a cause, and one each before and after them and for the rest.
+		writeSummary(&summary, diagnoses, max(1, (maxLines-3)/3))
+		fmt.Fprintln(&summary, "--tenant=NAME prints each check of a tenant.")
+	}
+	_, err := w.Write(append(tables.Bytes(), summary.Bytes()...))
+	return err
+}
+
+var newline = []byte("\n")
+
+// writeTable writes the checks of one tenant and an empty line.
+func writeTable(w io.Writer, d Diagnosis) {
+	// The columns are as wide as the tenant's own lines need.
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "Tenant %s\n  CHECK\tRESULT\tFOUND\n", d.Tenant)
+	for _, check := range d.Checks {
+		fmt.Fprintf(table, "  %s\t%s\t%s\n", check.Name, check.Result, check.Found)
+		if check.Mend != "" {
+			fmt.Fprintf(table, "  \t\t→ %s\n", check.Mend)
+		}
+	}
+	if d.Complete() {
+		fmt.Fprintln(table, "Everything that is needed works.")
+	} else {
+		fmt.Fprintln(table, "Something that is needed is missing: fix what the lines with MISSING say.")
+	}
+	fmt.Fprintln(table)
+	table.Flush()
+}
+
+// writeSummary writes the causes, the most frequent ones first, at most so many of
+// them if most is not zero.
+func writeSummary(w io.Writer, diagnoses []Diagnosis, most int) {
+	causes, broken := causesOf(diagnoses)
+	if broken == 0 {
+		fmt.Fprintf(w, "Summary: %s, all without a problem\n", counted(len(diagnoses), "tenant"))
+		return
+	}
+	fmt.Fprintf(w, "Summary: %d of %s with a problem\n", broken, counted(len(diagnoses), "tenant"))
+	var rest []string
+	for i, c := range causes {
+		if most > 0 && i >= most {
+			rest = append(rest, c.tenants...)
+			continue
+		}
+		fmt.Fprintf(w, "%s: %s\n", strings.Join(c.checks, ", "), c.found)
+		if c.remedy != "" {
+			fmt.Fprintf(w, "  → %s\n", c.remedy)
+		}
+		fmt.Fprintf(w, "  %s: %s\n", counted(len(c.tenants), "tenant"), strings.Join(c.tenants, ", "))
+	}
+	if len(rest) > 0 {
+		slices.Sort(rest)
+		rest = slices.Compact(rest)
+		fmt.Fprintf(w, "%s of %s: %s\n", counted(len(causes)-most, "more cause"), counted(len(rest), "tenant"), strings.Join(rest, ", "))
+	}
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// cause is why something is missing.
+type cause struct {
+	found, remedy   string
+	checks, tenants []string
+}
+
+// causesOf groups the missing checks of all tenants by what was found and what to do
+// about it, the most frequent cause first, and counts the tenants that have any.
+func causesOf(diagnoses []Diagnosis) (causes []*cause, broken int) {
+	known := map[[2]string]*cause{}
+	for _, d := range diagnoses {
+		missing := slices.DeleteFunc(slices.Clone(d.Checks), func(c Check) bool { return c.Result != Missing })
+		if len(missing) == 0 {
+			continue
+		}
+		broken++
+		own := regexp.MustCompile(`[/\\]` + regexp.QuoteMeta(d.Tenant) + `\b`)
+		for _, check := range missing {
+			// What was not tried follows from another cause, that of its token.
+			if check.Found == notTried && slices.ContainsFunc(missing, func(c Check) bool { return c.Found != notTried }) {
+				continue
+			}
+			var key [2]string
+			for i, text := range []string{check.Found, check.Mend} {
+				key[i] = varying.ReplaceAllString(own.ReplaceAllString(text, "/"), "#")
+			}
+			c := known[key]
+			if c == nil {
+				c = &cause{found: check.Found, remedy: check.Mend}
+				known[key] = c
+				causes = append(causes, c)
+			}
+			if !slices.Contains(c.checks, check.Name) {
+				c.checks = append(c.checks, check.Name)
+			}
+			if !slices.Contains(c.tenants, d.Tenant) {
+				c.tenants = append(c.tenants, d.Tenant)
+			}
+		}
+	}
+	slices.SortStableFunc(causes, func(a, b *cause) int { return cmp.Compare(len(b.tenants), len(a.tenants)) })
+	return causes, broken
+}
+
+// varying matches what differs between tenants with one cause: ids, ports, durations.
+var varying = regexp.MustCompile(`(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]+`)

@@ -1,0 +1,99 @@
+package client_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+func written(t *testing.T, diagnoses []client.Diagnosis, maxLines int) string {
+	t.Helper()
+	var b strings.Builder
+	if err := client.WriteDiagnoses(&b, diagnoses, maxLines); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func missing(name, found, remedy string) client.Check {
+	return client.Check{Name: name, Result: client.Missing, Found: found, Mend: remedy}
+}
+
+func TestTheSummaryGroupsTenantsByCause(t *testing.T) {
+	const notTried = "not tried: there is no token for it"
+	var diagnoses []client.Diagnosis
+	for i := range 200 {
+		tenant := fmt.Sprintf("tenant-%03d", i)
+		d := client.Diagnosis{Tenant: tenant, Checks: []client.Check{
+			{Name: "API token", Result: client.Works, Found: "for the API"},
+			{Name: "domain_stats", Result: client.Optional, Found: "HTTP 403", Mend: "add URL.Read.All"},
+		}}
+		switch {
+		case i%100 == 1:
+			d.Checks = []client.Check{
+				missing("Graph token", fmt.Sprintf("read tcp 127.0.0.1:%d->127.0.0.1:443: connection reset by peer", 40000+i), "check the firewall"),
+				missing("API token", fmt.Sprintf("read tcp 127.0.0.1:%d->127.0.0.1:443: connection reset by peer", 50000+i), "check the firewall"),
+				missing("machines", notTried, ""),
+			}
+		case i%40 == 2:
+			d.Checks = []client.Check{
+				missing("API token", "/secrets/"+tenant+".pem: no such file or directory", "check certificate_path"),
+				missing("machines", notTried, ""),
+			}
+		case i == 77:
+			d.Checks = []client.Check{missing("machines", "HTTP 403: Forbidden", "")}
+		}
+		diagnoses = append(diagnoses, d)
+	}
+	want := `Summary: 8 of 200 tenants with a problem
+API token: /secrets/tenant-002.pem: no such file or directory
+  → check certificate_path
+  5 tenants: tenant-002, tenant-042, tenant-082, tenant-122, tenant-162
+Graph token, API token: read tcp 127.0.0.1:40001->127.0.0.1:443: connection reset by peer
+  → check the firewall
+  2 tenants: tenant-001, tenant-101
+machines: HTTP 403: Forbidden
+  1 tenant: tenant-077
+--tenant=NAME prints each check of a tenant.
+`
+	if diff := cmp.Diff(want, written(t, diagnoses, 60)); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
+	}
+	all := written(t, diagnoses, 0)
+	if n := strings.Count(all, "Tenant tenant-"); n != 200 {
+		t.Errorf("%d tables without a limit, want 200", n)
+	}
+	if summary := strings.TrimSuffix(want, "--tenant=NAME prints each check of a tenant.\n"); !strings.HasSuffix(all, "\n\n"+summary) {
+		t.Errorf("without a limit the tables do not end with the summary:\n%s", all[len(all)-900:])
+	}
+	if diff := cmp.Diff("Summary: 1 tenant, all without a problem\n", written(t, diagnoses[:1], 3)[:len("Summary: 1 tenant, all without a problem\n")]); diff != "" {
+		t.Errorf("one tenant (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheSummaryNamesEveryTenantWithinItsLines(t *testing.T) {
+	var diagnoses []client.Diagnosis
+	for i := range 200 {
+		// Letters differ where numbers would not.
+		word := string(rune('a'+i%26)) + string(rune('a'+i/26))
+		diagnoses = append(diagnoses, client.Diagnosis{Tenant: "of-" + word, Checks: []client.Check{missing("machines", "cause "+word, "remedy")}})
+	}
+	for _, maxLines := range []int{59, 60, 10} {
+		text := written(t, diagnoses, maxLines)
+		if n := strings.Count(text, "\n"); n > maxLines || n < maxLines-3 {
+			t.Errorf("%d lines, want at most %d and few less", n, maxLines)
+		}
+		for _, d := range diagnoses {
+			if strings.Count(text, d.Tenant) != 1 {
+				t.Errorf("%s is not named once", d.Tenant)
+			}
+		}
+		if t.Failed() {
+			t.Log(text)
+		}
+	}
+}
