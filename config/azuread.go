@@ -101,7 +101,7 @@ func (v *validator) azureAD(at position, a *azureADSection) {
 	switch {
 	case len(keys) > 1:
 		at.problem("only one of %s can be used", strings.Join(keys, ", "))
-	case len(keys) == 0 && !at.broken():
+	case len(keys) == 0 && !at.origin().broken():
 		at.problem("missing: one of oauth, certificate, workload_identity and managed_identity is needed")
 	}
 }
@@ -109,6 +109,7 @@ func (v *validator) azureAD(at position, a *azureADSection) {
 func (m *oauthSection) validate(_ *validator, at position) {
 	m.appSection.validate(at)
 	switch {
+	case at.key("client_secret_file").origin().broken():
 	case m.ClientSecret == "" && m.ClientSecretFile == "":
 		at.key("client_secret").problem("missing: it or client_secret_file is needed")
 	case m.ClientSecret != "" && m.ClientSecretFile != "":

@@ -125,6 +125,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("tenants:\n- name: !!binary x\n  quota: !!int y\n---\n"))
 	f.Add([]byte("? [a]\n: {b: c}\n"))
 	f.Add([]byte("{}\n"))
+	f.Add([]byte("x-a: &a {oauth: {client_id: a, client_secret: b, client_secret_expires: 2027-01-31}}\nglobal: {azuread: *a}\ntenants: [{azuread: {oauth: {tenant_id: c, client_secret: }}}]\ntenant_files: [none/*]\n"))
 	path := filepath.Join(f.TempDir(), "mde.yml")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if strings.Contains(string(data), "file") || strings.Contains(string(data), "path") {

@@ -3,7 +3,6 @@
 package config
 
 import (
-	"context"
 	"path/filepath"
 	"reflect"
 
@@ -30,10 +29,10 @@ type Overrides struct {
 	Getenv func(string) string
 }
 
-// Load reads and validates the configuration file at path and the TLS files it
-// names. The error is Problems, all of the mistakes at once. Credential files
-// and watch lists are not read: the collectors and the client do so, again
-// and again, and continue without those that have mistakes. Check reads them too.
+// Load reads and validates the configuration file at path, its tenant files and the
+// TLS files that they name. The error is Problems, all of the mistakes at once.
+// Credential files and watch lists are not read: the collectors and the client do so,
+// again and again, and continue without those that have mistakes. Check reads them too.
 func Load(path string, o Overrides) (*Config, error) {
 	return (&File{Path: path, Overrides: o}).Load()
 }
@@ -60,7 +59,7 @@ const maxConfigBytes = 16 << 20
 // load returns what can be understood of the file, and every mistake in it. The
 // configuration is good for use only where there are none.
 func load(path string, v *validator) (*Config, Problems) {
-	data, err := v.inputs.read(context.Background(), path)
+	data, err := v.inputs.read(path)
 	if err != nil {
 		return &Config{}, Problems{{File: path, Message: readfile.Reason(err)}}
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 
 	"go.yaml.in/yaml/v3"
@@ -49,12 +51,10 @@ func (f *File) Changed(ctx context.Context) bool {
 		return false
 	}
 	now := newInputs()
-	for path := range last.files {
-		_, _ = now.read(ctx, path)
-	}
 	for pattern := range last.patterns {
 		_, _ = now.list(ctx, pattern)
 	}
+	now.readAll(ctx, slices.Collect(maps.Keys(last.files)))
 	return ctx.Err() == nil && !reflect.DeepEqual(last, now)
 }
 
@@ -66,11 +66,31 @@ func newInputs() *inputs {
 	return &inputs{files: make(map[string]string), patterns: make(map[string]string)}
 }
 
+// text is what a file holds, or why it cannot be read.
+type text struct {
+	data []byte
+	err  error
+}
+
 // read returns the text of a file.
-func (i *inputs) read(ctx context.Context, path string) ([]byte, error) {
-	data, err := readfile.Text(ctx, path, maxConfigBytes)
-	i.files[path] = fmt.Sprintf("%x %v", sha256.Sum256(data), err)
-	return data, err
+func (i *inputs) read(path string) ([]byte, error) {
+	t := i.readAll(context.Background(), []string{path})[0]
+	return t.data, t.err
+}
+
+// readAll returns the texts of files. It reads them at the same time: several that
+// hang take no longer than one, and keep no other from being read.
+func (i *inputs) readAll(ctx context.Context, paths []string) []text {
+	texts := make([]text, len(paths))
+	var wg sync.WaitGroup
+	for n, path := range paths {
+		wg.Go(func() { texts[n].data, texts[n].err = readfile.Text(ctx, path, maxConfigBytes) })
+	}
+	wg.Wait()
+	for n, path := range paths {
+		i.files[path] = fmt.Sprintf("%x %v", sha256.Sum256(texts[n].data), texts[n].err)
+	}
+	return texts
 }
 
 // list returns the files of a pattern.
@@ -80,53 +100,45 @@ func (i *inputs) list(ctx context.Context, pattern string) ([]string, error) {
 	return names, err
 }
 
-// includeTimeout bounds how long all included files together take to read.
-const includeTimeout = 2 * readfile.Timeout
-
 // include reads the files of the patterns, each once, adds the tenant that each of
 // them holds, and returns the documents. Paths in a file are relative to that file.
 func (v *validator) include(at position, patterns []string, add func(position, *yaml.Node)) (included []*document) {
-	ctx, cancel := context.WithTimeout(context.Background(), includeTimeout)
-	defer cancel()
-	dir := v.dir
-	defer func() { v.dir = dir }()
-	read := map[string]bool{}
+	var paths []string
+	named := map[string]position{} // By path.
 	for i, pattern := range patterns {
 		at := at.index(i)
-		if pattern == "" {
-			at.problem("an empty name")
+		pattern, err := readfile.Pattern(v.dir, pattern)
+		if err != nil {
+			at.problem("%s", err)
 			continue
 		}
-		v.dir = dir
-		pattern := readfile.AbsolutePattern(dir, pattern)
-		if err := readfile.CheckPattern(pattern); err != nil {
-			at.problem("%s: %s", pattern, err)
-			continue
-		}
-		paths, err := v.inputs.list(ctx, pattern)
+		matches, err := v.inputs.list(context.Background(), pattern)
 		if err != nil {
 			at.problem("%s: %s", pattern, readfile.Reason(err))
 		}
-		for _, path := range paths {
-			if read[path] {
-				continue
+		for _, path := range matches {
+			if _, twice := named[path]; !twice {
+				named[path] = at
+				paths = append(paths, path)
 			}
-			read[path] = true
-			data, err := v.inputs.read(ctx, path)
-			if err != nil {
-				at.problem("%s: %s", path, readfile.Reason(err))
-				continue
-			}
-			d := &document{file: path}
-			included = append(included, d)
-			v.dir = filepath.Dir(path)
-			switch root := d.parse(data, reflect.TypeFor[tenantSection]()); {
-			case root == nil:
-			case root.Kind == yaml.MappingNode && len(root.Content) == 0 && len(d.problems) == 0:
-				position{doc: d}.problem("empty: it must hold the keys of one tenant")
-			default:
-				add(position{doc: d}, root)
-			}
+		}
+	}
+	dir := v.dir
+	defer func() { v.dir = dir }()
+	for i, file := range v.inputs.readAll(context.Background(), paths) {
+		if file.err != nil {
+			named[paths[i]].problem("%s: %s", paths[i], readfile.Reason(file.err))
+			continue
+		}
+		d := &document{file: paths[i]}
+		included = append(included, d)
+		v.dir = filepath.Dir(paths[i])
+		switch root := d.parse(file.data, reflect.TypeFor[tenantSection]()); {
+		case root == nil:
+		case len(root.Content) == 0 && len(d.problems) == 0:
+			position{doc: d}.problem("empty: it must hold the keys of one tenant")
+		default:
+			add(position{doc: d}, root)
 		}
 	}
 	return included

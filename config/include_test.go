@@ -163,9 +163,10 @@ global:
 tenants:
 - name: contoso
   azuread: {oauth: {tenant_id: a}}
-tenant_files: [tenants/*.yml, missing.yml, "bad[", ""]
+tenant_files: [tenants/*.yml, missing.yml, "bad[", "", "a\nb"]
 `,
 		"tenants/a.yml": "",
+		"tenants/g.yml": "name: g\nazuread: {oauth: {tenant_id: g, client_secret_file: \"a\\nb\"}}\n",
 		"tenants/b.yml": "name: contoso\nazuread:\n  oauth: {tenant_id: common}\n",
 		"tenants/c.yml": "name: c\nquota:\n  calls_per_minute: 0\nazuread: {oauth: {tenant_id: c, client_secret_expires: soon}}\n",
 		"tenants/d.yml": "tenants:\n- name: d\n",
@@ -180,9 +181,10 @@ tenant_files: [tenants/*.yml, missing.yml, "bad[", ""]
 	want := []string{
 		"mde.yml:4: global.azuread.oauth.client_id: is not an application (client) id such as 00000000-0000-0000-0000-000000000000",
 		"mde.yml:5: global: unknown key; known here: azuread, http_config, request_timeout, security_states, watched_domains, scores, alerts, quota",
-		"mde.yml:9: tenant_files[1]: missing.yml: no such file or directory",
 		"mde.yml:9: tenant_files[2]: bad[: not a valid pattern of file names",
 		"mde.yml:9: tenant_files[3]: an empty name",
+		"mde.yml:9: tenant_files[4]: must be the path of a file, without line breaks or control characters",
+		"mde.yml:9: tenant_files[1]: missing.yml: no such file or directory",
 		"tenants/a.yml:1: empty: it must hold the keys of one tenant",
 		"tenants/b.yml:1: name: is the name of tenants[0] too",
 		"tenants/b.yml:3: azuread.oauth.tenant_id: names no tenant of its own: use the tenant's id",
@@ -192,6 +194,7 @@ tenant_files: [tenants/*.yml, missing.yml, "bad[", ""]
 		"tenants/d.yml:1: azuread.oauth.tenant_id: missing",
 		"tenants/e.yml:1: must be a mapping of keys to values",
 		"tenants/f.yml:1: not valid YAML: a key where none is expected: check the indentation, and quote text that contains a colon and a space",
+		"tenants/g.yml:2: azuread.oauth.client_secret_file: must be the path of a file, without line breaks or control characters",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("mistakes (-want +got):\n%s", diff)
@@ -255,5 +258,27 @@ func TestAFileHasChangedWhenALoadWouldReadSomethingElse(t *testing.T) {
 		if f.Changed(t.Context()) {
 			t.Errorf("%s: changed after it was loaded", step.name)
 		}
+	}
+}
+
+func TestACheckReadsTheCredentialsOfTenantFiles(t *testing.T) {
+	path := write(t, map[string]string{
+		"mde.yml":       "global:\n  azuread: {certificate: {client_id: " + clientID + ", certificate_path: none.pem}}\ntenant_files: [tenants/*]\n",
+		"tenants/a.yml": "azuread: {certificate: {tenant_id: a}}\n",
+		"tenants/b.yml": "azuread: {certificate: {tenant_id: b}}\n",
+		"tenants/c.yml": "azuread:\n  oauth:\n    tenant_id: c\n    client_id: " + clientID + "\n    client_secret_file: secret\n",
+	})
+	_, err := config.Check(path, config.Overrides{})
+	if err == nil {
+		t.Fatal("no mistakes")
+	}
+	got := strings.Split(filepath.ToSlash(err.Error()), "\n")
+	dir := filepath.ToSlash(filepath.Dir(path))
+	want := []string{
+		dir + "/mde.yml:2: global.azuread.certificate.certificate_path: stat " + dir + "/none.pem: no such file or directory",
+		dir + "/tenants/c.yml:5: azuread.oauth.client_secret_file: stat " + dir + "/tenants/secret: no such file or directory",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("mistakes (-want +got):\n%s", diff)
 	}
 }

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/prometheus/common/model"
 
@@ -94,15 +92,9 @@ func sortedSet(values ...[]string) []string {
 // wrong with it. Where files are read, it returns the mistakes in those that match,
 // once; one without a line is of a file as a whole or of the path.
 func listFiles(v collector.Validation, path string) (pattern string, mistakes []collector.Mistake) {
-	switch {
-	case path == "":
-		return "", []collector.Mistake{{Message: "an empty name"}}
-	case strings.ContainsFunc(path, unicode.IsControl):
-		return "", []collector.Mistake{{Message: "must be the path of a file, without line breaks or control characters"}}
-	}
-	pattern = readfile.AbsolutePattern(v.Dir, path)
-	if err := readfile.CheckPattern(pattern); err != nil {
-		return "", []collector.Mistake{{Message: pattern + ": " + err.Error()}}
+	pattern, err := readfile.Pattern(v.Dir, path)
+	if err != nil {
+		return "", []collector.Mistake{{Message: err.Error()}}
 	}
 	if v.Read == nil || v.Read[pattern] {
 		return pattern, nil

@@ -3,10 +3,12 @@ package readfile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Files lists the files of a pattern. A wildcard takes no hidden files and no
@@ -25,26 +27,26 @@ func Files(ctx context.Context, pattern string) ([]string, error) {
 	return slices.DeleteFunc(matches, func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") }), nil
 }
 
-// CheckPattern returns what is wrong with the pattern itself.
-func CheckPattern(pattern string) error {
-	if _, err := filepath.Match(pattern, ""); err != nil {
-		return errors.New("not a valid pattern of file names")
-	}
-	return nil
-}
-
-// AbsolutePattern makes a path of the configuration absolute. The directory is taken
-// literally, whatever characters it holds. On Windows a path that begins with a
-// separator is on the directory's drive.
-func AbsolutePattern(dir, path string) string {
+// Pattern makes a pattern of the configuration absolute. The directory is taken
+// literally, whatever characters it holds. On Windows a pattern that begins with a
+// separator is on the directory's drive. The error says what is wrong with the pattern
+// itself; it does not repeat line breaks, which are those of a file's content.
+func Pattern(dir, pattern string) (string, error) {
 	switch {
-	case filepath.IsAbs(path):
-		return path
-	case path != "" && os.IsPathSeparator(path[0]):
-		return filepath.VolumeName(dir) + path
+	case pattern == "":
+		return "", errors.New("an empty name")
+	case strings.ContainsFunc(pattern, unicode.IsControl):
+		return "", errors.New("must be the path of a file, without line breaks or control characters")
+	case filepath.IsAbs(pattern):
+	case os.IsPathSeparator(pattern[0]):
+		pattern = filepath.VolumeName(dir) + pattern
 	default:
-		return filepath.Join(patterns.literal(dir), path)
+		pattern = filepath.Join(patterns.literal(dir), pattern)
 	}
+	if _, err := filepath.Match(pattern, ""); err != nil {
+		return "", fmt.Errorf("%s: not a valid pattern of file names", pattern)
+	}
+	return pattern, nil
 }
 
 // patternSyntax is how patterns of file names are written, as filepath.Match reads
