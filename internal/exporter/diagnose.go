@@ -2,7 +2,6 @@ package exporter
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -23,7 +22,8 @@ func (e *Exporter) Diagnose(ctx context.Context) ([]client.Diagnosis, error) {
 		t := &tenant{config: tc, metrics: e.metrics.Tenant(tc.Name)}
 		defer t.discard(nil)
 		if err := e.connect(t, nil); err != nil {
-			return nil, fmt.Errorf("tenant %s: %w", tc.Name, err)
+			diagnoses[i] = client.Diagnosis{Tenant: tc.Name, Checks: []client.Check{{Name: "configuration", Result: client.Missing, Found: err.Error()}}}
+			continue
 		}
 		var needs []client.Need
 		for _, c := range tc.All() {
