@@ -35,7 +35,7 @@ func WriteDiagnoses(w io.Writer, diagnoses []Diagnosis, maxLines int) error {
 var newline = []byte("\n")
 
 // writeTable writes the checks of one tenant and an empty line.
-func writeTable(w io.Writer, d Diagnosis) {
+func writeTable(w *bytes.Buffer, d Diagnosis) {
 	// The columns are as wide as the tenant's own lines need.
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "Tenant %s\n  CHECK\tRESULT\tFOUND\n", d.Tenant)
@@ -51,7 +51,7 @@ func writeTable(w io.Writer, d Diagnosis) {
 		fmt.Fprintln(table, "Something that is needed is missing: fix what the lines with MISSING say.")
 	}
 	fmt.Fprintln(table)
-	table.Flush()
+	_ = table.Flush() // To a buffer, which takes everything.
 }
 
 // writeSummary writes the causes, the most frequent ones first, at most so many of
