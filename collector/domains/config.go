@@ -26,6 +26,8 @@ type Config struct {
 	Statistics bool `yaml:"statistics"`
 	// MachineInfoLimit is how many machines of each domain are named.
 	MachineInfoLimit int `yaml:"machine_info_limit"`
+	// DeviceGroups counts the machines of each domain by device group, too.
+	DeviceGroups bool `yaml:"device_groups"`
 
 	inherited watched // Valid. Empty in force.
 }

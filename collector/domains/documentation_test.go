@@ -42,7 +42,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 			return known(domain, what)
 		}
 		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"bad.example", "evil.example"}, func(o *Options) {
-			o.Attention, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 1
+			o.Attention, o.Statistics, o.MachineInfoLimit, o.DeviceGroups = attention.Of(w.Shared), true, 1, true
 		})
 		w.Tenant.SetClient(fixedState{})
 		for _, c := range []collector.Collector{fleet, d} {

@@ -77,8 +77,9 @@ type Collector struct {
 	statisticsMu      sync.Mutex
 	statisticsRefused time.Time // When the role was found missing.
 
-	riskMu sync.Mutex
-	risk   *labels.Table
+	labelsMu sync.Mutex
+	risk     *labels.Table
+	groups   *labels.Dropped
 }
 
 // watchedDomain is a domain on the list and its last answer.
@@ -148,6 +149,7 @@ func New(c Config, e collector.Env, asked Client) *Collector {
 		schedule: &domainSchedule{interval: c.Interval(), pacer: client.NewPacer(asked.Quota, apis...)},
 		domains:  make(map[string]*watchedDomain),
 		notes:    make(map[string]string),
+		groups:   labels.NewDropped("device_group", e.Metrics, asked.HoldsSecret),
 		risk:     labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, asked.HoldsSecret)),
 	}
 	if e.Process == nil {

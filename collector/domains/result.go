@@ -25,6 +25,8 @@ var (
 		"Machines that communicated with the domain and whose property requires attention. Absent for domains without machines.", "domain", "property")
 	domainRiskFamily = collector.NewFamily("mde_watched_domain_machines_risk",
 		"Machines that communicated with the domain, by Defender's risk score. Absent for domains without machines.", "domain", "risk_score")
+	domainGroupFamily = collector.NewFamily("mde_watched_domain_device_group_machines",
+		"Machines that communicated with the domain, by device group. Absent for groups without such a machine.", "domain", "device_group")
 	domainInfoFamily = collector.NewFamily("mde_watched_domain_machine_info",
 		"1: a machine that communicated with the domain, newest contact first up to the limit.", "domain", "machine_id", "computer_dns_name")
 	domainPrevalenceFamily = collector.NewFamily("mde_watched_domain_prevalence",
@@ -55,6 +57,8 @@ type domainResult struct {
 	Machines  int            `json:"machines"`
 	Truncated bool           `json:"truncated,omitempty"`
 	Risk      map[string]int `json:"risk,omitempty"`
+	// Groups counts the machines by device group; nil unless it is asked for.
+	Groups map[string]int `json:"groups,omitempty"`
 	// IDs are the machines' ids one after the other, sorted, for the join.
 	IDs   []byte         `json:"ids,omitempty"`
 	Named []namedMachine `json:"named,omitempty"`
@@ -93,20 +97,26 @@ type domainRow struct {
 	id      client.MachineID
 	into    client.MachineID // Zero where the record was not merged into another.
 	risk    string
+	group   string
 	machine namedMachine // Without an id where machines are not named.
 	intoID  string       // As a label value, likewise.
 }
 
 // countDomain counts the machines of a domain, each once: a merged record stands
-// for the machine it was merged into, of whose rows its own counts. risk spells
-// the value of the label risk_score; limit is how many machines are named.
-func countDomain(machines iter.Seq2[*client.Machine, error], risk func([]byte) string, limit int) (*domainResult, error) {
+// for the machine it was merged into, of whose rows its own counts. risk and group
+// spell the values of the labels risk_score and device_group, group being nil where
+// groups are not counted; limit is how many machines are named.
+func countDomain(machines iter.Seq2[*client.Machine, error], risk, group func([]byte) string, limit int) (*domainResult, error) {
 	var rows []domainRow
 	for m, err := range machines {
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, newDomainRow(m, risk, limit > 0))
+		row := newDomainRow(m, risk, limit > 0)
+		if group != nil {
+			row.group = group(m.DeviceGroup)
+		}
+		rows = append(rows, row)
 		if len(rows) == maxDomainRows {
 			break
 		}
@@ -119,6 +129,12 @@ func countDomain(machines iter.Seq2[*client.Machine, error], risk func([]byte) s
 			for _, score := range client.RiskScores {
 				r.Risk[score] = 0
 			}
+		}
+		if group != nil {
+			if r.Groups == nil {
+				r.Groups = make(map[string]int)
+			}
+			r.Groups[row.group]++
 		}
 		r.Risk[row.risk]++
 		r.Machines++
@@ -283,6 +299,9 @@ func (r *domainResult) builders(tenant, domain string, maxAge, fleetAge time.Dur
 	values.Add(domainTruncatedFamily, collector.BoolValue(r.Truncated), domain)
 	for _, score := range slices.Sorted(maps.Keys(r.Risk)) {
 		values.Add(domainRiskFamily, float64(r.Risk[score]), domain, score)
+	}
+	for _, group := range slices.Sorted(maps.Keys(r.Groups)) {
+		values.Add(domainGroupFamily, float64(r.Groups[group]), domain, group)
 	}
 	named := slices.Clone(r.Named)
 	slices.SortFunc(named, func(a, b namedMachine) int { return strings.Compare(a.ID, b.ID) })

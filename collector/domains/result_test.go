@@ -33,7 +33,7 @@ func TestAnAnswerWithMillionsOfMachinesIsCountedUpToABound(t *testing.T) {
 	}
 	w := collectortest.NewWorld()
 	d := newDomains(w, newFarEnd().client(t, nil, w.Tenant), nil)
-	r, err := countDomain(endless, d.riskName, 500)
+	r, err := countDomain(endless, d.riskName, nil, 500)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
 
 // domainRound is one refresh of the list.
@@ -228,6 +230,7 @@ func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
 		w.schedule.start(d, now)
 		d.began, d.failed = now, nil
 		w.provenAsked = d.result != nil && d.failures == 0
+		last := d.result
 		w.mu.Unlock()
 		retryUntil := now.Add(min(client.MaxLookupRetries, w.config.Interval()))
 		if w.isProbing() {
@@ -244,7 +247,7 @@ func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
 			d.failed = err
 		})
 		go func() {
-			o.result, o.err = w.ask(client.WithRetryDeadline(attempted, retryUntil), d.name)
+			o.result, o.err = w.ask(client.WithRetryDeadline(attempted, retryUntil), d.name, last)
 			w.results <- o
 		}()
 	}
@@ -256,8 +259,8 @@ func (w *Collector) isProbing() bool { return w.inARow >= maxInARow }
 
 // ask makes the calls for one domain. An answer that the name is invalid is a
 // result.
-func (w *Collector) ask(ctx context.Context, domain string) (*domainResult, error) {
-	r, err := countDomain(w.client.DomainMachines(ctx, domain), w.riskName, w.config.MachineInfoLimit)
+func (w *Collector) ask(ctx context.Context, domain string, last *domainResult) (*domainResult, error) {
+	r, err := countDomain(w.client.DomainMachines(ctx, domain), w.riskName, w.groupName(last), w.config.MachineInfoLimit)
 	if isInvalidName(err) {
 		return &domainResult{Invalid: collector.Wall(time.Now())}, nil
 	}
@@ -322,9 +325,27 @@ func (w *Collector) reportStatistics(err error) {
 
 // riskName spells a risk score as a label value.
 func (w *Collector) riskName(raw []byte) string {
-	w.riskMu.Lock()
-	defer w.riskMu.Unlock()
+	w.labelsMu.Lock()
+	defer w.labelsMu.Unlock()
 	return w.risk.Names[w.risk.Number(raw)]
+}
+
+// groupName spells the device groups of one domain as label values, nil where they
+// are not counted. Those of the last result keep their place.
+func (w *Collector) groupName(last *domainResult) func(raw []byte) string {
+	if !w.config.DeviceGroups {
+		return nil
+	}
+	var inUse []string
+	if last != nil {
+		inUse = slices.Sorted(maps.Keys(last.Groups))
+	}
+	groups := labels.NewTable(labels.MaxDeviceGroups, labels.NoDeviceGroup, inUse, w.groups)
+	return func(raw []byte) string {
+		w.labelsMu.Lock()
+		defer w.labelsMu.Unlock()
+		return groups.Names[groups.Number(labels.DeviceGroup(raw))]
+	}
 }
 
 // take publishes the outcome of a lookup, plans the domain's next turn and

@@ -43,9 +43,12 @@ func (j *storedJoin) attention(domain string, own *domainAttention) *domainAtten
 // Start publishes the stored results, joined with the fleet, and deletes those
 // of domains that are not on the list.
 func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
-	w.riskMu.Lock()
+	w.labelsMu.Lock()
 	w.risk.Dropped.Announce()
-	w.riskMu.Unlock()
+	if w.config.DeviceGroups {
+		w.groups.Announce()
+	}
+	w.labelsMu.Unlock()
 
 	w.fleet.Settle()
 	w.takeList()
@@ -102,6 +105,9 @@ func (w *Collector) restore(name string, join *storedJoin) {
 		return
 	}
 	r.Attention = join.attention(name, r.Attention)
+	if !w.config.DeviceGroups {
+		r.Groups = nil
+	}
 	err := r.check()
 	w.mu.Lock()
 	defer w.mu.Unlock()
