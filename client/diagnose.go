@@ -255,16 +255,24 @@ func mendConnection(err error) string {
 	return ""
 }
 
-// individual is what differs between failures of one cause: ids, the near end of a
-// connection, and how long something has lasted.
-var individual = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\S+:\d+->|\bfor (\d+(\.\d+)?(h|m|s|ms))+`)
+// individual is what differs between failures of one cause: ids, names that a service
+// quotes, the near end of a connection, durations, and places in an answer.
+var individual = regexp.MustCompile(`\B(')[^']{2,}'|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\S+:\d+->|\b(for|another) (\d+(\.\d+)?(h|m|s|ms))+|\boffset \d+`)
 
-// Explain returns what happened in the first failed call of err, without what
-// differs from tenant to tenant, so that failures of one cause have the same text;
-// and the remedy that Diagnose has for it, as far as the error alone shows it. Of
-// an error from elsewhere it returns the text.
-func Explain(err error) (cause, remedy string) {
-	cause, remedy = individual.ReplaceAllString(tellError(err), "…"), mendConnection(err)
+// alike returns a text about a tenant without what differs from tenant to tenant, such
+// as ids and files named after it, so that texts of one cause are equal.
+func alike(text, tenant string) string {
+	text = individual.ReplaceAllString(text, "${1}…${1}")
+	named := regexp.MustCompile(`([/\\])` + regexp.QuoteMeta(tenant) + `\b`)
+	return named.ReplaceAllString(text, "${1}…")
+}
+
+// Explain returns what happened in the first failed call of err, and the remedy that
+// Diagnose has for it, as far as the error alone shows it. Neither has what differs
+// from tenant to tenant, so that failures of one cause are explained alike. Of an
+// error from elsewhere it returns the text.
+func Explain(err error, tenant string) (cause, remedy string) {
+	remedy = mendConnection(err)
 	if e, ok := errors.AsType[*Error](err); ok {
 		if row := e.API.row(); row.graph {
 			remedy = mendCall(err, row, "graph_url", tokenClaims{})
@@ -272,7 +280,7 @@ func Explain(err error) (cause, remedy string) {
 			remedy = mendCall(err, row, "api_url", tokenClaims{})
 		}
 	}
-	return cause, remedy
+	return alike(tellError(err), tenant), alike(remedy, tenant)
 }
 
 // tellError is the error without the name of the call, which stands beside it,

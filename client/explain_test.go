@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
@@ -52,6 +53,38 @@ func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
 			cause: "no answer …", remedy: "no answer came in time",
 		},
 		{
+			name: "a pause of the sign-in host, by how long it lasts",
+			errors: []error{
+				pauseError(Token, "the sign-in host", 8*time.Minute),
+				pauseError(Token, "the sign-in host", 479*time.Second),
+			},
+			cause: "the sign-in host asked for a pause that lasts …",
+		},
+		{
+			name: "an app that is missing in two directories",
+			errors: []error{
+				&Error{API: Token, Reason: ReasonAuth, Message: "AADSTS700016: Application was not found in the directory 'Contoso Ltd'.", advice: "check the API's tenant_id"},
+				&Error{API: Token, Reason: ReasonAuth, Message: "AADSTS700016: Application was not found in the directory 'Fabrikam'.", advice: "check the API's tenant_id"},
+			},
+			cause: "AADSTS700016: Application was not found in the directory '…'.", remedy: "check the API's tenant_id",
+		},
+		{
+			name: "files named after their tenants",
+			errors: []error{
+				&Error{API: Token, Reason: ReasonAuth, Message: "client_secret_file: open /etc/mde/customer-0: no such file", advice: "create /etc/mde/customer-0"},
+				&Error{API: Token, Reason: ReasonAuth, Message: "client_secret_file: open /etc/mde/customer-1: no such file", advice: "create /etc/mde/customer-1"},
+			},
+			cause: "client_secret_file: open /etc/mde/…: no such file", remedy: "create /etc/mde/…",
+		},
+		{
+			name: "an answer that is no JSON, by where it breaks off",
+			errors: []error{
+				&Error{API: Machines, Reason: ReasonDecode, Message: "no JSON after offset 17"},
+				&Error{API: Machines, Reason: ReasonDecode, Message: "no JSON after offset 170"},
+			},
+			cause: "no JSON after …", remedy: "no proxy answers in its place",
+		},
+		{
 			name:   "a missing role",
 			errors: []error{&Error{API: Machines, Reason: ReasonForbidden, Status: 403}},
 			cause:  "HTTP 403", remedy: "add the application permission Machine.Read.All",
@@ -65,8 +98,8 @@ func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			for _, err := range test.errors {
-				cause, remedy := Explain(err)
+			for i, err := range test.errors {
+				cause, remedy := Explain(err, fmt.Sprintf("customer-%d", i))
 				if cause != test.cause || !strings.Contains(remedy, test.remedy) || (test.remedy == "") != (remedy == "") {
 					t.Errorf("%v is explained by %q and %q, want %q and %q", err, cause, remedy, test.cause, test.remedy)
 				}

@@ -38,10 +38,10 @@ type Failure struct {
 	Runbook string
 }
 
-// explain explains why a refresh failed.
-func explain(err error) Failure {
+// explain explains why a tenant's refresh failed.
+func explain(err error, tenant string) Failure {
 	f := Failure{Runbook: "MDERefreshFailing"}
-	f.Cause, f.Remedy = client.Explain(err)
+	f.Cause, f.Remedy = client.Explain(err, tenant)
 	switch client.ReasonOf(err) {
 	case client.ReasonAuth:
 		f.Runbook = "MDESignInRefused"

@@ -219,7 +219,7 @@ func (r *Refresher) refresh(ctx context.Context) (Outcome, error) {
 			s.Refreshes++
 			s.Failures++
 			s.ConsecutiveFailures++
-			s.Error, s.Reason, s.Failure = err.Error(), client.ReasonOf(err), explain(err)
+			s.Error, s.Reason, s.Failure = err.Error(), client.ReasonOf(err), explain(err, r.options.Tenant)
 			if s.ConsecutiveFailures == 1 {
 				s.FailingSince = Wall(end)
 			}

@@ -440,7 +440,7 @@ func TestEveryFailureHasARunbook(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, reason := range client.Reasons() {
-		if alert := explain(&client.Error{Reason: reason}).Runbook; !strings.Contains(string(text), "\n### "+alert+"\n") {
+		if alert := explain(&client.Error{Reason: reason}, "contoso").Runbook; !strings.Contains(string(text), "\n### "+alert+"\n") {
 			t.Errorf("%s has no section %q", reason, alert)
 		}
 	}
