@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -119,8 +118,8 @@ func (r *reader) count(ctx context.Context) (result, error) {
 	for _, byStatus := range r.last.Alerts {
 		used = slices.AppendSeq(used, maps.Keys(byStatus))
 	}
-	bySeverity := newLabel(noSeverity, severities, slices.Collect(maps.Keys(r.last.Alerts)), r.severity)
-	byStatus := newLabel(noStatus, statuses, used, r.status)
+	bySeverity := newTable(noSeverity, severities, slices.Collect(maps.Keys(r.last.Alerts)), r.severity)
+	byStatus := newTable(noStatus, statuses, used, r.status)
 	sources := labels.NewTable(maxSources, labels.Unknown, slices.Collect(maps.Keys(r.last.Sources)), r.source)
 	seen := make(map[client.AlertID]struct{})
 	for alert, err := range r.client.Alerts(ctx) {
@@ -133,12 +132,12 @@ func (r *reader) count(ctx context.Context) (result, error) {
 			}
 			seen[alert.ID] = struct{}{}
 		}
-		severity := bySeverity.value(alert.Severity)
+		severity := bySeverity.Names[bySeverity.Number(alert.Severity)]
 		if counted.Alerts[severity] == nil {
 			counted.Alerts[severity] = make(map[string]int)
 			counted.Unassigned[severity] = 0
 		}
-		counted.Alerts[severity][byStatus.value(alert.Status)]++
+		counted.Alerts[severity][byStatus.Names[byStatus.Number(alert.Status)]]++
 		keepOldest(counted.Oldest, severity, alert.CreatedAt)
 		if len(alert.AssignedTo) == 0 {
 			counted.Unassigned[severity]++
@@ -155,27 +154,13 @@ func keepOldest(oldest map[string]time.Time, severity string, created time.Time)
 	}
 }
 
-// label makes label values of a field with documented values, which the service
-// does not always spell in the same case.
-type label struct {
-	*labels.Table
-	documented []string
-}
-
-// newLabel makes a label in which missing, a documented value, stands for an empty
-// one. The used values keep their places.
-func newLabel(missing string, documented, used []string, dropped *labels.Dropped) label {
+// newTable makes a table of a field with documented values, which the service does
+// not always spell in the same case. Missing, one of them, stands for an empty value.
+// The used values keep their places.
+func newTable(missing string, documented, used []string, dropped *labels.Dropped) *labels.Table {
 	table := labels.NewTable(maxOthers+len(documented)-1, missing, slices.Concat(documented, used), dropped)
-	return label{table, documented}
-}
-
-func (l label) value(raw []byte) string {
-	for _, value := range l.documented {
-		if strings.EqualFold(value, string(raw)) {
-			return value
-		}
-	}
-	return l.Names[l.Number(raw)]
+	table.Documented = documented
+	return table
 }
 
 func show(b *collector.BlockBuilder, r result) {

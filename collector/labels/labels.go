@@ -49,6 +49,8 @@ type Table struct {
 	}
 	Full    bool // There is no place for a new value, whatever the limit.
 	Dropped *Dropped
+	// Documented values are recognized in any case. They must be among the seed.
+	Documented []string
 }
 
 // OtherNumber is the number of the value other in every Table.
@@ -98,6 +100,11 @@ func (t *Table) newNumber(raw []byte) int {
 	}
 	if id, ok := t.Numbers[name]; ok {
 		return id
+	}
+	for _, value := range t.Documented {
+		if strings.EqualFold(value, name) {
+			return t.Numbers[value]
+		}
 	}
 	if t.Full || len(t.Numbers) >= t.limit {
 		t.Dropped.Drop(name)
