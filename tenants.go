@@ -110,7 +110,7 @@ const demoTenant = `tenants:
 - name: demo
   azuread: {oauth: {tenant_id: %q, client_id: %q, client_secret: %q}}
   endpoints: {login_url: %q, graph_url: %q, api_url: %q}
-  security_states: {refresh_interval: 15s}
+  security_states: {refresh_interval: 15s, tags: [VIP, Kiosk, Tier 0, Pilot ring]}
   watched_domains: {refresh_interval: 30s, domains: [%s], statistics: true, machine_info_limit: 5, device_groups: true}
   scores: {enabled: true, refresh_interval: 30s}
   alerts: {enabled: true, refresh_interval: 15s}

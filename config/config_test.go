@@ -54,7 +54,7 @@ func TestATenantInheritsWhatItDoesNotSet(t *testing.T) {
 	c := load(t, `
 global:
   request_timeout: 30s
-  security_states: {source: machines, refresh_interval: 10m, revision_label: true, max_machines: 5000}
+  security_states: {source: machines, refresh_interval: 10m, revision_label: true, max_machines: 5000, device_groups: false, tags: [VIP, Tier 0, vip]}
   watched_domains: {refresh_interval: 2h, max_age: 1d, domains: [b.example, A.example.]}
   quota: {calls_per_minute: 50}
 tenants:
@@ -62,7 +62,7 @@ tenants:
   azuread: {oauth: `+oauth+`}
 - azuread: {oauth: `+oauth+`}
   request_timeout: 1m30s
-  security_states: {refresh_interval: 5m, revision_label: false, max_machines: 100}
+  security_states: {refresh_interval: 5m, revision_label: false, max_machines: 100, device_groups: true, tags: [Kiosk]}
   watched_domains: {enabled: false, domains: [c.example, a.example], machine_info_limit: 7}
   quota: {calls_per_hour: 900}
 `)
@@ -74,7 +74,7 @@ tenants:
 			Name:           "first",
 			RequestTimeout: 30 * time.Second,
 			SecurityStates: states.Config{
-				Source: states.SourceMachines, RevisionLabel: true,
+				Source: states.SourceMachines, RevisionLabel: true, Tags: []string{"VIP", "Tier 0"},
 				Schedule: schedule(true, 10*time.Minute, 30*time.Minute, false), MaxMachines: 5000,
 			},
 			WatchedDomains: domains.Config{
@@ -87,7 +87,7 @@ tenants:
 			Name:           tenantID,
 			RequestTimeout: 90 * time.Second,
 			SecurityStates: states.Config{
-				Source:   states.SourceMachines,
+				Source: states.SourceMachines, DeviceGroups: true, Tags: []string{"Kiosk"},
 				Schedule: schedule(true, 5*time.Minute, 15*time.Minute, false), MaxMachines: 100,
 			},
 			WatchedDomains: domains.Config{

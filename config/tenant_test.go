@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -201,7 +202,7 @@ func TestAReloadSeesWhatChanged(t *testing.T) {
 			if got := a.SameClient(b); got != test.sameClient {
 				t.Errorf("SameClient = %t, want %t", got, test.sameClient)
 			}
-			if got := a.SecurityStates == b.SecurityStates; got != test.sameStates {
+			if got := reflect.DeepEqual(a.SecurityStates, b.SecurityStates); got != test.sameStates {
 				t.Errorf("same security states = %t, want %t", got, test.sameStates)
 			}
 			if got := a.Equal(b); got != test.sameAll {

@@ -32,7 +32,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 	delete(documented, "mde_watched_domains_list_last_read_successful") // Of the files, which internal/exporter follows.
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		fleet := statesOf(w, documentedFleet(), func(o *statesOptions) { o.Source = states.SourceMachines })
+		fleet := statesOf(w, documentedFleet(), func(o *statesOptions) { o.Source, o.Tags = states.SourceMachines, []string{"VIP"} })
 		far := newFarEnd()
 		known := answers(map[string]string{"evil.example": page(row(2, ""))})
 		far.answer = func(domain, what string) (int, string) {

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
@@ -144,7 +143,7 @@ func TestOfSeveralRowsWithOneIDTheFirstCounts(t *testing.T) {
 func TestACountHoldsFewMoreRowsThanMachines(t *testing.T) {
 	const most = 1000
 	s := newStates(collectortest.NewWorld(), &fakeStates{}, func(o *Options) { o.MaxMachines = most })
-	c, held := s.newCount(SourcePreview), 0
+	c, held := s.newCount(SourcePreview, false), 0
 	for n := range 400_000 {
 		build := "first"
 		if n >= most {
@@ -162,7 +161,7 @@ func TestACountHoldsFewMoreRowsThanMachines(t *testing.T) {
 	if err := c.securityStates(); err != nil {
 		t.Fatal(err)
 	}
-	got := c.result(time.Now()).Gauges[machinesGauge]
+	got := c.result().Gauges[machinesGauge]
 	if len(got) != 1 || got[0].Values[0] != "first" || got[0].Counts[0] != most {
 		t.Errorf("%v, want %d machines, each by its first row", got, most)
 	}

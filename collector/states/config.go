@@ -10,6 +10,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
 
 // mostMachines is far more than a tenant has, and what an index can number.
@@ -22,6 +23,11 @@ type Config struct {
 	Source string `yaml:"source"`
 	// RevisionLabel adds the label os_revision to the fleet's gauges.
 	RevisionLabel bool `yaml:"revision_label"`
+	// DeviceGroups counts the machines of each device group.
+	DeviceGroups bool `yaml:"device_groups"`
+	// Tags are the machine tags to count, compared without case. In force each is
+	// there once.
+	Tags []string `yaml:"tags,omitempty"`
 	// MaxMachines is how many distinct machines may be read; more fail the refresh.
 	MaxMachines int `yaml:"max_machines"`
 }
@@ -29,9 +35,10 @@ type Config struct {
 // Defaults implements Config.
 func (c *Config) Defaults() {
 	*c = Config{
-		Schedule:    collector.Schedule{Enabled: true, RefreshInterval: model.Duration(15 * time.Minute)},
-		Source:      SourceAuto,
-		MaxMachines: defaultMaxMachines,
+		Schedule:     collector.Schedule{Enabled: true, RefreshInterval: model.Duration(15 * time.Minute)},
+		Source:       SourceAuto,
+		DeviceGroups: true,
+		MaxMachines:  defaultMaxMachines,
 	}
 }
 
@@ -43,8 +50,30 @@ func (c *Config) Validate(collector.Validation) (mistakes []collector.Mistake) {
 	if c.MaxMachines < 1 || c.MaxMachines > mostMachines {
 		mistakes = append(mistakes, collector.Mistake{Key: "max_machines", Message: fmt.Sprintf("%d is not between 1 and %d", c.MaxMachines, mostMachines)})
 	}
+	tags, more := validTags(c.Tags)
+	c.Tags = tags
 	c.DefaultMaxAge()
-	return mistakes
+	return append(mistakes, more...)
+}
+
+// validTags returns the tags, each once by its first spelling.
+func validTags(tags []string) (valid []string, mistakes []collector.Mistake) {
+	if len(tags) > maxTags {
+		return nil, []collector.Mistake{{Key: "tags", Message: fmt.Sprintf("%d tags are more than %d", len(tags), maxTags)}}
+	}
+	for i, tag := range tags {
+		tag = strings.TrimSpace(tag)
+		switch {
+		case tag == "":
+			mistakes = append(mistakes, collector.Mistake{Key: fmt.Sprintf("tags[%d]", i), Message: "is empty"})
+		case labels.Clean([]byte(tag)) != tag:
+			mistakes = append(mistakes, collector.Mistake{Key: fmt.Sprintf("tags[%d]", i),
+				Message: fmt.Sprintf("is no label value: it has more than %d bytes, or a character that cannot be printed", labels.MaxBytes)})
+		case !slices.ContainsFunc(valid, func(other string) bool { return strings.EqualFold(other, tag) }):
+			valid = append(valid, tag)
+		}
+	}
+	return valid, mistakes
 }
 
 // Needs implements Config.

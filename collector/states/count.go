@@ -25,23 +25,29 @@ const maxCombinations = 1 << 16
 type stateRecord struct {
 	build, architecture, revision []byte
 	properties                    attention.PropertySet
-	machine                       *client.Machine // Nil where the source is the preview.
+
+	input   input
+	at      time.Time       // When the refresh began.
+	machine *client.Machine // Nil where the source is the preview, like known.
+	known   *knownMachine
 }
 
 func (r *stateRecord) requiresAttention() bool { return !r.properties.IsEmpty() }
 
+func (r *stateRecord) isActive() bool { return r.known.derived&edrInactive == 0 }
+
 // fleetCount counts the machines of one refresh, from one of the sources.
 type fleetCount struct {
-	source       string
-	maxMachines  int
-	incomplete   bool // The antivirus rows could not be read.
-	withRevision bool
-	properties   *labels.Table
-	groupings    []*groupCounter
-	cells        int // Groups that are counted by property.
-	machines     int
-	nameless     int // Machines without an id.
-	record       stateRecord
+	source     string
+	config     Config
+	at         time.Time // When the refresh began.
+	input      input
+	properties *labels.Table
+	groupings  []*groupCounter
+	cells      int // Groups that are counted by property.
+	machines   int
+	nameless   int // Machines without an id.
+	record     stateRecord
 
 	combinations []attention.PropertySet
 	combinationN map[attention.PropertySet]uint16
@@ -53,6 +59,7 @@ type fleetCount struct {
 
 	known        *machineindex.Index[knownMachine]
 	revisions    *labels.Table
+	versions     *labels.Table
 	revisionText []byte
 	derivedIDs   [len(derivedProperties)]int // In properties; 0 where not looked up yet.
 }
@@ -62,45 +69,50 @@ type previewRow struct{ group, combination uint16 }
 
 // knownMachine is what is known of a machine of /api/deviceavinfo or /api/machines.
 type knownMachine struct {
-	refreshed uint32 // The time of its antivirus row, in seconds since 1970.
-	revision  uint16 // Of revisions; 0 where its antivirus row has none.
-	derived   derivedSet
-	row       rowState
+	refreshed        uint32 // The time of its antivirus row, in seconds since 1970.
+	revision         uint16 // Of revisions; 0 where its antivirus row has none.
+	engine, platform uint16 // Of versions, where mode says that there is an antivirus row.
+	derived          derivedSet
+	row              rowState
+	mode             antivirusMode
+	// How many of the windows hold the time of its signatures and scans.
+	signatures, quickScan, fullScan uint8
 }
 
-// rowState is what became of the first row of a machine in /api/machines.
-type rowState uint8
-
-const (
-	rowMissing rowState = iota
-	rowCounted
-	rowIgnored // It has no security state.
-)
-
-// newFleetCount starts a count of at most so many machines, of which expected were
-// there last time. The names that last used keep their place.
-func newFleetCount(source string, expected, maxMachines int, last *statesResult, withRevision bool, dropped droppedLabels) *fleetCount {
+// newFleetCount starts a count of a refresh that began at a time, of expected machines.
+// Incomplete says that the antivirus rows cannot be read. The names that last used
+// keep their place.
+func newFleetCount(source string, config Config, at time.Time, incomplete bool, expected int, last *statesResult, dropped droppedLabels) *fleetCount {
 	if last == nil {
 		last = &statesResult{}
 	}
 	c := &fleetCount{
 		source:       source,
-		maxMachines:  maxMachines,
-		withRevision: withRevision,
+		config:       config,
+		at:           at,
 		properties:   labels.NewTable(maxProperties, labels.Other, last.Properties, dropped["property"]),
 		combinations: []attention.PropertySet{{}},
 		combinationN: make(map[attention.PropertySet]uint16),
 	}
 	if source == SourceMachines {
+		c.input = antivirusRows
+		if incomplete {
+			c.input = machineRows
+		}
 		c.known = machineindex.New[knownMachine](expected)
 		c.revisions = labels.NewTable(maxRevisions, labels.Unknown, nil, dropped["os_revision"])
 	} else {
 		c.rows = machineindex.New[previewRow](0)
 	}
-	for _, g := range stateGroupings(withRevision) {
-		if g.gauges = slices.DeleteFunc(g.gauges, func(gauge stateGauge) bool { return gauge.machinesOnly && c.known == nil }); len(g.gauges) > 0 {
-			c.groupings = append(c.groupings, newGroupCounter(c, g, last.Gauges[g.gauges[0].name], dropped))
+	for _, g := range config.groupings() {
+		if g.gauges = slices.DeleteFunc(g.gauges, func(gauge stateGauge) bool { return gauge.from > c.input }); len(g.gauges) == 0 {
+			continue
 		}
+		counter := newGroupCounter(c, g, last.Gauges[g.gauges[0].name], dropped)
+		if g.gauges[0].name == versionGauge {
+			c.versions = counter.tables[1]
+		}
+		c.groupings = append(c.groupings, counter)
 	}
 	return c
 }
@@ -134,11 +146,11 @@ func (c *fleetCount) property(name []byte) int {
 
 // checkMachines is the error of a fleet that has more distinct machines than it may.
 func (c *fleetCount) checkMachines(distinct int, api client.API) error {
-	if distinct <= c.maxMachines {
+	if distinct <= c.config.MaxMachines {
 		return nil
 	}
 	return &client.Error{API: api, Reason: client.ReasonDecode, Message: fmt.Sprintf(
-		"more than %d distinct machines: raise security_states.max_machines if the tenant has so many", c.maxMachines)}
+		"more than %d distinct machines: raise security_states.max_machines if the tenant has so many", c.config.MaxMachines)}
 }
 
 // securityState takes a row of machinesecuritystates. Its machine is counted by
@@ -162,7 +174,7 @@ func (c *fleetCount) securityState(s *client.SecurityState) error {
 		return c.checkMachines(c.nameless, client.MachineSecurityStates)
 	}
 	c.rows.Append(s.ID, previewRow{uint16(group), c.combination(r.properties)})
-	if c.rows.Len() < c.maxMachines+max(c.maxMachines/8, 1<<16) {
+	if c.rows.Len() < c.config.MaxMachines+max(c.config.MaxMachines/8, 1<<16) {
 		return nil
 	}
 	c.rows.Settle()
@@ -186,9 +198,9 @@ func (c *fleetCount) securityStates() error {
 }
 
 // antivirusRow takes the antivirus health of a machine that is still to come.
-// Of several rows for one machine the newest holds; equally new ones all do, as
-// they come in any order.
-func (c *fleetCount) antivirusRow(row *client.AntivirusHealth, now time.Time) error {
+// Of several rows for one machine the newest holds. Rows come in any order, so of
+// equally new ones all properties hold, and of each other fact the worst.
+func (c *fleetCount) antivirusRow(row *client.AntivirusHealth) error {
 	if row.MachineID == (client.MachineID{}) {
 		return nil
 	}
@@ -197,17 +209,52 @@ func (c *fleetCount) antivirusRow(row *client.AntivirusHealth, now time.Time) er
 		refreshed = uint32(max(0, row.DataRefreshedAt.Unix()))
 	}
 	known, added := c.known.Add(row.MachineID)
-	switch {
-	case added || refreshed > known.refreshed:
-		*known = knownMachine{refreshed: refreshed}
-	case refreshed < known.refreshed:
+	if !added && refreshed < known.refreshed {
 		return nil
 	}
-	known.derived |= antivirusProperties(row, now)
-	if c.withRevision && !c.hasRevision(known) {
+	now := c.antivirusFacts(row)
+	now.refreshed = refreshed
+	if !added && refreshed == known.refreshed {
+		now.derived |= known.derived
+		if c.hasRevision(known) {
+			now.revision = known.revision
+		}
+		now.mode = max(now.mode, known.mode)
+		now.signatures = min(now.signatures, known.signatures)
+		now.quickScan, now.fullScan = min(now.quickScan, known.quickScan), min(now.fullScan, known.fullScan)
+		now.engine, now.platform = c.firstVersion(now.engine, known.engine), c.firstVersion(now.platform, known.platform)
+	}
+	*known = now
+	return c.checkMachines(c.known.Len(), client.DeviceAVInfo)
+}
+
+// antivirusFacts returns what a row of antivirus health says.
+func (c *fleetCount) antivirusFacts(row *client.AntivirusHealth) knownMachine {
+	signaturesAt := row.SignaturesPublishedAt
+	if signaturesAt.IsZero() {
+		signaturesAt = row.SignaturesUpdatedAt
+	}
+	known := knownMachine{
+		derived:    antivirusProperties(row, c.at),
+		mode:       antivirusModeOf(row.Mode),
+		signatures: signatureWindows.holding(signaturesAt, c.at),
+		quickScan:  scanWindows.holding(completed(row.QuickScan), c.at),
+		fullScan:   scanWindows.holding(completed(row.FullScan), c.at),
+		engine:     uint16(c.versions.Number(row.EngineVersion)),
+		platform:   uint16(c.versions.Number(row.PlatformVersion)),
+	}
+	if c.config.RevisionLabel {
 		known.revision = uint16(c.revisions.Number(revisionOf(row.OSVersion)))
 	}
-	return c.checkMachines(c.known.Len(), client.DeviceAVInfo)
+	return known
+}
+
+// firstVersion returns one of two versions, whatever their order.
+func (c *fleetCount) firstVersion(a, b uint16) uint16 {
+	if c.versions.Names[b] < c.versions.Names[a] {
+		return b
+	}
+	return a
 }
 
 // hasRevision reports whether the antivirus row of a machine has a revision.
@@ -215,8 +262,7 @@ func (c *fleetCount) hasRevision(known *knownMachine) bool {
 	return known.revision != labels.OtherNumber && int(known.revision) != c.revisions.Missing
 }
 
-// machine counts a row of /api/machines, unless it has no security state or is not
-// the first of its machine.
+// machine counts a row of /api/machines, unless it is not the first of its machine.
 func (c *fleetCount) machine(m *client.Machine) error {
 	known := &knownMachine{}
 	if m.ID != (client.MachineID{}) {
@@ -228,23 +274,25 @@ func (c *fleetCount) machine(m *client.Machine) error {
 	if known.row != rowMissing {
 		return nil
 	}
-	known.row = rowIgnored
-	if !hasSecurityState(m) {
-		return nil
-	}
-	known.row = rowCounted
-	known.derived |= edrProperties(m.HealthStatus)
-	c.record = stateRecord{build: m.OSBuild, architecture: architectureOf(m), properties: c.derived(known.derived), machine: m}
-	if c.withRevision {
-		if c.record.revision = revisionOf(m.OSVersion); c.hasRevision(known) {
-			c.revisionText = append(c.revisionText[:0], c.revisions.Names[known.revision]...)
-			c.record.revision = c.revisionText
+	known.row = rowStateOf(m)
+	r := &c.record
+	*r = stateRecord{machine: m, known: known, input: c.input, at: c.at}
+	if known.row == rowCounted {
+		known.derived |= edrProperties(m.HealthStatus)
+		r.build, r.architecture, r.properties = m.OSBuild, architectureOf(m), c.derived(known.derived)
+		if c.config.RevisionLabel {
+			if r.revision = revisionOf(m.OSVersion); c.hasRevision(known) {
+				c.revisionText = append(c.revisionText[:0], c.revisions.Names[known.revision]...)
+				r.revision = c.revisionText
+			}
 		}
+		c.machines++
 	}
 	for _, g := range c.groupings {
-		g.of(&c.record, g)
+		if g.records || known.row == rowCounted {
+			g.of(r, g)
+		}
 	}
-	c.machines++
 	if m.ID != (client.MachineID{}) {
 		return nil
 	}
@@ -307,13 +355,16 @@ func (c *fleetCount) usedProperties() []int {
 }
 
 // result returns what was counted, sorted.
-func (c *fleetCount) result(at time.Time) *statesResult {
-	r := &statesResult{At: at, Source: c.source, RevisionLabel: c.withRevision, Incomplete: c.incomplete, Gauges: make(map[string][]stateGroup)}
+func (c *fleetCount) result() *statesResult {
+	r := &statesResult{
+		At: c.at, Source: c.source, RevisionLabel: c.config.RevisionLabel, Incomplete: c.input == machineRows, Gauges: make(map[string][]stateGroup),
+	}
 	used := c.usedProperties()
 	for _, id := range used {
 		r.Properties = append(r.Properties, c.properties.Names[id])
 	}
 	for _, g := range c.groupings {
+		g.finish()
 		for i, gauge := range g.gauges {
 			r.Gauges[gauge.name] = g.result(i, used)
 		}

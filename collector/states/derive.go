@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
 
 // derivedProperties are the properties that /api/machines and /api/deviceavinfo
@@ -58,7 +59,6 @@ func edrProperties(healthStatus []byte) derivedSet {
 // antivirusProperties derives the properties that a row of antivirus health
 // tells. A row without a time of its own is not taken for an old one.
 func antivirusProperties(row *client.AntivirusHealth, now time.Time) derivedSet {
-	const disabled, passive, passiveAudit = "2", "1", "5"
 	var set derivedSet
 	if bytes.EqualFold(row.OSKind, []byte("windows")) {
 		silent := isUnknown(row.SignatureUpToDate) && isUnknown(row.EngineUpToDate) && isUnknown(row.PlatformUpToDate)
@@ -67,10 +67,10 @@ func antivirusProperties(row *client.AntivirusHealth, now time.Time) derivedSet 
 			set |= antivirusNotReporting
 		}
 	}
-	switch string(row.Mode) {
-	case disabled:
+	switch antivirusModeOf(row.Mode) {
+	case modeDisabled:
 		set |= antivirusOff
-	case passive, passiveAudit:
+	case modePassive, modePassiveAudit:
 		return set // Another product protects the machine; this one may be behind.
 	}
 	if isFalse(row.SignatureUpToDate) {
@@ -115,11 +115,86 @@ func architectureOf(m *client.Machine) []byte {
 	}
 }
 
-// hasSecurityState tells whether a machine belongs to the fleet: onboarded, and
-// not merged into another record. A machine whose onboarding status is missing
+// rowState is what became of the first row of a machine in /api/machines.
+type rowState uint8
+
+const (
+	rowMissing rowState = iota
+	rowMerged
+	rowNotOnboarded
+	rowCounted // It has a security state.
+)
+
+// dispositions are the values of the label disposition by rowState.
+var dispositions = []string{"", "merged", "not_onboarded", "counted"}
+
+// rowStateOf returns rowCounted for a machine that belongs to the fleet: onboarded,
+// and not merged into another record. A machine whose onboarding status is missing
 // does: nothing says that it does not.
-func hasSecurityState(m *client.Machine) bool {
-	return !m.Merged && (len(m.OnboardingStatus) == 0 || bytes.EqualFold(m.OnboardingStatus, []byte("Onboarded")))
+func rowStateOf(m *client.Machine) rowState {
+	switch {
+	case m.Merged:
+		return rowMerged
+	case len(m.OnboardingStatus) == 0, bytes.EqualFold(m.OnboardingStatus, []byte("Onboarded")):
+		return rowCounted
+	default:
+		return rowNotOnboarded
+	}
+}
+
+// antivirusMode is a mode of the antivirus, the worst last.
+type antivirusMode uint8
+
+const (
+	noAntivirusRow antivirusMode = iota
+	modeMissing
+	modeActive
+	modeEDRBlock
+	modePassiveAudit
+	modePassive
+	modeOther
+	modeDisabled
+)
+
+// antivirusModes are the values of the label mode by antivirusMode.
+var antivirusModes = [...][]byte{
+	noAntivirusRow: []byte(labels.Unknown), modeMissing: []byte(labels.Unknown), modeActive: []byte("active"), modeEDRBlock: []byte("edr_block"),
+	modePassiveAudit: []byte("passive_audit"), modePassive: []byte("passive"), modeOther: []byte(labels.Other), modeDisabled: []byte("disabled"),
+}
+
+func antivirusModeNames() (names []string) {
+	for _, name := range antivirusModes[modeMissing:] {
+		names = append(names, string(name))
+	}
+	return names
+}
+
+// antivirusModeOf reads avMode.
+func antivirusModeOf(raw []byte) antivirusMode {
+	switch string(raw) {
+	case "":
+		return modeMissing
+	case "0":
+		return modeActive
+	case "1":
+		return modePassive
+	case "2":
+		return modeDisabled
+	case "4":
+		return modeEDRBlock
+	case "5":
+		return modePassiveAudit
+	default:
+		return modeOther
+	}
+}
+
+// completed returns the time of a scan that completed, else the zero time.
+func completed(s client.Scan) time.Time {
+	if bytes.EqualFold(s.Result, []byte("Completed")) {
+		return s.At
+	}
+	return time.Time{}
 }
 
 // revisionOf returns the last part of a version such as 10.0.19044.1865, the

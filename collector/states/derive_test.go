@@ -110,7 +110,7 @@ func TestOnlyOnboardedMachinesHaveASecurityState(t *testing.T) {
 		{"Unsupported", false, false},
 		{"InsufficientInfo", false, false},
 	} {
-		if got := hasSecurityState(&client.Machine{OnboardingStatus: []byte(tc.status), Merged: tc.merged}); got != tc.want {
+		if got := rowStateOf(&client.Machine{OnboardingStatus: []byte(tc.status), Merged: tc.merged}) == rowCounted; got != tc.want {
 			t.Errorf("status %q, merged %v: %v", tc.status, tc.merged, got)
 		}
 	}

@@ -1,19 +1,44 @@
 package states
 
 import (
+	"slices"
+
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/labels"
+)
+
+// input is what a gauge is counted from.
+type input uint8
+
+const (
+	anySource     input = iota
+	machineRows         // Of /api/machines.
+	antivirusRows       // Of /api/machines and /api/deviceavinfo.
 )
 
 // A grouping is a row of the table of what is counted: labels, and gauges that
 // count the machines that share their values.
 type grouping struct {
 	labels []boundedLabel
-	// of counts a machine in the groups it belongs to: one, several as for
-	// cumulative windows, or none.
+	// of counts a machine in the groups it belongs to: one, several, or none.
 	of     func(*stateRecord, *groupCounter)
 	gauges []stateGauge
+	// records passes every distinct record of /api/machines to of, not only machines
+	// with a security state.
+	records bool
+	// cumulative adds the machines of each value of the last label to those of the
+	// next one.
+	cumulative bool
+	// filled also exposes the preset values at 0 beside each value that occurs of
+	// labels that have none.
+	filled bool
+	// frequent is how many values of the last label are exposed for each value of the
+	// label before, the most frequent ones; the rest is other. Zero means all.
+	frequent int
+	// places is how many groups there may be, other and missing values included. Zero
+	// means maxGroups for several labels, and the label's limit for one.
+	places int
 }
 
 // stateGauge counts those machines of each group for which counts is true; without
@@ -24,8 +49,8 @@ type stateGauge struct {
 	// byProperty adds the label property and counts a machine once for each of
 	// its properties.
 	byProperty bool
-	// machinesOnly is true where the preview does not have what counts needs.
-	machinesOnly bool
+	// from is what counts and of need. The gauge is absent without it.
+	from input
 }
 
 // boundedLabel is a label with values from an API. Values past the limit count
@@ -36,8 +61,10 @@ type boundedLabel struct {
 	// missing stands for an empty value.
 	missing string
 	// preset values are exposed even at 0, where each label of a grouping has some.
-	// They take no place from the limit.
+	// They take no place from the limit; with the limit 0 there are no others.
 	preset []string
+	// documented recognizes the preset values in any case.
+	documented bool
 }
 
 // Distinct values of each label that a tenant may have; the rest is other.
@@ -47,19 +74,24 @@ const (
 	maxBuilds        = 1000
 	maxRevisions     = 1000
 	maxPlatforms     = 100
-	maxStates        = 20 // Of health, risk and exposure, whose sets are documented.
+	maxStates        = 20     // Of health, risk and exposure, whose sets are documented.
+	maxOnboarding    = 20     // The documented ones included.
+	maxComponents    = 50     // Versions of each component that are exposed.
+	maxVersions      = 10_000 // That are counted, to find the most frequent ones.
+	maxTags          = 200
 )
 
 const (
 	machinesGauge  = "mde_machines"
 	attentionGauge = "mde_machines_attention"
 	requiringGauge = "mde_machines_requiring_attention"
+	versionGauge   = "mde_machines_component_version"
 )
 
 // maxGroups bounds the groups of several labels, and maxAttention the numbers of
-// machines by group and property, so that a scrape stays small even where an API
-// sends every combination. Machines of further groups, and further properties, count
-// under other. maxAttention has room for all builds with all properties.
+// machines by such a group and property, so that a scrape stays small even where an
+// API sends every combination. Machines of further groups, and further properties,
+// count under other. maxAttention has room for all builds with all properties.
 const (
 	maxGroups    = 2000
 	maxAttention = (maxBuilds + 100) * (maxProperties + 1)
@@ -67,21 +99,35 @@ const (
 
 // The values that the APIs document; each is exposed even at 0.
 var (
-	healthStates   = []string{"Active", "Inactive", "ImpairedCommunication", "NoSensorData", "NoSensorDataImpairedCommunication", "Unknown"}
-	exposureLevels = []string{"None", "Low", "Medium", "High"}
+	healthStates       = []string{"Active", "Inactive", "ImpairedCommunication", "NoSensorData", "NoSensorDataImpairedCommunication", "Unknown"}
+	exposureLevels     = []string{"None", "Low", "Medium", "High"}
+	onboardingStatuses = []string{"Onboarded", "CanBeOnboarded", "Unsupported", "InsufficientInfo"}
 )
 
-// stateGroupings is the table of what is counted.
-func stateGroupings(revisionLabel bool) []grouping {
+// The values of the label component.
+var (
+	sensorComponent   = []byte("sensor")
+	engineComponent   = []byte("antivirus_engine")
+	platformComponent = []byte("antivirus_platform")
+)
+
+// The values of the label scan.
+var (
+	quickScan = []byte("quick")
+	fullScan  = []byte("full")
+)
+
+// groupings is the table of what is counted. The first counts by build.
+func (c *Config) groupings() []grouping {
 	builds := []boundedLabel{
 		{name: "os_build", limit: maxBuilds, missing: labels.Unknown},
 		{name: "architecture", limit: maxArchitectures, missing: labels.Unknown},
 		{name: "os_revision", limit: maxRevisions, missing: labels.Unknown},
 	}
-	if !revisionLabel {
+	if !c.RevisionLabel {
 		builds = builds[:2]
 	}
-	return []grouping{
+	table := []grouping{
 		{
 			labels: builds,
 			of:     func(r *stateRecord, in *groupCounter) { in.count(r, r.build, r.architecture, r.revision) },
@@ -91,25 +137,134 @@ func stateGroupings(revisionLabel bool) []grouping {
 					help: "Machines whose property requires attention. A machine counts once for each of its properties, so a sum over properties is not a number of machines."},
 				{name: requiringGauge, counts: (*stateRecord).requiresAttention,
 					help: "Machines with at least one property that requires attention. A machine counts once."},
+				{name: "mde_active_machines", counts: (*stateRecord).isActive, from: machineRows,
+					help: "Machines with a security state whose sensor is not silent: their health is not Inactive."},
+				{name: "mde_active_machines_requiring_attention", from: machineRows,
+					counts: func(r *stateRecord) bool { return r.isActive() && r.requiresAttention() },
+					help:   "Machines whose sensor is not silent, with at least one property that requires attention."},
 			},
 		},
-		machinesBy("mde_machines_health", "Machines by sensor health; Inactive has been silent for seven days. From /api/machines only.",
-			boundedLabel{"health_status", maxStates, "Unknown", healthStates}, func(r *stateRecord) []byte { return r.machine.HealthStatus }),
-		machinesBy("mde_machines_risk", "Machines by Defender's risk score. From /api/machines only.",
-			boundedLabel{"risk_score", maxStates, "None", client.RiskScores}, func(r *stateRecord) []byte { return r.machine.RiskScore }),
-		machinesBy("mde_machines_exposure", "Machines by exposure level. From /api/machines only.",
-			boundedLabel{"exposure_level", maxStates, "None", exposureLevels}, func(r *stateRecord) []byte { return r.machine.ExposureLevel }),
-		machinesBy("mde_machines_os_platform", "Machines by operating system. From /api/machines only.",
-			boundedLabel{"os_platform", maxPlatforms, labels.Unknown, nil}, func(r *stateRecord) []byte { return r.machine.OSPlatform }),
+		machinesBy("mde_machines_health", "Machines by sensor health; Inactive has been silent for seven days. From /api/machines only.", machineRows,
+			boundedLabel{name: "health_status", limit: maxStates, missing: "Unknown", preset: healthStates}, func(r *stateRecord) []byte { return r.machine.HealthStatus }),
+		machinesBy("mde_machines_risk", "Machines by Defender's risk score. From /api/machines only.", machineRows,
+			boundedLabel{name: "risk_score", limit: maxStates, missing: "None", preset: client.RiskScores}, func(r *stateRecord) []byte { return r.machine.RiskScore }),
+		machinesBy("mde_machines_exposure", "Machines by exposure level. From /api/machines only.", machineRows,
+			boundedLabel{name: "exposure_level", limit: maxStates, missing: "None", preset: exposureLevels}, func(r *stateRecord) []byte { return r.machine.ExposureLevel }),
+		machinesBy("mde_machines_os_platform", "Machines by operating system. From /api/machines only.", machineRows,
+			boundedLabel{name: "os_platform", limit: maxPlatforms, missing: labels.Unknown}, func(r *stateRecord) []byte { return r.machine.OSPlatform }),
+		machinesWithin("mde_machines_seen_within", "Machines last seen within the window before the start of the refresh; cumulative. From /api/machines only.", machineRows,
+			seenWindows, func(r *stateRecord) uint8 { return seenWindows.holding(r.machine.LastSeen, r.at) }),
+		{
+			labels:  []boundedLabel{{name: "disposition", preset: dispositions[rowMerged:]}},
+			of:      func(r *stateRecord, in *groupCounter) { in.count(r, []byte(dispositions[r.known.row])) },
+			gauges:  []stateGauge{{name: "mde_machine_records", help: "Records of /api/machines by what became of them; only those counted have a security state.", from: machineRows}},
+			records: true,
+		},
+		{
+			labels: []boundedLabel{
+				{name: "onboarding_status", limit: maxOnboarding - len(onboardingStatuses), missing: labels.Unknown, preset: onboardingStatuses, documented: true},
+				{name: "os_platform", limit: maxPlatforms, missing: labels.Unknown},
+			},
+			of: func(r *stateRecord, in *groupCounter) {
+				if r.known.row != rowMerged {
+					in.count(r, r.machine.OnboardingStatus, r.machine.OSPlatform)
+				}
+			},
+			gauges:  []stateGauge{{name: "mde_machines_onboarding", help: "Records of /api/machines by onboarding status and operating system, without merged ones.", from: machineRows}},
+			records: true,
+			filled:  true,
+			places:  (maxOnboarding + 2) * (maxPlatforms + 2),
+		},
+		machinesBy("mde_machines_antivirus_mode", "Machines by antivirus mode; unknown without antivirus health. From /api/deviceavinfo.", antivirusRows,
+			boundedLabel{name: "mode", missing: labels.Unknown, preset: antivirusModeNames()}, func(r *stateRecord) []byte { return antivirusModes[r.known.mode] }),
+		machinesWithin("mde_machines_antivirus_signatures_within", "Machines whose antivirus signatures were published within the window before the start of the refresh; cumulative. From /api/deviceavinfo.", antivirusRows,
+			signatureWindows, func(r *stateRecord) uint8 { return r.known.signatures }),
+		{
+			labels: []boundedLabel{{name: "scan", preset: []string{string(quickScan), string(fullScan)}}, scanWindows.label()},
+			of: func(r *stateRecord, in *groupCounter) {
+				if n := r.known.quickScan; n > 0 {
+					in.count(r, quickScan, scanWindows.shortest(n))
+				}
+				if n := r.known.fullScan; n > 0 {
+					in.count(r, fullScan, scanWindows.shortest(n))
+				}
+			},
+			gauges: []stateGauge{{name: "mde_machines_antivirus_scanned_within", from: antivirusRows,
+				help: "Machines whose last scan of the kind completed within the window before the start of the refresh; cumulative. From /api/deviceavinfo."}},
+			cumulative: true,
+		},
+		{
+			labels: []boundedLabel{
+				{name: "component", preset: []string{string(sensorComponent), string(engineComponent), string(platformComponent)}},
+				{name: "version", limit: maxVersions, missing: labels.Unknown},
+			},
+			of: func(r *stateRecord, in *groupCounter) {
+				in.count(r, sensorComponent, r.machine.AgentVersion)
+				if r.input == antivirusRows {
+					in.countVersion(r, engineComponent, r.known.engine)
+					in.countVersion(r, platformComponent, r.known.platform)
+				}
+			},
+			gauges: []stateGauge{{name: versionGauge, from: machineRows,
+				help: "Machines by version of the sensor, the antivirus engine and the antivirus platform. Sensor from /api/machines, others from /api/deviceavinfo."}},
+			frequent: maxComponents,
+			places:   3*(maxVersions+2) + 1,
+		},
 	}
+	if c.DeviceGroups {
+		table = append(table, grouping{
+			labels: []boundedLabel{{name: "device_group", limit: labels.MaxDeviceGroups, missing: labels.NoDeviceGroup}},
+			of:     func(r *stateRecord, in *groupCounter) { in.count(r, labels.DeviceGroup(r.machine.DeviceGroup)) },
+			gauges: ownedMachines("mde_device_group_machines", "of the device group"),
+		})
+	}
+	if len(c.Tags) > 0 {
+		tags := newTagSet(c.Tags)
+		table = append(table, grouping{
+			labels: []boundedLabel{{name: "tag", missing: labels.Other, preset: c.Tags}},
+			of: func(r *stateRecord, in *groupCounter) {
+				for _, tag := range tags.of(r.machine) {
+					in.count(r, tags.values[tag])
+				}
+			},
+			gauges: ownedMachines("mde_tag_machines", "that carry the tag"),
+		})
+	}
+	return table
 }
 
-// machinesBy is a gauge of the machines of /api/machines by one of their fields.
-func machinesBy(name, help string, label boundedLabel, field func(*stateRecord) []byte) grouping {
+// machinesBy is a gauge of the machines by one of their fields.
+func machinesBy(name, help string, from input, label boundedLabel, field func(*stateRecord) []byte) grouping {
 	return grouping{
 		labels: []boundedLabel{label},
 		of:     func(r *stateRecord, in *groupCounter) { in.count(r, field(r)) },
-		gauges: []stateGauge{{name: name, help: help, machinesOnly: true}},
+		gauges: []stateGauge{{name: name, help: help, from: from}},
+	}
+}
+
+// machinesWithin is a gauge of the machines by how many of the windows hold a time of
+// theirs.
+func machinesWithin(name, help string, from input, w windows, holding func(*stateRecord) uint8) grouping {
+	return grouping{
+		labels: []boundedLabel{w.label()},
+		of: func(r *stateRecord, in *groupCounter) {
+			if n := holding(r); n > 0 {
+				in.count(r, w.shortest(n))
+			}
+		},
+		gauges:     []stateGauge{{name: name, help: help, from: from}},
+		cumulative: true,
+	}
+}
+
+// ownedMachines are the gauges of machines that somebody is responsible for.
+func ownedMachines(name, whose string) []stateGauge {
+	return []stateGauge{
+		{name: name, from: machineRows, help: "Machines with a security state " + whose + ". From /api/machines only."},
+		{name: name + "_requiring_attention", from: machineRows, counts: (*stateRecord).requiresAttention,
+			help: "Machines " + whose + " with at least one property that requires attention. A machine counts once."},
+		{name: name + "_attention", from: machineRows, byProperty: true,
+			help: "Machines " + whose + " whose property requires attention. A machine counts once for each of its properties."},
 	}
 }
 
@@ -127,10 +282,24 @@ func (g *grouping) family(gauge stateGauge) *collector.Family {
 
 // most is how many groups there may be, other and the missing value included.
 func (g *grouping) most() int {
-	if len(g.labels) > 1 {
+	switch {
+	case g.places > 0:
+		return g.places
+	case len(g.labels) > 1:
 		return maxGroups
 	}
 	return g.labels[0].limit + len(g.labels[0].preset) + 2
+}
+
+// admits reports whether a group with these values can be counted: where a label has
+// preset values only, its value is one of them.
+func (g *grouping) admits(values []string) bool {
+	for i, l := range g.labels {
+		if l.limit == 0 && i < len(values) && !slices.Contains(l.preset, values[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // droppedLabels are the values without a place of each label of the states, and of
@@ -142,9 +311,10 @@ func newDroppedLabels(m *collector.TenantMetrics, isSecret func(name string) boo
 	for _, label := range []string{"property", "group"} {
 		d[label] = labels.NewDropped(label, m, isSecret)
 	}
-	for _, g := range stateGroupings(true) {
+	all := Config{RevisionLabel: true, DeviceGroups: true}
+	for _, g := range all.groupings() {
 		for _, label := range g.labels {
-			if d[label.name] == nil {
+			if label.limit > 0 && d[label.name] == nil {
 				d[label.name] = labels.NewDropped(label.name, m, isSecret)
 			}
 		}

@@ -1,6 +1,7 @@
 package states
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -18,45 +19,38 @@ type groupCounter struct {
 		key groupKey
 		n   int
 	}
-	preset     int // So many groups, but for the first, are in the result even if they have no machine.
 	byProperty bool
-	dropped    *labels.Dropped
+	dropped    droppedLabels
 }
 
 // groupKey is the numbers of the values of the labels in their tables.
 type groupKey [3]uint16
 
 type groupCount struct {
-	key      groupKey
-	machines int
-	counts   [][]int // Of each gauge: one number, or one for each property.
+	key    groupKey
+	shown  bool    // It is in the result: it has a machine, or is one of preset values.
+	counts [][]int // Of each gauge: one number, or one for each property.
 }
 
 // newGroupCounter starts a count in which the groups that last used keep their place.
 func newGroupCounter(c *fleetCount, of grouping, last []stateGroup, dropped droppedLabels) *groupCounter {
-	g := &groupCounter{grouping: of, fleet: c, numbers: make(map[groupKey]int), dropped: dropped["group"]}
+	g := &groupCounter{grouping: of, fleet: c, numbers: make(map[groupKey]int), dropped: dropped}
 	g.byProperty = slices.ContainsFunc(of.gauges, func(gauge stateGauge) bool { return gauge.byProperty })
-	presets := []groupKey{{}}
 	for i, l := range of.labels {
 		values := slices.Clone(l.preset)
 		for _, group := range last {
 			values = append(values, group.Values[i])
 		}
-		table := labels.NewTable(l.limit+len(l.preset), l.missing, values, dropped[l.name])
-		g.tables = append(g.tables, table)
-		var next []groupKey
-		for _, key := range presets {
-			for _, value := range l.preset {
-				key[i] = uint16(table.Numbers[value])
-				next = append(next, key)
-			}
+		table := labels.NewTable(l.limit+len(l.preset), cmp.Or(l.missing, labels.Other), values, dropped[l.name])
+		if l.documented {
+			table.Documented = l.preset
 		}
-		presets = next
+		g.tables = append(g.tables, table)
 	}
-	for _, key := range append([]groupKey{{}}, presets...) {
-		g.number(key)
+	g.number(groupKey{})
+	if !slices.ContainsFunc(of.labels, func(l boundedLabel) bool { return l.preset == nil }) {
+		g.fill(groupKey{})
 	}
-	g.preset = len(g.groups)
 	for _, group := range last {
 		var key groupKey
 		for i, value := range group.Values {
@@ -67,8 +61,39 @@ func newGroupCounter(c *fleetCount, of grouping, last []stateGroup, dropped drop
 	return g
 }
 
+// fill shows the groups of all preset values, with the values of the key for labels
+// that have none.
+func (g *groupCounter) fill(key groupKey) {
+	keys := []groupKey{key}
+	for i, l := range g.labels {
+		if l.preset == nil {
+			continue
+		}
+		var next []groupKey
+		for _, key := range keys {
+			for _, value := range l.preset {
+				key[i] = uint16(g.tables[i].Numbers[value])
+				next = append(next, key)
+			}
+		}
+		keys = next
+	}
+	for _, key := range keys {
+		g.groups[g.number(key)].shown = true
+	}
+}
+
 // count counts a machine in the group of the values, as an API sent them.
 func (g *groupCounter) count(r *stateRecord, values ...[]byte) { g.add(g.group(values...), r) }
+
+// countVersion counts a machine by the version of a component, a number of
+// fleetCount.versions.
+func (g *groupCounter) countVersion(r *stateRecord, component []byte, version uint16) {
+	if r.known.mode == noAntivirusRow {
+		version = uint16(g.tables[1].Missing)
+	}
+	g.add(g.groupOf(groupKey{uint16(g.tables[0].Number(component)), version}), r)
+}
 
 // group returns the number of a group.
 func (g *groupCounter) group(values ...[]byte) int {
@@ -76,6 +101,10 @@ func (g *groupCounter) group(values ...[]byte) int {
 	for i, table := range g.tables {
 		key[i] = uint16(table.Number(values[i]))
 	}
+	return g.groupOf(key)
+}
+
+func (g *groupCounter) groupOf(key groupKey) int {
 	recent := &g.recent[(key[0]^key[1]<<4^key[2]<<2)%uint16(len(g.recent))]
 	if recent.key != key {
 		recent.key, recent.n = key, g.number(key)
@@ -88,12 +117,13 @@ func (g *groupCounter) number(key groupKey) int {
 	if ok {
 		return n
 	}
-	if len(g.groups) >= g.most() || g.byProperty && (g.fleet.cells+1)*len(g.fleet.properties.Names) > maxAttention {
+	crowded := g.countsCells() && (g.fleet.cells+1)*len(g.fleet.properties.Names) > maxAttention
+	if len(g.groups) >= g.most() || crowded {
 		var names []string
 		for i, table := range g.tables {
 			names = append(names, table.Names[key[i]])
 		}
-		g.dropped.Drop(strings.Join(names, "\xff"))
+		g.dropped["group"].Drop(strings.Join(names, "\xff"))
 		return 0
 	}
 	n = len(g.groups)
@@ -105,16 +135,20 @@ func (g *groupCounter) number(key groupKey) int {
 	}
 	g.groups = append(g.groups, group)
 	g.numbers[key] = n
-	if g.byProperty {
+	if g.countsCells() {
 		g.fleet.cells++
 	}
 	return n
 }
 
+// countsCells reports whether maxAttention bounds the groups. Those of one label are
+// few.
+func (g *groupCounter) countsCells() bool { return g.byProperty && len(g.labels) > 1 }
+
 // add counts a machine in a group.
 func (g *groupCounter) add(group int, r *stateRecord) {
 	in := &g.groups[group]
-	in.machines++
+	in.shown = true
 	for i := range g.gauges {
 		switch gauge := &g.gauges[i]; {
 		case gauge.counts != nil && !gauge.counts(r):
@@ -129,12 +163,64 @@ func (g *groupCounter) add(group int, r *stateRecord) {
 	}
 }
 
+// finish makes the groups of the result of those that were counted.
+func (g *groupCounter) finish() {
+	last := len(g.labels) - 1
+	if g.cumulative {
+		// Preset values come one after the other, those of the last label innermost.
+		for n := 2; n < len(g.groups); n++ {
+			before, group := &g.groups[n-1], &g.groups[n]
+			if slices.Equal(before.key[:last], group.key[:last]) {
+				group.counts[0][0] += before.counts[0][0]
+			}
+		}
+	}
+	if g.frequent > 0 {
+		g.cut(last)
+	}
+	if g.filled {
+		for _, group := range slices.Clone(g.groups) {
+			if group.shown {
+				g.fill(group.key)
+			}
+		}
+	}
+}
+
+// cut adds the groups of all but the most frequent values of the last label to other.
+// The value of a missing one stays.
+func (g *groupCounter) cut(last int) {
+	numbers := make(map[groupKey][]int) // Of the groups by their values of the other labels.
+	for n, group := range g.groups {
+		if value := int(group.key[last]); group.shown && value != labels.OtherNumber && value != g.tables[last].Missing {
+			group.key[last] = labels.OtherNumber
+			numbers[group.key] = append(numbers[group.key], n)
+		}
+	}
+	name := func(n int) string { return g.tables[last].Names[g.groups[n].key[last]] }
+	for other, numbers := range numbers {
+		if len(numbers) <= g.frequent {
+			continue
+		}
+		slices.SortFunc(numbers, func(a, b int) int {
+			return cmp.Or(cmp.Compare(g.groups[b].counts[0][0], g.groups[a].counts[0][0]), strings.Compare(name(a), name(b)))
+		})
+		into := g.number(other)
+		for _, n := range numbers[g.frequent:] {
+			g.groups[into].counts[0][0] += g.groups[n].counts[0][0]
+			g.groups[n].shown = false
+			g.dropped[g.labels[last].name].Drop(name(n))
+		}
+		g.groups[into].shown = true
+	}
+}
+
 // result returns the counts of a gauge by the values of its groups, sorted.
 func (g *groupCounter) result(gauge int, used []int) []stateGroup {
 	result := []stateGroup{}
 	for n := range g.groups {
 		group := &g.groups[n]
-		if group.machines == 0 && (n == 0 || n >= g.preset) {
+		if !group.shown {
 			continue
 		}
 		out := stateGroup{Counts: group.counts[gauge]}

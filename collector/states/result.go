@@ -123,13 +123,14 @@ func (r *statesResult) measures() []collector.Measure {
 	return []collector.Measure{share, top}
 }
 
-// check returns why a stored result is not one that a refresh can have made.
-func (r *statesResult) check() error {
+// check returns why a stored result is not one that a refresh can have made that
+// counted these groupings.
+func (r *statesResult) check(groupings []grouping) error {
 	if err := collector.CheckTime(r.At); err != nil {
 		return err
 	}
 	values, cells := slices.Clone(r.Properties), 0
-	for _, g := range stateGroupings(r.RevisionLabel) {
+	for _, g := range groupings {
 		for _, gauge := range g.gauges {
 			groups, width := r.Gauges[gauge.name], 1
 			if gauge.byProperty {
@@ -147,7 +148,7 @@ func (r *statesResult) check() error {
 			}
 		}
 	}
-	if len(r.Properties) > maxProperties+1 || cells > maxAttention {
+	if len(r.Properties) > maxProperties+1 || cells > maxAttention+(labels.MaxDeviceGroups+maxTags+4)*(maxProperties+1) {
 		return errors.New("more properties than there may be")
 	}
 	if slices.ContainsFunc(values, func(value string) bool { return len(value) > labels.MaxBytes }) {
@@ -156,10 +157,20 @@ func (r *statesResult) check() error {
 	return nil
 }
 
+// keep drops the groups that these groupings do not admit, such as those of a tag that
+// is not configured any more.
+func (r *statesResult) keep(groupings []grouping) {
+	for _, g := range groupings {
+		for _, gauge := range g.gauges {
+			r.Gauges[gauge.name] = slices.DeleteFunc(r.Gauges[gauge.name], func(group stateGroup) bool { return !g.admits(group.Values) })
+		}
+	}
+}
+
 // counts builds the families of the fleet.
-func (r *statesResult) counts(tenant string, expires time.Time) (*collector.Block, error) {
+func (r *statesResult) counts(groupings []grouping, tenant string, expires time.Time) (*collector.Block, error) {
 	b := collector.NewBlock(tenant, expires)
-	for _, g := range stateGroupings(r.RevisionLabel) {
+	for _, g := range groupings {
 		for _, gauge := range g.gauges {
 			family := g.family(gauge)
 			for _, group := range r.Gauges[gauge.name] {

@@ -48,7 +48,7 @@ func TestScrapersAtOnceGetWholeExpositions(t *testing.T) {
 				for _, g := range r.Gauges[machinesGauge] {
 					g.Counts[0] = i
 				}
-				block, err := r.counts("contoso", time.Now().Add(time.Hour))
+				block, err := r.counts((&Config{}).groupings(), "contoso", time.Now().Add(time.Hour))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -104,7 +104,7 @@ func BenchmarkScrape(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprint(n, " series"), func(b *testing.B) {
 			w := collectortest.NewWorld()
-			counts, err := manySeries(n).counts("contoso", time.Now().Add(time.Hour))
+			counts, err := manySeries(n).counts((&Config{}).groupings(), "contoso", time.Now().Add(time.Hour))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -146,7 +146,7 @@ func scraper(g prometheus.Gatherer) func() float64 {
 // BenchmarkRefreshedScrape is a scrape right after something was published.
 func BenchmarkRefreshedScrape(b *testing.B) {
 	w := collectortest.NewWorld()
-	counts, err := manySeries(10_000).counts("contoso", time.Now().Add(time.Hour))
+	counts, err := manySeries(10_000).counts((&Config{}).groupings(), "contoso", time.Now().Add(time.Hour))
 	if err != nil {
 		b.Fatal(err)
 	}

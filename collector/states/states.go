@@ -40,6 +40,7 @@ type Collector struct {
 	again   atomic.Bool // The preview is to be asked at the next refresh.
 
 	// Of the goroutine that refreshes.
+	began   time.Time // The refresh under way.
 	last    *statesResult
 	source  sourceChoice
 	indexed int // Machines in the last index that was complete: the next one has room for them.
@@ -123,7 +124,11 @@ func (s *Collector) restore() (*statesResult, collector.Snapshot, error) {
 	if !s.memory.Load(s.env.Name, &r) {
 		return nil, collector.Snapshot{}, nil
 	}
-	if err := r.check(); err != nil {
+	stored := s.config
+	stored.RevisionLabel = r.RevisionLabel
+	groupings := stored.groupings()
+	r.keep(groupings)
+	if err := r.check(groupings); err != nil {
 		return nil, collector.Snapshot{}, err
 	}
 	if r.RevisionLabel != s.config.RevisionLabel {
@@ -141,14 +146,13 @@ func (s *Collector) Follow(context.Context) {}
 
 // Refresh counts the whole fleet and returns the counts, or changes nothing.
 func (s *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
-	began := collector.Wall(time.Now())
-	s.read = 0
+	s.began, s.read = collector.Wall(time.Now()), 0
 	c, err := s.count(ctx)
 	if err != nil {
 		s.collectGarbage()
 		return collector.Outcome{}, err
 	}
-	r := c.result(began)
+	r := c.result()
 	snapshot, err := s.snapshot(r)
 	if err != nil {
 		return collector.Outcome{}, err
@@ -188,7 +192,7 @@ func (s *Collector) collectGarbage() {
 // snapshot is a result as it is exposed until it is too old. Where it came from
 // stays.
 func (s *Collector) snapshot(r *statesResult) (collector.Snapshot, error) {
-	counts, err := r.counts(s.env.Tenant, r.At.Add(s.config.Age()))
+	counts, err := r.counts(s.config.groupings(), s.env.Tenant, r.At.Add(s.config.Age()))
 	if err != nil {
 		return collector.Snapshot{}, err
 	}
@@ -236,7 +240,7 @@ func (s *Collector) countTwiceIfEmpty(ctx context.Context, count func(context.Co
 }
 
 func (s *Collector) countPreview(ctx context.Context) (*fleetCount, error) {
-	c := s.newCount(SourcePreview)
+	c := s.newCount(SourcePreview, false)
 	rows := 0
 	for state, err := range s.client.SecurityStates(ctx) {
 		if err != nil {
@@ -305,9 +309,7 @@ func (s *Collector) countAntivirus(ctx context.Context) (*fleetCount, error) {
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok && refusesAntivirus(e) {
 		s.reportAntivirus(err)
-		c := s.newCount(SourceMachines)
-		c.incomplete = true
-		return c, nil
+		return s.newCount(SourceMachines, true), nil
 	}
 	return nil, fmt.Errorf("read antivirus health: %w", err)
 }
@@ -328,14 +330,13 @@ func refusesAntivirus(e *client.Error) bool {
 }
 
 func (s *Collector) readAntivirus(ctx context.Context) (*fleetCount, error) {
-	c := s.newCount(SourceMachines)
-	now := time.Now()
+	c := s.newCount(SourceMachines, false)
 	for row, err := range s.client.AntivirusHealth(ctx) {
 		if err != nil {
 			return nil, err
 		}
 		s.countRow()
-		if err := c.antivirusRow(row, now); err != nil {
+		if err := c.antivirusRow(row); err != nil {
 			return nil, err
 		}
 	}
@@ -359,6 +360,6 @@ func (s *Collector) reportAntivirus(err error) {
 	}
 }
 
-func (s *Collector) newCount(source string) *fleetCount {
-	return newFleetCount(source, s.indexed, s.config.MaxMachines, s.last, s.config.RevisionLabel, s.dropped)
+func (s *Collector) newCount(source string, incomplete bool) *fleetCount {
+	return newFleetCount(source, s.config, s.began, incomplete, s.indexed, s.last, s.dropped)
 }

@@ -569,7 +569,7 @@ func BenchmarkCountSecurityStates(b *testing.B) {
 	}
 	dropped := newDroppedLabels(collectortest.NewWorld().Tenant, func(string) bool { return false })
 	for b.Loop() {
-		c := newFleetCount(SourcePreview, 0, machines, nil, false, dropped)
+		c := newFleetCount(SourcePreview, Config{MaxMachines: machines}, time.Now(), false, 0, nil, dropped)
 		for i := range fleet {
 			if err := c.securityState(&fleet[i]); err != nil {
 				b.Fatal(err)
