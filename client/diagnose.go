@@ -256,13 +256,14 @@ func mendConnection(err error) string {
 }
 
 // individual is what differs between failures of one cause: ids, names that a service
-// quotes, the near end of a connection, durations, and places in an answer.
-var individual = regexp.MustCompile(`\B(')[^']{2,}'|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\S+:\d+->|\b(for|another) (\d+(\.\d+)?(h|m|s|ms))+|\boffset \d+`)
+// quotes, the near end of a connection, durations, dates, and places in an answer.
+var individual = regexp.MustCompile(`\B(')[^']{2,}'|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\S+:\d+->|` +
+	`(?:\b(?:for|another) )?\b(?:\d+(?:\.\d+)?(?:h|m|s|ms))+\b|\b\d{4}-\d\d-\d\d\b|\boffset \d+|(\btenant named )[^.]+`)
 
 // alike returns a text about a tenant without what differs from tenant to tenant, such
 // as ids and files named after it, so that texts of one cause are equal.
 func alike(text, tenant string) string {
-	text = individual.ReplaceAllString(text, "${1}…${1}")
+	text = individual.ReplaceAllString(text, "${2}${1}…${1}")
 	named := regexp.MustCompile(`([/\\])` + regexp.QuoteMeta(tenant) + `\b`)
 	return named.ReplaceAllString(text, "${1}…")
 }

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -95,8 +94,9 @@ type cause struct {
 	checks, tenants []string
 }
 
-// causesOf groups the missing checks of all tenants by what was found and what to do
-// about it, the most frequent cause first, and counts the tenants that have any.
+// causesOf groups the missing checks of all tenants by what their findings and
+// remedies have in common, the most frequent cause first, and counts the tenants that
+// have any. A cause whose checks all found the same has the whole text.
 func causesOf(diagnoses []Diagnosis) (causes []*cause, broken int) {
 	known := map[[2]string]*cause{}
 	for _, d := range diagnoses {
@@ -105,21 +105,20 @@ func causesOf(diagnoses []Diagnosis) (causes []*cause, broken int) {
 			continue
 		}
 		broken++
-		own := regexp.MustCompile(`[/\\]` + regexp.QuoteMeta(d.Tenant) + `\b`)
 		for _, check := range missing {
 			// What was not tried follows from another cause, that of its token.
 			if check.Found == notTried && slices.ContainsFunc(missing, func(c Check) bool { return c.Found != notTried }) {
 				continue
 			}
-			var key [2]string
-			for i, text := range []string{check.Found, check.Mend} {
-				key[i] = varying.ReplaceAllString(own.ReplaceAllString(text, "/"), "#")
-			}
+			key := [2]string{alike(check.Found, d.Tenant), alike(check.Mend, d.Tenant)}
 			c := known[key]
 			if c == nil {
 				c = &cause{found: check.Found, remedy: check.Mend}
 				known[key] = c
 				causes = append(causes, c)
+			}
+			if c.found != check.Found || c.remedy != check.Mend {
+				c.found, c.remedy = key[0], key[1]
 			}
 			if !slices.Contains(c.checks, check.Name) {
 				c.checks = append(c.checks, check.Name)
@@ -132,6 +131,3 @@ func causesOf(diagnoses []Diagnosis) (causes []*cause, broken int) {
 	slices.SortStableFunc(causes, func(a, b *cause) int { return cmp.Compare(len(b.tenants), len(a.tenants)) })
 	return causes, broken
 }
-
-// varying matches what differs between tenants with one cause: ids, ports, durations.
-var varying = regexp.MustCompile(`(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]+`)

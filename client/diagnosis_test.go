@@ -44,20 +44,28 @@ func TestTheSummaryGroupsTenantsByCause(t *testing.T) {
 				missing("API token", "/secrets/"+tenant+".pem: no such file or directory", "check certificate_path"),
 				missing("machines", notTried, ""),
 			}
-		case i == 77:
-			d.Checks = []client.Check{missing("machines", "HTTP 403: Forbidden", "")}
+		case i == 33 || i == 34:
+			d.Checks = append(d.Checks, missing("clock", fmt.Sprintf("this machine is 7m%ds behind the sign-in host", i), "set this machine's clock, for instance by NTP"))
+		case i == 77 || i == 78:
+			// What only one tenant has is printed in full, and different answers stay apart.
+			d.Checks = []client.Check{missing("machines", fmt.Sprintf("HTTP %d: Forbidden by /policy", 326+i), "")}
 		}
 		diagnoses = append(diagnoses, d)
 	}
-	want := `Summary: 8 of 200 tenants with a problem
-API token: /secrets/tenant-002.pem: no such file or directory
+	want := `Summary: 11 of 200 tenants with a problem
+API token: /secrets/….pem: no such file or directory
   → check certificate_path
   5 tenants: tenant-002, tenant-042, tenant-082, tenant-122, tenant-162
-Graph token, API token: read tcp 127.0.0.1:40001->127.0.0.1:443: connection reset by peer
+Graph token, API token: read tcp …127.0.0.1:443: connection reset by peer
   → check the firewall
   2 tenants: tenant-001, tenant-101
-machines: HTTP 403: Forbidden
+clock: this machine is … behind the sign-in host
+  → set this machine's clock, for instance by NTP
+  2 tenants: tenant-033, tenant-034
+machines: HTTP 403: Forbidden by /policy
   1 tenant: tenant-077
+machines: HTTP 404: Forbidden by /policy
+  1 tenant: tenant-078
 --tenant=NAME prints each check of a tenant.
 `
 	if diff := cmp.Diff(want, written(t, diagnoses, 60)); diff != "" {

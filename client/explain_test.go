@@ -45,6 +45,22 @@ func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
 			cause: "broken: read tcp: …192.0.2.1:443: connection reset by peer", remedy: "check the firewall",
 		},
 		{
+			name: "a tenant without the API, by the name of the tenant",
+			errors: []error{
+				&Error{API: Token, Status: 400, Message: "AADSTS500011: The resource principal named https://api.example was not found in the tenant named Contoso Ltd. This can happen"},
+				&Error{API: Token, Status: 400, Message: "AADSTS500011: The resource principal named https://api.example was not found in the tenant named Fabrikam. This can happen"},
+			},
+			cause: "HTTP 400: AADSTS500011: The resource principal named https://api.example was not found in the tenant named …. This can happen",
+		},
+		{
+			name: "a certificate that expired, by its date",
+			errors: []error{
+				errors.New("certificate_path: the certificate in /secrets/customer-0.pem expired on 2026-01-31: put a new one there"),
+				errors.New("certificate_path: the certificate in /secrets/customer-1.pem expired on 2025-12-01: put a new one there"),
+			},
+			cause: "certificate_path: the certificate in /secrets/….pem expired on …: put a new one there",
+		},
+		{
 			name: "a lookup that hangs, by how long",
 			errors: []error{
 				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no answer for 35s"},
@@ -93,6 +109,14 @@ func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
 			name:   "a token that is not accepted, of which nothing more is known",
 			errors: []error{&Error{API: Machines, Reason: ReasonAuth, Status: 401, advice: "check the API's scope"}},
 			cause:  "HTTP 401", remedy: "check the API's scope",
+		},
+		{
+			name: "an answer that holds nothing individual",
+			errors: []error{
+				&Error{API: Machines, Status: 400, Message: "BadRequest: the tenant's value isn't the app's value, see https://example.com/a/b and application/json"},
+			},
+			cause:  "HTTP 400: BadRequest: the tenant's value isn't the app's value, see https://example.com/a/b and application/json",
+			remedy: "",
 		},
 		{name: "an error from elsewhere", errors: []error{errors.New("disk full")}, cause: "disk full"},
 	}
