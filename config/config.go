@@ -108,8 +108,13 @@ func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 	for i := range sections.Tenants {
 		add(top.key("tenants").index(i), &sections.Tenants[i])
 	}
-	included := v.include(top.key("tenant_files"), sections.TenantFiles, add)
-	if tenants := top.key("tenants"); len(sections.Tenants)+len(included) == 0 && !tenants.broken() {
+	tenants, files := top.key("tenants"), top.key("tenant_files")
+	included := v.include(files, sections.TenantFiles, add)
+	switch {
+	case len(sections.Tenants)+len(included) > 0 || tenants.broken() || files.broken():
+	case files.set():
+		files.problem("match no file, and there are no other tenants: at least one tenant is needed")
+	default:
 		tenants.problem("missing: at least one tenant is needed")
 	}
 	uniqueNames(c.Tenants, places)

@@ -104,7 +104,8 @@ func (i *inputs) list(ctx context.Context, pattern string) ([]string, error) {
 // them holds, and returns the documents. Paths in a file are relative to that file.
 func (v *validator) include(at position, patterns []string, add func(position, *yaml.Node)) (included []*document) {
 	var paths []string
-	named := map[string]position{} // By path.
+	// Where each path is named. A pattern does not take the configuration file itself.
+	named := map[string]position{filepath.Join(v.dir, filepath.Base(at.doc.file)): at}
 	for i, pattern := range patterns {
 		at := at.index(i)
 		pattern, err := readfile.Pattern(v.dir, pattern)
@@ -127,7 +128,8 @@ func (v *validator) include(at position, patterns []string, add func(position, *
 	defer func() { v.dir = dir }()
 	for i, file := range v.inputs.readAll(context.Background(), paths) {
 		if file.err != nil {
-			named[paths[i]].problem("%s: %s", paths[i], readfile.Reason(file.err))
+			at := named[paths[i]]
+			at.problemAt(at.line(), "%s: %s", paths[i], readfile.Reason(file.err))
 			continue
 		}
 		d := &document{file: paths[i]}

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -280,5 +281,51 @@ func TestACheckReadsTheCredentialsOfTenantFiles(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("mistakes (-want +got):\n%s", diff)
+	}
+}
+
+func TestEveryFileThatCannotBeReadIsNamed(t *testing.T) {
+	path := write(t, map[string]string{
+		"mde.yml":       "tenant_files:\n- tenants/*.yml\n",
+		"tenants/a.yml": "\xff\xfen\x00",
+		"tenants/b.yml": "name: b\nazuread: {oauth: " + oauth + "}\n",
+		"tenants/c.yml": "\xfe\xff\x00n",
+	})
+	_, err := config.Load(path, config.Overrides{})
+	if err == nil {
+		t.Fatal("no mistakes")
+	}
+	got := strings.Split(strings.ReplaceAll(filepath.ToSlash(err.Error()), filepath.ToSlash(filepath.Dir(path))+"/", ""), "\n")
+	want := []string{
+		"mde.yml:2: tenant_files[0]: tenants/a.yml: encoded as UTF-16: save it as UTF-8",
+		"mde.yml:2: tenant_files[0]: tenants/c.yml: encoded as UTF-16: save it as UTF-8",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("mistakes (-want +got):\n%s", diff)
+	}
+}
+
+func TestAPatternDoesNotTakeTheConfigurationFileItself(t *testing.T) {
+	got, _ := credentials(t, map[string]string{
+		"mde.yml":     "tenant_files: ['*.yml', mde.yml]\n",
+		"contoso.yml": "name: contoso\nazuread: {oauth: " + oauth + "}\n",
+	})
+	if _, found := got["contoso"]; !found || len(got) != 1 {
+		t.Errorf("tenants: %v", got)
+	}
+}
+
+func TestAConfigurationWithoutTenantsIsAMistake(t *testing.T) {
+	for _, test := range []struct{ text, want string }{
+		{"global: {}\n", "mde.yml:1: tenants: missing: at least one tenant is needed"},
+		{"global: {}\ntenant_files: [none/*.yml]\n", "mde.yml:2: tenant_files: match no file, and there are no other tenants: at least one tenant is needed"},
+		{"global: {}\ntenant_files: none/*.yml\n", "mde.yml:2: tenant_files: must be a list"},
+		{"global: {}\ntenant_files: [none.yml]\n", "mde.yml:2: tenant_files[0]: none.yml: no such file or directory"},
+	} {
+		path := write(t, map[string]string{"mde.yml": test.text})
+		_, err := config.Load(path, config.Overrides{})
+		if got := strings.ReplaceAll(filepath.ToSlash(fmt.Sprint(err)), filepath.ToSlash(filepath.Dir(path))+"/", ""); got != test.want {
+			t.Errorf("%s: %s, want %s", test.text, got, test.want)
+		}
 	}
 }
