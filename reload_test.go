@@ -161,6 +161,8 @@ func TestATenantIsSelectedByItsName(t *testing.T) {
 		{"--once", "a b c", ""},
 		{"--once --tenant=b", "b", ""},
 		{"--diagnose --tenant=c --tenant=a --tenant=c", "c a", ""},
+		{"--once --shard=1 --total-shards=2", "a c", ""},
+		{"--once --tenant=b --shard=1 --total-shards=2", "b", ""},
 		{"--once --tenant=b --tenant=d", "", `--tenant: ` + path + ` has no tenant "d"`},
 		{"--tenant=b", "", "--tenant is for --once and --diagnose"},
 	} {

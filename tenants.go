@@ -29,8 +29,8 @@ func newTenantSources(f *flags) *tenantSources {
 	return s
 }
 
-// load reads the configuration as it is now, and keeps the tenants of this shard, or
-// those of them that --tenant names.
+// load reads the configuration as it is now, and keeps the tenants that --tenant names
+// or, without it, those of this shard.
 func (s *tenantSources) load() (*config.Config, error) {
 	c, err := s.read()
 	if err != nil {
@@ -44,27 +44,31 @@ func (s *tenantSources) load() (*config.Config, error) {
 		}
 		c.Tenants = append(c.Tenants, s.demo)
 	}
+	if len(s.flags.tenants) > 0 {
+		return s.selected(c)
+	}
 	mine := &config.Config{}
 	for _, t := range c.Tenants {
 		if shard.Of(t.Name, s.flags.totalShards) == s.flags.shard {
 			mine.Tenants = append(mine.Tenants, t)
 		}
 	}
-	if len(s.flags.tenants) == 0 {
-		return mine, nil
-	}
-	var selected []*config.Tenant
+	return mine, nil
+}
+
+// selected keeps the tenants that --tenant names.
+func (s *tenantSources) selected(c *config.Config) (*config.Config, error) {
+	named := &config.Config{}
 	for _, name := range s.flags.tenants {
-		i := slices.IndexFunc(mine.Tenants, func(t *config.Tenant) bool { return t.Name == name })
+		i := slices.IndexFunc(c.Tenants, func(t *config.Tenant) bool { return t.Name == name })
 		if i < 0 {
 			return nil, fmt.Errorf("--tenant: %s has no tenant %q", s.name(), name)
 		}
-		if !slices.Contains(selected, mine.Tenants[i]) {
-			selected = append(selected, mine.Tenants[i])
+		if !slices.Contains(named.Tenants, c.Tenants[i]) {
+			named.Tenants = append(named.Tenants, c.Tenants[i])
 		}
 	}
-	mine.Tenants = selected
-	return mine, nil
+	return named, nil
 }
 
 func (s *tenantSources) read() (*config.Config, error) {
