@@ -16,7 +16,7 @@ var (
 	quotaLimitDesc = prometheus.NewDesc("mde_api_quota_limit_calls",
 		"Calls this exporter may spend in a minute or an hour.", []string{"tenant", "api", "window"}, nil)
 	credentialExpiryDesc = prometheus.NewDesc("mde_credential_expiry_timestamp_seconds",
-		"When the client certificate expires. Absent for credentials whose expiry cannot be read.", []string{"tenant"}, nil)
+		"When the client certificate expires, or the client secret by client_secret_expires. Absent if unknown.", []string{"tenant"}, nil)
 )
 
 // ClientState is what a scrape reads from a tenant's client; *client.Client
