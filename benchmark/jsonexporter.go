@@ -19,7 +19,7 @@ import (
 // jsonExporter does what the handler of json_exporter's /probe does. It follows
 // no links, so it sees the first page, and it counts nothing: each machine becomes
 // a series, which Prometheus has to store and count.
-var jsonExporter = way{"json_exporter", jsonExporterReader}
+var jsonExporter = way{name: "json_exporter", prepare: jsonExporterReader}
 
 // module is its configuration for machine security states.
 func module(f *farEnd) config.Module {

@@ -30,6 +30,7 @@ type options struct {
 	sources                     []string
 	quick                       bool
 	profile                     string
+	beside                      string
 }
 
 // parts are what can be measured, in this order.
@@ -53,6 +54,7 @@ func main() {
 	flag.IntVar(&o.refreshes, "refreshes", 50, "refreshes of the part steady")
 	flag.BoolVar(&o.quick, "quick", false, "leave the plain program out of the part refresh")
 	flag.StringVar(&o.profile, "profile", "", "write profiles of the parts refresh and page to files whose names begin so")
+	flag.StringVar(&o.beside, "beside", "", "this program built from another commit, whose mde_exporter takes its turns in the part refresh")
 	source := flag.String("source", "", "machinesecuritystates or machines; empty means both")
 	flag.Usage = usage
 	flag.Parse()
@@ -96,6 +98,9 @@ func refresh(ctx context.Context, o options, out io.Writer) error {
 	compared := []way{nowhere, exporter, plain}
 	if o.quick {
 		compared = compared[:2]
+	}
+	if o.beside != "" {
+		compared = append(compared, way{name: besideName, program: o.beside})
 	}
 	for _, source := range o.sources {
 		f, stop, err := serve(ctx, farOptions{machines: o.machines, source: source})

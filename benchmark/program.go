@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -51,7 +52,7 @@ func (f *farEnd) configure(directory, source string) (path string, err error) {
 	}
 	path = filepath.Join(directory, source+".yml")
 	text := fmt.Sprintf(`global:
-  security_states: {source: %s}
+  security_states: {source: %s, tags: [%s]}
   watched_domains: {enabled: false}
 tenants:
 - name: benchmark
@@ -59,7 +60,7 @@ tenants:
     oauth: {tenant_id: %s, client_id: %s, client_secret: %s}
   endpoints: {login_url: %q, graph_url: %q, api_url: %q}
   http_config: {tls_config: {ca_file: %q}}
-`, source, f.TenantID, f.ClientID, f.ClientSecret, f.URL, f.URL, f.URL, authority)
+`, source, strings.Join(tags, ", "), f.TenantID, f.ClientID, f.ClientSecret, f.URL, f.URL, f.URL, authority)
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 

@@ -27,6 +27,8 @@ type task struct {
 	Times int
 	// Profile is a file for a profile of the processor's time. Empty means none.
 	Profile string
+
+	program string // That runs the task; empty means this one.
 }
 
 // cost is what a task cost its process.
@@ -99,7 +101,7 @@ func (t task) run(ctx context.Context) (c cost, err error) {
 	if err != nil {
 		return c, err
 	}
-	cmd := exec.CommandContext(ctx, program) //nolint:gosec // It is this program.
+	cmd := exec.CommandContext(ctx, cmp.Or(t.program, program)) //nolint:gosec // It is this program.
 	cmd.Env = append(os.Environ(), taskVariable+"=1")
 	cmd.Stdin = bytes.NewReader(text)
 	out, err := cmd.Output()
@@ -119,7 +121,10 @@ func compare(ctx context.Context, f *farEnd, source string, compared []way, base
 	costs := make(map[string][]cost)
 	for round := range o.rounds {
 		for n, way := range compared {
-			t := task{Way: way.name, Source: source, Far: f}
+			t := task{Way: way.name, Source: source, Far: f, program: way.program}
+			if way.program != "" {
+				t.Way = exporter.name
+			}
 			if o.profile != "" && round == o.rounds-1 {
 				t.Profile = fmt.Sprintf("%s-%s-%d.pprof", o.profile, source, n)
 			}

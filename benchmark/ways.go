@@ -25,6 +25,8 @@ import (
 type way struct {
 	name    string
 	prepare func(f *farEnd, source string) (reader, error)
+	// program runs the exporter's way of another build; empty means this one.
+	program string
 }
 
 type reader func(context.Context) (machines int, err error)
@@ -32,13 +34,19 @@ type reader func(context.Context) (machines int, err error)
 var (
 	// nowhere unpacks the answers and throws them away, over one connection and with
 	// one unpacker and one buffer: nobody reads them for less.
-	nowhere = way{"to nowhere", toNowhere}
+	nowhere = way{name: "to nowhere", prepare: toNowhere}
 	// plain is the program that one writes first.
-	plain = way{"encoding/json, GaugeVec", plainReader}
+	plain = way{name: "encoding/json, GaugeVec", prepare: plainReader}
 	// exporter is this exporter's own client and collector, up to the families
 	// that a scrape gets.
-	exporter = way{"mde_exporter", exporterReader}
+	exporter = way{name: "mde_exporter", prepare: exporterReader}
 )
+
+// besideName names the exporter of another build.
+const besideName = "mde_exporter beside"
+
+// tags are those that the exporter counts.
+var tags = []string{"Site-01", "Site-02", "Site-03", "Laptop", "Pilot ring", "VIP", "Kiosk", "Tier 0", "Site-04", "Desktop"}
 
 func toNowhere(f *farEnd, source string) (reader, error) {
 	transport := f.transport()
@@ -197,7 +205,7 @@ func exporterReader(f *farEnd, source string) (reader, error) {
 	}
 	var section states.Config
 	section.Defaults()
-	section.Source, section.MaxAge = source, model.Duration(24*time.Hour)
+	section.Source, section.MaxAge, section.Tags = source, model.Duration(24*time.Hour), tags
 	states := section.New(collector.Env{
 		Tenant: "benchmark", Name: "security_states", Client: c, Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
 		Shared: &collector.Shared{},
