@@ -162,7 +162,7 @@ func TestEachAlertHasUnitTestsInWhichItFiresAndInWhichItDoesNot(t *testing.T) {
 // TestRulesPassTheirUnitTests takes two minutes of processor time, so that it
 // waits for make test; make rules runs the unit tests by themselves.
 func TestRulesPassTheirUnitTests(t *testing.T) {
-	if os.Getenv("MDE_TEST_SERVERS") != "required" {
+	if !servertest.Required() {
 		t.Skip("make rules runs the unit tests of the rules")
 	}
 	t.Parallel()

@@ -41,12 +41,15 @@ func Find(t testing.TB, programs ...string) string {
 		}
 	}
 	missing := fmt.Sprintf("needs %s on PATH; make test installs it", strings.Join(programs, " or "))
-	if os.Getenv("MDE_TEST_SERVERS") == "required" {
+	if Required() {
 		t.Fatal(missing)
 	}
 	t.Skip(missing)
 	return ""
 }
+
+// Required reports whether a test fails, instead of being skipped, without what it needs.
+func Required() bool { return os.Getenv("MDE_TEST_SERVERS") == "required" }
 
 // FreeAddress returns a loopback address on which nothing listens.
 func FreeAddress(t testing.TB) string {

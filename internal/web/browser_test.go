@@ -10,15 +10,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
 
-// TestThePageInABrowser opens the page in Chromium, by test/browser, which
-// `tools/install browser` installs. It is skipped without it, but not where
-// MDE_TEST_SERVERS says that everything is required.
+// TestThePageInABrowser opens the page in Chromium by test/browser, whose packages
+// tools/install browser installs. Without them it is skipped, as without Chromium.
 func TestThePageInABrowser(t *testing.T) {
+	browser, node := servertest.Find(t, "chromium", "google-chrome"), servertest.Find(t, "node")
 	const dir = "../../test/browser"
 	if _, err := os.Stat(dir + "/node_modules/axe-core"); err != nil {
-		if os.Getenv("MDE_TEST_SERVERS") == "required" {
+		if servertest.Required() {
 			t.Fatal("run tools/install browser: ", err)
 		}
 		t.Skip("run tools/install browser: ", err)
@@ -53,10 +55,11 @@ func TestThePageInABrowser(t *testing.T) {
 			targets = append(targets, server.URL+target)
 		}
 	}
-	command := exec.CommandContext(t.Context(), "node", append([]string{"check.mjs"}, targets...)...)
+	args := append([]string{"check.mjs", "--browser=" + browser}, targets...)
 	if screenshots := os.Getenv("MDE_TEST_SCREENSHOTS"); screenshots != "" {
-		command.Args = append([]string{"node", "check.mjs", "--screenshots=" + screenshots}, targets...)
+		args = append(args, "--screenshots="+screenshots)
 	}
+	command := exec.CommandContext(t.Context(), node, args...)
 	command.Dir = dir
 	var stderr strings.Builder
 	command.Stderr = &stderr

@@ -2,23 +2,25 @@
 // JSON for each, with what is wrong: a page wider than its viewport, a violation
 // that axe-core finds, or a search that does not work without JavaScript.
 //
-//   node check.mjs [--screenshots=DIR] URL...
-import { existsSync, readFileSync } from 'node:fs';
+//   node check.mjs --browser=/usr/bin/chromium [--screenshots=DIR] URL...
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const arguments_ = process.argv.slice(2);
-const screenshots = arguments_[0]?.startsWith('--screenshots=') ? arguments_.shift().split('=')[1] : '';
+const { values: { browser: executablePath, screenshots }, positionals: urls } = parseArgs({
+  options: { browser: { type: 'string' }, screenshots: { type: 'string' } }, allowPositionals: true,
+});
 
 const browser = await chromium.launch({
-  executablePath: ['/usr/bin/chromium', '/usr/bin/google-chrome'].find(existsSync),
+  executablePath,
   args: ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
 // The page's policy forbids scripts; axe-core is one.
 const page = await browser.newPage({ bypassCSP: true });
 const plain = await browser.newPage({ javaScriptEnabled: false });
-for (const url of arguments_) {
+for (const url of urls) {
   await plain.goto(url);
   const broken = [];
   if (await plain.locator('#q').count()) {
