@@ -2,6 +2,9 @@ package collector
 
 import (
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -103,6 +106,17 @@ type Row struct {
 	At time.Time
 	// Error is why the last attempt failed, empty where it did not.
 	Error string
+}
+
+// Number writes a number as pages show it: with commas between thousands, rounded to
+// two decimals.
+func Number[N int | float64](n N) string {
+	digits := strconv.FormatFloat(math.Round(100*float64(n))/100, 'f', -1, 64)
+	whole, _, _ := strings.Cut(digits, ".")
+	for i := len(whole) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
 }
 
 // Withdrawn is the Summary of values that are too old.

@@ -57,6 +57,13 @@ func TestUnresolvedAlertsAreCounted(t *testing.T) {
 	})
 }
 
+func TestTheSummaryOfAlertsSeparatesThousands(t *testing.T) {
+	r := result{Alerts: map[string]map[string]int{"High": {"New": 4000, "InProgress": 321}}, Unassigned: map[string]int{"High": 1000}}
+	if got, want := describe(r).Summary, "4,321 unresolved alerts, 1,000 unassigned"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestOddAlerts(t *testing.T) {
 	many := make([]string, 53)
 	for i := range many {

@@ -201,10 +201,10 @@ func (w *Collector) invalidNote() string {
 	case n == 0:
 		return ""
 	case n > len(names):
-		names = append(names, fmt.Sprintf("%d more", n-len(names)))
+		names = append(names, collector.Number(n-len(names))+" more")
 	}
-	return fmt.Sprintf("The API calls %d of %d domain names invalid (400 InvalidDomainName): %s. Correct them or take them off the list.",
-		n, len(w.sorted), strings.Join(names, ", "))
+	return fmt.Sprintf("The API calls %s of %s domain names invalid (400 InvalidDomainName): %s. Correct them or take them off the list.",
+		collector.Number(n), collector.Number(len(w.sorted)), strings.Join(names, ", "))
 }
 
 // setNote sets what the page says about a subject; an empty text removes it.
@@ -276,15 +276,15 @@ func (d *watchedDomain) row(now time.Time, maxAge time.Duration) collector.Row {
 
 // domainsSummary counts as contacted or not only what is known now.
 func domainsSummary(domains, known, contacted, invalid int) string {
-	text := fmt.Sprintf("%d domains", domains)
+	text := collector.Number(domains) + " domains"
 	if known > 0 || domains == 0 {
-		text += fmt.Sprintf(", %d contacted", contacted)
+		text += ", " + collector.Number(contacted) + " contacted"
 	}
 	if unknown := domains - known - invalid; unknown > 0 {
-		text += fmt.Sprintf(", %d unknown", unknown)
+		text += ", " + collector.Number(unknown) + " unknown"
 	}
 	if invalid > 0 {
-		text += fmt.Sprintf(", %d invalid", invalid)
+		text += ", " + collector.Number(invalid) + " invalid"
 	}
 	return text
 }

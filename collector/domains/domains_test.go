@@ -496,10 +496,10 @@ func TestAListBeyondTheQuotaIsStretchedAndToldOnce(t *testing.T) {
 		if got := collectortest.Value(w.Exposed(t), `mde_watched_domains_interval_seconds{tenant="contoso"}`); got != "4810.667" {
 			t.Errorf("interval %s", got)
 		}
-		if n := strings.Count(w.Log.String(), "2000 domains, one call each 2.405s, take 1h20m11s instead of 1h0m0s"); n != 1 {
+		if n := strings.Count(w.Log.String(), "2,000 domains, one call each 2.405s, take 1h20m11s instead of 1h0m0s"); n != 1 {
 			t.Errorf("the log says so %d times:\n%s", n, w.Log)
 		}
-		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "2000 domains") {
+		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "2,000 domains") {
 			t.Errorf("notes %q", notes)
 		}
 		d.SetDomains(domainNames(10))
@@ -585,5 +585,8 @@ func TestTheSummaryOfDomainsCountsOnlyWhatIsKnown(t *testing.T) {
 		if got := d.Page().Summary; got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
 		}
+	}
+	if got, want := domainsSummary(12345, 9000, 1234, 1000), "12,345 domains, 1,234 contacted, 2,345 unknown, 1,000 invalid"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

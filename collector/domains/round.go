@@ -471,8 +471,8 @@ func (w *Collector) warnOfInterval() {
 		return
 	}
 	w.warnedSize = n
-	text := fmt.Sprintf("The call quota cannot carry the watch list in its interval: %d domains, one call each %s, take %s instead of %s.",
-		n, pace.Round(time.Millisecond), cycle.Round(time.Second), interval)
+	text := fmt.Sprintf("The call quota cannot carry the watch list in its interval: %s domains, one call each %s, take %s instead of %s.",
+		collector.Number(n), pace.Round(time.Millisecond), cycle.Round(time.Second), interval)
 	if cycle >= maxAge {
 		text += fmt.Sprintf(" Values are withdrawn after max_age, %s, which is before they are asked again: raise it or shorten the list.", maxAge)
 	}

@@ -6,9 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -120,8 +118,8 @@ func describe(r result) collector.Page {
 		if score == nil {
 			return "none"
 		}
-		return strconv.FormatFloat(math.Round(100**score)/100, 'f', -1, 64)
+		return collector.Number(*score)
 	}
-	return collector.Page{Summary: fmt.Sprintf("exposure score %s, device secure score %s, %d device groups with an exposure score",
-		text(r.Exposure), text(r.DeviceSecure), len(r.DeviceGroups))}
+	return collector.Page{Summary: fmt.Sprintf("exposure score %s, device secure score %s, %s device groups with an exposure score",
+		text(r.Exposure), text(r.DeviceSecure), collector.Number(len(r.DeviceGroups)))}
 }

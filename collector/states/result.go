@@ -114,7 +114,7 @@ func (r *statesResult) measures() []collector.Measure {
 	}
 	for i, n := range sums {
 		if float64(n) > top.Number {
-			top.Number, top.Text = float64(n), fmt.Sprintf("%s: %d", r.Properties[i], n)
+			top.Number, top.Text = float64(n), r.Properties[i]+": "+collector.Number(n)
 		}
 	}
 	if r.Incomplete {

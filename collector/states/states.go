@@ -78,7 +78,7 @@ func (s *Collector) Page() collector.Page {
 		return page
 	}
 	page.Source = s.shown.Source
-	page.Summary = fmt.Sprintf("%d machines, %d require attention", s.shown.sum(machinesGauge), s.shown.sum(requiringGauge))
+	page.Summary = fmt.Sprintf("%s machines, %s require attention", collector.Number(s.shown.sum(machinesGauge)), collector.Number(s.shown.sum(requiringGauge)))
 	if !collector.IsFresh(s.shown.At, page.MaxAge) {
 		page.Summary = collector.Withdrawn(page.MaxAge)
 		return page

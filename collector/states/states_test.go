@@ -638,6 +638,7 @@ func TestTheMeasuresShowNothingUnknownAsGood(t *testing.T) {
 		"some machines":                 {result(8, 5, false, 2, 4), "62.5 %", "FirewallOff: 4"},
 		"no machine requires attention": {result(8, 0, false), "0.0 %", "none"},
 		"very few require attention":    {result(100000, 1, false, 1), "under 0.1 %", "AntivirusOff: 1"},
+		"thousands require attention":   {result(100000, 50000, false, 45678), "50.0 %", "AntivirusOff: 45,678"},
 		"no machines":                   {result(0, 0, false), "no machines", "none"},
 		"a part could not be read":      {result(8, 2, true, 2), "25.0 % or more", "AntivirusOff: 2"},
 		"all that was read, of a part":  {result(8, 0, true), "0.0 % or more", ""},

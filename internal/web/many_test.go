@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/collector"
@@ -153,5 +154,126 @@ func TestAValueThatIsTooOldIsACause(t *testing.T) {
 	s.Tenants[2].Collectors[0].LastSuccess = now.Add(-time.Hour)
 	if text := pageText(t, showPage(t, s, "/")); !strings.Contains(text, "One cause of failures 1 tenant: values older than max_age withdrawn, no refresh finished since") {
 		t.Errorf("no cause is there:\n%.2000s", text)
+	}
+}
+
+// rowText returns what a row of the table of tenants shows.
+func rowText(t *testing.T, page, tenant string) string {
+	t.Helper()
+	for node := range parse(t, page).Descendants() {
+		if node.Data != "tr" {
+			continue
+		}
+		if text := strings.Join(strings.Fields(nodeText(node)), " "); strings.HasPrefix(text, tenant+" ") {
+			return text
+		}
+	}
+	t.Fatalf("no row of %s", tenant)
+	return ""
+}
+
+// TestARowOfATenantIsShort draws collectors that the page does not know.
+func TestARowOfATenantIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		more := func(name string, error string) Collector {
+			c := wellTenant("", now).Collectors[0]
+			c.Name, c.Error = name, error
+			c.Page.Measures = []collector.Measure{{Title: "Unresolved alerts", Text: "1,234", Number: 1234}}
+			return c
+		}
+		s := Status{Tenants: tenants(wholeTenants+1, now)}
+		s.Tenants[0].Collectors = append(s.Tenants[0].Collectors, more("scores", "HTTP 403"), more("alerts", "HTTP 403"))
+		s.Tenants[1].Collectors[0].LastSuccess = time.Time{}
+		s.Tenants[1].Collectors[0].Ready = false
+		s.Tenants[2].Collectors[0] = Collector{Name: "security_states"}
+		s.Tenants[2].Collectors[1] = Collector{Name: "watched_domains", Enabled: true}
+		page := showPage(t, s, "/")
+		for tenant, want := range map[string]string{
+			"tenant-000": "failing scores , alerts well security_states , watched_domains 7m 0s ago 2 of 4, 1 unknown 1,234",
+			"tenant-001": "waiting security_states well watched_domains 20s ago , some never 2 of 4, 1 unknown –",
+			"tenant-002": "waiting watched_domains never – –",
+		} {
+			if got := rowText(t, page, tenant); got != tenant+" "+want {
+				t.Errorf("the row is %q, want %q", got, tenant+" "+want)
+			}
+		}
+	})
+}
+
+// TestAnErrorThatRowsRepeatIsNotInTheCard has a collector whose error lists those of
+// its first rows.
+func TestAnErrorThatRowsRepeatIsNotInTheCard(t *testing.T) {
+	tenant := wellTenant("contoso", time.Now())
+	var domains []Domain
+	for i := range 1500 {
+		domains = append(domains, Domain{Name: fmt.Sprintf("d%04d.example", i)})
+		if i < 1200 {
+			domains[i].Error = "list machines of " + domains[i].Name + ": HTTP 500"
+		}
+	}
+	tenant.setDomains(domains...)
+	c := &tenant.Collectors[1]
+	c.Error, c.Failure.Cause = "1200 of 1500 domains: list machines of d0000.example: HTTP 500; d0001.example: HTTP 500; d0002.example: HTTP 500", "HTTP 500"
+	text := pageText(t, showPage(t, Status{Tenants: []Tenant{tenant}}, "/?tenant=contoso"))
+	if !strings.Contains(text, "1,200 of 1,500 domains: HTTP 500 Runbook") && !strings.Contains(text, "1,200 of 1,500 domains: HTTP 500 Values from") {
+		t.Errorf("the card does not count the rows that fail:\n%.2000s", text)
+	}
+	if n := strings.Count(text, "HTTP 500"); n != 2 { // In the card and above the table.
+		t.Errorf("the error is there %d times, want 2:\n%.2000s", n, text)
+	}
+}
+
+// TestContactedDomainsStandOutAsFailuresDo compares the cards of collectors.
+func TestContactedDomainsStandOutAsFailuresDo(t *testing.T) {
+	s := Status{Tenants: tenants(1, time.Now())}
+	s.Tenants[0].Collectors[0].Error = "HTTP 403"
+	var classes []string
+	for node := range parse(t, showPage(t, s, "/")).Descendants() {
+		if class := attribute(node, "class"); strings.HasPrefix(class, "collector ") {
+			classes = append(classes, class)
+		}
+	}
+	if !slices.Equal(classes, []string{"collector bad", "collector alarm"}) {
+		t.Errorf("classes %q", classes)
+	}
+}
+
+func TestOddQueriesOfThePage(t *testing.T) {
+	long := strings.Repeat("x", 60<<10)
+	for _, n := range []int{1, wholeTenants + 1} {
+		o := testOptions()
+		s := Status{Tenants: tenants(n, time.Now())}
+		o.Status = func() Status { return s }
+		h := newTestHandler(t, o)
+		for target, want := range map[string]int{
+			"/?q=%00&page=1":                     http.StatusOK,
+			"/?q=%3Cscript%3Ealert(1)%3C/script": http.StatusOK,
+			"/?q=" + long:                        http.StatusOK,
+			"/?q=%ff%fe":                         http.StatusOK,
+			"/?q=" + strings.Repeat("%20", 300):  http.StatusOK,
+			"/?q=a&q=b&sort=tenant&sort=x":       http.StatusOK,
+			"/?tenant=tenant-000&q=%00":          http.StatusOK,
+			"/?sort=%00":                         http.StatusNotFound,
+			"/?sort=" + long:                     http.StatusNotFound,
+			"/?tenant=":                          http.StatusNotFound,
+			"/?tenant=%3Cscript%3E":              http.StatusNotFound,
+			"/?tenant=tenant-000%00":             http.StatusNotFound,
+			"/?page=2":                           http.StatusNotFound,
+			"/?page=-1":                          http.StatusNotFound,
+			"/?page=1e9":                         http.StatusNotFound,
+			"/?page=99999999999999999999":        http.StatusNotFound,
+			"/?page=%31%00":                      http.StatusNotFound,
+			"/?tenant=tenant-000&sort=age":       http.StatusNotFound,
+			"/?tenant=tenant-000&page=2":         http.StatusNotFound,
+		} {
+			answer := request(t, h, http.MethodGet, target)
+			if answer.Code != want {
+				t.Errorf("with %d tenants %.40s answered %d, want %d", n, target, answer.Code, want)
+			}
+			if body := answer.Body.String(); strings.Contains(body, "<script") || strings.ContainsAny(body, "\x00") || len(body) > 64<<10 {
+				t.Errorf("with %d tenants %.40s answered %d bytes: %.200s", n, target, len(body), body)
+			}
+		}
 	}
 }

@@ -5,11 +5,11 @@ import (
 	_ "embed" // page.html and page.css are part of the program.
 	"fmt"
 	"html/template"
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mde-exporter/mde_exporter/collector"
 )
 
 //go:embed page.html
@@ -19,7 +19,7 @@ var pageHTML string
 var pageCSS string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"count": count, "number": number, "span": span, "relative": relative, "slug": slug, "runbook": runbookLink,
+	"count": collector.Number[int], "number": collector.Number[float64], "span": span, "relative": relative, "slug": slug, "runbook": runbookLink,
 }).Parse(pageHTML))
 
 // page is the front page: every tenant at a glance, or, with ?tenant=NAME, one
@@ -39,7 +39,7 @@ func page(o Options, dashboards, alerts []string) http.HandlerFunc {
 			found = v.overview(query.Get("page"))
 		}
 		if !found {
-			http.NotFound(w, r)
+			answer(w, http.StatusNotFound, "No such tenant, column or page.")
 			return
 		}
 
@@ -60,23 +60,6 @@ func page(o Options, dashboards, alerts []string) http.HandlerFunc {
 		w.Header().Set("Cache-Control", "no-store")
 		_, _ = w.Write(b.Bytes()) // A client that left needs no answer.
 	}
-}
-
-// count writes a number with its thousands apart.
-func count(n int) string {
-	digits := strconv.Itoa(n)
-	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
-}
-
-// number writes a whole number as count does, and any other with one decimal.
-func number(n float64) string {
-	if n == math.Trunc(n) {
-		return count(int(n))
-	}
-	return strconv.FormatFloat(n, 'f', 1, 64)
 }
 
 // span writes a duration with the two units that matter.

@@ -443,8 +443,13 @@ func TestThePolicyAllowsThePagesOwnStyle(t *testing.T) {
 
 func TestNumbersAndSpansAreWrittenForPeople(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
-		if got := count(n); got != want {
-			t.Errorf("count(%d) is %q, want %q", n, got, want)
+		if got := collector.Number(n); got != want {
+			t.Errorf("Number(%d) is %q, want %q", n, got, want)
+		}
+	}
+	for n, want := range map[float64]string{0: "0", 0.5: "0.5", 33.491554: "33.49", 1234.5: "1,234.5", -1234.567: "-1,234.57", 2e6: "2,000,000"} {
+		if got := collector.Number(n); got != want {
+			t.Errorf("Number(%g) is %q, want %q", n, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{

@@ -21,10 +21,6 @@ const (
 	// rowsOnPage how many a tenant's own page shows at a time.
 	rowsBelowTenant = 15
 	rowsOnPage      = 200
-	// causesShown bounds the causes and the rows across tenants that are listed,
-	// namesShown the tenants named with each.
-	causesShown = 20
-	namesShown  = 200
 	// searchLength bounds the text that is searched for: a domain name is no longer.
 	searchLength = 253
 )
@@ -35,11 +31,12 @@ type view struct {
 	Taken  time.Time
 	Totals totals
 	// Rows are the tenants of a table, Whole those that are shown in full.
-	Rows, Whole []tenantBlock
-	// Columns are what the table of tenants can be sorted by.
+	Rows, Whole []*tenantBlock
+	// Table is true where the page has the table of tenants, whose Columns these are.
+	Table   bool
 	Columns []column
 	// Causes are why collectors fail, Limits what their notes say; equal ones are one.
-	Causes, Limits causes
+	Causes, Limits list[*cause]
 	// Marked are the marked rows across tenants, Found the rows that were searched for.
 	Marked, Found []*tableAcross
 	// Alone is true where the page is one tenant's own.
@@ -49,18 +46,16 @@ type view struct {
 	// Matching is how many tenants, or rows of the tenant's tables, are found.
 	Matching int
 	pages
-	// Measured are the titles of the collectors' measures.
-	Measured []string
 }
 
 // pages are the pages of a table. Previous and Following are 0 where there is none.
 type pages struct{ Page, Pages, Previous, Following int }
 
-// column is a column of the table of tenants that it can be sorted by.
+// column is a column of the table of tenants. Key sorts by it.
 type column struct {
 	Title, Key string
-	// Number columns are aligned to the right.
-	Number bool
+	// Marked is true where the column counts marked rows.
+	Marked bool
 	before func(a, b *tenantBlock) int
 }
 
@@ -79,31 +74,46 @@ func (v view) Link(key string, value any) string {
 
 // totals count across all tenants, whatever part of them the page shows.
 type totals struct {
-	TenantsBad                int
-	Collectors, Well, Waiting int
-	Bad                       int
-	Tables                    []tableTotals // Of each collector with a table.
+	TenantsBad                     int
+	Collectors, Well, Waiting, Bad int
+	Tables                         []*tableTotals // Of each collector with a table.
+}
+
+// table returns the totals of a collector's table.
+func (t *totals) table(c *Collector) *tableTotals {
+	i := slices.IndexFunc(t.Tables, func(t *tableTotals) bool { return t.collector == c.Name })
+	if i < 0 {
+		i = len(t.Tables)
+		t.Tables = append(t.Tables, &tableTotals{Table: c.Page.Table, collector: c.Name})
+	}
+	return t.Tables[i]
 }
 
 // tableTotals count the rows of a table, or of the same table of several tenants.
-// Known are the rows whose number is. Marked and AtLeast are among them.
+// Known are the rows whose number is. MarkedRows and Bounded are among them.
 type tableTotals struct {
 	collector.Table
-	collector                string
-	Count, Known, MarkedRows int
-	Bounded                  int
+	collector                         string
+	Count, Known, MarkedRows, Bounded int
 }
 
 // What is the title in the middle of a sentence.
-func (t tableTotals) What() string { return strings.ToLower(t.Title) }
-
-// Heading is the title of a column of these totals.
-func (t tableTotals) Heading() string {
-	return strings.ToUpper(t.Items[:1]) + t.Items[1:] + " " + t.Marked
-}
+func (t *tableTotals) What() string { return strings.ToLower(t.Title) }
 
 // Unknown is how many rows have no number.
-func (t tableTotals) Unknown() int { return t.Count - t.Known }
+func (t *tableTotals) Unknown() int { return t.Count - t.Known }
+
+// MarkedOfKnown is how many rows are marked, in words, empty where none is known.
+func (t *tableTotals) MarkedOfKnown() string {
+	if t.Known == 0 {
+		return ""
+	}
+	text := collector.Number(t.MarkedRows) + " of " + collector.Number(t.Known)
+	if t.Unknown() > 0 {
+		text += ", " + collector.Number(t.Unknown()) + " unknown"
+	}
+	return text
+}
 
 // add counts the rows of a table.
 func (t *tableTotals) add(rows []collector.Row) {
@@ -122,59 +132,70 @@ func (t *tableTotals) add(rows []collector.Row) {
 	}
 }
 
-// tablesOf returns the totals of each collector's table, across tenants.
-func tablesOf(tenants ...Tenant) (tables []tableTotals) {
-	for _, t := range tenants {
-		for _, c := range t.Collectors {
-			if c.Page.Table.Title == "" {
-				continue
-			}
-			i := slices.IndexFunc(tables, func(t tableTotals) bool { return t.collector == c.Name })
-			if i < 0 {
-				i = len(tables)
-				tables = append(tables, tableTotals{Table: c.Page.Table, collector: c.Name})
-			}
-			tables[i].add(c.Page.Table.Rows)
-		}
-	}
-	return tables
-}
-
 type tenantBlock struct {
 	Name       string
 	State      state
 	Collectors []collectorBlock
-	Tables     []tableBlock
-	// Oldest is when the oldest values were read, zero where some were never.
-	Oldest time.Time
+	// Oldest is when the oldest values were read, zero where there are none. Missing
+	// is true where an enabled collector has none.
+	Oldest  time.Time
+	Missing bool
+	// Cells are the tenant's values by the titles of the columns that are not every
+	// tenant's.
+	Cells map[string]*collector.Measure
+	// MarkedRows is how many rows of the tenant's tables are marked.
+	MarkedRows int
 }
 
-// MarkedRows is how many rows of the tenant's tables are marked.
-func (t *tenantBlock) MarkedRows() (n int) {
-	for _, table := range t.Tables {
-		n += table.MarkedRows
+// trouble is the state of a tenant that somebody should look at.
+func (t *tenantBlock) trouble() state {
+	if t.State.bad() {
+		return t.State
 	}
-	return n
+	return stateOff
 }
 
-// measure returns the value of a column, nil where no enabled collector has it.
-func (t *tenantBlock) measure(title string) *collector.Measure {
-	for _, c := range t.Collectors {
-		for i, m := range c.Page.Measures {
-			if c.Enabled && m.Title == title {
-				return &c.Page.Measures[i]
-			}
+// ByState are the enabled collectors, those in one state together, the worst first.
+func (t *tenantBlock) ByState() (groups [][]collectorBlock) {
+	for s := stateEmpty; s > stateOff; s-- {
+		if group := slices.DeleteFunc(slices.Clone(t.Collectors), func(c collectorBlock) bool { return c.State != s }); len(group) > 0 {
+			groups = append(groups, group)
 		}
 	}
-	return nil
+	return groups
 }
 
-// Measures are the values of the columns in the order of the view's.
-func (v view) Measures(t tenantBlock) (values []*collector.Measure) {
-	for _, title := range v.Measured {
-		values = append(values, t.measure(title))
+type collectorBlock struct {
+	Collector
+	State state
+	Table *tableBlock // Nil where the collector has none.
+}
+
+// Bad reports whether somebody should look at the collector.
+func (c *collectorBlock) Bad() bool { return c.State.bad() }
+
+// What is the collector's Error. Where rows of its table have errors of their own, it
+// is the cause of the first, and not all of them again.
+func (c *collectorBlock) What() string {
+	rows := c.Page.Table.Rows
+	failed := 0
+	for _, r := range rows {
+		if r.Error != "" {
+			failed++
+		}
 	}
-	return values
+	if c.Error == "" || c.Failure.Cause == "" || failed == 0 {
+		return c.Error
+	}
+	return fmt.Sprintf("%s of %s %s: %s", collector.Number(failed), collector.Number(len(rows)), c.Page.Table.Items, c.Failure.Cause)
+}
+
+// Remedy is what to do about the collector's Error, unless that says so itself.
+func (c *collectorBlock) Remedy() string {
+	if strings.Contains(c.Error, c.Failure.Remedy) {
+		return ""
+	}
+	return c.Failure.Remedy
 }
 
 // tableBlock is a table of a tenant: Shown are the rows of it that the page shows,
@@ -183,8 +204,9 @@ type tableBlock struct {
 	tableTotals
 	Shown  []shownRow
 	Common []commonError
-	// Links sort the rows by a column; Orders say by which they are sorted.
-	Links, Orders [3]string
+	// Links sort the rows by a column, Sorted is true for the column by which they are.
+	Links  [3]string
+	Sorted [3]bool
 }
 
 // shownRow is a row whose error is its own, or one of the table's common errors by
@@ -202,19 +224,14 @@ type commonError struct {
 
 // show makes these rows the ones that are shown.
 func (t *tableBlock) show(rows []collector.Row) {
-	text := func(r collector.Row) string {
-		if r.Name == "" {
-			return r.Error
-		}
-		return strings.ReplaceAll(r.Error, r.Name, "…")
-	}
+	text := func(r collector.Row) string { return strings.ReplaceAll(r.Error, r.Name, "…") }
 	occurrences, numbers := make(map[string]int), make(map[string]int)
 	for _, r := range rows {
 		occurrences[text(r)]++
 	}
 	for _, r := range rows {
 		shown, key := shownRow{Row: r}, text(r)
-		if n := occurrences[key]; n > 1 && key != "" {
+		if n := occurrences[key]; n > 1 && r.Error != "" {
 			if numbers[key] == 0 {
 				numbers[key] = len(numbers) + 1
 				t.Common = append(t.Common, commonError{numbers[key], n, key})
@@ -225,19 +242,6 @@ func (t *tableBlock) show(rows []collector.Row) {
 	}
 }
 
-type collectorBlock struct {
-	Collector
-	State state
-}
-
-// Remedy is what to do about the collector's Error, unless that says so itself.
-func (c *collectorBlock) Remedy() string {
-	if strings.Contains(c.Error, c.Failure.Remedy) {
-		return ""
-	}
-	return c.Failure.Remedy
-}
-
 // tooOld is why a collector has no values although no refresh has failed.
 var tooOld = collector.Failure{
 	Cause:   "values older than max_age withdrawn, no refresh finished since",
@@ -246,110 +250,97 @@ var tooOld = collector.Failure{
 
 // newView returns all tenants as rows.
 func newView(s Status, now time.Time) view {
-	v := view{Status: s, Taken: now}
-	v.Totals.Tables = tablesOf(s.Tenants...)
+	v := view{Status: s, Taken: now, Columns: []column{
+		{Title: "Tenant", Key: "tenant", before: func(a, b *tenantBlock) int { return strings.Compare(a.Name, b.Name) }},
+		{Title: "State", before: func(a, b *tenantBlock) int {
+			return cmp.Or(cmp.Compare(b.trouble(), a.trouble()), cmp.Compare(b.MarkedRows, a.MarkedRows))
+		}},
+		{Title: "Age", Key: "age", before: func(a, b *tenantBlock) int { return a.Oldest.Compare(b.Oldest) }},
+	}}
 	for _, t := range s.Tenants {
-		b, oldest := tenantBlock{Name: t.Name}, false
+		b := &tenantBlock{Name: t.Name, Cells: make(map[string]*collector.Measure)}
 		for _, c := range t.Collectors {
-			state := c.stateAt(now)
-			b.State = max(b.State, state)
-			b.Collectors = append(b.Collectors, collectorBlock{c, state})
-			if state == stateOff {
-				continue
-			}
-			if !oldest && (b.Oldest.IsZero() || c.LastSuccess.Before(b.Oldest)) {
-				b.Oldest = c.LastSuccess
-			}
-			oldest = oldest || c.LastSuccess.IsZero()
-			for _, m := range c.Page.Measures {
-				if !slices.Contains(v.Measured, m.Title) {
-					v.Measured = append(v.Measured, m.Title)
-				}
-			}
-			switch {
-			case c.Error != "":
-				v.Causes = v.Causes.add(t.Name, &c)
-			case state.bad():
-				v.Causes = v.Causes.add(t.Name, &Collector{Name: c.Name, Status: collector.Status{Failure: tooOld}})
-			}
-			for _, note := range c.Page.Notes {
-				v.Limits = v.Limits.add(t.Name, &Collector{Name: c.Name, Status: collector.Status{Error: note}})
-			}
-			v.Totals.Collectors++
-			switch {
-			case state.bad():
-				v.Totals.Bad++
-			case state == stateWaiting:
-				v.Totals.Waiting++
-			default:
-				v.Totals.Well++
-			}
+			v.addCollector(b, c)
 		}
 		if b.State.bad() {
 			v.Totals.TenantsBad++
 		}
-		for _, totals := range tablesOf(t) {
-			b.Tables = append(b.Tables, tableBlock{tableTotals: totals})
-		}
 		v.Rows = append(v.Rows, b)
 	}
-	v.Causes.sort()
-	v.Limits.sort()
-	v.setColumns()
+	sortCauses(v.Causes)
+	sortCauses(v.Limits)
 	return v
 }
 
-// setColumns makes the columns from what the collectors describe.
-func (v *view) setColumns() {
-	byName := func(a, b *tenantBlock) int { return strings.Compare(a.Name, b.Name) }
-	v.Columns = []column{
-		{Title: "Tenant", Key: "tenant", before: byName},
-		{Title: "State", before: func(a, b *tenantBlock) int {
-			return cmp.Or(cmp.Compare(b.trouble(), a.trouble()), cmp.Compare(b.MarkedRows(), a.MarkedRows()))
-		}},
-		{Title: "Age", Key: "age", before: func(a, b *tenantBlock) int { return a.Oldest.Compare(b.Oldest) }},
-	}
-	for _, title := range v.Measured {
-		v.Columns = append(v.Columns, column{Title: title, Key: slug(title), before: func(a, b *tenantBlock) int {
-			number := func(t *tenantBlock) float64 {
-				if m := t.measure(title); m != nil && m.Text != "" {
-					return m.Number
-				}
-				return -1 // Unknown is last.
-			}
-			return cmp.Compare(number(b), number(a))
-		}})
-	}
-	for i, table := range v.Totals.Tables {
-		if table.Marked != "" {
-			v.Columns = append(v.Columns, column{Title: table.Heading(), Key: slug(table.Heading()), Number: true, before: func(a, b *tenantBlock) int {
-				return cmp.Compare(b.marked(v.Totals.Tables[i].collector), a.marked(v.Totals.Tables[i].collector))
-			}})
+// addCollector counts a collector of a tenant.
+func (v *view) addCollector(t *tenantBlock, c Collector) {
+	block := collectorBlock{Collector: c, State: c.stateAt(v.Taken)}
+	measures := c.Page.Measures
+	if table := c.Page.Table; table.Title != "" {
+		block.Table = &tableBlock{tableTotals: tableTotals{Table: table}}
+		block.Table.add(table.Rows)
+		v.Totals.table(&c).add(table.Rows)
+		t.MarkedRows += block.Table.MarkedRows
+		if table.Marked != "" && len(table.Rows) > 0 {
+			title := strings.ToUpper(table.Items[:1]) + table.Items[1:] + " " + table.Marked
+			measures = append(slices.Clone(measures), collector.Measure{Title: title, Text: block.Table.MarkedOfKnown(), Number: float64(block.Table.MarkedRows)})
 		}
 	}
+	t.Collectors = append(t.Collectors, block)
+	t.State = max(t.State, block.State)
+	if block.State == stateOff {
+		return
+	}
+	for i, m := range measures {
+		t.Cells[m.Title] = &measures[i]
+		v.addColumn(m.Title, i >= len(c.Page.Measures))
+	}
+	switch {
+	case c.LastSuccess.IsZero():
+		t.Missing = true
+	case t.Oldest.IsZero() || c.LastSuccess.Before(t.Oldest):
+		t.Oldest = c.LastSuccess
+	}
+	switch {
+	case c.Error != "":
+		failure := c.Failure
+		failure.Cause = cmp.Or(failure.Cause, c.Error)
+		addCause(&v.Causes, t.Name, c.Name, failure, c.FailingSince)
+	case block.State.bad():
+		addCause(&v.Causes, t.Name, c.Name, tooOld, time.Time{})
+	}
+	for _, note := range c.Page.Notes {
+		addCause(&v.Limits, t.Name, c.Name, collector.Failure{Cause: note}, time.Time{})
+	}
+	v.Totals.Collectors++
+	switch {
+	case block.State.bad():
+		v.Totals.Bad++
+	case block.State == stateWaiting:
+		v.Totals.Waiting++
+	default:
+		v.Totals.Well++
+	}
+}
+
+// addColumn adds the column of a measure, unless it is there.
+func (v *view) addColumn(title string, marked bool) {
+	if slices.ContainsFunc(v.Columns, func(c column) bool { return c.Title == title }) {
+		return
+	}
+	number := func(t *tenantBlock) float64 {
+		if m := t.Cells[title]; m != nil && m.Text != "" {
+			return m.Number
+		}
+		return -1 // Unknown is last.
+	}
+	v.Columns = append(v.Columns, column{Title: title, Key: slug(title), Marked: marked, before: func(a, b *tenantBlock) int {
+		return cmp.Compare(number(b), number(a))
+	}})
 }
 
 // slug is a title as a word of a query.
 func slug(title string) string { return strings.ReplaceAll(strings.ToLower(title), " ", "-") }
-
-// trouble is the state of a tenant that somebody should look at.
-func (t *tenantBlock) trouble() state {
-	if t.State.bad() {
-		return t.State
-	}
-	return stateOff
-}
-
-// marked is how many rows of a collector's table are marked, less than 0 where no
-// row is known.
-func (t *tenantBlock) marked(collector string) int {
-	for _, table := range t.Tables {
-		if table.collector == collector && table.Known > 0 {
-			return table.MarkedRows
-		}
-	}
-	return -1
-}
 
 // overview shows all tenants, or those whose name holds the text that is searched
 // for and the rows that do. It reports whether there are such an order and page.
@@ -358,29 +349,30 @@ func (v *view) overview(pageNumber string) bool {
 	if i < 0 {
 		return false
 	}
-	slices.SortStableFunc(v.Rows, func(a, b tenantBlock) int {
-		return cmp.Or(v.Columns[i].before(&a, &b), strings.Compare(a.Name, b.Name))
+	slices.SortStableFunc(v.Rows, func(a, b *tenantBlock) int {
+		return cmp.Or(v.Columns[i].before(a, b), strings.Compare(a.Name, b.Name))
 	})
+	v.Table = v.Search != "" || len(v.Rows) > wholeTenants
 	if v.Search != "" {
 		v.Found = rowsAcross(v.Rows, func(r collector.Row) bool { return v.holds(r.Name) })
-		v.Rows = slices.DeleteFunc(v.Rows, func(t tenantBlock) bool { return !v.holds(t.Name) })
-	} else if len(v.Rows) > wholeTenants {
+		v.Rows = slices.DeleteFunc(v.Rows, func(t *tenantBlock) bool { return !v.holds(t.Name) })
+	} else if v.Table {
 		v.Marked = rowsAcross(v.Rows, func(r collector.Row) bool { return r.Known && r.Marked })
 	}
 	v.Matching = len(v.Rows)
-	if v.Search != "" || len(v.Tenants) > wholeTenants {
-		if !v.setPage(pageNumber, len(v.Rows), tenantsOnPage) {
-			return false
-		}
-		v.Rows = v.Rows[(v.Page-1)*tenantsOnPage : min(v.Page*tenantsOnPage, len(v.Rows))]
+	if !v.setPage(pageNumber, len(v.Rows), tenantsOnPage) {
+		return false
+	}
+	if v.Table {
+		v.Rows = ofPage(v.Rows, v.Page, tenantsOnPage)
 		return true
 	}
 	v.Whole, v.Rows = v.Rows, nil
-	for i := range v.Whole {
-		for j := range v.Whole[i].Tables {
-			table := &v.Whole[i].Tables[j]
-			rows := byInterest(table.Rows)
-			table.show(rows[:min(rowsBelowTenant, len(rows))])
+	for _, t := range v.Whole {
+		for _, c := range t.Collectors {
+			if c.Table != nil {
+				c.Table.show(ofPage(byInterest(c.Table.Rows), 1, rowsBelowTenant))
+			}
 		}
 	}
 	return true
@@ -395,43 +387,40 @@ func (v *view) holds(name string) bool {
 // onlyTenant shows one tenant with one page of its tables. It reports whether there
 // are such a tenant, such an order and such a page.
 func (v *view) onlyTenant(pageNumber string) bool {
-	i := slices.IndexFunc(v.Rows, func(t tenantBlock) bool { return t.Name == v.Tenant })
+	i := slices.IndexFunc(v.Rows, func(t *tenantBlock) bool { return t.Name == v.Tenant })
 	if i < 0 {
 		return false
 	}
 	t, sorted, most := v.Rows[i], v.Sort == "", 0
-	found := make([][]collector.Row, len(t.Tables))
-	for i := range t.Tables {
-		table := &t.Tables[i]
-		for column, title := range table.Columns {
-			table.Links[column] = v.Link("sort", slug(title))
-			if slug(title) == cmp.Or(v.Sort, slug(table.Columns[1])) {
-				table.Orders[column] = "other"
+	found := make(map[*tableBlock][]collector.Row)
+	for _, c := range t.Collectors {
+		if c.Table == nil {
+			continue
+		}
+		rows := slices.DeleteFunc(byInterest(c.Table.Rows), func(r collector.Row) bool { return !v.holds(r.Name) })
+		for column, title := range c.Table.Columns {
+			c.Table.Links[column] = v.Link("sort", slug(title))
+			if slug(title) != cmp.Or(v.Sort, slug(c.Table.Columns[1])) {
+				continue
+			}
+			sorted, c.Table.Sorted[column] = true, true
+			switch column {
+			case 0:
+				slices.SortStableFunc(rows, func(a, b collector.Row) int { return strings.Compare(a.Name, b.Name) })
+			case 2:
+				slices.SortStableFunc(rows, func(a, b collector.Row) int { return a.At.Compare(b.At) })
 			}
 		}
-		rows := byInterest(table.Rows)
-		switch v.Sort {
-		case slug(table.Columns[0]):
-			slices.SortStableFunc(rows, func(a, b collector.Row) int { return strings.Compare(a.Name, b.Name) })
-			sorted = true
-		case slug(table.Columns[1]):
-			sorted = true
-		case slug(table.Columns[2]):
-			slices.SortStableFunc(rows, func(a, b collector.Row) int { return a.At.Compare(b.At) })
-			sorted = true
-		}
-		rows = slices.DeleteFunc(rows, func(r collector.Row) bool { return !v.holds(r.Name) })
-		found[i], most = rows, max(most, len(rows))
+		found[c.Table], most = rows, max(most, len(rows))
 		v.Matching += len(rows)
 	}
 	if !sorted || !v.setPage(pageNumber, most, rowsOnPage) {
 		return false
 	}
-	for i := range t.Tables {
-		rows := found[i]
-		t.Tables[i].show(rows[min((v.Page-1)*rowsOnPage, len(rows)):min(v.Page*rowsOnPage, len(rows))])
+	for table, rows := range found {
+		table.show(ofPage(rows, v.Page, rowsOnPage))
 	}
-	v.Alone, v.Whole, v.Rows = true, []tenantBlock{t}, nil
+	v.Alone, v.Whole, v.Rows = true, []*tenantBlock{t}, nil
 	return true
 }
 
@@ -451,4 +440,9 @@ func (v *view) setPage(number string, rows, onPage int) bool {
 		v.Following = v.Page + 1
 	}
 	return true
+}
+
+// ofPage returns the rows of a page.
+func ofPage[T any](rows []T, page, onPage int) []T {
+	return rows[min((page-1)*onPage, len(rows)):min(page*onPage, len(rows))]
 }
