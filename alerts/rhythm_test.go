@@ -81,7 +81,7 @@ func TestTheRunbookSaysHowSoonEachAlertFires(t *testing.T) {
 	rows := rhythmRow.FindAllStringSubmatch(read(t, "../docs/runbooks.md"), -1)
 	severities := map[string]string{}
 	for _, a := range bundled(t) {
-		severities[a.Alert] = a.Labels["severity"]
+		severities[a.Alert] = severity(t, a)
 	}
 	for _, row := range rows {
 		name, severity, fires, end, resolves := row[1], row[2], duration(t, row[3]), row[4], duration(t, row[5])
