@@ -135,7 +135,7 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 	if f.configCheck {
 		return f.check(stdout)
 	}
-	sources := newTenantSources(f)
+	sources := &tenantSources{flags: f}
 	if f.demo {
 		closeDemo, err := sources.startDemo()
 		if err != nil {
@@ -183,7 +183,7 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	sources.keepDemoLocal()
-	return serve(stop, sources, running, registry, logger)
+	return serve(stop, f, running, registry, logger)
 }
 
 // checkWebConfig reads the file and the files that it names. It fails if they are
@@ -259,8 +259,7 @@ func exposed(running *exporter.Exporter) prometheus.Gatherer {
 
 // serve answers HTTP until the context says to stop, then lets requests under
 // way end.
-func serve(stop context.Context, sources *tenantSources, running *exporter.Exporter, registry *prometheus.Registry, logger *slog.Logger) error {
-	f := sources.flags
+func serve(stop context.Context, f *flags, running *exporter.Exporter, registry *prometheus.Registry, logger *slog.Logger) error {
 	o := web.Options{
 		Gatherer:       exposed(running),
 		TenantGatherer: running.TenantGatherer,
@@ -293,8 +292,8 @@ func serve(stop context.Context, sources *tenantSources, running *exporter.Expor
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	go reloader.Run(stop)
-	if interval := time.Duration(f.autoReload); interval > 0 && sources.file != nil {
-		go reloader.Watch(stop, interval, sources.file.Changed)
+	if interval := time.Duration(f.autoReload); interval > 0 && f.configFile != "" {
+		go reloader.Watch(stop, interval, running.Changed)
 	}
 	served := make(chan error, 1)
 	go func() { served <- toolkit.ListenAndServe(server, f.web, logger) }()

@@ -69,7 +69,7 @@ func checkConfig(t *testing.T, dir string, files map[string]string) string {
 	if err := f.run(t.Context(), &out, io.Discard); err != nil {
 		t.Errorf("%v", err)
 	}
-	if c, err := newTenantSources(f).load(); err == nil {
+	if c, err := (&tenantSources{flags: f}).load(); err == nil {
 		fmt.Fprintln(&out, len(c.Tenants), "tenants")
 	}
 	return out.String()

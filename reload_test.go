@@ -169,7 +169,7 @@ func TestATenantIsSelectedByItsName(t *testing.T) {
 		f, err := parseFlags(append(strings.Fields(test.args), "--config.file="+path), io.Discard, io.Discard)
 		var names []string
 		if err == nil {
-			c, loadErr := newTenantSources(f).load()
+			c, loadErr := (&tenantSources{flags: f}).load()
 			if err = loadErr; err == nil {
 				for _, tenant := range c.Tenants {
 					names = append(names, tenant.Name)

@@ -17,16 +17,7 @@ import (
 // and the demo.
 type tenantSources struct {
 	flags *flags
-	file  *config.File   // Nil without --config.file.
 	demo  *config.Tenant // Nil without --demo.
-}
-
-func newTenantSources(f *flags) *tenantSources {
-	s := &tenantSources{flags: f}
-	if f.configFile != "" {
-		s.file = &config.File{Path: f.configFile, Overrides: f.overrides}
-	}
-	return s
 }
 
 // load reads the configuration as it is now, and keeps the tenants that --tenant names
@@ -72,8 +63,8 @@ func (s *tenantSources) selected(c *config.Config) (*config.Config, error) {
 }
 
 func (s *tenantSources) read() (*config.Config, error) {
-	if s.file != nil {
-		return s.file.Load()
+	if s.flags.configFile != "" {
+		return config.Load(s.flags.configFile, s.flags.overrides)
 	}
 	c, err := config.FromEnvironment(os.Getenv, s.flags.endpoints, s.flags.overrides)
 	switch {

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"context"
 	"path/filepath"
 	"reflect"
 
@@ -34,7 +35,11 @@ type Overrides struct {
 // Credential files and watch lists are not read: the collectors and the client do so,
 // again and again, and continue without those that have mistakes. Check reads them too.
 func Load(path string, o Overrides) (*Config, error) {
-	return (&File{Path: path, Overrides: o}).Load()
+	c, problems := load(path, newValidator(o))
+	if len(problems) > 0 {
+		return nil, problems.sorted(path)
+	}
+	return c, nil
 }
 
 // Parse is Load for a text that no file holds.
@@ -59,7 +64,7 @@ const maxConfigBytes = 16 << 20
 // load returns what can be understood of the file, and every mistake in it. The
 // configuration is good for use only where there are none.
 func load(path string, v *validator) (*Config, Problems) {
-	data, err := v.inputs.read(path)
+	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
 	if err != nil {
 		return &Config{}, Problems{{File: path, Message: readfile.Reason(err)}}
 	}

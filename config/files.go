@@ -79,7 +79,7 @@ func (v *validator) material(at position, key, inline, file string) (position, [
 
 // content reads a file that the configuration names, and reports why it cannot.
 func (v *validator) content(at position, path string) []byte {
-	data, err := v.inputs.read(path)
+	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
 	if err != nil {
 		at.problem("%s: %s", path, readfile.Reason(err))
 		return nil

@@ -2,7 +2,6 @@ package config_test
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -199,66 +198,6 @@ tenant_files: [tenants/*.yml, missing.yml, "bad[", "", "a\nb"]
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("mistakes (-want +got):\n%s", diff)
-	}
-}
-
-func TestAFileHasChangedWhenALoadWouldReadSomethingElse(t *testing.T) {
-	path := write(t, map[string]string{
-		"..1/mde.yml":  "tenants: [{azuread: {oauth: " + oauth + "}}]\ntenant_files: [tenant-*.yml]\n",
-		"..1/other":    "",
-		"..2/mde.yml":  "tenants: [{name: a, azuread: {oauth: " + oauth + "}}]\ntenant_files: [tenant-*.yml]\n",
-		"..2/ca.pem":   "no certificate",
-		"authority":    "",
-		"tenant-b.yml": "name: b\nazuread: {oauth: " + oauth + "}\n",
-	})
-	dir := filepath.Dir(path)
-	link := func(to string) {
-		t.Helper()
-		_ = os.Remove(filepath.Join(dir, "..data"))
-		if err := os.Symlink(to, filepath.Join(dir, "..data")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	link("..1")
-	if err := os.Symlink("..data/mde.yml", path); err != nil {
-		t.Fatal(err)
-	}
-	f := &config.File{Path: path}
-	if f.Changed(t.Context()) {
-		t.Error("a file that was never loaded has changed")
-	}
-	for _, step := range []struct {
-		name   string
-		change func()
-		valid  bool
-	}{
-		{"at first", func() {}, true},
-		{"the link of a ConfigMap is swapped", func() { link("..2") }, true},
-		{"a tenant is added", func() {
-			put("tenant-c.yml", "name: c\nazuread: {oauth: "+oauth+"}\nhttp_config: {tls_config: {ca_file: authority}}\n")
-		}, false},
-		{"a file that it names is still broken", func() { put("authority", "none") }, false},
-		{"a mistake is corrected", func() { put("tenant-c.yml", "name: c\nazuread: {oauth: "+oauth+"}\n") }, true},
-		{"a tenant is edited", func() { put("tenant-b.yml", "name: d\nazuread: {oauth: "+oauth+"}\n") }, true},
-		{"a tenant is removed", func() { _ = os.Remove(filepath.Join(dir, "tenant-b.yml")) }, true},
-		{"the file is gone", func() { _ = os.Remove(path) }, false},
-	} {
-		step.change()
-		if step.name != "at first" && !f.Changed(t.Context()) {
-			t.Errorf("%s: unchanged", step.name)
-		}
-		if _, err := f.Load(); (err == nil) != step.valid {
-			t.Errorf("%s: %v", step.name, err)
-		}
-		if f.Changed(t.Context()) {
-			t.Errorf("%s: changed after it was loaded", step.name)
-		}
 	}
 }
 

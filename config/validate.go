@@ -35,12 +35,10 @@ type validator struct {
 	problems Problems
 	// read is that of collector.Validation.
 	read map[string]bool
-	// inputs is what the configuration consists of.
-	inputs *inputs
 }
 
 func newValidator(o Overrides) *validator {
-	v := &validator{getenv: o.Getenv, watched: o.WatchedDomains, inputs: newInputs()}
+	v := &validator{getenv: o.Getenv, watched: o.WatchedDomains}
 	if v.getenv == nil {
 		v.getenv = os.Getenv
 	}

@@ -119,6 +119,18 @@ func (e *Exporter) Reload() error {
 	return err
 }
 
+// Changed loads the configuration and reports whether that has another result than
+// the last Reload: other settings, or another error.
+func (e *Exporter) Changed() bool {
+	c, err := e.options.Load()
+	_, failed := e.reloads.last()
+	if err != nil {
+		return err.Error() != failed
+	}
+	inForce, _ := e.inForce()
+	return failed != "" || !slices.EqualFunc(c.Tenants, inForce.Tenants, (*config.Tenant).Equal)
+}
+
 // Once loads the configuration, refreshes every collector of every tenant one
 // time, which takes as long as the quota needs to ask every watched domain, and
 // returns what failed.

@@ -62,14 +62,14 @@ func (r *Reloader) Reload(ctx context.Context) error {
 }
 
 // Watch asks every interval whether the configuration changed, and reloads it then,
-// until the context ends. It does not try again what failed, unless that changed.
-func (r *Reloader) Watch(ctx context.Context, interval time.Duration, changed func(context.Context) bool) {
+// until the context ends.
+func (r *Reloader) Watch(ctx context.Context, interval time.Duration, changed func() bool) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			if changed(ctx) {
+			if changed() {
 				_ = r.Reload(ctx) // The function that reloads reports it.
 			}
 		case <-ctx.Done():
