@@ -353,7 +353,8 @@ func (s *Collector) reportAntivirus(err error) {
 		if s.notes == nil {
 			s.logger.Warn("Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role "+client.DeviceAVInfo.Role(), "err", err)
 		}
-		s.notes = []string{"Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role " + client.DeviceAVInfo.Role() + ". " + err.Error()}
+		cause, _ := client.Explain(err, s.env.Tenant)
+		s.notes = []string{"Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role " + client.DeviceAVInfo.Role() + ". " + cause}
 	case s.notes != nil:
 		s.logger.Info("Antivirus states are there again")
 		s.notes = nil

@@ -237,7 +237,10 @@ func TestTLSAndBasicAuthGuardEveryPath(t *testing.T) {
 		}
 		return err
 	})
-	for _, path := range []string{"/metrics", "/", "/config", "/-/healthy", "/-/ready"} {
+	if status, err := request("/metrics?tenant=contoso", "alice", "wonderland"); status != http.StatusOK {
+		t.Errorf("the series of one tenant are answered with %d, %v", status, err)
+	}
+	for _, path := range []string{"/metrics", "/metrics?tenant=contoso", "/", "/?q=contoso", "/config", "/-/healthy", "/-/ready"} {
 		for _, c := range []struct{ user, password string }{{"", ""}, {"alice", "looking-glass"}} {
 			if status, err := request(path, c.user, c.password); status != http.StatusUnauthorized {
 				t.Errorf("%s for user %q answers %d, %v; want 401", path, c.user, status, err)

@@ -2,13 +2,16 @@ package web
 
 import (
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/mde-exporter/mde_exporter/alerts"
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
@@ -214,9 +217,10 @@ func TestAnErrorThatRowsRepeatIsNotInTheCard(t *testing.T) {
 	}
 	tenant.setDomains(domains...)
 	c := &tenant.Collectors[1]
-	c.Error, c.Failure.Cause = "1200 of 1500 domains: list machines of d0000.example: HTTP 500; d0001.example: HTTP 500; d0002.example: HTTP 500", "HTTP 500"
+	c.Error = "1200 of 1500 domains: list machines of d0000.example: HTTP 500; try again; d0001.example: HTTP 500; try again; d0002.example: HTTP 500; try again"
+	c.Failure = collector.Failure{Cause: "HTTP 500", Remedy: "try again", Runbook: "MDERefreshFailing"}
 	text := pageText(t, showPage(t, Status{Tenants: []Tenant{tenant}}, "/?tenant=contoso"))
-	if !strings.Contains(text, "1,200 of 1,500 domains: HTTP 500 Runbook") && !strings.Contains(text, "1,200 of 1,500 domains: HTTP 500 Values from") {
+	if !strings.Contains(text, "1,200 of 1,500 domains: HTTP 500 Fix: try again Runbook MDERefreshFailing") {
 		t.Errorf("the card does not count the rows that fail:\n%.2000s", text)
 	}
 	if n := strings.Count(text, "HTTP 500"); n != 2 { // In the card and above the table.
@@ -274,6 +278,26 @@ func TestOddQueriesOfThePage(t *testing.T) {
 			if body := answer.Body.String(); strings.Contains(body, "<script") || strings.ContainsAny(body, "\x00") || len(body) > 64<<10 {
 				t.Errorf("with %d tenants %.40s answered %d bytes: %.200s", n, target, len(body), body)
 			}
+		}
+	}
+}
+
+// TestTheRunbooksOfThePageAreThoseOfTheAlerts compares addresses.
+func TestTheRunbooksOfThePageAreThoseOfTheAlerts(t *testing.T) {
+	rules, err := fs.ReadFile(alerts.Files, "mde.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runbooks, err := os.ReadFile("../../docs/runbooks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, alert := range []string{tooOld.Runbook, "MDERefreshFailing", "MDEWatchedDomainContacted"} {
+		if !strings.Contains(string(rules), "runbook_url: "+runbookLink(alert)+"\n") {
+			t.Errorf("no alert links to %s", runbookLink(alert))
+		}
+		if !strings.Contains(string(runbooks), "\n### "+alert+"\n") {
+			t.Errorf("no runbook of %s", alert)
 		}
 	}
 }

@@ -58,8 +58,8 @@ func (s state) String() string {
 	return [...]string{"off", "well", "waiting", "failing", "no-values"}[s]
 }
 
-// bad tells whether somebody should look.
-func (s state) bad() bool { return s >= stateFailing }
+// Bad reports whether somebody should look.
+func (s state) Bad() bool { return s >= stateFailing }
 
 // stateAt tells how the collector stands at a time.
 func (c *Collector) stateAt(now time.Time) state {

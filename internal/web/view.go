@@ -90,11 +90,12 @@ func (t *totals) table(c *Collector) *tableTotals {
 }
 
 // tableTotals count the rows of a table, or of the same table of several tenants.
-// Known are the rows whose number is. MarkedRows and Bounded are among them.
+// Known are the rows whose number is. MarkedRows and Bounded are among them. Failed
+// are the rows whose last attempt failed.
 type tableTotals struct {
 	collector.Table
-	collector                         string
-	Count, Known, MarkedRows, Bounded int
+	collector                                 string
+	Count, Known, MarkedRows, Bounded, Failed int
 }
 
 // What is the title in the middle of a sentence.
@@ -119,6 +120,9 @@ func (t *tableTotals) MarkedOfKnown() string {
 func (t *tableTotals) add(rows []collector.Row) {
 	t.Count += len(rows)
 	for _, r := range rows {
+		if r.Error != "" {
+			t.Failed++
+		}
 		if !r.Known {
 			continue
 		}
@@ -147,14 +151,6 @@ type tenantBlock struct {
 	MarkedRows int
 }
 
-// trouble is the state of a tenant that somebody should look at.
-func (t *tenantBlock) trouble() state {
-	if t.State.bad() {
-		return t.State
-	}
-	return stateOff
-}
-
 // ByState are the enabled collectors, those in one state together, the worst first.
 func (t *tenantBlock) ByState() (groups [][]collectorBlock) {
 	for s := stateEmpty; s > stateOff; s-- {
@@ -171,28 +167,18 @@ type collectorBlock struct {
 	Table *tableBlock // Nil where the collector has none.
 }
 
-// Bad reports whether somebody should look at the collector.
-func (c *collectorBlock) Bad() bool { return c.State.bad() }
-
 // What is the collector's Error. Where rows of its table have errors of their own, it
 // is the cause of the first, and not all of them again.
 func (c *collectorBlock) What() string {
-	rows := c.Page.Table.Rows
-	failed := 0
-	for _, r := range rows {
-		if r.Error != "" {
-			failed++
-		}
-	}
-	if c.Error == "" || c.Failure.Cause == "" || failed == 0 {
+	if c.Error == "" || c.Failure.Cause == "" || c.Table == nil || c.Table.Failed == 0 {
 		return c.Error
 	}
-	return fmt.Sprintf("%s of %s %s: %s", collector.Number(failed), collector.Number(len(rows)), c.Page.Table.Items, c.Failure.Cause)
+	return fmt.Sprintf("%s of %s %s: %s", collector.Number(c.Table.Failed), collector.Number(c.Table.Count), c.Table.Items, c.Failure.Cause)
 }
 
-// Remedy is what to do about the collector's Error, unless that says so itself.
+// Remedy is what to do about it, unless What says so itself.
 func (c *collectorBlock) Remedy() string {
-	if strings.Contains(c.Error, c.Failure.Remedy) {
+	if strings.Contains(c.What(), c.Failure.Remedy) {
 		return ""
 	}
 	return c.Failure.Remedy
@@ -253,7 +239,7 @@ func newView(s Status, now time.Time) view {
 	v := view{Status: s, Taken: now, Columns: []column{
 		{Title: "Tenant", Key: "tenant", before: func(a, b *tenantBlock) int { return strings.Compare(a.Name, b.Name) }},
 		{Title: "State", before: func(a, b *tenantBlock) int {
-			return cmp.Or(cmp.Compare(b.trouble(), a.trouble()), cmp.Compare(b.MarkedRows, a.MarkedRows))
+			return cmp.Or(cmp.Compare(max(b.State, stateWaiting), max(a.State, stateWaiting)), cmp.Compare(b.MarkedRows, a.MarkedRows))
 		}},
 		{Title: "Age", Key: "age", before: func(a, b *tenantBlock) int { return a.Oldest.Compare(b.Oldest) }},
 	}}
@@ -262,7 +248,7 @@ func newView(s Status, now time.Time) view {
 		for _, c := range t.Collectors {
 			v.addCollector(b, c)
 		}
-		if b.State.bad() {
+		if b.State.Bad() {
 			v.Totals.TenantsBad++
 		}
 		v.Rows = append(v.Rows, b)
@@ -306,7 +292,7 @@ func (v *view) addCollector(t *tenantBlock, c Collector) {
 		failure := c.Failure
 		failure.Cause = cmp.Or(failure.Cause, c.Error)
 		addCause(&v.Causes, t.Name, c.Name, failure, c.FailingSince)
-	case block.State.bad():
+	case block.State.Bad():
 		addCause(&v.Causes, t.Name, c.Name, tooOld, time.Time{})
 	}
 	for _, note := range c.Page.Notes {
@@ -314,7 +300,7 @@ func (v *view) addCollector(t *tenantBlock, c Collector) {
 	}
 	v.Totals.Collectors++
 	switch {
-	case block.State.bad():
+	case block.State.Bad():
 		v.Totals.Bad++
 	case block.State == stateWaiting:
 		v.Totals.Waiting++
