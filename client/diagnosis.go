@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -15,23 +16,20 @@ import (
 // maxLines, it writes the summary alone, with the most frequent causes one by one and
 // the tenants of the others in one line. Zero maxLines means no limit.
 func WriteDiagnoses(w io.Writer, diagnoses []Diagnosis, maxLines int) error {
-	var tables, summary bytes.Buffer
+	var text bytes.Buffer
 	for _, d := range diagnoses {
-		writeTable(&tables, d)
+		writeTable(&text, d)
 	}
-	writeSummary(&summary, diagnoses, 0)
-	if maxLines > 0 && bytes.Count(tables.Bytes(), newline)+bytes.Count(summary.Bytes(), newline) > maxLines {
-		tables.Reset()
-		summary.Reset()
+	writeSummary(&text, diagnoses, math.MaxInt)
+	if maxLines > 0 && bytes.Count(text.Bytes(), []byte("\n")) > maxLines {
+		text.Reset()
 		// Three lines a cause, and one each before and after them and for the rest.
-		writeSummary(&summary, diagnoses, max(1, (maxLines-3)/3))
-		fmt.Fprintln(&summary, "--tenant=NAME prints each check of a tenant.")
+		writeSummary(&text, diagnoses, max(1, (maxLines-3)/3))
+		fmt.Fprintln(&text, "--tenant=NAME prints each check of a tenant.")
 	}
-	_, err := w.Write(append(tables.Bytes(), summary.Bytes()...))
+	_, err := text.WriteTo(w)
 	return err
 }
-
-var newline = []byte("\n")
 
 // writeTable writes the checks of one tenant and an empty line.
 func writeTable(w *bytes.Buffer, d Diagnosis) {
@@ -54,7 +52,7 @@ func writeTable(w *bytes.Buffer, d Diagnosis) {
 }
 
 // writeSummary writes the causes, the most frequent ones first, at most so many of
-// them if most is not zero.
+// them one by one.
 func writeSummary(w io.Writer, diagnoses []Diagnosis, most int) {
 	causes, broken := causesOf(diagnoses)
 	if broken == 0 {
@@ -62,17 +60,17 @@ func writeSummary(w io.Writer, diagnoses []Diagnosis, most int) {
 		return
 	}
 	fmt.Fprintf(w, "Summary: %d of %s with a problem\n", broken, counted(len(diagnoses), "tenant"))
-	var rest []string
-	for i, c := range causes {
-		if most > 0 && i >= most {
-			rest = append(rest, c.tenants...)
-			continue
-		}
+	most = min(most, len(causes))
+	for _, c := range causes[:most] {
 		fmt.Fprintf(w, "%s: %s\n", strings.Join(c.checks, ", "), c.found)
 		if c.remedy != "" {
 			fmt.Fprintf(w, "  → %s\n", c.remedy)
 		}
 		fmt.Fprintf(w, "  %s: %s\n", counted(len(c.tenants), "tenant"), strings.Join(c.tenants, ", "))
+	}
+	var rest []string
+	for _, c := range causes[most:] {
+		rest = append(rest, c.tenants...)
 	}
 	if len(rest) > 0 {
 		slices.Sort(rest)
@@ -90,33 +88,28 @@ func counted(n int, what string) string {
 
 // cause is why something is missing.
 type cause struct {
-	found, remedy   string
+	found, remedy   string // The whole texts, if all checks have the same ones.
+	alike           [2]string
 	checks, tenants []string
 }
 
 // causesOf groups the missing checks of all tenants by what their findings and
 // remedies have in common, the most frequent cause first, and counts the tenants that
-// have any. A cause whose checks all found the same has the whole text.
+// have any.
 func causesOf(diagnoses []Diagnosis) (causes []*cause, broken int) {
-	known := map[[2]string]*cause{}
 	for _, d := range diagnoses {
-		missing := slices.DeleteFunc(slices.Clone(d.Checks), func(c Check) bool { return c.Result != Missing })
-		if len(missing) == 0 {
+		if d.Complete() {
 			continue
 		}
 		broken++
-		for _, check := range missing {
-			// What was not tried follows from another cause, that of its token.
-			if check.Found == notTried && slices.ContainsFunc(missing, func(c Check) bool { return c.Found != notTried }) {
-				continue
-			}
+		for _, check := range d.causes() {
 			key := [2]string{alike(check.Found, d.Tenant), alike(check.Mend, d.Tenant)}
-			c := known[key]
-			if c == nil {
-				c = &cause{found: check.Found, remedy: check.Mend}
-				known[key] = c
-				causes = append(causes, c)
+			i := slices.IndexFunc(causes, func(c *cause) bool { return c.alike == key })
+			if i < 0 {
+				i = len(causes)
+				causes = append(causes, &cause{found: check.Found, remedy: check.Mend, alike: key})
 			}
+			c := causes[i]
 			if c.found != check.Found || c.remedy != check.Mend {
 				c.found, c.remedy = key[0], key[1]
 			}
@@ -130,4 +123,10 @@ func causesOf(diagnoses []Diagnosis) (causes []*cause, broken int) {
 	}
 	slices.SortStableFunc(causes, func(a, b *cause) int { return cmp.Compare(len(b.tenants), len(a.tenants)) })
 	return causes, broken
+}
+
+// causes returns what is missing, without what was not tried: that follows from
+// another cause, a missing token.
+func (d Diagnosis) causes() []Check {
+	return slices.DeleteFunc(slices.Clone(d.Checks), func(c Check) bool { return c.Result != Missing || c.Found == notTried })
 }
