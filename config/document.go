@@ -157,8 +157,8 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 }
 
 // checkKeys checks the keys of a mapping and takes out those that are unknown,
-// set twice or without a value, and at the top level those that begin with x-. Keys that a merge ("<<") brings come last, so that the lines of
-// the mapping's own keys win.
+// set twice or without a value, and at the top level those that begin with x-. Keys
+// that a merge ("<<") brings come last, so that the lines of the mapping's own keys win.
 func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
 	var kept, merged []*yaml.Node
 	set := map[string]int{}
