@@ -4,31 +4,22 @@ package main
 // where.
 func fleet() dashboard {
 	const (
-		share   = `sum(mde_machines_requiring_attention{$where}) / (sum(mde_machines{$where}) > 0)`
-		growing = `sum(mde_machines_requiring_attention{$where} and ` + thenToo + `)
-  / (sum(mde_machines{$where} and ` + thenToo + `) > 0)
-- sum(mde_machines_requiring_attention{$where} offset 1d and ` + nowToo + `)
-  / (sum(mde_machines{$where} offset 1d and ` + nowToo + `) > 0)`
-
-		states     = `$where, collector="security_states"`
-		configured = `group by (job, tenant) (mde_refresh_interval_seconds{` + states + `})`
+		share      = `sum` + attentive + ` / (sum` + active + ` > 0)`
+		configured = `group by (job, tenant) (mde_refresh_interval_seconds{` + fleetStates + `})`
 
 		open      = "/d/mde-fleet?${datasource:queryparam}&${job:queryparam}&${__url_time_range}"
 		worrying  = 0.05
 		dangerous = 0.10
 	)
-	perBuild := `sum by (os_build, architecture) (mde_machines_requiring_attention{$where})`
-	perTenant := `sum by (tenant) (mde_machines_requiring_attention{$where})`
-	tenantShare := perTenant + ` / (sum by (tenant) (mde_machines{$where}) > 0)`
+	growing := `sum(` + attentive + ` and ` + thenToo + `)
+  / (sum(` + active + ` and ` + thenToo + `) > 0)
+- sum(` + dayBefore(attentive) + ` and ` + nowToo + `)
+  / (sum(` + dayBefore(active) + ` and ` + nowToo + `) > 0)`
+	perBuild := `sum by (os_build, architecture) ` + attentive
+	perTenant := `sum by (tenant) ` + attentive
+	tenantShare := perTenant + ` / (sum by (tenant) ` + active + ` > 0)`
 	propertyShare := `sum by (property) (mde_machines_attention{$where}) / on () group_left () (sum(mde_machines{$where}) > 0)`
 
-	// Whether a tenant has numbers: 1 yes, 2 yes but the last refresh failed, 3 not
-	// yet, 4 withdrawn, 5 never read.
-	numbers := `2 * (group by (tenant) (mde_machines{$where}) and on (tenant) (min by (tenant) (mde_refresh_success{` + states + `}) == 0))
-or group by (tenant) (mde_machines{$where})
-or 4 * group by (tenant) (mde_refresh_last_success_timestamp_seconds{` + states + `})
-or 5 + (min by (tenant) (mde_refresh_success{` + states + `}) == 0)
-or 3 * group by (tenant) (mde_refresh_interval_seconds{` + states + `})`
 	// Tenants without numbers first, then the rest by its share of machines.
 	worst := `((` + numbers + `) > 2)
 or ` + tenantShare + `
@@ -40,7 +31,7 @@ or 0 * group by (tenant) (mde_machines{$where})`
 		rows: []row{
 			{title: "Is the fleet protected?", panels: []*panel{
 				stat("Require attention",
-					"Share of the machines with at least one property that requires attention. A machine counts once. Orange from 5 %, red from 10 %.",
+					"Share of the machines with at least one property that requires attention. A machine counts once. Machines that are silent do not count where that is known. Orange from 5 %, red from 10 %.",
 					share).unit("percentunit").decimals(1).thresholds(calm, step{worrying, warn}, step{dangerous, alarm}).none("no data"),
 				stat("Since yesterday",
 					"Change of that share since the same time yesterday, in percentage points, for the tenants that were there yesterday. Above zero is worse.",
@@ -57,7 +48,7 @@ or on () label_replace(0 * sum(mde_machines{$where}), "property", "no problem", 
 					`count(`+configured+` unless on (job, tenant) mde_machines{$where}) or 0 * count(`+configured+`)`).now().thresholds(calm, step{1, alarm}).none("no tenant"),
 				stat("Oldest count",
 					"Age of the oldest tenant's last complete count; never where a tenant failed and was never counted. By default the exporter counts every 15 minutes and withdraws values after 45.",
-					`max(`+ageOf(states)+`)`).unit("s").now().thresholds(calm, step{1800, warn}, step{2700, alarm}).set("mappings", neverWord).none("no count yet"),
+					`max(`+ageOf(fleetStates)+`)`).unit("s").now().thresholds(calm, step{1800, warn}, step{2700, alarm}).set("mappings", neverWord).none("no count yet"),
 			}},
 			firingAlerts(),
 			{title: "What is wrong?", panels: []*panel{
@@ -66,10 +57,10 @@ or on () label_replace(0 * sum(mde_machines{$where}), "property", "no problem", 
 					query(top("property", propertyShare), "{{property}}").unit("percentunit").stepped().none("No numbers in this time range").size(14, 11),
 				table("What got worse since yesterday",
 					"Machines with each property now, and how many more than at the same time yesterday; a minus is an improvement. Only tenants that have numbers for both days count.", 15,
-					column{title: "Property", label: "property"},
+					column{title: "Property", label: "property", link: machinesLink},
 					column{title: "Machines", query: `sum by (property) (mde_machines_attention{$where} and ` + thenToo + `)`, unit: "locale", width: 85},
 					column{title: "Share", query: `sum by (property) (mde_machines_attention{$where} and ` + thenToo + `) / on () group_left () (sum(mde_machines{$where} and ` + thenToo + `) > 0)`, unit: "percentunit", width: 70, digits: new(1)},
-					column{title: "Since yesterday", query: sinceYesterday("property", "mde_machines_attention"), sorted: true, unit: "locale", width: 125, steps: []step{{1, warn}, {50, alarm}}},
+					column{title: "Since yesterday", query: sinceYesterday("property", `mde_machines_attention{$where}`), sorted: true, unit: "locale", width: 125, steps: []step{{1, warn}, {50, alarm}}},
 				).none("No tenant has numbers from the same time yesterday to compare with").size(10, 11),
 			}},
 			{title: "Where?", panels: []*panel{
@@ -79,35 +70,33 @@ or on () label_replace(0 * sum(mde_machines{$where}), "property", "no problem", 
 					column{title: "Architecture", label: "architecture", width: 105},
 					column{title: "Machines", query: `sum by (os_build, architecture) (mde_machines{$where})`, unit: "locale", width: 90},
 					column{title: "Require attention", query: perBuild, sorted: true, unit: "locale", width: 130},
-					column{title: "Share", query: perBuild + ` / sum by (os_build, architecture) (mde_machines{$where})`, unit: "percentunit", bar: 0.5, digits: new(1), steps: []step{{worrying, warn}, {0.2, alarm}}},
-					column{title: "Since yesterday", query: sinceYesterday("os_build, architecture", "mde_machines_requiring_attention"), unit: "locale", width: 125, steps: []step{{1, warn}, {20, alarm}}},
+					column{title: "Share", query: perBuild + ` / sum by (os_build, architecture) ` + active, unit: "percentunit", bar: 0.5, digits: new(1), steps: []step{{worrying, warn}, {0.2, alarm}}},
+					column{title: "Since yesterday", query: sinceYesterday("os_build, architecture", attentive), unit: "locale", width: 125, steps: []step{{1, warn}, {20, alarm}}},
 				).none("No numbers: see Tenants").size(12, 10),
 				table("Which problem on which build",
 					"Share of each build's machines that have the property: the seven largest builds, the twelve most frequent properties. A red cell is an outage on one build, a red line one everywhere.", 12,
-				).matrix("os_build", "property",
+				).matrix("os_build",
 					`sum by (os_build, property) (mde_machines_attention{$where})
   / on (os_build) group_left () sum by (os_build) (mde_machines{$where})
   and on (property) topk(12, sum by (property) (mde_machines_attention{$where}))
   and on (os_build) topk(7, sum by (os_build) (mde_machines{$where}))`,
-					"Property", step{0.02, notice}, step{worrying, warn}, step{0.2, alarm}).unit("percentunit").decimals(1).none("No numbers: see Tenants").size(12, 10),
+					step{0.02, notice}, step{worrying, warn}, step{0.2, alarm}).unit("percentunit").decimals(1).none("No numbers: see Tenants").size(12, 10),
 				table("Tenants",
 					"Tenants without current numbers first, then by the share of machines that require attention. A click shows the tenant alone.", 500,
 					column{title: "Tenant", label: "tenant", link: open + "&var-tenant=${__value.raw}"},
 					column{hidden: true, sorted: true, query: worst},
-					column{title: "Numbers", query: numbers, width: 120, shade: true, mapping: words(
-						[3]string{"1", "current", calm}, [3]string{"2", "not refreshed", warn}, [3]string{"3", "not yet read", "blue"},
-						[3]string{"4", "withdrawn", alarm}, [3]string{"5", "never read", alarm})},
+					column{title: "Numbers", query: numbers, width: 120, shade: true, mapping: numberWords},
 					column{title: "Machines", query: `sum by (tenant) (mde_machines{$where})`, unit: "locale", width: 100, none: "unknown"},
 					column{title: "Require attention", query: perTenant, unit: "locale", width: 140, none: "unknown"},
 					column{title: "Share", query: tenantShare, unit: "percentunit", width: 100, digits: new(1), steps: []step{{worrying, warn}, {dangerous, alarm}}, none: "unknown"},
-					column{title: "Since yesterday", query: sinceYesterday("tenant", "mde_machines_requiring_attention"), unit: "locale", width: 130, steps: []step{{1, warn}, {50, alarm}}},
-					column{title: "Counted", query: `max by (tenant) (` + ageOf(states) + `)`, unit: "s", width: 110, steps: []step{{1800, warn}, {2700, alarm}}, mapping: neverWord},
+					column{title: "Since yesterday", query: sinceYesterday("tenant", attentive), unit: "locale", width: 130, steps: []step{{1, warn}, {50, alarm}}},
+					column{title: "Counted", query: `max by (tenant) (` + ageOf(fleetStates) + `)`, unit: "s", width: 110, steps: []step{{1800, warn}, {2700, alarm}}, mapping: neverWord},
 				).none("No tenant is configured, or no exporter answers").size(24, 8),
 			}},
 			{title: "How did it come about?", panels: []*panel{
 				lines("Machines that require attention, by OS build",
 					"The ten builds with the most machines that require attention.").
-					query(top("os_build", `sum by (os_build) (mde_machines_requiring_attention{$where})`), "{{os_build}}").unit("locale").stepped().beside().none("No numbers in this time range"),
+					query(top("os_build", `sum by (os_build) `+attentive), "{{os_build}}").unit("locale").stepped().beside().none("No numbers in this time range"),
 				lines("Machines by OS build",
 					"The ten largest builds: a feature update moving through the fleet shows as one growing while another shrinks.").
 					query(top("os_build", `sum by (os_build) (mde_machines{$where})`), "{{os_build}}").unit("locale").stepped().stacked().beside().none("No numbers in this time range"),

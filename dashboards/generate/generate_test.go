@@ -2,6 +2,7 @@ package main
 
 import (
 	"io/fs"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	mde "github.com/mde-exporter/mde_exporter/dashboards"
+	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
 func TestCommittedDashboardsAreTheGeneratedOnes(t *testing.T) {
@@ -117,7 +119,7 @@ func TestLegendsNameEveryLabelThatTellsSeriesApart(t *testing.T) {
 // counted, or nothing at all.
 func TestEmptyPanelsSayWhy(t *testing.T) {
 	each(t, func(t *testing.T, p *panel) {
-		if p.title == "Exporters" {
+		if p.title == "Exporters" || p.kind == "text" {
 			return // Without a series there is none.
 		}
 		if p.defaults["noValue"] == nil {
@@ -132,7 +134,7 @@ func TestEmptyPanelsSayWhy(t *testing.T) {
 }
 
 func TestLevelsAreOrderedBySeverity(t *testing.T) {
-	want := []string{"High", "Medium", "Low", "Informational", "None", "other"}
+	want := []string{"High", "Medium", "Low", "Informational", "UnSpecified", "None", "other"}
 	found := 0
 	each(t, func(t *testing.T, p *panel) {
 		var legends []string
@@ -152,7 +154,30 @@ func TestLevelsAreOrderedBySeverity(t *testing.T) {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
 	})
-	if found != 3 {
+	if found != 6 {
 		t.Errorf("%d panels show levels", found)
+	}
+}
+
+// TestTheHuntingQueryIsThatOfTheDocumentation compares them but for what is
+// chosen at the top of the dashboard.
+func TestTheHuntingQueryIsThatOfTheDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/hunting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, documented, _ := strings.Cut(string(page), "```kusto\n")
+	documented, _, _ = strings.Cut(documented, "```")
+	all := regexp.MustCompile(`\$\{\w+:regex\}`).ReplaceAllString(hunting, ".*")
+	if diff := cmp.Diff(documented, all); diff != "" {
+		t.Errorf("-docs/hunting.md +hunting.kql\n%s", diff)
+	}
+	for _, property := range []string{
+		simulation.EdrImpairedCommunications, simulation.EdrNoSensorData, simulation.EdrInactive, simulation.AntivirusNotReporting,
+		simulation.AntivirusOff, simulation.AntivirusDefinitionsOutdated, simulation.AntivirusEngineOutdated, simulation.AntivirusPlatformOutdated,
+	} {
+		if !strings.Contains(hunting, `"`+property+`"`) || !strings.Contains(string(page), "`"+property+"` |") {
+			t.Errorf("docs/hunting.md does not lead to the machines with %s", property)
+		}
 	}
 }

@@ -97,6 +97,15 @@ func bars(title, about string) *panel {
 	return p.thresholds("blue")
 }
 
+// text is Markdown, in which ${variable:regex} stands for what is chosen at the
+// top of the dashboard.
+func text(title, about, markdown string) *panel {
+	p := newPanel("text", title, about)
+	p.queries = []any{}
+	p.options = map[string]any{"mode": "markdown", "content": markdown, "code": map[string]any{"language": "plaintext", "showLineNumbers": false, "showMiniMap": false}}
+	return p
+}
+
 // table is a list of at most limit rows. Each column is a query whose
 // remaining labels are columns too; rows with the same labels become one.
 func table(title, about string, limit int, columns ...column) *panel {
@@ -241,6 +250,18 @@ func (p *panel) set(key string, value any) *panel { p.defaults[key] = value; ret
 
 func (p *panel) unit(unit string) *panel { return p.set("unit", unit) }
 
+// What a stat's change over the time range means.
+const (
+	higherIsBetter = "standard"
+	lowerIsBetter  = "inverted"
+)
+
+// change shows beside the value how it changed within the time range.
+func (p *panel) change(colours string) *panel {
+	p.options["showPercentChange"], p.options["percentChangeColorMode"] = true, colours
+	return p
+}
+
 func (p *panel) decimals(n int) *panel { return p.set("decimals", n) }
 
 // none is what stands where there is no value; in a table or a course, where
@@ -290,18 +311,19 @@ func (p *panel) beside() *panel {
 // colourValue colours the figure instead of its background, for plain facts.
 func (p *panel) colourValue() *panel { p.options["colorMode"] = "value"; return p }
 
-// matrix turns a table into a grid of one query's values: a row for each value
-// of one label, a column for each of the other, each cell coloured.
-func (p *panel) matrix(columnLabel, rowLabel, expr, corner string, steps ...step) *panel {
+// matrix turns a table into a grid of one query's values: a row for each
+// property, a column for each value of another label, each cell coloured.
+func (p *panel) matrix(columnLabel, expr string, steps ...step) *panel {
+	const corner = "Property"
 	p.add(map[string]any{"expr": expr, "instant": true, "range": false, "format": "table"})
-	name := rowLabel + `\` + columnLabel
 	p.transformations = []any{
-		transformation("groupingToMatrix", map[string]any{"columnField": columnLabel, "rowField": rowLabel, "valueField": "Value", "emptyValue": "null"}),
-		transformation("organize", map[string]any{"renameByName": map[string]any{name: corner}, "excludeByName": map[string]any{}, "indexByName": map[string]any{}, "includeByName": map[string]any{}}),
+		transformation("groupingToMatrix", map[string]any{"columnField": columnLabel, "rowField": "property", "valueField": "Value", "emptyValue": "null"}),
+		transformation("organize", map[string]any{"renameByName": map[string]any{`property\` + columnLabel: corner}, "excludeByName": map[string]any{}, "indexByName": map[string]any{}, "includeByName": map[string]any{}}),
 		transformation("sortBy", map[string]any{"fields": map[string]any{}, "sort": []any{map[string]any{"field": corner, "desc": true}}}),
 	}
 	p.overrides = append(p.overrides, override(corner,
-		property("unit", "string"), property("custom.width", 225), property("custom.cellOptions", map[string]any{"type": "auto"})))
+		property("unit", "string"), property("custom.width", 225), property("custom.cellOptions", map[string]any{"type": "auto"}),
+		property("links", []any{map[string]any{"title": "Show the machines", "url": machinesLink, "targetBlank": false}})))
 	return p.custom("cellOptions", shaded).custom("minWidth", 66).thresholds("transparent", steps...)
 }
 

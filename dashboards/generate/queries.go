@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Tenants are compared with yesterday only where both numbers are known: a new
@@ -13,17 +14,32 @@ const (
 	nowToo  = `on (job, tenant) mde_machines{$where}`
 )
 
-// sinceYesterday is the change of a metric of the fleet, summed by labels, since
+// machinesLink leads from a property to the query that lists its machines.
+const machinesLink = "/d/mde-coverage?${datasource:queryparam}&${job:queryparam}&${tenant:queryparam}&${__url_time_range}&var-property=${__value.raw}"
+
+// Silent machines have a reason of their own to require attention: where they are
+// known, they are left out.
+const (
+	attentive = `(mde_active_machines_requiring_attention{$where} or on (job, tenant) mde_machines_requiring_attention{$where})`
+	active    = `(mde_active_machines{$where} or on (job, tenant) mde_machines{$where})`
+)
+
+// dayBefore is what was so at the same time yesterday.
+func dayBefore(series string) string {
+	return strings.ReplaceAll(series, "{$where}", "{$where} offset 1d")
+}
+
+// sinceYesterday is the change of series of the fleet, summed by labels, since
 // the same time yesterday. It is empty without a day of history. A label value
 // that is new counts as 0 yesterday.
-func sinceYesterday(labels, metric string) string {
-	now := fmt.Sprintf(`sum by (%s) (%s{$where} and %s)`, labels, metric, thenToo)
+func sinceYesterday(labels, series string) string {
+	now := fmt.Sprintf(`sum by (%s) (%s and %s)`, labels, series, thenToo)
 	return now + fmt.Sprintf(`
 - (
-  sum by (%[1]s) (%[2]s{$where} offset 1d and %[3]s)
+  sum by (%[1]s) (%[2]s and %[3]s)
   or
   0 * %[4]s
-)`, labels, metric, nowToo, now)
+)`, labels, dayBefore(series), nowToo, now)
 }
 
 // ageOf is the age of a collector's values. A collector that failed and never
@@ -46,6 +62,22 @@ func neverUnless(age, selector string) string {
 or on (job, instance, tenant, collector) $never + (mde_refresh_success{` + selector + `} == 0)`
 }
 
+// fleetStates limits a selector to the collector of security states.
+const fleetStates = `$where, collector="security_states"`
+
+// numbers says whether a tenant has numbers of its fleet: 1 yes, 2 yes but the
+// last refresh failed, 3 not yet, 4 withdrawn, 5 never read.
+const numbers = `2 * (group by (tenant) (mde_machines{$where}) and on (tenant) (min by (tenant) (mde_refresh_success{` + fleetStates + `}) == 0))
+or group by (tenant) (mde_machines{$where})
+or 4 * group by (tenant) (mde_refresh_last_success_timestamp_seconds{` + fleetStates + `})
+or 5 + (min by (tenant) (mde_refresh_success{` + fleetStates + `}) == 0)
+or 3 * group by (tenant) (mde_refresh_interval_seconds{` + fleetStates + `})`
+
+// numberWords are the words for numbers.
+var numberWords = words(
+	[3]string{"1", "current", calm}, [3]string{"2", "not refreshed", warn}, [3]string{"3", "not yet read", "blue"},
+	[3]string{"4", "withdrawn", alarm}, [3]string{"5", "never read", alarm})
+
 // unprotected is the number of unprotected machines that contacted a domain, as
 // the alert rules define and record it.
 const unprotected = `tenant_domain:mde_watched_domain_machines_unprotected:max{$where, domain=~"$domain"}`
@@ -59,7 +91,7 @@ func firing(matchers string) string {
 // firingAlerts is the row with the table of firing alerts, which every dashboard
 // has.
 func firingAlerts() row {
-	const keys = "alertname, severity, tenant, domain, property, os_build, collector, instance"
+	const keys = "alertname, severity, tenant, domain, list, property, device_group, os_build, collector, instance"
 	of := func(expr string) string { return `max by (` + keys + `) (` + expr + `)` }
 	rank := `3 * ` + of(firing(`severity="critical"`)) + `
 or 2 * ` + of(firing(`severity="warning"`)) + `
@@ -75,7 +107,9 @@ or 4 * label_replace(absent(tenant:mde_threshold), "alertname", "Prometheus has 
 			column{hidden: true, sorted: true, query: rank},
 			column{title: "Tenant", label: "tenant", none: "–"},
 			column{title: "Domain", label: "domain", none: "–"},
+			column{title: "List", label: "list", width: 80, none: "–"},
 			column{title: "Property", label: "property", none: "–"},
+			column{title: "Device group", label: "device_group", none: "–"},
 			column{title: "OS build", label: "os_build", width: 80, none: "–"},
 			column{title: "Collector", label: "collector", width: 130, none: "–"},
 			column{title: "Exporter", label: "instance", none: "–"},
@@ -92,10 +126,11 @@ var (
 	exposureLevels = []level{{"High", alarm}, {"Medium", warn}, {"Low", notice}, {"None", calm}}
 	riskScores     = slices.Insert(slices.Clone(exposureLevels), 3, level{"Informational", "blue"})
 	atRisk         = riskScores[:4]
+	severities     = []level{{"High", alarm}, {"Medium", warn}, {"Low", notice}, {"Informational", "blue"}, {"UnSpecified", "purple"}}
 )
 
-// anyLevel matches the documented levels of risk and exposure.
-const anyLevel = "High|Medium|Low|Informational|None"
+// anyLevel matches the documented levels of risk, exposure and severity.
+const anyLevel = "High|Medium|Low|Informational|UnSpecified|None"
 
 // levels adds a query for each level, the worst first, and gives it the
 // colour of its meaning. What the API sends beside the documented levels
@@ -106,4 +141,29 @@ func (p *panel) levels(expr, label string, all []level) *panel {
 		p.paint([2]string{l.name, l.colour})
 	}
 	return p.query(fmt.Sprintf(expr, label+`!~"`+anyLevel+`"`), "other")
+}
+
+// bands is a bar for each span of time: up to the first window, between one and
+// the next, and beyond the last. metric counts machines within each window, all
+// is their total.
+func bands(title, about, metric, all string, windows ...string) *panel {
+	within := func(window string) string {
+		name, matchers, _ := strings.Cut(strings.TrimSuffix(metric, "}"), "{")
+		if matchers != "" {
+			matchers += ", "
+		}
+		return fmt.Sprintf(`sum(%s{$where, %swindow="%s"})`, name, matchers, window)
+	}
+	p := bars(title, about).unit("locale").size(8, 8)
+	last := len(windows) - 1
+	for i, window := range windows {
+		if i == 0 {
+			p.query(within(window), "up to "+window).paint([2]string{"up to " + window, calm})
+			continue
+		}
+		name := windows[i-1] + " to " + window
+		p.query(within(window)+" - "+within(windows[i-1]), name).paint([2]string{name, [...]string{notice, warn, "dark-orange", alarm}[i-1]})
+	}
+	older := "older or never"
+	return p.query(all+" - "+within(windows[last]), older).paint([2]string{older, "dark-red"})
 }
