@@ -260,11 +260,11 @@ func machinesWithin(name, help string, from input, w windows, holding func(*stat
 // ownedMachines are the gauges of machines that somebody is responsible for.
 func ownedMachines(name, whose string) []stateGauge {
 	return []stateGauge{
-		{name: name, from: machineRows, help: "Machines with a security state " + whose + ". From /api/machines only."},
+		{name: name, from: machineRows, help: "Machines " + whose + ". From /api/machines only."},
 		{name: name + "_requiring_attention", from: machineRows, counts: (*stateRecord).requiresAttention,
 			help: "Machines " + whose + " with at least one property that requires attention. A machine counts once."},
 		{name: name + "_attention", from: machineRows, byProperty: true,
-			help: "Machines " + whose + " whose property requires attention. A machine counts once for each of its properties."},
+			help: "Machines " + whose + ", by property that requires attention. A machine counts once for each of its properties."},
 	}
 }
 
