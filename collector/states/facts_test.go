@@ -188,7 +188,9 @@ func TestTimesAreComparedWithTheStartOfTheRefresh(t *testing.T) {
 			antivirusRows(yield)
 		}
 		f.MachineRows = func(yield func(*client.Machine, error) bool) { time.Sleep(10 * time.Minute); rows(yield) }
-		values(t, refreshed(t, f), map[string]string{
+		refused := refusedPreview(404)
+		f.StateRows = func(yield func(*client.SecurityState, error) bool) { time.Sleep(10 * time.Minute); refused(yield) }
+		values(t, refreshed(t, f, func(o *Options) { o.Source = SourceAuto }), map[string]string{
 			`mde_machines_seen_within{window="1d"}`:                 "1",
 			`mde_machines_antivirus_signatures_within{window="1d"}`: "1",
 		})
