@@ -325,3 +325,32 @@ func TestARowThatIsNoMachineFailsTheRefresh(t *testing.T) {
 		}
 	}
 }
+
+func TestMachinesWithMoreSetsOfPropertiesThanAreNumberedStayInTheJoin(t *testing.T) {
+	const machines = 1<<16 + 1000
+	f := &fakeStates{StateRows: func(yield func(*client.SecurityState, error) bool) {
+		for n := range machines { // Each machine has another set of properties.
+			var properties []string
+			for bit := range 17 {
+				if (n+1)>>bit&1 != 0 {
+					properties = append(properties, fmt.Sprint("property ", bit))
+				}
+			}
+			row := state(n+1, "19045", "Amd64", properties...)
+			if !yield(&row, nil) {
+				return
+			}
+		}
+	}}
+	w := collectortest.NewWorld()
+	s := newStates(w, f)
+	if err := w.Refresh(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.fleet.Current().Machines.ByID.Len(); n != machines {
+		t.Errorf("%d machines in the join, want %d", n, machines)
+	}
+	if got := collectortest.Value(w.Exposed(t), `mde_machines_requiring_attention{architecture="Amd64",os_build="19045",tenant="contoso"}`); got != fmt.Sprint(machines) {
+		t.Errorf("%s machines require attention, want %d", got, machines)
+	}
+}

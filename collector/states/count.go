@@ -17,19 +17,16 @@ import (
 // Config.MaxMachines says otherwise.
 const defaultMaxMachines = 2_000_000
 
-// maxCombinations bounds the distinct sets of properties in the attention index;
-// machines with further ones count under other there.
-const maxCombinations = 1 << 16
-
 // stateRecord is a machine as it is counted.
 type stateRecord struct {
 	build, architecture, revision []byte
 	properties                    attention.PropertySet
 
-	input   input
-	at      time.Time       // When the refresh began.
-	machine *client.Machine // Nil where the source is the preview, like known.
-	known   *knownMachine
+	input    input
+	at       time.Time       // When the refresh began.
+	machine  *client.Machine // Nil where the source is the preview, like known.
+	known    *knownMachine
+	software software
 }
 
 func (r *stateRecord) requiresAttention() bool { return !r.properties.IsEmpty() }
@@ -49,10 +46,7 @@ type fleetCount struct {
 	nameless   int // Machines without an id.
 	record     stateRecord
 
-	combinations []attention.PropertySet
-	combinationN map[attention.PropertySet]uint16
-	lastSet      attention.PropertySet
-	lastSetN     uint16
+	combinations *interned[attention.PropertySet]
 	attention    *attention.Machines // Once all are counted.
 
 	rows *machineindex.Index[previewRow]
@@ -60,6 +54,7 @@ type fleetCount struct {
 	known        *machineindex.Index[knownMachine]
 	revisions    *labels.Table
 	versions     *labels.Table
+	software     *interned[software]
 	revisionText []byte
 	derivedIDs   [len(derivedProperties)]int // In properties; 0 where not looked up yet.
 }
@@ -69,15 +64,18 @@ type previewRow struct{ group, combination uint16 }
 
 // knownMachine is what is known of a machine of /api/deviceavinfo or /api/machines.
 type knownMachine struct {
-	refreshed        uint32 // The time of its antivirus row, in seconds since 1970.
-	revision         uint16 // Of revisions; 0 where its antivirus row has none.
-	engine, platform uint16 // Of versions, where mode says that there is an antivirus row.
-	derived          derivedSet
-	row              rowState
-	mode             antivirusMode
+	refreshed uint32 // The time of its antivirus row, in seconds since 1970.
+	software  uint16 // Of fleetCount.software.
+	derived   derivedSet
+	row       rowState
+	mode      antivirusMode
 	// How many of the windows hold the time of its signatures and scans.
 	signatures, quickScan, fullScan uint8
 }
+
+// software is what the antivirus row of a machine says of versions, by their numbers
+// in fleetCount.revisions and fleetCount.versions.
+type software struct{ revision, engine, platform uint16 }
 
 // newFleetCount starts a count of a refresh that began at a time, of expected machines.
 // Incomplete says that the antivirus rows cannot be read. The names that last used
@@ -91,8 +89,7 @@ func newFleetCount(source string, config Config, at time.Time, incomplete bool, 
 		config:       config,
 		at:           at,
 		properties:   labels.NewTable(maxProperties, labels.Other, last.Properties, dropped["property"]),
-		combinations: []attention.PropertySet{{}},
-		combinationN: make(map[attention.PropertySet]uint16),
+		combinations: newInterned(attention.PropertySet{}, attention.PropertySet{1 << labels.OtherNumber}),
 	}
 	if source == SourceMachines {
 		c.input = antivirusRows
@@ -111,32 +108,13 @@ func newFleetCount(source string, config Config, at time.Time, incomplete bool, 
 		counter := newGroupCounter(c, g, last.Gauges[g.gauges[0].name], dropped)
 		if g.gauges[0].name == versionGauge {
 			c.versions = counter.tables[1]
+			missing := uint16(c.versions.Missing)
+			c.software = newInterned(software{uint16(c.revisions.Missing), missing, missing}, software{})
 		}
 		c.groupings = append(c.groupings, counter)
 	}
 	return c
 }
-
-// combination returns the number of a set of properties, 0 for the empty one.
-func (c *fleetCount) combination(set attention.PropertySet) uint16 {
-	if set == c.lastSet {
-		return c.lastSetN
-	}
-	n, ok := c.combinationN[set]
-	if !ok && !set.IsEmpty() {
-		if len(c.combinations) >= maxCombinations && set != onlyOther {
-			return c.combination(onlyOther)
-		}
-		n = uint16(len(c.combinations))
-		c.combinations = append(c.combinations, set)
-		c.combinationN[set] = n
-	}
-	c.lastSet, c.lastSetN = set, n
-	return n
-}
-
-// onlyOther is the set that holds nothing but other.
-var onlyOther = attention.PropertySet{1 << labels.OtherNumber}
 
 // property returns the number of a property by its name as the API sent it.
 func (c *fleetCount) property(name []byte) int {
@@ -173,7 +151,7 @@ func (c *fleetCount) securityState(s *client.SecurityState) error {
 		builds.add(group, r)
 		return c.checkMachines(c.nameless, client.MachineSecurityStates)
 	}
-	c.rows.Append(s.ID, previewRow{uint16(group), c.combination(r.properties)})
+	c.rows.Append(s.ID, previewRow{uint16(group), c.combinations.number(r.properties)})
 	if c.rows.Len() < c.config.MaxMachines+max(c.config.MaxMachines/8, 1<<16) {
 		return nil
 	}
@@ -188,7 +166,7 @@ func (c *fleetCount) securityStates() error {
 		return err
 	}
 	c.attention = requiring(c, c.rows, func(row *previewRow) uint16 {
-		c.record.properties = c.combinations[row.combination]
+		c.record.properties = c.combinations.values[row.combination]
 		c.groupings[0].add(int(row.group), &c.record)
 		return row.combination
 	})
@@ -212,41 +190,45 @@ func (c *fleetCount) antivirusRow(row *client.AntivirusHealth) error {
 	if !added && refreshed < known.refreshed {
 		return nil
 	}
-	now := c.antivirusFacts(row)
+	now, versions := c.antivirusFacts(row)
 	now.refreshed = refreshed
 	if !added && refreshed == known.refreshed {
 		now.derived |= known.derived
-		if c.hasRevision(known) {
-			now.revision = known.revision
-		}
 		now.mode = max(now.mode, known.mode)
 		now.signatures = min(now.signatures, known.signatures)
 		now.quickScan, now.fullScan = min(now.quickScan, known.quickScan), min(now.fullScan, known.fullScan)
-		now.engine, now.platform = c.firstVersion(now.engine, known.engine), c.firstVersion(now.platform, known.platform)
+		before := c.software.values[known.software]
+		versions.engine, versions.platform = c.firstVersion(versions.engine, before.engine), c.firstVersion(versions.platform, before.platform)
+		if c.hasRevision(known) {
+			versions.revision = before.revision
+		}
 	}
+	now.software = c.software.number(versions)
 	*known = now
 	return c.checkMachines(c.known.Len(), client.DeviceAVInfo)
 }
 
 // antivirusFacts returns what a row of antivirus health says.
-func (c *fleetCount) antivirusFacts(row *client.AntivirusHealth) knownMachine {
+func (c *fleetCount) antivirusFacts(row *client.AntivirusHealth) (knownMachine, software) {
 	signaturesAt := row.SignaturesPublishedAt
 	if signaturesAt.IsZero() {
 		signaturesAt = row.SignaturesUpdatedAt
 	}
-	known := knownMachine{
+	versions := software{
+		revision: uint16(c.revisions.Missing),
+		engine:   uint16(c.versions.Number(row.EngineVersion)),
+		platform: uint16(c.versions.Number(row.PlatformVersion)),
+	}
+	if c.config.RevisionLabel {
+		versions.revision = uint16(c.revisions.Number(revisionOf(row.OSVersion)))
+	}
+	return knownMachine{
 		derived:    antivirusProperties(row, c.at),
 		mode:       antivirusModeOf(row.Mode),
 		signatures: signatureWindows.holding(signaturesAt, c.at),
 		quickScan:  scanWindows.holding(completed(row.QuickScan), c.at),
 		fullScan:   scanWindows.holding(completed(row.FullScan), c.at),
-		engine:     uint16(c.versions.Number(row.EngineVersion)),
-		platform:   uint16(c.versions.Number(row.PlatformVersion)),
-	}
-	if c.config.RevisionLabel {
-		known.revision = uint16(c.revisions.Number(revisionOf(row.OSVersion)))
-	}
-	return known
+	}, versions
 }
 
 // firstVersion returns one of two versions, whatever their order.
@@ -259,7 +241,8 @@ func (c *fleetCount) firstVersion(a, b uint16) uint16 {
 
 // hasRevision reports whether the antivirus row of a machine has a revision.
 func (c *fleetCount) hasRevision(known *knownMachine) bool {
-	return known.revision != labels.OtherNumber && int(known.revision) != c.revisions.Missing
+	revision := c.software.values[known.software].revision
+	return revision != labels.OtherNumber && int(revision) != c.revisions.Missing
 }
 
 // machine counts a row of /api/machines, unless it is not the first of its machine.
@@ -279,10 +262,11 @@ func (c *fleetCount) machine(m *client.Machine) error {
 	*r = stateRecord{machine: m, known: known, input: c.input, at: c.at}
 	if known.row == rowCounted {
 		known.derived |= edrProperties(m.HealthStatus)
+		r.software = c.software.values[known.software]
 		r.build, r.architecture, r.properties = m.OSBuild, architectureOf(m), c.derived(known.derived)
 		if c.config.RevisionLabel {
 			if r.revision = revisionOf(m.OSVersion); c.hasRevision(known) {
-				c.revisionText = append(c.revisionText[:0], c.revisions.Names[known.revision]...)
+				c.revisionText = append(c.revisionText[:0], c.revisions.Names[r.software.revision]...)
 				r.revision = c.revisionText
 			}
 		}
@@ -306,7 +290,7 @@ func (c *fleetCount) allMachines() {
 		if known.row != rowCounted {
 			return 0
 		}
-		return c.combination(c.derived(known.derived))
+		return c.combinations.number(c.derived(known.derived))
 	})
 	c.known = nil
 }
@@ -317,7 +301,7 @@ func requiring[V any](c *fleetCount, machines *machineindex.Index[V], combinatio
 		n := combination(v)
 		return attention.Machine{Set: n}, n != 0
 	})
-	return attention.New(index, c.combinations, c.properties.Names, c.usedProperties())
+	return attention.New(index, c.combinations.values, c.properties.Names, c.usedProperties())
 }
 
 // derived turns a set of derivedProperties into one of this count's numbers.

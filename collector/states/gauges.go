@@ -201,8 +201,8 @@ func (c *Config) groupings() []grouping {
 			of: func(r *stateRecord, in *groupCounter) {
 				in.count(r, sensorComponent, r.machine.AgentVersion)
 				if r.input == antivirusRows {
-					in.countVersion(r, engineComponent, r.known.engine)
-					in.countVersion(r, platformComponent, r.known.platform)
+					in.countVersion(r, engineComponent, r.software.engine)
+					in.countVersion(r, platformComponent, r.software.platform)
 				}
 			},
 			gauges: []stateGauge{{name: versionGauge, from: machineRows,

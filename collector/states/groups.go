@@ -89,9 +89,6 @@ func (g *groupCounter) count(r *stateRecord, values ...[]byte) { g.add(g.group(v
 // countVersion counts a machine by the version of a component, a number of
 // fleetCount.versions.
 func (g *groupCounter) countVersion(r *stateRecord, component []byte, version uint16) {
-	if r.known.mode == noAntivirusRow {
-		version = uint16(g.tables[1].Missing)
-	}
 	g.add(g.groupOf(groupKey{uint16(g.tables[0].Number(component)), version}), r)
 }
 
