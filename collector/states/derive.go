@@ -146,8 +146,7 @@ func rowStateOf(m *client.Machine) rowState {
 type antivirusMode uint8
 
 const (
-	noAntivirusRow antivirusMode = iota
-	modeMissing
+	modeUnknown antivirusMode = iota // Without a row, or a mode in it.
 	modeActive
 	modeEDRBlock
 	modePassiveAudit
@@ -157,23 +156,13 @@ const (
 )
 
 // antivirusModes are the values of the label mode by antivirusMode.
-var antivirusModes = [...][]byte{
-	noAntivirusRow: []byte(labels.Unknown), modeMissing: []byte(labels.Unknown), modeActive: []byte("active"), modeEDRBlock: []byte("edr_block"),
-	modePassiveAudit: []byte("passive_audit"), modePassive: []byte("passive"), modeOther: []byte(labels.Other), modeDisabled: []byte("disabled"),
-}
-
-func antivirusModeNames() (names []string) {
-	for _, name := range antivirusModes[modeMissing:] {
-		names = append(names, string(name))
-	}
-	return names
-}
+var antivirusModes = []string{labels.Unknown, "active", "edr_block", "passive_audit", "passive", labels.Other, "disabled"}
 
 // antivirusModeOf reads avMode.
 func antivirusModeOf(raw []byte) antivirusMode {
 	switch string(raw) {
 	case "":
-		return modeMissing
+		return modeUnknown
 	case "0":
 		return modeActive
 	case "1":

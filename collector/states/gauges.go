@@ -104,18 +104,8 @@ var (
 	onboardingStatuses = []string{"Onboarded", "CanBeOnboarded", "Unsupported", "InsufficientInfo"}
 )
 
-// The values of the label component.
-var (
-	sensorComponent   = []byte("sensor")
-	engineComponent   = []byte("antivirus_engine")
-	platformComponent = []byte("antivirus_platform")
-)
-
-// The values of the label scan.
-var (
-	quickScan = []byte("quick")
-	fullScan  = []byte("full")
-)
+// components are the values of the label component.
+var components = []string{"sensor", "antivirus_engine", "antivirus_platform"}
 
 // groupings is the table of what is counted. The first counts by build.
 func (c *Config) groupings() []grouping {
@@ -156,7 +146,7 @@ func (c *Config) groupings() []grouping {
 			seenWindows, func(r *stateRecord) uint8 { return seenWindows.holding(r.machine.LastSeen, r.at) }),
 		{
 			labels:  []boundedLabel{{name: "disposition", preset: dispositions[rowMerged:]}},
-			of:      func(r *stateRecord, in *groupCounter) { in.count(r, []byte(dispositions[r.known.row])) },
+			of:      func(r *stateRecord, in *groupCounter) { in.countPreset(r, int(r.known.row-rowMerged)) },
 			gauges:  []stateGauge{{name: "mde_machine_records", help: "Records of /api/machines by what became of them; only those counted have a security state.", from: machineRows}},
 			records: true,
 		},
@@ -175,18 +165,20 @@ func (c *Config) groupings() []grouping {
 			filled:  true,
 			places:  (maxOnboarding + 2) * (maxPlatforms + 2),
 		},
-		machinesBy("mde_machines_antivirus_mode", "Machines by antivirus mode; unknown without antivirus health. From /api/deviceavinfo.", antivirusRows,
-			boundedLabel{name: "mode", missing: labels.Unknown, preset: antivirusModeNames()}, func(r *stateRecord) []byte { return antivirusModes[r.known.mode] }),
+		{
+			labels: []boundedLabel{{name: "mode", preset: antivirusModes}},
+			of:     func(r *stateRecord, in *groupCounter) { in.countPreset(r, int(r.known.mode)) },
+			gauges: []stateGauge{{name: "mde_machines_antivirus_mode", help: "Machines by antivirus mode; unknown without antivirus health. From /api/deviceavinfo.", from: antivirusRows}},
+		},
 		machinesWithin("mde_machines_antivirus_signatures_within", "Machines whose antivirus signatures were published within the window before the start of the refresh; cumulative. From /api/deviceavinfo.", antivirusRows,
 			signatureWindows, func(r *stateRecord) uint8 { return r.known.signatures }),
 		{
-			labels: []boundedLabel{{name: "scan", preset: []string{string(quickScan), string(fullScan)}}, scanWindows.label()},
+			labels: []boundedLabel{{name: "scan", preset: []string{"quick", "full"}}, scanWindows.label()},
 			of: func(r *stateRecord, in *groupCounter) {
-				if n := r.known.quickScan; n > 0 {
-					in.count(r, quickScan, scanWindows.shortest(n))
-				}
-				if n := r.known.fullScan; n > 0 {
-					in.count(r, fullScan, scanWindows.shortest(n))
+				for scan, n := range [...]uint8{r.known.quickScan, r.known.fullScan} {
+					if n > 0 {
+						in.countPreset(r, scan*len(scanWindows)+scanWindows.shortest(n))
+					}
 				}
 			},
 			gauges: []stateGauge{{name: "mde_machines_antivirus_scanned_within", from: antivirusRows,
@@ -195,14 +187,14 @@ func (c *Config) groupings() []grouping {
 		},
 		{
 			labels: []boundedLabel{
-				{name: "component", preset: []string{string(sensorComponent), string(engineComponent), string(platformComponent)}},
+				{name: "component", preset: components},
 				{name: "version", limit: maxVersions, missing: labels.Unknown},
 			},
 			of: func(r *stateRecord, in *groupCounter) {
-				in.count(r, sensorComponent, r.machine.AgentVersion)
+				in.countVersion(r, 0, uint16(in.tables[1].Number(r.machine.AgentVersion)))
 				if r.input == antivirusRows {
-					in.countVersion(r, engineComponent, r.software.engine)
-					in.countVersion(r, platformComponent, r.software.platform)
+					in.countVersion(r, 1, r.software.engine)
+					in.countVersion(r, 2, r.software.platform)
 				}
 			},
 			gauges: []stateGauge{{name: versionGauge, from: machineRows,
@@ -224,7 +216,7 @@ func (c *Config) groupings() []grouping {
 			labels: []boundedLabel{{name: "tag", missing: labels.Other, preset: c.Tags}},
 			of: func(r *stateRecord, in *groupCounter) {
 				for _, tag := range tags.of(r.machine) {
-					in.count(r, tags.values[tag])
+					in.countPreset(r, tag)
 				}
 			},
 			gauges: ownedMachines("mde_tag_machines", "that carry the tag"),
@@ -249,7 +241,7 @@ func machinesWithin(name, help string, from input, w windows, holding func(*stat
 		labels: []boundedLabel{w.label()},
 		of: func(r *stateRecord, in *groupCounter) {
 			if n := holding(r); n > 0 {
-				in.count(r, w.shortest(n))
+				in.countPreset(r, w.shortest(n))
 			}
 		},
 		gauges:     []stateGauge{{name: name, help: help, from: from}},

@@ -19,6 +19,7 @@ type groupCounter struct {
 		key groupKey
 		n   int
 	}
+	presets    []int // The groups of preset values, those of the last label innermost.
 	byProperty bool
 	dropped    droppedLabels
 }
@@ -49,7 +50,7 @@ func newGroupCounter(c *fleetCount, of grouping, last []stateGroup, dropped drop
 	}
 	g.number(groupKey{})
 	if !slices.ContainsFunc(of.labels, func(l boundedLabel) bool { return l.preset == nil }) {
-		g.fill(groupKey{})
+		g.presets = g.fill(groupKey{})
 	}
 	for _, group := range last {
 		var key groupKey
@@ -62,8 +63,8 @@ func newGroupCounter(c *fleetCount, of grouping, last []stateGroup, dropped drop
 }
 
 // fill shows the groups of all preset values, with the values of the key for labels
-// that have none.
-func (g *groupCounter) fill(key groupKey) {
+// that have none, and returns their numbers.
+func (g *groupCounter) fill(key groupKey) (groups []int) {
 	keys := []groupKey{key}
 	for i, l := range g.labels {
 		if l.preset == nil {
@@ -79,17 +80,23 @@ func (g *groupCounter) fill(key groupKey) {
 		keys = next
 	}
 	for _, key := range keys {
-		g.groups[g.number(key)].shown = true
+		n := g.number(key)
+		g.groups[n].shown = true
+		groups = append(groups, n)
 	}
+	return groups
 }
 
 // count counts a machine in the group of the values, as an API sent them.
 func (g *groupCounter) count(r *stateRecord, values ...[]byte) { g.add(g.group(values...), r) }
 
-// countVersion counts a machine by the version of a component, a number of
-// fleetCount.versions.
-func (g *groupCounter) countVersion(r *stateRecord, component []byte, version uint16) {
-	g.add(g.groupOf(groupKey{uint16(g.tables[0].Number(component)), version}), r)
+// countPreset counts a machine in the group of the n-th preset values.
+func (g *groupCounter) countPreset(r *stateRecord, n int) { g.add(g.presets[n], r) }
+
+// countVersion counts a machine by the version, a number of fleetCount.versions, of
+// the n-th component.
+func (g *groupCounter) countVersion(r *stateRecord, n int, version uint16) {
+	g.add(g.groupOf(groupKey{uint16(1 + n), version}), r) // The number 0 is that of other.
 }
 
 // group returns the number of a group.
@@ -164,9 +171,8 @@ func (g *groupCounter) add(group int, r *stateRecord) {
 func (g *groupCounter) finish() {
 	last := len(g.labels) - 1
 	if g.cumulative {
-		// Preset values come one after the other, those of the last label innermost.
-		for n := 2; n < len(g.groups); n++ {
-			before, group := &g.groups[n-1], &g.groups[n]
+		for i, n := range g.presets[1:] {
+			before, group := &g.groups[g.presets[i]], &g.groups[n]
 			if slices.Equal(before.key[:last], group.key[:last]) {
 				group.counts[0][0] += before.counts[0][0]
 			}

@@ -2,6 +2,7 @@ package states
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -578,6 +579,51 @@ func BenchmarkCountSecurityStates(b *testing.B) {
 		if err := c.securityStates(); err != nil {
 			b.Fatal(err)
 		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*machines), "ns/machine")
+}
+
+func BenchmarkCountMachines(b *testing.B) {
+	const machines = 100_000
+	fleet, rows := make([]client.Machine, machines), make([]client.AntivirusHealth, machines)
+	now := time.Now()
+	tags := [][]byte{[]byte("Site-01"), []byte("Site-02"), []byte("Laptop"), []byte("VIP"), []byte("vip")}
+	random := rand.New(rand.NewPCG(1, 2))
+	ago := func(days int) time.Time { return now.Add(-time.Duration(random.Int64N(int64(days) * int64(aDay)))) }
+	for i := range fleet {
+		fleet[i] = machine(0, func(m *client.Machine) {
+			m.ID, m.OSBuild = hashedID(uint64(i)), fmt.Append(nil, 10_000+random.IntN(16)*613)
+			m.DeviceGroup, m.AgentVersion = fmt.Append(nil, "Group ", random.IntN(8)), fmt.Append(nil, "10.8790.", string(m.OSBuild), ".", random.IntN(3))
+			m.Tags, m.LastSeen = tags[random.IntN(3):3], ago(10)
+			if random.IntN(20) == 0 {
+				m.HealthStatus = []byte("Inactive")
+			}
+		})
+		rows[i] = antivirus(0, func(a *client.AntivirusHealth) {
+			a.MachineID, a.Mode = fleet[i].ID, fmt.Append(nil, random.IntN(40)/38)
+			a.EngineVersion, a.PlatformVersion = fmt.Append(nil, "1.1.25020.", random.IntN(4)), fmt.Append(nil, "4.18.25010.", random.IntN(4))
+			a.SignaturesPublishedAt = ago(5)
+			a.QuickScan, a.FullScan = client.Scan{Result: []byte("Completed"), At: ago(9)}, client.Scan{Result: []byte("Completed"), At: ago(40)}
+		})
+	}
+	w := collectortest.NewWorld()
+	s := newStates(w, &fakeStates{}, readMachines, func(o *Options) {
+		o.Tags = []string{"Site-01", "Site-02", "Site-03", "Laptop", "Pilot ring", "VIP", "Kiosk", "Tier 0", "Site-04", "Desktop"}
+	})
+	s.began = now
+	for b.Loop() {
+		c := s.newCount(SourceMachines, false)
+		for i := range rows {
+			if err := c.antivirusRow(&rows[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for i := range fleet {
+			if err := c.machine(&fleet[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		c.allMachines()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*machines), "ns/machine")
 }

@@ -15,18 +15,11 @@ const maxTagSpellings = 1 << 12
 // tagSet finds the configured tags among those of a machine.
 type tagSet struct {
 	tags    []string
-	values  [][]byte       // The tags as label values.
 	numbers map[string]int // By the spelling of a machine's tag; -1 where it is none of them.
 	last    []int
 }
 
-func newTagSet(tags []string) *tagSet {
-	t := &tagSet{tags: tags, numbers: make(map[string]int)}
-	for _, tag := range tags {
-		t.values = append(t.values, []byte(tag))
-	}
-	return t
-}
+func newTagSet(tags []string) *tagSet { return &tagSet{tags: tags, numbers: make(map[string]int)} }
 
 // of returns the numbers of the configured tags that a machine carries, each once,
 // until the next call.

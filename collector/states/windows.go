@@ -9,7 +9,7 @@ import (
 type windows []window
 
 type window struct {
-	name   []byte
+	name   string
 	length time.Duration
 }
 
@@ -22,7 +22,7 @@ var (
 
 func days(lengths ...int) (w windows) {
 	for _, n := range lengths {
-		w = append(w, window{[]byte(strconv.Itoa(n) + "d"), time.Duration(n) * 24 * time.Hour})
+		w = append(w, window{strconv.Itoa(n) + "d", time.Duration(n) * 24 * time.Hour})
 	}
 	return w
 }
@@ -43,14 +43,14 @@ func (w windows) holding(at, now time.Time) (n uint8) {
 	return n
 }
 
-// shortest is the name of the shortest of n windows that hold a time.
-func (w windows) shortest(n uint8) []byte { return w[len(w)-int(n)].name }
+// shortest returns the place of the shortest of n windows that hold a time.
+func (w windows) shortest(n uint8) int { return len(w) - int(n) }
 
 // label has the windows as its values.
 func (w windows) label() boundedLabel {
 	l := boundedLabel{name: "window"}
 	for _, window := range w {
-		l.preset = append(l.preset, string(window.name))
+		l.preset = append(l.preset, window.name)
 	}
 	return l
 }
