@@ -72,6 +72,16 @@ func CheckTelemetryPath(p string) error {
 	return nil
 }
 
+// queryOf returns the query of a request. One that is malformed is answered with 400,
+// and false.
+func queryOf(w http.ResponseWriter, r *http.Request) (url.Values, bool) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		answer(w, http.StatusBadRequest, "The query is malformed: encode reserved characters, such as ; as %3B.")
+	}
+	return query, err == nil
+}
+
 // metrics answers a scrape with whatever could be gathered: one bad series
 // must not cost all others. With tenant=NAME it serves the series of these tenants
 // alone; a query that cannot be read is refused, so that it never widens to all.
@@ -86,17 +96,16 @@ func metrics(o Options) http.HandlerFunc {
 	}
 	all := handler(o.Gatherer)
 	return func(w http.ResponseWriter, r *http.Request) {
-		query, err := url.ParseQuery(r.URL.RawQuery)
-		if err != nil {
-			answer(w, http.StatusBadRequest, "The query is malformed: encode reserved characters, such as ; as %3B.")
+		query, ok := queryOf(w, r)
+		if !ok {
 			return
 		}
 		if !query.Has("tenant") {
 			all.ServeHTTP(w, r)
 			return
 		}
-		some, ok := o.TenantGatherer(query["tenant"])
-		if !ok {
+		some, known := o.TenantGatherer(query["tenant"])
+		if !known {
 			answer(w, http.StatusNotFound, "No tenant of that name is configured.")
 			return
 		}

@@ -258,6 +258,8 @@ func TestOddQueriesOfThePage(t *testing.T) {
 			"/?q=" + strings.Repeat("%20", 300):  http.StatusOK,
 			"/?q=a&q=b&sort=tenant&sort=x":       http.StatusOK,
 			"/?tenant=tenant-000&q=%00":          http.StatusOK,
+			"/?q=a;b":                            http.StatusBadRequest,
+			"/?tenant=tenant-000&q=%zz":          http.StatusBadRequest,
 			"/?sort=%00":                         http.StatusNotFound,
 			"/?sort=" + long:                     http.StatusNotFound,
 			"/?tenant=":                          http.StatusNotFound,

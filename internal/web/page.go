@@ -28,7 +28,11 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 // adds a prefix.
 func page(o Options, dashboards, alerts []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		v, query := newView(o.Status(), time.Now()), r.URL.Query()
+		query, ok := queryOf(w, r)
+		if !ok {
+			return
+		}
+		v := newView(o.Status(), time.Now())
 		v.Tenant, v.Sort = query.Get("tenant"), query.Get("sort")
 		v.Search = strings.TrimSpace(query.Get("q"))
 		v.Search = strings.ToValidUTF8(v.Search[:min(searchLength, len(v.Search))], "")
