@@ -179,9 +179,9 @@ func rowText(t *testing.T, page, tenant string) string {
 func TestARowOfATenantIsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
-		more := func(name string, error string) Collector {
+		more := func(name, failure string) Collector {
 			c := wellTenant("", now).Collectors[0]
-			c.Name, c.Error = name, error
+			c.Name, c.Error = name, failure
 			c.Page.Measures = []collector.Measure{{Title: "Unresolved alerts", Text: "1,234", Number: 1234}}
 			return c
 		}
