@@ -110,8 +110,8 @@ func asError(problems config.Problems) error {
 
 // readList reads the files of a watch list as a program does that starts.
 func readList(w domains.Config) ([]string, config.Problems) {
-	list := new(domains.Lists).List(w.Files)
-	return w.WithList(list), list.Mistakes
+	list, in := new(domains.Lists).List(w.Files), w.InForce()[0]
+	return in.With(list), list.Mistakes
 }
 
 func mustLoad(t *testing.T, path string) *config.Config {

@@ -1,10 +1,14 @@
 package domains
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
 
@@ -12,6 +16,12 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
+
+// DefaultList is the name of the list of Config.Domains and Config.Files.
+const DefaultList = "default"
+
+// maxNameBytes bounds the label list as all labels are bounded.
+const maxNameBytes = 128
 
 // Config configures the collector of watched domains.
 type Config struct {
@@ -21,6 +31,8 @@ type Config struct {
 	Domains []string `yaml:"domains,omitempty"`
 	// Files are the patterns of watch-list files. In force they are absolute.
 	Files []string `yaml:"files,omitempty"`
+	// Lists are further lists, beside the one of Domains and Files.
+	Lists []ListConfig `yaml:"lists,omitempty"`
 	// Statistics also asks each domain's prevalence, one more call each, of
 	// another API with a quota of its own.
 	Statistics bool `yaml:"statistics"`
@@ -29,11 +41,20 @@ type Config struct {
 	// DeviceGroups counts the machines of each domain by device group, too.
 	DeviceGroups bool `yaml:"device_groups"`
 
-	inherited watched // Valid. Empty in force.
+	inherited []ListConfig // Valid, DefaultList first. Nil in force.
 }
 
-// watched is what comes to the section's own domains and files.
-type watched struct{ domains, files []string }
+// ListConfig configures a list of watched domains with an interval of its own.
+type ListConfig struct {
+	Name string `yaml:"name"`
+	// RefreshInterval is the collector's where the configuration has none.
+	RefreshInterval model.Duration `yaml:"refresh_interval,omitempty"`
+	// MaxAge is the age at which values of the list's domains are withdrawn. Zero
+	// means three times the interval that the quota allows the list.
+	MaxAge  model.Duration `yaml:"max_age,omitempty"`
+	Domains []string       `yaml:"domains,omitempty"` // As in Config.
+	Files   []string       `yaml:"files,omitempty"`   // As in Config.
+}
 
 // Defaults implements Config.
 func (c *Config) Defaults() {
@@ -41,13 +62,26 @@ func (c *Config) Defaults() {
 }
 
 // Add adds domains, as Parse returns them, to those of the section.
-func (c *Config) Add(domains []string) { c.inherited.domains = domains }
+func (c *Config) Add(domains []string) {
+	c.inherited = []ListConfig{{Name: DefaultList, Domains: domains}}
+}
 
-// Inherit implements Config: a tenant's domains and files are added to the global ones.
+// Inherit implements Config: a tenant's domains, files and lists are added to the
+// global ones. An interval follows from the tenant's own keys, too.
 func (c *Config) Inherit(global collector.Config) {
 	g := global.(*Config)
-	c.inherited = watched{g.Domains, g.Files}
-	c.Domains, c.Files = nil, nil
+	c.inherited = []ListConfig{{Name: DefaultList, Domains: g.Domains, Files: g.Files}}
+	for _, l := range g.Lists {
+		i := indexOf(c.Lists, l.Name)
+		l.RefreshInterval, l.MaxAge = c.Lists[i].RefreshInterval, c.Lists[i].MaxAge
+		c.inherited = append(c.inherited, l)
+	}
+	c.Domains, c.Files, c.Lists = nil, nil, nil
+}
+
+// indexOf returns the place of the list of a name, -1 where there is none.
+func indexOf(lists []ListConfig, name string) int {
+	return slices.IndexFunc(lists, func(l ListConfig) bool { return l.Name == name })
 }
 
 // Validate implements Config.
@@ -56,20 +90,89 @@ func (c *Config) Validate(v collector.Validation) (mistakes []collector.Mistake)
 	if c.MachineInfoLimit < 0 || c.MachineInfoLimit > most {
 		mistakes = append(mistakes, collector.Mistake{Key: "machine_info_limit", Message: fmt.Sprintf("%d is not between 0 and %d", c.MachineInfoLimit, most)})
 	}
+	own := ListConfig{Name: DefaultList, Domains: c.Domains, Files: c.Files}
+	mistakes = append(mistakes, own.validate("", v)...)
+	lists := joined(slices.Clone(c.inherited), own)
+	for i, l := range c.Lists {
+		if message := c.nameMistake(i); message != "" {
+			mistakes = append(mistakes, collector.Mistake{Key: fmt.Sprintf("lists[%d].name", i), Message: message})
+			continue
+		}
+		mistakes = append(mistakes, l.validate(fmt.Sprintf("lists[%d].", i), v)...)
+		lists = joined(lists, l)
+	}
+	for i := range lists {
+		l := &lists[i]
+		l.Domains, l.Files = sortedSet(l.Domains), sortedSet(l.Files)
+		if l.Name == DefaultList {
+			continue
+		}
+		l.RefreshInterval = cmp.Or(l.RefreshInterval, c.RefreshInterval)
+		if l.MaxAge != 0 && l.MaxAge < l.RefreshInterval {
+			key := "lists"
+			if own := indexOf(c.Lists, l.Name); own >= 0 {
+				key = fmt.Sprintf("lists[%d].max_age", own)
+			}
+			mistakes = append(mistakes, collector.Mistake{Key: key, Message: fmt.Sprintf(
+				"max_age of %s is shorter than refresh_interval of %s: values of the list %s would be withdrawn before they are refreshed", l.MaxAge, l.RefreshInterval, l.Name)})
+		}
+	}
+	c.Domains, c.Files, c.Lists, c.inherited = lists[0].Domains, lists[0].Files, nil, nil
+	if len(lists) > 1 {
+		c.Lists = lists[1:]
+	}
+	return mistakes
+}
+
+// joined returns lists with one more: to the list of the same name, if there is one,
+// its domains and files are added, and the times that it sets win.
+func joined(lists []ListConfig, l ListConfig) []ListConfig {
+	i := indexOf(lists, l.Name)
+	if i < 0 {
+		return append(lists, l)
+	}
+	at := &lists[i]
+	at.RefreshInterval, at.MaxAge = cmp.Or(l.RefreshInterval, at.RefreshInterval), cmp.Or(l.MaxAge, at.MaxAge)
+	at.Domains, at.Files = slices.Concat(at.Domains, l.Domains), slices.Concat(at.Files, l.Files)
+	return lists
+}
+
+// nameMistake says what is wrong with the name of a further list, "" where nothing is.
+func (c *Config) nameMistake(i int) string {
+	name := c.Lists[i].Name
+	switch first := indexOf(c.Lists, name); {
+	case name == "":
+		return "missing"
+	case name == DefaultList:
+		return "is the name of the list of watched_domains.domains and files: add to these"
+	case first < i:
+		return fmt.Sprintf("is the name of lists[%d] too", first)
+	case len(name) > maxNameBytes:
+		return fmt.Sprintf("longer than %d bytes", maxNameBytes)
+	case strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }):
+		return "must be text without control characters"
+	default:
+		return ""
+	}
+}
+
+// validate returns the mistakes in the list's domains and files, with keys that begin
+// with the list's own, and leaves those in it that are right.
+func (l *ListConfig) validate(key string, v collector.Validation) (mistakes []collector.Mistake) {
 	var domains, files []string
-	for i, name := range c.Domains {
+	for i, name := range l.Domains {
 		domain, err := parse(name)
 		if err != nil {
-			mistakes = append(mistakes, collector.Mistake{Key: fmt.Sprintf("domains[%d]", i), Message: err.Error()})
+			mistakes = append(mistakes, collector.Mistake{Key: fmt.Sprintf("%sdomains[%d]", key, i), Message: err.Error()})
 			continue
 		}
 		domains = append(domains, domain)
 	}
-	for i, path := range c.Files {
+	for i, path := range l.Files {
 		pattern, more := listFiles(v, path)
 		for _, m := range more {
 			if m.File == "" {
-				m.Key = fmt.Sprintf("files[%d]", i)
+				m.Key = fmt.Sprintf("%sfiles[%d]", key, i)
 			}
 			mistakes = append(mistakes, m)
 		}
@@ -77,9 +180,7 @@ func (c *Config) Validate(v collector.Validation) (mistakes []collector.Mistake)
 			files = append(files, pattern)
 		}
 	}
-	c.Domains = sortedSet(c.inherited.domains, domains)
-	c.Files = sortedSet(c.inherited.files, files)
-	c.inherited = watched{}
+	l.Domains, l.Files = domains, files
 	return mistakes
 }
 
@@ -111,14 +212,26 @@ func listFiles(v collector.Validation, path string) (pattern string, mistakes []
 	return pattern, mistakes
 }
 
-// WithList returns the domains to watch: those of the configuration and those of
-// the list, sorted and each once. It may be the list's own slice and must not be
-// changed.
-func (c *Config) WithList(list *List) []string {
-	if len(c.Domains) == 0 {
-		return list.Domains
+// InForce returns the lists that are watched, those of equal intervals in the order of
+// the configuration and the shortest interval first: DefaultList where it has domains
+// or files or where there is no other, and the further lists.
+func (c *Config) InForce() []ListConfig {
+	lists := slices.Clone(c.Lists)
+	if len(c.Domains) > 0 || len(c.Files) > 0 || len(lists) == 0 {
+		lists = slices.Insert(lists, 0, ListConfig{Name: DefaultList, RefreshInterval: c.RefreshInterval, MaxAge: c.MaxAge, Domains: c.Domains, Files: c.Files})
 	}
-	return sortedSet(c.Domains, list.Domains)
+	slices.SortStableFunc(lists, func(a, b ListConfig) int { return cmp.Compare(a.RefreshInterval, b.RefreshInterval) })
+	return lists
+}
+
+// With returns the domains to watch: those of the configuration and those of the
+// list's files, sorted and each once. It may be the slice of the files and must not be
+// changed.
+func (l *ListConfig) With(files *List) []string {
+	if len(l.Domains) == 0 {
+		return files.Domains
+	}
+	return sortedSet(l.Domains, files.Domains)
 }
 
 // Needs implements Config.

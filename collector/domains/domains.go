@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/attention"
@@ -37,10 +39,10 @@ type Collector struct {
 	env     collector.Env
 	client  Client
 	fleet   *attention.Index
-	lists   *Lists // Nil where there are no files.
+	files   *Lists // Nil where there are none.
 	logger  *slog.Logger
 	memory  collector.Memory
-	changed chan struct{} // The list is another.
+	changed chan struct{} // The domains are others.
 	results chan domainOutcome
 
 	// Of the goroutine that refreshes.
@@ -52,27 +54,23 @@ type Collector struct {
 	givenUp  int  // Rounds given up since the last answer.
 	// provenAsked says that the last domain asked had answered the time before.
 	provenAsked bool
-	warnedSize  int // The length of the list when its interval was last warned of.
 
-	// storing is held while the list or a result is changed and stored, so that
+	// storing is held while the domains or a result are changed and stored, so that
 	// the store follows in the same order. It is locked before mu.
 	storing sync.Mutex
 
 	mu        sync.Mutex
+	lists     []*watchList // As in Config.InForce.
 	schedule  *domainSchedule
-	domains   map[string]*watchedDomain
 	sorted    []*watchedDomain     // By name.
 	bundles   []*collector.Block   // Of domainsInBundle each, nil where they are to be made anew.
 	publisher *collector.Publisher // Nil before Start.
-	list      *List                // Of the files, as it was last taken; nil without Lists.
 	joined    *attention.State     // With which all domains were joined last.
 	round     domainRound
-	unasked   int                       // Domains that neither answered nor failed so far.
-	unread    int                       // Domains without a time in confirmed that should have one.
-	confirmed timeQueue[*watchedDomain] // By the age of their values; without invalid ones.
-	expiry    time.Duration             // The max_age of all blocks, but for those of the newest answers.
-	filled    bool                      // Every domain was read once: what comes later counts from its addition.
-	notes     map[string]string         // By subject.
+	unasked   int               // Domains that neither answered nor failed so far.
+	unread    int               // Domains without a time in confirmed that should have one.
+	filled    bool              // Every domain was read once: what comes later counts from its addition.
+	notes     map[string]string // By subject.
 
 	statisticsMu      sync.Mutex
 	statisticsRefused time.Time // When the role was found missing.
@@ -82,13 +80,19 @@ type Collector struct {
 	groups   *labels.Dropped
 }
 
-// watchedDomain is a domain on the list and its last answer.
+// watchedDomain is a domain on a list.
 type watchedDomain struct {
-	name   string
-	place  int           // In the sorted list.
+	name     string
+	on       *placement // Nil once it has left all lists.
+	place    int        // In the sorted list.
+	*lookups            // untouched until something is known of it.
+}
+
+// lookups are what is known of a domain.
+type lookups struct {
 	result *domainResult // Nil until there is an answer.
 	blocks []*collector.Block
-	added  time.Time // When it joined a list that had been read; zero for others.
+	added  time.Time // When it joined lists that had been read; zero for others.
 	asked  bool      // It has answered or failed.
 	began  time.Time // When the lookup under way began, zero while there is none.
 	failed error     // Why the last attempt of the lookup under way failed, nil where none did.
@@ -101,6 +105,17 @@ type watchedDomain struct {
 	failures int
 	turn     queuePlace[*watchedDomain] // In one of the queues, or in none while it is asked.
 	round    int                        // The last in which it finished.
+}
+
+// untouched are the lookups of all domains of which nothing is known, so that a long
+// list costs little before the first answers. It is never written to.
+var untouched = &lookups{}
+
+// touch makes the domain's lookups its own.
+func (d *watchedDomain) touch() {
+	if d.lookups == untouched {
+		d.lookups = &lookups{}
+	}
 }
 
 // domainOutcome is how asking one domain ended. A result may come with an error
@@ -146,21 +161,25 @@ func New(c Config, e collector.Env, asked Client) *Collector {
 		memory:   e.Memory(),
 		changed:  make(chan struct{}, 1),
 		results:  make(chan domainOutcome, maxUnderway),
-		schedule: &domainSchedule{interval: c.Interval(), pacer: client.NewPacer(asked.Quota, apis...)},
-		domains:  make(map[string]*watchedDomain),
 		notes:    make(map[string]string),
 		groups:   labels.NewDropped("device_group", e.Metrics, asked.HoldsSecret),
 		risk:     labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, asked.HoldsSecret)),
 	}
+	for i, l := range c.InForce() {
+		w.lists = append(w.lists, &watchList{ListConfig: l, index: i, listed: l.Domains})
+	}
+	w.schedule = &domainSchedule{lists: w.lists, pacer: client.NewPacer(asked.Quota, apis...), once: e.Once}
 	if e.Process == nil {
-		w.setList(c.Domains)
+		w.regroup()
 		return w
 	}
-	w.lists = collector.Share(e.Process, func() (*Lists, func()) {
-		lists := &Lists{Logger: e.Logger}
-		return lists, func() { lists.Read(context.Background()) }
+	w.files = collector.Share(e.Process, func() (*Lists, func()) {
+		files := &Lists{Logger: e.Logger}
+		return files, func() { files.Read(context.Background()) }
 	})
-	w.lists.use(c.Files)
+	for _, l := range w.lists {
+		w.files.use(l.Files)
+	}
 	return w
 }
 
@@ -168,12 +187,17 @@ func New(c Config, e collector.Env, asked Client) *Collector {
 // cannot carry, and invalid domains. The lock is held.
 func (w *Collector) notesNow() []string {
 	var notes []string
-	switch {
-	case w.list == nil || len(w.list.Mistakes) == 0:
-	case w.list.Old:
-		notes = append(notes, "The last good watch list stays in force: "+w.list.Summary())
-	default:
-		notes = append(notes, "Only the lines of the watch list that are right are in force: "+w.list.Summary())
+	for _, l := range w.lists {
+		if l.files == nil || len(l.files.Mistakes) == 0 {
+			continue
+		}
+		text := "Only the lines of the watch list that are right are in force: " + l.files.Summary()
+		if l.files.Old {
+			text = "The last good watch list stays in force: " + l.files.Summary()
+		}
+		if !slices.Contains(notes, text) { // Lists may share a file.
+			notes = append(notes, text)
+		}
 	}
 	for _, subject := range slices.Sorted(maps.Keys(w.notes)) {
 		notes = append(notes, w.notes[subject])
@@ -223,15 +247,14 @@ func (w *Collector) Page() collector.Page {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	maxAge := w.maxAge()
 	page := collector.Page{
 		Notes: w.notesNow(), Table: domainTable,
-		Progress: collector.Progress{Done: len(w.domains) - w.unasked, Total: len(w.domains), What: "watched domains asked"},
+		Progress: collector.Progress{Done: len(w.sorted) - w.unasked, Total: len(w.sorted), What: "watched domains asked"},
 	}
 	page.Table.Rows = make([]collector.Row, len(w.sorted))
 	known, contacted, invalid := 0, 0, 0
 	for i, d := range w.sorted {
-		r := d.row(now, maxAge)
+		r := d.row(now)
 		switch {
 		case r.Known:
 			known++
@@ -243,22 +266,24 @@ func (w *Collector) Page() collector.Page {
 		}
 		page.Table.Rows[i] = r
 	}
-	if known == 0 {
-		page.MaxAge = maxAge // One old domain does not withdraw the others.
+	if known == 0 { // One old domain does not withdraw the others.
+		for _, l := range w.lists {
+			page.MaxAge = max(page.MaxAge, l.expiry)
+		}
 	}
-	page.Summary = domainsSummary(len(w.sorted), known, contacted, invalid)
+	page.Summary = domainsSummary(len(w.sorted), known, contacted, invalid) + w.listsSummary()
 	return page
 }
 
 // row is how the domain stands.
-func (d *watchedDomain) row(now time.Time, maxAge time.Duration) collector.Row {
-	r := collector.Row{Name: d.name}
+func (d *watchedDomain) row(now time.Time) collector.Row {
+	r := collector.Row{Name: d.name, Group: d.on.names}
 	if d.err != nil {
 		r.Error = d.err.Error()
 	}
 	if d.result != nil {
 		r.At = d.result.At
-		r.Known = !r.At.IsZero() && now.Sub(r.At) < maxAge
+		r.Known = !r.At.IsZero() && now.Sub(r.At) < d.on.list.expiry
 	}
 	switch {
 	case r.Known:
@@ -289,41 +314,58 @@ func domainsSummary(domains, known, contacted, invalid int) string {
 	return text
 }
 
-// Reloaded takes the list that the reload has read.
-func (w *Collector) Reloaded() { w.takeList() }
+// listsSummary names the lists, if there are several, with their domains and the
+// intervals that the quota allows.
+func (w *Collector) listsSummary() (text string) {
+	if len(w.lists) == 1 {
+		return ""
+	}
+	cycles := w.schedule.cycles(w.schedule.pacer.Pace())
+	for i, l := range w.lists {
+		text += fmt.Sprintf("; %s: %d every %s", l.Name, len(l.listed), model.Duration(cycles[i].Round(time.Second)))
+	}
+	return text
+}
 
-// takeList watches the list of the files as it was last read, if there are files.
-func (w *Collector) takeList() {
-	if w.lists == nil {
+// Reloaded takes the lists that the reload has read.
+func (w *Collector) Reloaded() { w.takeLists() }
+
+// takeLists watches the lists with their files as these were last read. A domain that
+// stays keeps its values and its turn, and the series of one that left are gone at once.
+func (w *Collector) takeLists() {
+	if w.files == nil {
 		return
 	}
 	w.storing.Lock()
 	defer w.storing.Unlock()
-	list := w.lists.List(w.config.Files)
+	read, regroup := false, false
+	for _, l := range w.lists {
+		files := w.files.List(l.Files)
+		if l.files == files {
+			continue
+		}
+		w.mu.Lock()
+		if l.files == nil || !slices.Equal(l.files.Domains, files.Domains) {
+			l.listed, l.info, regroup = l.With(files), nil, true
+		}
+		l.files, read = files, true
+		w.mu.Unlock()
+	}
+	if !read {
+		return
+	}
 	w.mu.Lock()
-	last := w.list
-	w.list = list
-	same := last != nil && slices.Equal(list.Domains, last.Domains)
-	if same && list != last && w.publisher != nil {
-		w.publish() // The mistakes are others.
+	var removed []string
+	if regroup {
+		removed = w.regroup()
+	}
+	if w.publisher != nil {
+		w.publish() // The mistakes may be others.
 	}
 	w.mu.Unlock()
-	if !same {
-		w.replaceList(w.config.WithList(list))
+	if !regroup {
+		return
 	}
-}
-
-// SetDomains replaces the list. A domain that stays keeps its values and its
-// turn, a new one is asked before all others, and the series of one that left
-// are gone at once.
-func (w *Collector) SetDomains(domains []string) {
-	w.storing.Lock()
-	defer w.storing.Unlock()
-	w.replaceList(domains)
-}
-
-func (w *Collector) replaceList(domains []string) {
-	removed := w.setList(domains)
 	for _, name := range removed {
 		w.memory.Remove(w.domainKey(name))
 	}
@@ -334,46 +376,52 @@ func (w *Collector) replaceList(domains []string) {
 	}
 }
 
-func (w *Collector) setList(domains []string) (removed []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// regroup watches the domains that are listed now and returns those that were before.
+func (w *Collector) regroup() (removed []string) {
 	var added time.Time
 	if w.filled {
 		added = collector.Wall(time.Now())
 	}
-	listed := slices.Compact(slices.Sorted(slices.Values(domains)))
-	if len(w.domains) == 0 {
-		w.domains = make(map[string]*watchedDomain, len(listed))
+	before := w.sorted
+	leave := func() {
+		d := before[0]
+		before = before[1:]
+		w.count(d, -1)
+		w.schedule.remove(d)
+		d.on = nil
+		removed = append(removed, d.name)
 	}
-	for _, name := range domains {
-		if w.domains[name] == nil {
-			d := &watchedDomain{name: name, added: added}
-			w.domains[name] = d
-			w.schedule.add(d)
-			w.count(d, 1)
+	w.sorted = make([]*watchedDomain, 0, len(before))
+	var moved []*watchedDomain
+	for name, on := range placements(w.lists) {
+		for len(before) > 0 && before[0].name < name {
+			leave()
 		}
-	}
-	if len(w.domains) > len(listed) {
-		for name, d := range w.domains {
-			if _, ok := slices.BinarySearch(listed, name); !ok {
-				removed = append(removed, name)
-				w.count(d, -1)
-				w.schedule.remove(d)
-				delete(w.domains, name)
+		var d *watchedDomain
+		if len(before) > 0 && before[0].name == name {
+			d, before = before[0], before[1:]
+			if w.count(d, -1); d.on.list != on.list {
+				moved = append(moved, d)
 			}
+			w.schedule.move(d, on)
+		} else {
+			d = &watchedDomain{name: name, on: on, lookups: untouched}
+			if !added.IsZero() {
+				d.touch()
+				d.added = added
+			}
+			w.schedule.add(d)
 		}
+		w.count(d, 1)
+		d.place = len(w.sorted)
+		w.sorted = append(w.sorted, d)
 	}
-	w.sorted = make([]*watchedDomain, len(listed))
-	for i, name := range listed {
-		d := w.domains[name]
-		d.place = i
-		w.sorted[i] = d
+	for len(before) > 0 {
+		leave()
 	}
 	w.bundles = make([]*collector.Block, (len(w.sorted)+domainsInBundle-1)/domainsInBundle)
-	if w.publisher != nil {
-		w.expireAnew()
-		w.publish()
-	}
+	w.expireAnew()
+	w.reexpose(moved)
 	return removed
 }
 
@@ -392,7 +440,7 @@ func (w *Collector) count(d *watchedDomain, n int) {
 	case at.IsZero():
 		w.unread += n
 	case n > 0:
-		w.confirmed.put(&d.age, d, at)
+		d.on.list.confirmed.put(&d.age, d, at)
 	default:
 		d.age.leave()
 	}
@@ -420,42 +468,37 @@ func (w *Collector) oldest() time.Time {
 	if w.unread > 0 {
 		return time.Time{}
 	}
-	d, ok := w.confirmed.first()
-	if !ok {
-		return time.Now()
+	oldest := time.Now()
+	for _, l := range w.lists {
+		if d, ok := l.confirmed.first(); ok {
+			if at, _ := d.readAt(); at.Before(oldest) {
+				oldest = at
+			}
+		}
 	}
-	at, _ := d.readAt()
-	return at
+	return oldest
 }
 
-// maxAge is the age at which values are withdrawn. The lock is held.
-func (w *Collector) maxAge() time.Duration {
-	if w.config.Age() > 0 {
-		return w.config.Age()
-	}
-	return 3 * w.schedule.cycle()
-}
-
-// Follow joins the domains anew whenever the fleet changes, and takes the list anew
+// Follow joins the domains anew whenever the fleet changes, and takes the lists anew
 // when a file changes.
 func (w *Collector) Follow(ctx context.Context) {
-	if len(w.config.Files) > 0 && w.lists != nil {
+	if w.files != nil && slices.ContainsFunc(w.lists, func(l *watchList) bool { return len(l.Files) > 0 }) {
 		var polling sync.WaitGroup
 		defer polling.Wait()
-		polling.Go(func() { w.pollList(ctx) })
+		polling.Go(func() { w.pollFiles(ctx) })
 	}
 	w.fleet.Follow(ctx, w.rejoin)
 }
 
-// pollList looks at the files until the context ends.
-func (w *Collector) pollList(ctx context.Context) {
+// pollFiles looks at the files until the context ends.
+func (w *Collector) pollFiles(ctx context.Context) {
 	ticker := time.NewTicker(listCheckInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			w.lists.Poll(ctx)
-			w.takeList()
+			w.files.Poll(ctx)
+			w.takeLists()
 		case <-ctx.Done():
 			return
 		}
@@ -503,7 +546,7 @@ func (w *Collector) rejoin() {
 func (w *Collector) show(d *watchedDomain, r *domainResult, fleet *attention.State) error {
 	joined := *r
 	joined.Attention = r.join(fleet)
-	blocks, err := w.blocks(d.name, &joined, fleet)
+	blocks, err := w.blocks(d, &joined, fleet)
 	if err != nil {
 		return err
 	}
@@ -517,31 +560,41 @@ func (w *Collector) expose(d *watchedDomain, r *domainResult, blocks []*collecto
 	w.bundles[d.place/domainsInBundle] = nil
 }
 
-func (w *Collector) blocks(domain string, r *domainResult, fleet *attention.State) ([]*collector.Block, error) {
-	return r.blocks(w.env.Tenant, domain, w.maxAge(), fleet.MaxAge)
+func (w *Collector) blocks(d *watchedDomain, r *domainResult, fleet *attention.State) ([]*collector.Block, error) {
+	return r.blocks(w.env.Tenant, d.name, d.on.list.expiry, fleet.MaxAge)
 }
 
-// expireAnew gives all values the time at which they are withdrawn now, if the
-// length of the list or the quota has changed it, and reports whether it did.
+// expireAnew gives all values the time at which they are withdrawn now, where the
+// length of the lists or the quota has changed it, and reports whether it did.
 func (w *Collector) expireAnew() bool {
-	maxAge := w.maxAge()
-	if maxAge == w.expiry {
+	cycles := w.schedule.cycles(w.schedule.pacer.Pace())
+	changed := make(map[*watchList]bool)
+	for i, l := range w.lists {
+		if maxAge := l.maxAge(cycles[i]); maxAge != l.expiry {
+			l.expiry, changed[l] = maxAge, true
+		}
+	}
+	if len(changed) == 0 {
 		return false
 	}
-	w.expiry = maxAge
+	w.reexpose(slices.DeleteFunc(slices.Clone(w.sorted), func(d *watchedDomain) bool { return !changed[d.on.list] }))
+	return true
+}
+
+// reexpose makes the blocks of domains anew.
+func (w *Collector) reexpose(domains []*watchedDomain) {
 	fleet := w.fleet.Current()
-	for _, d := range w.sorted {
+	for _, d := range domains {
 		if d.result == nil {
 			continue
 		}
-		blocks, err := w.blocks(d.name, d.result, fleet)
+		blocks, err := w.blocks(d, d.result, fleet)
 		if err != nil {
 			w.logger.Error("Domain cannot be exposed", "domain", d.name, "err", err)
 			continue
 		}
 		w.expose(d, d.result, blocks)
 	}
-	return true
 }
 
 // domainsInBundle is how many domains' blocks are copied for the result of one.
@@ -549,16 +602,18 @@ const domainsInBundle = 256
 
 // publish exposes every domain's blocks.
 func (w *Collector) publish() {
-	list := collector.NewBlock(w.env.Tenant, time.Time{})
-	list.Add(domainsFamily, float64(len(w.sorted)))
-	list.Add(domainsIntervalFamily, w.schedule.cycle().Round(time.Millisecond).Seconds())
-	if w.list != nil {
-		list.Add(domainsListReadFamily, collector.BoolValue(len(w.list.Mistakes) == 0))
-	}
-	block, err := list.Build()
+	about, err := w.listsBlock()
 	if err != nil {
-		w.logger.Error("The watch list cannot be exposed", "err", err)
+		w.logger.Error("The watch lists cannot be exposed", "err", err)
 		return
+	}
+	blocks := []*collector.Block{about}
+	for _, l := range w.lists {
+		if l.info == nil {
+			// What cannot be exposed was an error of the block about the lists, too.
+			l.info, _ = l.infoBlock(w.env.Tenant)
+		}
+		blocks = append(blocks, l.info)
 	}
 	for i := range w.bundles {
 		if w.bundles[i] == nil {
@@ -569,5 +624,25 @@ func (w *Collector) publish() {
 			w.bundles[i] = collector.Bundle(blocks)
 		}
 	}
-	w.publisher.Publish(collector.Snapshot{Blocks: append([]*collector.Block{block}, w.bundles...), At: w.oldest()})
+	w.publisher.Publish(collector.Snapshot{Blocks: append(blocks, w.bundles...), At: w.oldest()})
+}
+
+// listsBlock builds what is exposed of the lists as a whole.
+func (w *Collector) listsBlock() (*collector.Block, error) {
+	b := collector.NewBlock(w.env.Tenant, time.Time{})
+	b.Add(domainsFamily, float64(len(w.sorted)))
+	cycles := w.schedule.cycles(w.schedule.pacer.Pace())
+	seconds := func(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+	b.Add(domainsIntervalFamily, seconds(cycles[len(cycles)-1]))
+	for i, l := range w.lists {
+		b.Add(listIntervalFamily, seconds(cycles[i]), l.Name)
+	}
+	for _, l := range w.lists {
+		b.Add(listConfiguredIntervalFamily, l.interval().Seconds(), l.Name)
+	}
+	if w.files != nil {
+		isRight := func(l *watchList) bool { return l.files != nil && len(l.files.Mistakes) == 0 }
+		b.Add(domainsListReadFamily, collector.BoolValue(!slices.ContainsFunc(w.lists, func(l *watchList) bool { return !isRight(l) })))
+	}
+	return b.Build()
 }

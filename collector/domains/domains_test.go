@@ -265,10 +265,11 @@ func TestTheListChangesWhileItIsAsked(t *testing.T) {
 		far := newFarEnd()
 		far.answer = answers(nil)
 		store := &collector.MemoryStore{}
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"a.example", "b.example"}, func(o *Options) { o.Store = store })
+		list := newListedFile(t, "a.example", "b.example")
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.Store = store })
 		start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
-		d.SetDomains([]string{"b.example", "c.example"})
+		list.set(d, "b.example", "c.example")
 		if got := w.Exposed(t); strings.Contains(got, "a.example") || collectortest.Value(got, `mde_watched_domains{tenant="contoso"}`) != "2" {
 			t.Errorf("right after the change:\n%s", got)
 		}
@@ -283,13 +284,13 @@ func TestTheListChangesWhileItIsAsked(t *testing.T) {
 		if collectortest.Stored(store, "watched_domains/a.example") != "" || collectortest.Stored(store, "watched_domains/c.example") == "" {
 			t.Error("the store keeps a.example or lacks c.example")
 		}
-		d.SetDomains(nil)
+		list.set(d)
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
 		if got := w.Exposed(t); strings.Contains(got, ".example") || collectortest.Value(got, `mde_watched_domains{tenant="contoso"}`) != "0" {
 			t.Errorf("with an empty list:\n%s", got)
 		}
-		d.SetDomains([]string{"a.example"})
+		list.set(d, "a.example")
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if got := d.Page().Table.Rows; len(got) != 1 || got[0].Name != "a.example" || got[0].At.IsZero() {
@@ -440,7 +441,8 @@ func TestAStoredResultThatMakesNoSenseIsSetAside(t *testing.T) {
 				}}
 			})
 			d.Start(t.Context(), w.Publisher(d))
-			if got := w.Exposed(t); strings.Contains(got, "a.example") {
+			got := strings.Replace(w.Exposed(t), `mde_watched_domain_info{domain="a.example",list="default",tenant="contoso"} 1`, "", 1)
+			if strings.Contains(got, "a.example") {
 				t.Errorf("exposed:\n%s", got)
 			}
 			if w.Log.String() == "" {
@@ -489,7 +491,8 @@ func TestCountsGoOnWithoutTheRoleForStatistics(t *testing.T) {
 func TestAListBeyondTheQuotaIsStretchedAndToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), domainNames(2000))
+		list := newListedFile(t, domainNames(2000)...)
+		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), nil, list.watch)
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(90 * time.Minute)
 		synctest.Wait()
@@ -502,7 +505,7 @@ func TestAListBeyondTheQuotaIsStretchedAndToldOnce(t *testing.T) {
 		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "2,000 domains") {
 			t.Errorf("notes %q", notes)
 		}
-		d.SetDomains(domainNames(10))
+		list.set(d, domainNames(10)...)
 		synctest.Wait()
 		if notes := r.Status().Page.Notes; len(notes) != 0 || collectortest.Value(w.Exposed(t), `mde_watched_domains_interval_seconds{tenant="contoso"}`) != "3600" {
 			t.Errorf("with a shorter list: notes %q", notes)
@@ -580,6 +583,7 @@ func TestTheSummaryOfDomainsCountsOnlyWhatIsKnown(t *testing.T) {
 	} {
 		d := newDomains(collectortest.NewWorld(), &quickDomains{}, domainNames(len(test.domains)))
 		for i, r := range test.domains {
+			d.sorted[i].touch()
 			d.sorted[i].result = r
 		}
 		if got := d.Page().Summary; got != test.want {

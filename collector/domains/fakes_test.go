@@ -5,6 +5,8 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -52,7 +54,36 @@ func (o Options) collector(c Client) *Collector {
 func (w *Collector) lockedMaxAge() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.maxAge()
+	return w.lists[0].expiry
+}
+
+// listedFile is a watch-list file that a test changes.
+type listedFile struct {
+	path    string
+	process *collector.Shared
+}
+
+func newListedFile(t testing.TB, domains ...string) *listedFile {
+	t.Helper()
+	f := &listedFile{filepath.Join(t.TempDir(), "list.txt"), &collector.Shared{}}
+	f.write(domains)
+	return f
+}
+
+func (f *listedFile) write(domains []string) {
+	if err := os.WriteFile(f.path, []byte(strings.Join(domains, "\n")), 0o600); err != nil {
+		panic(err)
+	}
+}
+
+// watch makes it the watch list of a collector.
+func (f *listedFile) watch(o *Options) { o.Process, o.Domains, o.Files = f.process, nil, []string{f.path} }
+
+// set changes the file and does what a reload does.
+func (f *listedFile) set(d *Collector, domains ...string) {
+	f.write(domains)
+	f.process.Load()
+	d.Reloaded()
 }
 
 func newFleet(maxAge time.Duration) *attention.Index {

@@ -37,10 +37,16 @@ var (
 		"1: the API calls the domain's name invalid. Absent otherwise.", "domain")
 	domainLastSuccessFamily = collector.NewFamily("mde_watched_domain_last_success_timestamp_seconds",
 		"When the count of the domain's machines was last confirmed.", "domain")
+	domainListFamily = collector.NewFamily("mde_watched_domain_info",
+		"1: the domain is on that list.", "domain", "list")
 	domainsFamily = collector.NewFamily("mde_watched_domains",
-		"Domains on the watch list.")
+		"Domains on all watch lists, each once.")
+	listIntervalFamily = collector.NewFamily("mde_watched_domain_list_interval_seconds",
+		"The interval in which each domain of the list is asked, as the call quota really allows it.", "list")
+	listConfiguredIntervalFamily = collector.NewFamily("mde_watched_domain_list_configured_interval_seconds",
+		"The configured interval of the list.", "list")
 	domainsIntervalFamily = collector.NewFamily("mde_watched_domains_interval_seconds",
-		"The interval in which each domain is asked, as the call quota really allows it.")
+		"The longest interval that the call quota really allows a watch list.")
 	domainsListReadFamily = collector.NewFamily("mde_watched_domains_list_last_read_successful",
 		"1 while every file of the watch list was read without a mistake the last time; "+
 			"0: an older list is in force, or, after a start, only the lines that are right.")

@@ -16,7 +16,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
 
-// domainRound is one refresh of the list.
+// domainRound is one refresh of the lists.
 type domainRound struct {
 	number int
 	left   int // Domains that have not finished in it.
@@ -25,16 +25,15 @@ type domainRound struct {
 	filling bool
 }
 
-// Refresh makes one round: it returns when every domain of the list has finished,
-// when the last domain was asked for the first time, or when the interval is
-// over. It succeeds when every domain that was due in it has answered. A lookup
+// Refresh makes one round: it returns when every domain has finished, when the last
+// domain was asked for the first time, or when the shortest interval is over. It
+// succeeds when every domain that was due in it has answered. A lookup
 // that began just before its end belongs to the next round, and an interval in
 // which no domain could be asked to none. Where everything fails, the round ends
 // early.
 func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
-	end := time.NewTimer(w.config.Interval())
+	end := time.NewTimer(w.beginRound())
 	defer end.Stop()
-	w.beginRound()
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
@@ -49,7 +48,7 @@ func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 		select {
 		case <-due:
 		case <-w.changed:
-			w.warnOfInterval()
+			w.warnOfIntervals()
 		case outcome := <-w.results:
 			if err := w.take(ctx, outcome); err != nil {
 				w.drain(ctx)
@@ -59,8 +58,7 @@ func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 			if !w.roundIsVoid() {
 				return w.endRound()
 			}
-			w.beginRound()
-			end.Reset(w.config.Interval())
+			end.Reset(w.beginRound())
 		case <-ctx.Done():
 			w.drain(ctx)
 			return collector.Outcome{}, ctx.Err()
@@ -68,14 +66,23 @@ func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 	}
 }
 
-func (w *Collector) beginRound() {
+// beginRound returns how long the round may last: the shortest interval of the
+// collector and of the lists that have domains.
+func (w *Collector) beginRound() time.Duration {
 	w.mu.Lock()
-	w.round = domainRound{number: w.round.number + 1, left: len(w.domains), filling: w.unasked > 0}
+	length := w.config.Interval()
+	for _, l := range w.lists {
+		if l.turns.domains > 0 {
+			length = min(length, l.interval())
+		}
+	}
+	w.round = domainRound{number: w.round.number + 1, left: len(w.sorted), filling: w.unasked > 0}
 	if w.expireAnew() {
 		w.publish()
 	}
 	w.mu.Unlock()
-	w.warnOfInterval()
+	w.warnOfIntervals()
+	return length
 }
 
 // roundIsOver reports whether the round ends before its interval. An empty list
@@ -84,7 +91,7 @@ func (w *Collector) roundIsOver() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case len(w.domains) == 0:
+	case len(w.sorted) == 0:
 		return !w.ended
 	case w.round.filling && w.unasked == 0:
 		return true
@@ -100,12 +107,23 @@ func (w *Collector) roundIsVoid() bool {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.domains) == 0 || len(w.unconfirmed(now)) > 0 {
+	if len(w.sorted) == 0 || len(w.unconfirmed(now)) > 0 {
 		return false
 	}
-	oldest := w.oldest()
-	overdue := !oldest.IsZero() && now.Sub(oldest) > max(w.maxAge(), 2*w.schedule.cycle())
-	return w.round.ended == 0 || overdue
+	return w.round.ended == 0 || w.unread == 0 && w.isOverdue(now)
+}
+
+// isOverdue reports whether a domain has no answer for longer than it may be.
+func (w *Collector) isOverdue(now time.Time) bool {
+	cycles := w.schedule.cycles(w.schedule.pacer.Pace())
+	for i, l := range w.lists {
+		if d, ok := l.confirmed.first(); ok {
+			if at, _ := d.readAt(); now.Sub(at) > max(l.expiry, 2*cycles[i]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // giveUp ends a round in which everything failed, the last domain with this error.
@@ -142,7 +160,7 @@ func (w *Collector) endRound() (collector.Outcome, error) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.confirmed.first(); !ok {
+	if !slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { _, counts := d.readAt(); return counts }) {
 		w.publish() // A list without domains is as old as its last round.
 	}
 	pending := w.unasked > 0
@@ -155,11 +173,10 @@ func (w *Collector) endRound() (collector.Outcome, error) {
 // unconfirmed returns the domains that failed and were not asked again since, and
 // those that hang: a call that waits for quota does not.
 func (w *Collector) unconfirmed(now time.Time) []*watchedDomain {
-	patience := min(client.MaxHang, max(client.MinHang, w.config.Interval()/2))
 	waits := !w.client.Quota(client.DomainMachines).HasRoom()
 	var domains []*watchedDomain
 	for _, d := range w.sorted {
-		if d.err != nil || !waits && !d.began.IsZero() && now.Sub(d.began) >= patience {
+		if d.err != nil || !waits && !d.began.IsZero() && now.Sub(d.began) >= d.on.list.patience() {
 			domains = append(domains, d)
 		}
 	}
@@ -227,12 +244,13 @@ func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
 			w.mu.Unlock()
 			return at.Sub(now), true
 		}
+		d.touch()
 		w.schedule.start(d, now)
 		d.began, d.failed = now, nil
 		w.provenAsked = d.result != nil && d.failures == 0
-		last := d.result
+		last, interval := d.result, d.on.list.interval()
 		w.mu.Unlock()
-		retryUntil := now.Add(min(client.MaxLookupRetries, w.config.Interval()))
+		retryUntil := now.Add(min(client.MaxLookupRetries, interval))
 		if w.isProbing() {
 			retryUntil = now
 		}
@@ -395,8 +413,8 @@ func (w *Collector) accept(o *domainOutcome) (stored *domainResult, filled bool)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := o.domain
-	if w.domains[d.name] != d {
-		return nil, false // It left the list meanwhile.
+	if d.on == nil {
+		return nil, false // It left the lists meanwhile.
 	}
 	w.count(d, -1)
 	if o.result != nil {
@@ -456,26 +474,34 @@ func isTenantWide(reason client.Reason) bool {
 	return reason.Passing() || reason == client.ReasonAuth || reason == client.ReasonForbidden
 }
 
-// warnOfInterval tells, once for a list, that the quota cannot carry it.
-func (w *Collector) warnOfInterval() {
+// warnOfIntervals warns of each list that the quota cannot carry in its interval, once
+// for as long as it keeps its length.
+func (w *Collector) warnOfIntervals() {
 	w.mu.Lock()
-	n, cycle, pace, maxAge := len(w.domains), w.schedule.cycle(), w.schedule.pacer.Pace(), w.maxAge()
-	w.mu.Unlock()
-	interval := w.config.Interval()
-	if cycle <= interval {
-		w.warnedSize = 0
-		w.setNote("interval", "")
-		return
+	defer w.mu.Unlock()
+	cycles := w.schedule.cycles(w.schedule.pacer.Pace())
+	for i, l := range w.lists {
+		n, cycle, subject := l.turns.domains, cycles[i], "interval of "+l.Name
+		if cycle <= l.interval() || n == 0 {
+			l.warned = 0
+			delete(w.notes, subject)
+			continue
+		}
+		if n == l.warned {
+			continue
+		}
+		l.warned = n
+		text := fmt.Sprintf("The call quota cannot carry the watch list %s in its interval: %s domains, one call each %s, take %s instead of %s.",
+			l.Name, collector.Number(n), (cycle / time.Duration(n)).Round(time.Millisecond), cycle.Round(time.Second), l.interval())
+		if cycle >= l.expiry {
+			text += fmt.Sprintf(" Values are withdrawn after max_age, %s, which is before they are asked again: raise it or shorten the list.", l.expiry)
+		}
+		w.logger.Warn(text)
+		w.notes[subject] = text
 	}
-	if n == w.warnedSize {
-		return
-	}
-	w.warnedSize = n
-	text := fmt.Sprintf("The call quota cannot carry the watch list in its interval: %s domains, one call each %s, take %s instead of %s.",
-		collector.Number(n), pace.Round(time.Millisecond), cycle.Round(time.Second), interval)
-	if cycle >= maxAge {
-		text += fmt.Sprintf(" Values are withdrawn after max_age, %s, which is before they are asked again: raise it or shorten the list.", maxAge)
-	}
-	w.logger.Warn(text)
-	w.setNote("interval", text)
+}
+
+// patience is how long a lookup may go without an answer before it hangs.
+func (l *watchList) patience() time.Duration {
+	return min(client.MaxHang, max(client.MinHang, l.interval()/2))
 }

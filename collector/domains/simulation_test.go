@@ -252,6 +252,138 @@ func simulateFullLoad(t *testing.T, n int, name string, ledger client.Ledger, ta
 		coverage, ideal, oldest.Round(time.Second), 100*share, worst(calls, time.Minute), worst(calls, time.Hour), far.refused)
 }
 
+// simulatedList is a watch list of a simulation.
+type simulatedList struct {
+	name     string
+	domains  int
+	interval time.Duration
+	allowed  time.Duration // What the quota allows.
+}
+
+// TestTheScheduleOfSeveralWatchLists simulates mixed lists within one quota, in fake
+// time, against a far end that counts.
+func TestTheScheduleOfSeveralWatchLists(t *testing.T) {
+	const day = 24 * time.Hour
+	mixes := []struct {
+		name  string
+		long  bool // Only with -simulate.
+		lists []simulatedList
+	}{
+		{"mixed", true, []simulatedList{{"c2", 100, 15 * time.Minute, 15 * time.Minute}, {"phishing", 1000, 4 * time.Hour, 4 * time.Hour}, {"unwanted", 8000, day, day}}},
+		{"overfull", true, []simulatedList{{"c2", 100, 15 * time.Minute, 15 * time.Minute}, {"phishing", 1000, time.Hour, time.Hour}, {"unwanted", 8000, day, 82*time.Hour + 46*time.Minute}}},
+		{"small", false, []simulatedList{{"c2", 10, 2 * time.Minute, 2 * time.Minute}, {"phishing", 50, 20 * time.Minute, 20 * time.Minute}, {"unwanted", 200, 2 * time.Hour, 2 * time.Hour}}},
+		{"small and overfull", false, []simulatedList{{"c2", 10, time.Minute, time.Minute}, {"phishing", 250, 20 * time.Minute, 20 * time.Minute}, {"unwanted", 100, 30 * time.Minute, 40*time.Minute + 54*time.Second}}},
+	}
+	var table strings.Builder
+	for i, mix := range mixes {
+		for j, storage := range []string{"with", "without"} {
+			if !*simulate && (mix.long || i%2 == j) {
+				continue
+			}
+			var ledger client.Ledger
+			if storage == "with" {
+				ledger = emptyLedger{}
+			}
+			t.Run(mix.name+" "+storage+" storage", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { simulateLists(t, mix.name, mix.lists, storage, ledger, &table) })
+			})
+		}
+	}
+	t.Log("\n| lists | list | storage | interval | allowed | first covered after | oldest value while lists are filled | oldest value | calls, of those wanted | quota used | worst minute | worst hour | refused |\n" +
+		"|---|---|---|---|---|---|---|---|---|---|---|---|---|\n" + table.String())
+}
+
+func simulateLists(t *testing.T, mix string, lists []simulatedList, storage string, ledger client.Ledger, table io.Writer) {
+	far := newFarEnd()
+	random := rand.New(rand.NewPCG(7, 1))
+	far.latency = func() time.Duration {
+		far.mu.Lock()
+		defer far.mu.Unlock()
+		return 50*time.Millisecond + time.Duration(random.Int64N(int64(400*time.Millisecond)))
+	}
+	config := Config{Schedule: collector.Schedule{RefreshInterval: model.Duration(time.Hour)}}
+	longest := time.Duration(0)
+	domains := 0
+	for _, l := range lists {
+		names := make([]string, l.domains)
+		for i := range names {
+			names[i] = fmt.Sprintf("d%05d.%s.example", i, l.name)
+		}
+		config.Lists = append(config.Lists, ListConfig{Name: l.name, RefreshInterval: model.Duration(l.interval), Domains: names})
+		longest, domains = max(longest, l.allowed), domains+l.domains
+	}
+	metrics := collector.NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
+	w := New(config, collector.Env{Shared: &collector.Shared{}, Tenant: "contoso", Logger: slog.New(slog.DiscardHandler), Metrics: metrics}, far.client(t, ledger, metrics))
+	begin := time.Now()
+	r := collector.NewRefresher(collector.RefresherOptions{
+		Env:       collector.Env{Tenant: "contoso", Name: "watched_domains", Logger: slog.New(slog.DiscardHandler)},
+		Schedule:  collector.Schedule{RefreshInterval: model.Duration(time.Hour), Continuous: true},
+		Collector: w, Exposition: &collector.Exposition{},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	for len(far.byDomain()) < domains {
+		time.Sleep(time.Second)
+	}
+	filled := time.Now()
+	time.Sleep(longest + 2*time.Hour) // Until the bursts of the fill are behind.
+	steady := time.Now()
+	time.Sleep(max(longest*11/10, 3*time.Hour))
+	end := time.Now()
+	cancel()
+	<-done
+	synctest.Wait()
+
+	used := float64(within(far.callsOf("machines"), end, end.Sub(steady))) / (end.Sub(steady).Hours() * 1500)
+	isOverfull := false
+	for _, l := range lists {
+		var first time.Time
+		var filling, oldest time.Duration
+		calls := 0
+		for domain, asked := range far.byDomain() {
+			if !strings.HasSuffix(domain, l.name+".example") {
+				continue
+			}
+			if asked[0].After(first) {
+				first = asked[0]
+			}
+			for i, at := range asked {
+				if at.After(steady) && !at.After(end) {
+					calls++
+				}
+				switch {
+				case i == 0:
+				case at.After(steady):
+					oldest = max(oldest, at.Sub(asked[i-1]))
+				case asked[i-1].Before(filled):
+					filling = max(filling, at.Sub(asked[i-1]))
+				}
+			}
+		}
+		of := float64(calls) / (float64(l.domains) * float64(end.Sub(steady)) / float64(l.allowed))
+		fmt.Fprintf(table, "| %s | %s: %d | %s | %s | %s | %s | %s | %s | %.2f %% | %.2f %% | %d | %d | %d |\n", mix, l.name, l.domains, storage, l.interval, l.allowed,
+			first.Sub(begin).Round(time.Second), filling.Round(time.Second), oldest.Round(time.Second), 100*of, 100*used, worst(far.callsOf("machines"), time.Minute), worst(far.callsOf("machines"), time.Hour), far.refused)
+		if limit := l.allowed*1005/1000 + 10*time.Second; oldest > limit {
+			t.Errorf("a value of %s was %s old, want %s at most", l.name, oldest, limit)
+		}
+		// A start spends a minute's limit at once and waits for the rest of the minute.
+		if limit := l.allowed*105/100 + 45*time.Second; filling > limit {
+			t.Errorf("while the lists were filled a value of %s was %s old, want %s at most", l.name, filling, limit)
+		}
+		if of < 0.995 {
+			t.Errorf("%s got %.2f %% of its calls", l.name, 100*of)
+		}
+		isOverfull = isOverfull || l.allowed > l.interval
+	}
+	if isOverfull && used < 0.995 {
+		t.Errorf("%.2f %% of the quota was used", 100*used)
+	}
+	if far.refused > 0 {
+		t.Errorf("%d calls were refused", far.refused)
+	}
+}
+
 func TestAShortListOnAShortIntervalStartsAtItsOwnPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd()

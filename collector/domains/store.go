@@ -51,14 +51,14 @@ func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	w.labelsMu.Unlock()
 
 	w.fleet.Settle()
-	w.takeList()
+	w.takeLists()
 	w.storing.Lock()
 	w.restoreAll()
 	w.mu.Lock()
 	w.publisher = p
 	w.expireAnew()
 	w.publish()
-	if len(w.domains) == 0 || slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { return !d.visited.IsZero() }) {
+	if len(w.sorted) == 0 || slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { return !d.visited.IsZero() }) {
 		p.Ready()
 	}
 	newest := w.newest()
@@ -94,7 +94,7 @@ func (w *Collector) restoreAll() {
 // read; the domain is asked as if it never was.
 func (w *Collector) restore(name string, join *storedJoin) {
 	w.mu.Lock()
-	d := w.domains[name]
+	d := w.find(name)
 	w.mu.Unlock()
 	if d == nil {
 		w.memory.Remove(w.domainKey(name))
@@ -114,22 +114,29 @@ func (w *Collector) restore(name string, join *storedJoin) {
 	var blocks []*collector.Block
 	if err == nil {
 		r.Attention = r.join(w.joined)
-		blocks, err = w.blocks(name, &r, w.joined)
+		blocks, err = w.blocks(d, &r, w.joined)
 	}
 	if err != nil {
 		w.logger.Warn("Stored result ignored", "domain", name, "err", err)
 		return
 	}
-	if w.domains[name] != d {
-		return
-	}
 	w.count(d, -1)
+	d.touch()
 	defer w.count(d, 1)
 	w.expose(d, &r, blocks)
-	if last := r.answered(); collector.IsFresh(last, w.maxAge()) && !w.env.Once {
+	if last := r.answered(); collector.IsFresh(last, d.on.list.expiry) && !w.env.Once {
 		d.asked = true
 		w.schedule.restore(d, time.Now().Add(-time.Since(last)))
 	}
+}
+
+// find returns the domain of a name, nil where it is on no list.
+func (w *Collector) find(name string) *watchedDomain {
+	i, ok := slices.BinarySearchFunc(w.sorted, name, func(d *watchedDomain, name string) int { return strings.Compare(d.name, name) })
+	if !ok {
+		return nil
+	}
+	return w.sorted[i]
 }
 
 // restoreAdditions lets the domains without a result count from their addition
@@ -141,6 +148,7 @@ func (w *Collector) restoreAdditions(added map[string]time.Time) {
 			continue
 		}
 		w.count(d, -1)
+		d.touch()
 		d.added = now
 		if at := added[d.name]; collector.CheckTime(at) == nil {
 			d.added = at

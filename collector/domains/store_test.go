@@ -34,6 +34,7 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 			broken = domain
 		}
 		var w *collectortest.World
+		var list *listedFile
 		check := func(when string, low, high time.Duration) {
 			t.Helper()
 			synctest.Wait()
@@ -43,7 +44,8 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 		}
 		begin := func(domains ...string) (*Collector, func()) {
 			w = collectortest.NewWorld()
-			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domains, func(o *Options) { o.Store = store })
+			list = newListedFile(t, domains...)
+			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.Store = store })
 			_, stop := start(t, w, d, time.Hour)
 			synctest.Wait()
 			return d, stop
@@ -62,10 +64,10 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 		breaks("b.example")
 		time.Sleep(5 * time.Hour)
 		check("of a domain that fails for five hours", 5*time.Hour, 5*time.Hour+3*time.Minute)
-		d.SetDomains([]string{"a.example", "c.example"})
+		list.set(d, "a.example", "c.example")
 		check("once it has left the list", 0, time.Hour)
 
-		d.SetDomains([]string{"a.example", "b.example", "c.example"})
+		list.set(d, "a.example", "b.example", "c.example")
 		time.Sleep(2 * time.Hour)
 		check("of a domain that was added two hours ago and fails", 2*time.Hour, 2*time.Hour+time.Minute)
 		stop()
@@ -75,9 +77,9 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 		stop()
 		d, stop = begin("a.example", "b.example", "c.example", "d.example")
 		check("after a restart with another domain", 3*time.Hour, 3*time.Hour+time.Minute)
-		d.SetDomains([]string{"d.example"})
+		list.set(d, "d.example")
 		check("of a domain that was added at the restart", 0, time.Minute)
-		d.SetDomains(nil)
+		list.set(d)
 		time.Sleep(5 * time.Hour)
 		check("of an empty list", 0, time.Hour)
 		stop()
@@ -87,10 +89,11 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 func TestAListThatGrowsBeyondTheQuotaKeepsItsValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), domainNames(10), func(o *Options) { o.MaxAge = 0 })
+		list := newListedFile(t, domainNames(10)...)
+		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.MaxAge = 0 })
 		start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
-		d.SetDomains(domainNames(10_000)) // Which takes seven hours.
+		list.set(d, domainNames(10_000)...) // Which takes seven hours.
 		time.Sleep(6 * time.Hour)
 		synctest.Wait()
 		if got := collectortest.Value(w.Exposed(t), `mde_watched_domain_machines{domain="d00001.example",tenant="contoso"}`); got != "0" {
@@ -223,12 +226,13 @@ func (s *heldStore) Save(key string, v any) error {
 func TestAStoredResultDoesNotOutliveItsDomain(t *testing.T) {
 	store := &heldStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains/a.example", saving: make(chan struct{}), letGo: make(chan struct{})}
 	w := collectortest.NewWorld()
-	d := newDomains(w, &quickDomains{}, []string{"a.example"}, func(o *Options) { o.Store = store })
+	list := newListedFile(t, "a.example")
+	d := newDomains(w, &quickDomains{}, nil, list.watch, func(o *Options) { o.Store = store })
 	ended := make(chan error)
 	go func() { ended <- w.Refresher(d, time.Hour).Once(t.Context()) }()
 	<-store.saving
 	changed := make(chan struct{})
-	go func() { defer close(changed); d.SetDomains(nil) }()
+	go func() { defer close(changed); list.set(d) }()
 	time.Sleep(50 * time.Millisecond) // Until it has deleted what is stored, if it does not wait.
 	close(store.letGo)
 	<-changed
@@ -243,12 +247,13 @@ func TestAStoredResultDoesNotOutliveItsDomain(t *testing.T) {
 func TestListsAreStoredInTheOrderInWhichTheyCame(t *testing.T) {
 	store := &heldStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains", saving: make(chan struct{}), letGo: make(chan struct{})}
 	w := collectortest.NewWorld()
-	d := newDomains(w, &quickDomains{}, nil, func(o *Options) { o.Store = store })
+	list := newListedFile(t)
+	d := newDomains(w, &quickDomains{}, nil, list.watch, func(o *Options) { o.Store = store })
 	go d.Start(t.Context(), w.Publisher(d))
 	<-store.saving
 	store.letGo <- struct{}{}
 	done := make(chan struct{})
-	set := func(domains ...string) { d.SetDomains(domains); done <- struct{}{} }
+	set := func(domains ...string) { list.set(d, domains...); done <- struct{}{} }
 	go set("a.example")
 	<-store.saving
 	go set("b.example")
@@ -343,13 +348,13 @@ func TestTheAgeOfAResultIsWallTime(t *testing.T) {
 	if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r := d.domains["a.example"].result
+	r := d.find("a.example").result
 	for name, at := range map[string]time.Time{"the result": r.At, "the statistics": r.Statistics.At} {
 		if strings.Contains(at.String(), "m=") {
 			t.Errorf("the time of %s has a monotonic clock reading: %s", name, at)
 		}
 	}
-	for _, b := range d.domains["a.example"].blocks {
+	for _, b := range d.find("a.example").blocks {
 		if strings.Contains(b.Expires.String(), "m=") {
 			t.Errorf("a block expires by the monotonic clock: %s", b.Expires)
 		}
