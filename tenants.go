@@ -106,7 +106,13 @@ const demoTenant = `tenants:
   azuread: {oauth: {tenant_id: %q, client_id: %q, client_secret: %q}}
   endpoints: {login_url: %q, graph_url: %q, api_url: %q}
   security_states: {refresh_interval: 15s, tags: [VIP, Kiosk, Tier 0, Pilot ring]}
-  watched_domains: {refresh_interval: 30s, domains: [%s], statistics: true, machine_info_limit: 5, device_groups: true}
+  watched_domains:
+    refresh_interval: 40s
+    domains: [%s]
+    lists: [{name: c2, refresh_interval: 20s, domains: [%s]}]
+    statistics: true
+    machine_info_limit: 5
+    device_groups: true
   scores: {enabled: true, refresh_interval: 30s}
   alerts: {enabled: true, refresh_interval: 15s}
 `
@@ -123,8 +129,10 @@ func (s *tenantSources) startDemo() (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("--demo: %w", err)
 	}
+	urgent := simulation.DemoUrgentDomains()
+	others := slices.DeleteFunc(simulation.DemoDomains(), func(name string) bool { return slices.Contains(urgent, name) })
 	c, err := config.Parse(fmt.Sprintf(demoTenant, simulated.TenantID(), simulated.ClientID(), simulated.ClientSecret(),
-		server.LoginURL, server.GraphURL, server.APIURL, strings.Join(simulation.DemoDomains(), ", ")), s.flags.overrides)
+		server.LoginURL, server.GraphURL, server.APIURL, strings.Join(others, ", "), strings.Join(urgent, ", ")), s.flags.overrides)
 	if err != nil {
 		server.Close()
 		return nil, fmt.Errorf("--demo: %w", err)

@@ -92,7 +92,8 @@ type Table struct {
 // Row is a row of a Table.
 type Row struct {
 	Name string
-	// Group is what the row belongs to, such as the names of watch lists.
+	// Group is what the row belongs to, such as the names of watch lists. It may be
+	// empty.
 	Group string
 	// Number is zero unless it is Known: read, and young enough to be exposed.
 	Number float64

@@ -8,9 +8,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mde-exporter/mde_exporter/collector/domains"
 )
 
 // full is a tenant that has every section.
@@ -35,6 +40,11 @@ func eachValue(v reflect.Value, path string, do func(path string, v reflect.Valu
 		eachValue(v.Elem(), path, do)
 	default:
 		do(path, v)
+		if v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct {
+			for i := range v.Len() {
+				eachValue(v.Index(i), fmt.Sprintf("%s[%d]", path, i), do)
+			}
+		}
 	}
 }
 
@@ -116,7 +126,7 @@ func TestCollectorsHoldPlainValuesAndTheCommonKeys(t *testing.T) {
 
 func TestTenantsShareNoList(t *testing.T) {
 	v := newValidator(Overrides{WatchedDomains: []string{"flag.example"}})
-	c, problems := v.parse("mde.yml", []byte(`global: {watched_domains: {domains: [b.example, a.example], files: [b.txt, a.txt]}}
+	c, problems := v.parse("mde.yml", []byte(`global: {watched_domains: {domains: [b.example, a.example], files: [b.txt, a.txt], lists: [{name: c2, domains: [d.example], files: [d.txt]}]}}
 tenants:
 - {name: a, azuread: {managed_identity: {}}}
 - {name: b, azuread: {managed_identity: {}}}
@@ -137,7 +147,7 @@ tenants:
 			owner[v.UnsafePointer()] = path
 		})
 	}
-	if want := 6; len(owner) != want {
+	if want := 15; len(owner) != want {
 		t.Errorf("%d lists, want %d", len(owner), want)
 	}
 }
@@ -159,6 +169,56 @@ tenants:
 	}
 }
 
+func TestATenantsListsComeToTheGlobalOnes(t *testing.T) {
+	v := newValidator(Overrides{WatchedDomains: []string{"flag.example"}})
+	c, problems := v.parse("mde.yml", []byte(`global:
+  watched_domains:
+    domains: [d.example]
+    lists:
+    - {name: c2, refresh_interval: 15m, max_age: 1h, domains: [b.example], files: [/c2.txt]}
+    - {name: phishing, domains: [P.example.]}
+tenants:
+- {name: a, azuread: {managed_identity: {}}}
+- name: b
+  azuread: {managed_identity: {}}
+  watched_domains:
+    refresh_interval: 2h
+    domains: [b.example]
+    lists:
+    - {name: own, max_age: 9h, domains: [o.example]}
+    - {name: c2, refresh_interval: 5m, domains: [b.example, A.example]}
+`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	const minute, hour = model.Duration(time.Minute), model.Duration(time.Hour)
+	list := func(name string, interval, age model.Duration, names, files []string) domains.ListConfig {
+		return domains.ListConfig{Name: name, RefreshInterval: interval, MaxAge: age, Domains: names, Files: files}
+	}
+	c2 := []string{"/c2.txt"}
+	for i, want := range [][]domains.ListConfig{
+		{
+			list("c2", 15*minute, hour, []string{"b.example"}, c2),
+			list("default", hour, 0, []string{"d.example", "flag.example"}, nil),
+			list("phishing", hour, 0, []string{"p.example"}, nil),
+		}, {
+			list("c2", 5*minute, hour, []string{"a.example", "b.example"}, c2),
+			list("default", 2*hour, 0, []string{"b.example", "d.example", "flag.example"}, nil),
+			list("phishing", 2*hour, 0, []string{"p.example"}, nil),
+			list("own", 2*hour, 9*hour, []string{"o.example"}, nil),
+		},
+	} {
+		if diff := cmp.Diff(want, c.Tenants[i].WatchedDomains.InForce()); diff != "" {
+			t.Errorf("tenant %s (-want +got):\n%s", c.Tenants[i].Name, diff)
+		}
+	}
+	for _, want := range []string{"name: phishing\n              refresh_interval: 2h\n", "name: c2\n              refresh_interval: 5m\n              max_age: 1h\n"} {
+		if text := c.String(); !strings.Contains(text, want) {
+			t.Errorf("the configuration in force does not show %q:\n%s", want, text)
+		}
+	}
+}
+
 func TestAnEmptyListIsNone(t *testing.T) {
 	load := func(domains string) *Tenant {
 		c, problems := newValidator(Overrides{}).parse("mde.yml", []byte("tenants:\n- {name: a, azuread: {managed_identity: {}}"+domains+"}\n"))
@@ -167,7 +227,7 @@ func TestAnEmptyListIsNone(t *testing.T) {
 		}
 		return c.Tenants[0]
 	}
-	for _, empty := range []string{", watched_domains: {domains: [], files: []}", ", watched_domains: {}", ", watched_domains: null"} {
+	for _, empty := range []string{", watched_domains: {domains: [], files: [], lists: []}", ", watched_domains: {}", ", watched_domains: null"} {
 		if !load("").Equal(load(empty)) {
 			t.Errorf("%q is a change", empty)
 		}

@@ -105,9 +105,6 @@ func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 		section.AzureAD = section.AzureAD.inherited(at.key("azuread"))
 		section.inherit(&validated.Collectors)
 		v.typesChecked(at.doc, node.Decode(&section))
-		if isNull(node) && at.broken() {
-			return
-		}
 		c.Tenants, places = append(c.Tenants, v.tenant(at, section)), append(places, at)
 	}
 	for i := range sections.Tenants {

@@ -169,6 +169,48 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:7: tenants[0].security_states.refresh_interval: max_age of 45m is shorter than refresh_interval of 1h: values would be withdrawn before they are refreshed",
 			"mde.yml:11: tenants[1].watched_domains.max_age: max_age of 0s is shorter than refresh_interval of 1h: values would be withdrawn before they are refreshed",
 		}},
+		{"watch lists", `global:
+  watched_domains:
+    refresh_interval: 2h
+    lists:
+    - {name: c2, refresh_interval: 15m, max_age: 10m, domains: [a.example, http://b.example], files: ['[']}
+    - {name: default, domains: [c.example]}
+    - {name: c2, max_age: soon}
+    - {domains: [d.example]}
+    -
+    - text
+    - {name: ` + strings.Repeat("e", 129) + `}
+    - {name: "f\n", colour: red}
+    - {name: slow, max_age: 1h}
+    - {name: fast, max_age: 2h}
+tenants:
+- name: a
+  azuread: {managed_identity: {}}
+  watched_domains:
+    refresh_interval: 3h
+    lists:
+    - {name: slower, max_age: 170m}
+    - {name: slower}
+- name: b
+  azuread: {managed_identity: {}}
+`, []string{
+			"mde.yml:5: global.watched_domains.lists[0].domains[1]: is a URL: only its domain can be watched",
+			"mde.yml:5: global.watched_domains.lists[0].files[0]: [: not a valid pattern of file names",
+			"mde.yml:5: global.watched_domains.lists[0].max_age: max_age of 10m is shorter than refresh_interval of 15m: values would be withdrawn before they are refreshed",
+			"mde.yml:6: global.watched_domains.lists[1].name: is the name of the list of watched_domains.domains and files: add to these",
+			"mde.yml:7: global.watched_domains.lists[2].max_age: is not a duration such as 90s, 15m or 1d",
+			"mde.yml:7: global.watched_domains.lists[2].name: is the name of lists[0] too",
+			"mde.yml:8: global.watched_domains.lists[3].name: missing",
+			"mde.yml:9: global.watched_domains.lists[4].name: missing",
+			"mde.yml:10: global.watched_domains.lists[5]: must be a mapping of keys to values",
+			"mde.yml:11: global.watched_domains.lists[6].name: longer than 128 bytes",
+			"mde.yml:12: global.watched_domains.lists[7]: unknown key; known here: name, refresh_interval, max_age, domains, files",
+			"mde.yml:12: global.watched_domains.lists[7].name: must be text without control characters",
+			"mde.yml:13: global.watched_domains.lists[8].max_age: max_age of 1h is shorter than refresh_interval of 2h: values would be withdrawn before they are refreshed",
+			"mde.yml:20: tenants[0].watched_domains.lists: max_age of 2h is shorter than refresh_interval of 3h: values would be withdrawn before they are refreshed",
+			"mde.yml:21: tenants[0].watched_domains.lists[0].max_age: max_age of 2h50m is shorter than refresh_interval of 3h: values would be withdrawn before they are refreshed",
+			"mde.yml:22: tenants[0].watched_domains.lists[1].name: is the name of lists[0] too",
+		}},
 		{"names", "tenants:\n- name: a\n" + azuread + "- name: a\n" + azuread + "- name: \"b\\n\"\n" + azuread + "- name: " + strings.Repeat("c", 129) + "\n" + azuread + "- azuread: {managed_identity: {}}\n", []string{
 			"mde.yml:4: tenants[1].name: is the name of tenants[0] too",
 			"mde.yml:6: tenants[2].name: must be text without control characters",

@@ -26,7 +26,7 @@ func page(t *testing.T) string {
 // documented is a row of a table of keys.
 type documented struct{ Type, Default string }
 
-var row = regexp.MustCompile("(?m)^\\| `([a-z0-9_.]+)` \\| ([^|]*) \\| ([^|]*) \\| ")
+var row = regexp.MustCompile("(?m)^\\| `([][a-z0-9_.]+)` \\| ([^|]*) \\| ([^|]*) \\| ")
 
 // tableUnder returns the table of keys below a heading.
 func tableUnder(t *testing.T, heading string) map[string]documented {
@@ -56,6 +56,8 @@ func leaves(typ reflect.Type, prefix string, into map[string]string) {
 		switch {
 		case typ.Kind() == reflect.Struct:
 			leaves(typ, path+".", into)
+		case typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Struct:
+			leaves(typ.Elem(), path+"[].", into)
 		case typ.Kind() == reflect.Slice:
 			into[path] = "list of text"
 		case typ == reflect.TypeFor[model.Duration]():

@@ -22,7 +22,10 @@ type document struct {
 	// empty are the keys that stand there without a value.
 	empty map[string]bool
 	// judged are the paths of values that have a problem of their own.
-	judged   map[string]bool
+	judged map[string]bool
+	// rejected are the paths of values of the wrong type: what is wrong below them
+	// follows from that.
+	rejected map[string]bool
 	problems Problems
 	warnings Problems
 }
@@ -32,7 +35,7 @@ type document struct {
 // noted and taken out, so that the rest can be decoded and judged. It returns
 // nil where the data is no YAML at all.
 func (d *document) parse(data []byte, shape reflect.Type) *yaml.Node {
-	d.data, d.lines, d.empty = data, map[string]int{}, map[string]bool{}
+	d.data, d.lines, d.empty, d.rejected = data, map[string]int{}, map[string]bool{}, map[string]bool{}
 	if line := notText(data); line > 0 {
 		d.problems = append(d.problems, Problem{File: d.file, Line: line, Message: "not UTF-8 text without control characters"})
 		return nil
@@ -125,6 +128,7 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 	}
 	reject := func(format string, args ...any) {
 		at.problem(format, args...)
+		d.rejected[at.path] = true
 		*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line}
 	}
 	switch t.Kind() {
@@ -141,9 +145,14 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 		}
 		for i, item := range value.Content {
 			d.checkShape(item, t.Elem(), at.index(i))
-			if t.Elem().Kind() == reflect.String && isNull(item) {
+			if isNull(item) {
 				// The library would leave it out and so move all that follow.
-				*item = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Line: item.Line}
+				switch t.Elem().Kind() {
+				case reflect.String:
+					*item = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Line: item.Line}
+				case reflect.Struct:
+					*item = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: item.Line}
+				}
 			}
 		}
 	default:

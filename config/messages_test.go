@@ -23,6 +23,11 @@ var templates = map[string]string{
     ‹domains›:
     - ‹a.example›
     - ‹b.example›
+    ‹lists›:
+    - ‹name›: ‹c2›
+      ‹refresh_interval›: ‹15m›
+      ‹max_age›: ‹45m›
+      ‹domains›: [‹c.example›]
     ‹machine_info_limit›: ‹3›
   ‹quota›:
     ‹calls_per_minute›: ‹50›

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -66,7 +67,7 @@ func (p position) origin() position {
 // others follow from it.
 func (p position) problem(format string, args ...any) {
 	p = p.origin()
-	if p.doc.judged[p.path] {
+	if p.doc.judged[p.path] || p.rejected() {
 		return
 	}
 	if p.doc.judged == nil {
@@ -97,6 +98,25 @@ func (p position) broken() bool {
 	})
 }
 
+// rejected reports whether a value around the position was.
+func (p position) rejected() bool {
+	for path := range p.around() {
+		if p.doc.rejected[path] {
+			return true
+		}
+	}
+	return false
+}
+
+// around yields the paths of the position and of the values around it.
+func (p position) around() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for path := p.path; yield(path) && path != ""; {
+			path = path[:max(0, strings.LastIndexAny(path, ".["))]
+		}
+	}
+}
+
 // name is what an operator calls the position.
 func (p position) name() string {
 	if name, ok := p.names[p.path]; ok {
@@ -107,14 +127,10 @@ func (p position) name() string {
 
 // line is the line of the position's key, or of the nearest one around it.
 func (p position) line() int {
-	for path := p.path; ; {
+	for path := range p.around() {
 		if line, ok := p.doc.lines[path]; ok {
 			return line
 		}
-		cut := strings.LastIndexAny(path, ".[")
-		if cut < 0 {
-			return p.doc.lines[""]
-		}
-		path = path[:cut]
 	}
+	return 0
 }

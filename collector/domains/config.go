@@ -72,8 +72,10 @@ func (c *Config) Inherit(global collector.Config) {
 	g := global.(*Config)
 	c.inherited = []ListConfig{{Name: DefaultList, Domains: g.Domains, Files: g.Files}}
 	for _, l := range g.Lists {
-		i := indexOf(c.Lists, l.Name)
-		l.RefreshInterval, l.MaxAge = c.Lists[i].RefreshInterval, c.Lists[i].MaxAge
+		if l.MaxAge < l.RefreshInterval {
+			l.MaxAge = 0 // A mistake of the global list, which is known.
+		}
+		l.RefreshInterval = c.Lists[indexOf(c.Lists, l.Name)].RefreshInterval
 		c.inherited = append(c.inherited, l)
 	}
 	c.Domains, c.Files, c.Lists = nil, nil, nil
@@ -114,7 +116,7 @@ func (c *Config) Validate(v collector.Validation) (mistakes []collector.Mistake)
 				key = fmt.Sprintf("lists[%d].max_age", own)
 			}
 			mistakes = append(mistakes, collector.Mistake{Key: key, Message: fmt.Sprintf(
-				"max_age of %s is shorter than refresh_interval of %s: values of the list %s would be withdrawn before they are refreshed", l.MaxAge, l.RefreshInterval, l.Name)})
+				"max_age of %s is shorter than refresh_interval of %s: values would be withdrawn before they are refreshed", l.MaxAge, l.RefreshInterval)})
 		}
 	}
 	c.Domains, c.Files, c.Lists, c.inherited = lists[0].Domains, lists[0].Files, nil, nil

@@ -153,17 +153,17 @@ func New(c Config, e collector.Env, asked Client) *Collector {
 		apis = append(apis, client.DomainStats)
 	}
 	w := &Collector{
-		config:   c,
-		env:      e,
-		client:   asked,
-		fleet:    attention.Of(e.Shared),
-		logger:   e.Log(),
-		memory:   e.Memory(),
-		changed:  make(chan struct{}, 1),
-		results:  make(chan domainOutcome, maxUnderway),
-		notes:    make(map[string]string),
-		groups:   labels.NewDropped("device_group", e.Metrics, asked.HoldsSecret),
-		risk:     labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, asked.HoldsSecret)),
+		config:  c,
+		env:     e,
+		client:  asked,
+		fleet:   attention.Of(e.Shared),
+		logger:  e.Log(),
+		memory:  e.Memory(),
+		changed: make(chan struct{}, 1),
+		results: make(chan domainOutcome, maxUnderway),
+		notes:   make(map[string]string),
+		groups:  labels.NewDropped("device_group", e.Metrics, asked.HoldsSecret),
+		risk:    labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, asked.HoldsSecret)),
 	}
 	for i, l := range c.InForce() {
 		w.lists = append(w.lists, &watchList{ListConfig: l, index: i, listed: l.Domains})
@@ -255,6 +255,9 @@ func (w *Collector) Page() collector.Page {
 	known, contacted, invalid := 0, 0, 0
 	for i, d := range w.sorted {
 		r := d.row(now)
+		if len(w.lists) > 1 {
+			r.Group = d.on.names
+		}
 		switch {
 		case r.Known:
 			known++
@@ -277,7 +280,7 @@ func (w *Collector) Page() collector.Page {
 
 // row is how the domain stands.
 func (d *watchedDomain) row(now time.Time) collector.Row {
-	r := collector.Row{Name: d.name, Group: d.on.names}
+	r := collector.Row{Name: d.name}
 	if d.err != nil {
 		r.Error = d.err.Error()
 	}

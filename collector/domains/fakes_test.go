@@ -77,7 +77,9 @@ func (f *listedFile) write(domains []string) {
 }
 
 // watch makes it the watch list of a collector.
-func (f *listedFile) watch(o *Options) { o.Process, o.Domains, o.Files = f.process, nil, []string{f.path} }
+func (f *listedFile) watch(o *Options) {
+	o.Process, o.Domains, o.Files = f.process, nil, []string{f.path}
+}
 
 // set changes the file and does what a reload does.
 func (f *listedFile) set(d *Collector, domains ...string) {

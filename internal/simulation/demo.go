@@ -20,16 +20,18 @@ const DemoGroup = "Branch offices"
 
 // DemoDomains are the domains that the demo watches. Some were never contacted.
 func DemoDomains() []string {
-	return []string{
-		DemoSuspectedDomain,
+	return append(DemoUrgentDomains(),
 		DemoPhishingDomain,
 		DemoOldDomain,
 		DemoWidespread,
-		"ransom-note.example",
-		"command-server.example",
 		"parcel-tracking.example",
 		"crypto-miner.example",
-	}
+	)
+}
+
+// DemoUrgentDomains are those of DemoDomains that matter most: the demo's list c2.
+func DemoUrgentDomains() []string {
+	return []string{DemoSuspectedDomain, "ransom-note.example", "command-server.example"}
 }
 
 // Demo describes the tenant of the demo: some 4,200 machines, and a story that

@@ -1,0 +1,395 @@
+package domains
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/internal/collectortest"
+)
+
+func listOf(name string, interval time.Duration, domains ...string) ListConfig {
+	return ListConfig{Name: name, RefreshInterval: model.Duration(interval), Domains: domains}
+}
+
+// The pace of calls carries 100 in 1000 s.
+func TestTheLongestIntervalIsStretchedFirst(t *testing.T) {
+	const pace = 10 * time.Second
+	type list struct {
+		interval, domains, cycle int // Seconds.
+	}
+	for name, lists := range map[string][]list{
+		"no list is stretched while the pace carries all": {{100, 5, 100}, {1000, 30, 1000}, {2000, 40, 2000}},
+		"the whole pace is used":                          {{100, 5, 100}, {1000, 50, 1000}},
+		"one list":                                        {{100, 50, 500}},
+		"the longest alone":                               {{100, 5, 100}, {1000, 30, 1000}, {2000, 80, 4000}},
+		"the longest alone, however far":                  {{100, 8, 100}, {1000, 10, 1000}, {2000, 8000, 800_000}},
+		"the next where the longest keeps its part":       {{100, 1, 100}, {1000, 900, 10526}, {100_000, 10_000, 2_222_222}},
+		"all of one interval alike":                       {{100, 5, 100}, {1000, 60, 2000}, {1000, 40, 2000}},
+		"none beyond a longer one":                        {{1000, 300, 3010}, {3000, 1, 3010}},
+		"lists without domains":                           {{50, 0, 50}, {100, 20, 200}, {150, 0, 200}, {300, 0, 300}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &domainSchedule{}
+			for i, l := range lists {
+				w := &watchList{ListConfig: listOf("", time.Duration(l.interval)*time.Second), index: i}
+				w.turns.domains = l.domains
+				s.lists = append(s.lists, w)
+			}
+			for i, cycle := range s.cycles(pace) {
+				if got := cycle.Round(time.Second); got != time.Duration(lists[i].cycle)*time.Second {
+					t.Errorf("list %d: %s, want %d s", i, got, lists[i].cycle)
+				}
+			}
+			for i, cycle := range s.cycles(0) { // While a start may spend ahead.
+				if cycle != s.lists[i].interval() {
+					t.Errorf("without a pace, list %d: %s", i, cycle)
+				}
+			}
+		})
+	}
+}
+
+// longestGap returns the longest time between two questions for a domain after a time.
+func (f *farEnd) longestGap(domain string, after time.Time) (longest time.Duration) {
+	asked := f.byDomain()[domain]
+	for i := 1; i < len(asked); i++ {
+		if asked[i].After(after) {
+			longest = max(longest, asked[i].Sub(asked[i-1]))
+		}
+	}
+	return longest
+}
+
+func TestADomainOnSeveralListsTakesTheShortestInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		far := newFarEnd()
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"both.example", "slow.example"}, func(o *Options) {
+			o.Interval, o.MaxAge = 4*time.Hour, 0
+			o.Lists = []ListConfig{listOf("c2", 15*time.Minute, "both.example", "fast.example"), listOf("weekly", 7*24*time.Hour, "fast.example", "rare.example")}
+		})
+		r, _ := start(t, w, d, 4*time.Hour)
+		time.Sleep(13 * time.Hour)
+		synctest.Wait()
+		for domain, want := range map[string]int{"both.example": 53, "fast.example": 53, "slow.example": 4, "rare.example": 1} {
+			if n := len(far.byDomain()[domain]); n < want-1 || n > want+1 {
+				t.Errorf("%s was asked %d times in 13 hours, want %d", domain, n, want)
+			}
+		}
+		got := w.Exposed(t)
+		for series, want := range map[string]string{
+			`mde_watched_domain_info{domain="both.example",list="c2",tenant="contoso"}`:              "1",
+			`mde_watched_domain_info{domain="both.example",list="default",tenant="contoso"}`:         "1",
+			`mde_watched_domain_info{domain="both.example",list="weekly",tenant="contoso"}`:          "",
+			`mde_watched_domain_info{domain="rare.example",list="weekly",tenant="contoso"}`:          "1",
+			`mde_watched_domains{tenant="contoso"}`:                                                  "4",
+			`mde_watched_domain_list_interval_seconds{list="c2",tenant="contoso"}`:                   "900",
+			`mde_watched_domain_list_interval_seconds{list="default",tenant="contoso"}`:              "14400",
+			`mde_watched_domain_list_configured_interval_seconds{list="default",tenant="contoso"}`:   "14400",
+			`mde_watched_domain_list_interval_seconds{list="weekly",tenant="contoso"}`:               "604800",
+			`mde_watched_domains_interval_seconds{tenant="contoso"}`:                                 "604800",
+			`mde_watched_domain_machines{domain="rare.example",tenant="contoso"}`:                    "0",
+			`mde_watched_domain_list_configured_interval_seconds{list="undefined",tenant="contoso"}`: "",
+		} {
+			if value := collectortest.Value(got, series); value != want {
+				t.Errorf("%s is %q, want %q", series, value, want)
+			}
+		}
+		lint(t, collector.Combine(w.Registry, w.Exposition))
+		page := r.Status().Page
+		if rows := page.Table.Rows; rows[0].Group != "c2, default" || rows[2].Group != "weekly" || rows[3].Group != "default" {
+			t.Errorf("rows %+v", rows)
+		}
+		if want := "4 domains, 0 contacted; c2: 2 every 15m; default: 2 every 4h; weekly: 2 every 1w"; page.Summary != want {
+			t.Errorf("summary %q, want %q", page.Summary, want)
+		}
+		if oldest, ok := age(t, w); !ok || oldest < 12*time.Hour {
+			t.Errorf("the age is %s (%v), not that of the oldest domain", oldest, ok)
+		}
+		if s := r.Status(); s.Failures > 0 || s.Refreshes < 51 || s.Refreshes > 55 {
+			t.Errorf("%d refreshes, want one each 15 minutes: %+v", s.Refreshes, s)
+		}
+	})
+}
+
+func TestValuesAreWithdrawnByTheMaxAgeOfTheirList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		far := newFarEnd()
+		var down atomic.Bool
+		far.answer = func(string, string) (int, string) {
+			if down.Load() {
+				return 500, ""
+			}
+			return 200, page()
+		}
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"default.example"}, func(o *Options) {
+			o.Interval, o.MaxAge = time.Hour, 2*time.Hour
+			set := listOf("set", 30*time.Minute, "set.example")
+			set.MaxAge = model.Duration(40 * time.Minute)
+			o.Lists = []ListConfig{set, listOf("c2", 20*time.Minute, "c2.example"), listOf("daily", 24*time.Hour, "daily.example", "c2.example")}
+		})
+		start(t, w, d, time.Hour)
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		down.Store(true)
+		time.Sleep(time.Second)
+		gone := map[string]time.Time{}
+		for end := time.Now().Add(80 * time.Hour); time.Now().Before(end); time.Sleep(time.Minute) {
+			got := w.Exposed(t)
+			for _, name := range []string{"default.example", "set.example", "c2.example", "daily.example"} {
+				if gone[name].IsZero() && collectortest.Value(got, `mde_watched_domain_machines{domain="`+name+`",tenant="contoso"}`) == "" {
+					gone[name] = time.Now()
+				}
+			}
+			synctest.Wait()
+		}
+		for name, want := range map[string]time.Duration{"default.example": 2 * time.Hour, "set.example": 40 * time.Minute, "c2.example": time.Hour, "daily.example": 72 * time.Hour} {
+			if age := gone[name].Sub(d.find(name).result.At); age < want || age > want+2*time.Minute {
+				t.Errorf("%s was withdrawn at an age of %s, want %s", name, age, want)
+			}
+		}
+	})
+}
+
+func TestALongListThatIsFilledDelaysNoShorterOne(t *testing.T) {
+	for name, ledger := range map[string]client.Ledger{"with storage": emptyLedger{}, "without storage": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := collectortest.NewWorld()
+				far := newFarEnd()
+				var broken atomic.Bool
+				broken.Store(true)
+				far.answer = func(domain, _ string) (int, string) {
+					if domain == "failing.example" && broken.Load() {
+						return 200, "no JSON"
+					}
+					return 200, page()
+				}
+				list := newListedFile(t)
+				d := newDomains(w, far.client(t, ledger, w.Tenant), nil, list.watch, func(o *Options) {
+					o.Interval, o.MaxAge = 24*time.Hour, 0
+					o.Lists = []ListConfig{listOf("c2", 15*time.Minute, append(domainNames(50), "failing.example")...)}
+				})
+				start(t, w, d, 24*time.Hour)
+				time.Sleep(time.Hour)
+				began := time.Now()
+				var long []string
+				for _, name := range domainNames(3000) {
+					long = append(long, "long-"+name)
+				}
+				list.set(d, long...)
+				time.Sleep(90 * time.Minute)
+				broken.Store(false)
+				for len(far.byDomain()) < 3051 && time.Since(began) < 4*time.Hour {
+					time.Sleep(time.Second)
+				}
+				if took := time.Since(began); took > 150*time.Minute { // 3,000 at 1,297 an hour.
+					t.Errorf("3,000 domains took %s", took)
+				}
+				for _, name := range domainNames(50) {
+					if gap := far.longestGap(name, began); gap > 15*time.Minute+30*time.Second {
+						t.Errorf("%s waited %s while another list was filled", name, gap)
+					}
+				}
+				if gap := far.longestGap("failing.example", began); gap > 20*time.Minute {
+					t.Errorf("a domain that failed waited %s", gap)
+				}
+				if far.refused > 0 {
+					t.Errorf("%d calls were refused", far.refused)
+				}
+			})
+		})
+	}
+}
+
+func TestADomainThatChangesListsKeepsItsValuesAndItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		far := newFarEnd()
+		far.answer = answers(map[string]string{"a.example": page(row(1, ""))})
+		list := newListedFile(t, "b.example")
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) {
+			o.Interval, o.MaxAge = 10*time.Minute, 0
+			o.Lists = []ListConfig{listOf("daily", 24*time.Hour, "a.example", "b.example", "c.example")}
+		})
+		r, _ := start(t, w, d, 10*time.Minute)
+		machines := func() string {
+			return collectortest.Value(w.Exposed(t), `mde_watched_domain_machines{domain="a.example",tenant="contoso"}`)
+		}
+		expires := func() time.Duration { return d.find("a.example").blocks[1].Expires.Sub(d.find("a.example").result.At) }
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := len(far.byDomain()["a.example"]); n != 1 || machines() != "1" || expires() != 72*time.Hour {
+			t.Fatalf("asked %d times, %s machines, withdrawn after %s", n, machines(), expires())
+		}
+		list.set(d, "a.example", "b.example")
+		if machines() != "" || expires() != 30*time.Minute { // It is an hour old.
+			t.Errorf("on the shorter list, %q machines, withdrawn after %s", machines(), expires())
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := len(far.byDomain()["a.example"]); n != 2 || machines() != "1" {
+			t.Errorf("on the shorter list, asked %d times, %q machines", n, machines())
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := len(far.byDomain()["a.example"]); n < 7 || n > 9 {
+			t.Errorf("asked %d times in an hour", n)
+		}
+		list.set(d)
+		far.forget()
+		if machines() != "1" || expires() != 72*time.Hour || r.Status().Page.Table.Rows[0].Group != "daily" {
+			t.Errorf("back on the longer list, %q machines, withdrawn after %s, %+v", machines(), expires(), r.Status().Page.Table.Rows[0])
+		}
+		time.Sleep(6 * time.Hour)
+		synctest.Wait()
+		for domain, asked := range far.byDomain() {
+			if len(asked) > 1 {
+				t.Errorf("back on the longer list, %s was asked %d times in six hours", domain, len(asked))
+			}
+		}
+		if got := collectortest.Value(w.Exposed(t), `mde_watched_domain_list_interval_seconds{list="default",tenant="contoso"}`); got != "600" {
+			t.Errorf("interval of a list without domains %q", got)
+		}
+	})
+}
+
+func TestARestartWithOtherListsKeepsTheValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &collector.MemoryStore{}
+		far := newFarEnd()
+		far.answer = answers(map[string]string{"a.example": page(row(1, ""))})
+		far.latency = func() time.Duration { return 100 * time.Millisecond }
+		begin := func(lists ...ListConfig) (*collectortest.World, func()) {
+			w := collectortest.NewWorld()
+			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, func(o *Options) {
+				o.Lists, o.Store, o.MaxAge = lists, store, 0
+			})
+			_, stop := start(t, w, d, time.Hour)
+			synctest.Wait()
+			return w, stop
+		}
+		_, stop := begin(listOf("c2", 15*time.Minute, "a.example", "b.example"), listOf("daily", 24*time.Hour, "c.example"))
+		time.Sleep(3*time.Hour + 10*time.Second)
+		stop()
+		far.forget()
+		w, stop := begin(listOf("hourly", time.Hour, "a.example", "c.example"), listOf("new", 2*time.Hour, "d.example"))
+		got := w.Exposed(t)
+		for series, want := range map[string]string{
+			`mde_watched_domain_machines{domain="a.example",tenant="contoso"}`:           "1",
+			`mde_watched_domain_machines{domain="b.example",tenant="contoso"}`:           "", // Off all lists.
+			`mde_watched_domain_machines{domain="c.example",tenant="contoso"}`:           "", // Three hours old, in a list of one.
+			`mde_watched_domain_info{domain="a.example",list="hourly",tenant="contoso"}`: "1",
+			`mde_watched_domain_info{domain="a.example",list="c2",tenant="contoso"}`:     "",
+		} {
+			if value := collectortest.Value(got, series); value != want {
+				t.Errorf("%s is %q, want %q", series, value, want)
+			}
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		asked := far.byDomain()
+		if len(asked["a.example"]) != 0 || len(asked["c.example"]) != 1 || len(asked["d.example"]) != 1 {
+			t.Errorf("asked at once: %v", asked)
+		}
+		stop()
+	})
+}
+
+func TestALookupUnderWayMayChangeItsList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		far := newFarEnd()
+		far.latency = func() time.Duration { return 10 * time.Second }
+		list := newListedFile(t, "a.example")
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) {
+			o.Interval, o.MaxAge = 10*time.Minute, 0
+			o.Lists = []ListConfig{listOf("hourly", time.Hour, "a.example", "b.example")}
+		})
+		start(t, w, d, 10*time.Minute)
+		time.Sleep(time.Second)
+		list.set(d, "b.example") // Both lookups are under way.
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		for domain, want := range map[string]int{"a.example": 4, "b.example": 19} {
+			if n := len(far.byDomain()[domain]); n < want-1 || n > want+1 {
+				t.Errorf("%s was asked %d times in three hours, want %d", domain, n, want)
+			}
+		}
+		if sum := d.lists[0].turns.domains + d.lists[1].turns.domains; sum != 2 || d.unasked != 0 || d.unread != 0 {
+			t.Errorf("%d domains have turns, %d are unasked, %d unread", sum, d.unasked, d.unread)
+		}
+	})
+}
+
+func TestOnlyTheListThatIsStretchedIsWarnedOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) {
+			o.MaxAge = 0
+			o.Lists = []ListConfig{listOf("c2", 15*time.Minute, "c2.example"), listOf("daily", 24*time.Hour, "daily.example")}
+		})
+		r, _ := start(t, w, d, time.Hour)
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		notes := fmt.Sprint(r.Status().Page.Notes)
+		if strings.Count(w.Log.String(), "cannot carry the watch list") != 1 || strings.Count(notes, "cannot carry the watch list default in its interval: 2,000 domains") != 1 {
+			t.Errorf("notes %s\n%s", notes, w.Log)
+		}
+	})
+}
+
+// brokenDomain breaks the connections of one domain while it fails.
+type brokenDomain struct {
+	*farEnd
+	domain string
+	fails  atomic.Bool
+}
+
+func (s *brokenDomain) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.Contains(r.URL.Path, s.domain) && s.fails.Load() {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return s.farEnd.RoundTrip(r)
+}
+
+func TestAFailureOfAShortListIsReportedWithinItsInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		far := &brokenDomain{farEnd: newFarEnd(), domain: "c2.example"}
+		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), domainNames(20), func(o *Options) {
+			o.Logger, o.Interval, o.MaxAge = slog.New(slog.DiscardHandler), 24*time.Hour, 0
+			o.Lists = []ListConfig{listOf("c2", 15*time.Minute, "c2.example")}
+		})
+		r, _ := start(t, w, d, 24*time.Hour)
+		time.Sleep(5 * time.Hour)
+		synctest.Wait()
+		if aboutDomains(t, w, "mde_refresh_success") != "1" {
+			t.Fatalf("status %+v", r.Status())
+		}
+		far.fails.Store(true)
+		time.Sleep(32 * time.Minute)
+		synctest.Wait()
+		if s := r.Status(); aboutDomains(t, w, "mde_refresh_success") != "0" || !strings.Contains(s.Error, "1 of 21 domains, the first of them c2.example") {
+			t.Errorf("half an hour later: status %+v", s)
+		}
+		far.fails.Store(false)
+		time.Sleep(32 * time.Minute)
+		synctest.Wait()
+		if aboutDomains(t, w, "mde_refresh_success") != "1" {
+			t.Errorf("half an hour after it works: status %+v", r.Status())
+		}
+	})
+}
