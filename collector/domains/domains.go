@@ -325,7 +325,7 @@ func (w *Collector) listsSummary() (text string) {
 	}
 	cycles := w.schedule.cycles(w.schedule.pacer.Pace())
 	for i, l := range w.lists {
-		text += fmt.Sprintf("; %s: %d every %s", l.Name, len(l.listed), model.Duration(cycles[i].Round(time.Second)))
+		text += fmt.Sprintf("; %s: %s every %s", l.Name, collector.Number(len(l.listed)), model.Duration(cycles[i].Round(time.Second)))
 	}
 	return text
 }

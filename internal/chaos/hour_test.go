@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -162,6 +165,8 @@ type hourTenant struct {
 	quota      client.Limits
 	witness    *witness
 	list       []string
+	file       string            // Holds the list.
+	process    *collector.Shared // Reads the file.
 	collectors []*counted
 }
 
@@ -215,7 +220,8 @@ func isRedirect(status int) bool { return status >= 300 && status < 400 }
 func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Options) *hourTenant {
 	h.Helper()
 	o.Limits = simulation.DocumentedLimits()
-	far := &hourTenant{Tenant: simulation.New(o), hour: h, name: name, quota: quota, list: hourDomains}
+	far := &hourTenant{Tenant: simulation.New(o), hour: h, name: name, quota: quota, file: filepath.Join(h.TempDir(), "list.txt"), process: &collector.Shared{}}
+	far.writeList(hourDomains)
 	server, err := far.Listen(simulation.ListenOptions{InMemory: true})
 	if err != nil {
 		h.Fatal(err)
@@ -241,18 +247,21 @@ func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Opt
 	}
 	metrics.SetClient(c)
 	var sections config.Collectors
-	shared, process := &collector.Shared{}, &collector.Shared{}
+	shared := &collector.Shared{}
 	ctx, cancel := context.WithCancel(h.Context())
 	var running sync.WaitGroup
 	for kind, section := range sections.All() {
 		section.Defaults()
 		schedule := section.Common()
+		if !schedule.Enabled {
+			continue
+		}
 		schedule.RefreshInterval, schedule.MaxAge = model.Duration(hourInterval), model.Duration(hourMaxAge)
 		if kind == "watched_domains" {
-			sections.WatchedDomains.Domains, sections.WatchedDomains.Statistics, sections.WatchedDomains.MachineInfoLimit = far.list, true, 3
+			sections.WatchedDomains.Files, sections.WatchedDomains.Statistics, sections.WatchedDomains.MachineInfoLimit = []string{far.file}, true, 3
 		}
 		counted := &counted{name: kind, Collector: section.New(collector.Env{
-			Tenant: name, Name: kind, Client: c, Metrics: metrics, Logger: slog.New(slog.DiscardHandler), Shared: shared, Process: process,
+			Tenant: name, Name: kind, Client: c, Metrics: metrics, Logger: slog.New(slog.DiscardHandler), Shared: shared, Process: far.process,
 		})}
 		far.collectors = append(far.collectors, counted)
 		r := collector.NewRefresher(collector.RefresherOptions{
@@ -278,13 +287,22 @@ func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Opt
 
 // changeList takes a domain off the watch list, or puts all on it.
 func (far *hourTenant) changeList(d dice) {
-	far.list = hourDomains
+	list := hourDomains
 	if d.IntN(2) == 0 {
 		gone := one(d, hourDomains...)
-		far.list = slices.DeleteFunc(slices.Clone(hourDomains), func(name string) bool { return name == gone })
+		list = slices.DeleteFunc(slices.Clone(hourDomains), func(name string) bool { return name == gone })
 	}
-	far.hour.log(far.name + " watches " + fmt.Sprint(far.list))
-	far.collectors[1].Collector.(interface{ SetDomains([]string) }).SetDomains(far.list)
+	far.hour.log(far.name + " watches " + fmt.Sprint(list))
+	far.writeList(list)
+	far.process.Load()
+	far.collectors[1].Reloaded()
+}
+
+func (far *hourTenant) writeList(list []string) {
+	far.list = list
+	if err := os.WriteFile(far.file, []byte(strings.Join(list, "\n")), 0o600); err != nil {
+		far.hour.Fatal(err)
+	}
 }
 
 // countRefreshes compares the counters with how refreshes ended.

@@ -362,7 +362,7 @@ func TestWhatOthersWroteIsTextAndNothingElse(t *testing.T) {
 		t.Title, t.Items, t.Marked, t.AtLeast, t.Columns = nasty, nasty, nasty, nasty, [3]string{nasty, nasty, nasty}
 		for i := range t.Rows {
 			r := &t.Rows[i]
-			r.Name, r.Error, r.Instead, r.Hint = nasty, nasty, nasty, nasty
+			r.Name, r.Group, r.Error, r.Instead, r.Hint = nasty, nasty, nasty, nasty, nasty
 		}
 	}
 	for _, n := range []int{1, wholeTenants + 1} {
