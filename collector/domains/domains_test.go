@@ -265,7 +265,7 @@ func TestTheListChangesWhileItIsAsked(t *testing.T) {
 		far := newFarEnd()
 		far.answer = answers(nil)
 		store := &collector.MemoryStore{}
-		list := newListedFile(t, "a.example", "b.example")
+		list := newListedFile("a.example", "b.example")
 		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.Store = store })
 		start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
@@ -491,7 +491,7 @@ func TestCountsGoOnWithoutTheRoleForStatistics(t *testing.T) {
 func TestAListBeyondTheQuotaIsStretchedAndToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		list := newListedFile(t, domainNames(2000)...)
+		list := newListedFile(domainNames(2000)...)
 		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), nil, list.watch)
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(90 * time.Minute)

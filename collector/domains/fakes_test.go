@@ -5,8 +5,6 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -57,34 +55,34 @@ func (w *Collector) lockedMaxAge() time.Duration {
 	return w.lists[0].expiry
 }
 
-// listedFile is a watch-list file that a test changes.
+// listedFile is the watch list of a collector, as if a file held it, for tests in
+// fake time: no disk is read.
 type listedFile struct {
-	path    string
+	files   *Lists
 	process *collector.Shared
 }
 
-func newListedFile(t testing.TB, domains ...string) *listedFile {
-	t.Helper()
-	f := &listedFile{filepath.Join(t.TempDir(), "list.txt"), &collector.Shared{}}
-	f.write(domains)
+func newListedFile(domains ...string) *listedFile {
+	f := &listedFile{&Lists{lists: map[string]*usedList{"list.txt": {}}, looked: time.Now().Add(10_000 * time.Hour)}, &collector.Shared{}}
+	collector.Share(f.process, func() (*Lists, func()) { return f.files, nil })
+	f.hold(domains)
 	return f
 }
 
-func (f *listedFile) write(domains []string) {
-	if err := os.WriteFile(f.path, []byte(strings.Join(domains, "\n")), 0o600); err != nil {
-		panic(err)
-	}
+func (f *listedFile) hold(domains []string) {
+	f.files.mu.Lock()
+	defer f.files.mu.Unlock()
+	f.files.lists["list.txt"].list = &List{Domains: sortedSet(domains)}
 }
 
 // watch makes it the watch list of a collector.
 func (f *listedFile) watch(o *Options) {
-	o.Process, o.Domains, o.Files = f.process, nil, []string{f.path}
+	o.Process, o.Domains, o.Files = f.process, nil, []string{"list.txt"}
 }
 
-// set changes the file and does what a reload does.
+// set changes the list and does what a reload does.
 func (f *listedFile) set(d *Collector, domains ...string) {
-	f.write(domains)
-	f.process.Load()
+	f.hold(domains)
 	d.Reloaded()
 }
 

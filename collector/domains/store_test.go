@@ -44,7 +44,7 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 		}
 		begin := func(domains ...string) (*Collector, func()) {
 			w = collectortest.NewWorld()
-			list = newListedFile(t, domains...)
+			list = newListedFile(domains...)
 			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.Store = store })
 			_, stop := start(t, w, d, time.Hour)
 			synctest.Wait()
@@ -89,7 +89,7 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 func TestAListThatGrowsBeyondTheQuotaKeepsItsValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		list := newListedFile(t, domainNames(10)...)
+		list := newListedFile(domainNames(10)...)
 		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.MaxAge = 0 })
 		start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
@@ -226,7 +226,7 @@ func (s *heldStore) Save(key string, v any) error {
 func TestAStoredResultDoesNotOutliveItsDomain(t *testing.T) {
 	store := &heldStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains/a.example", saving: make(chan struct{}), letGo: make(chan struct{})}
 	w := collectortest.NewWorld()
-	list := newListedFile(t, "a.example")
+	list := newListedFile("a.example")
 	d := newDomains(w, &quickDomains{}, nil, list.watch, func(o *Options) { o.Store = store })
 	ended := make(chan error)
 	go func() { ended <- w.Refresher(d, time.Hour).Once(t.Context()) }()
@@ -247,7 +247,7 @@ func TestAStoredResultDoesNotOutliveItsDomain(t *testing.T) {
 func TestListsAreStoredInTheOrderInWhichTheyCame(t *testing.T) {
 	store := &heldStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains", saving: make(chan struct{}), letGo: make(chan struct{})}
 	w := collectortest.NewWorld()
-	list := newListedFile(t)
+	list := newListedFile()
 	d := newDomains(w, &quickDomains{}, nil, list.watch, func(o *Options) { o.Store = store })
 	go d.Start(t.Context(), w.Publisher(d))
 	<-store.saving

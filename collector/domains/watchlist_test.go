@@ -177,7 +177,7 @@ func TestALongListThatIsFilledDelaysNoShorterOne(t *testing.T) {
 					}
 					return 200, page()
 				}
-				list := newListedFile(t)
+				list := newListedFile()
 				d := newDomains(w, far.client(t, ledger, w.Tenant), nil, list.watch, func(o *Options) {
 					o.Interval, o.MaxAge = 24*time.Hour, 0
 					o.Lists = []ListConfig{listOf("c2", 15*time.Minute, append(domainNames(50), "failing.example")...)}
@@ -219,7 +219,7 @@ func TestADomainThatChangesListsKeepsItsValuesAndItsTurn(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := newFarEnd()
 		far.answer = answers(map[string]string{"a.example": page(row(1, ""))})
-		list := newListedFile(t, "b.example")
+		list := newListedFile("b.example")
 		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) {
 			o.Interval, o.MaxAge = 10*time.Minute, 0
 			o.Lists = []ListConfig{listOf("daily", 24*time.Hour, "a.example", "b.example", "c.example")}
@@ -313,7 +313,7 @@ func TestALookupUnderWayMayChangeItsList(t *testing.T) {
 		w := collectortest.NewWorld()
 		far := newFarEnd()
 		far.latency = func() time.Duration { return 10 * time.Second }
-		list := newListedFile(t, "a.example")
+		list := newListedFile("a.example")
 		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) {
 			o.Interval, o.MaxAge = 10*time.Minute, 0
 			o.Lists = []ListConfig{listOf("hourly", time.Hour, "a.example", "b.example")}

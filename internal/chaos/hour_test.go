@@ -300,7 +300,8 @@ func (far *hourTenant) changeList(d dice) {
 
 func (far *hourTenant) writeList(list []string) {
 	far.list = list
-	if err := os.WriteFile(far.file, []byte(strings.Join(list, "\n")), 0o600); err != nil {
+	next := far.file + "~"
+	if err := errors.Join(os.WriteFile(next, []byte(strings.Join(list, "\n")), 0o600), os.Rename(next, far.file)); err != nil {
 		far.hour.Fatal(err)
 	}
 }
