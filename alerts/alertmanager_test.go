@@ -1,6 +1,10 @@
 package alerts_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,6 +83,68 @@ func TestTheRunbooksRoutesReachThoseWhoOwnAGroupOrAList(t *testing.T) {
 		if output, err := exec.CommandContext(t.Context(), amtool, args...).CombinedOutput(); err != nil {
 			t.Errorf("amtool %s: %v\n%s", strings.Join(args, " "), err, output)
 		}
+	}
+}
+
+// TestWhatTenantsShareIsOneNotification sends Alertmanager the same alert of 40
+// tenants, as an application for all of them or a global watch list causes it.
+func TestWhatTenantsShareIsOneNotification(t *testing.T) {
+	t.Parallel()
+	webhook := servertest.StartWebhook(t)
+	config := regexp.MustCompile(`group_wait: \w+`).ReplaceAllString(read(t, alertmanagerFile), "group_wait: 1s")
+	config = regexp.MustCompile(`(?m)^- name: \w+$`).ReplaceAllString(config, "$0\n  webhook_configs: [{url: '"+webhook.URL+"'}]")
+	alertmanager := servertest.StartAlertmanagerWith(t, t.TempDir(), config)
+
+	type posted struct {
+		Labels map[string]string `json:"labels"`
+	}
+	shared := []string{
+		"MDECredentialExpiresNow", "MDECredentialExpiring", "MDEQuotaTooSmall", "MDESecurityStatesIncomplete", "MDETenantMissing",
+		"MDEWatchListBroken", "MDEWatchedDomainContacted",
+	}
+	var all []posted
+	for _, a := range bundled(t) {
+		if !slices.Contains(shared, a.Alert) {
+			continue
+		}
+		for tenant := range 40 {
+			// Without a job no inhibition applies but between equal tenants: each alert is of other tenants.
+			all = append(all, posted{map[string]string{
+				"alertname": a.Alert, "severity": severity(t, a), "tenant": fmt.Sprintf("%s-%d", a.Alert, tenant), "domain": "evil.example",
+			}})
+		}
+	}
+	body, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+alertmanager.Address+"/api/v2/alerts", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("Alertmanager answers %s", response.Status)
+	}
+	var messages []servertest.Message
+	servertest.Eventually(t, "every alert was sent", func() error {
+		messages = webhook.Messages()
+		n := 0
+		for _, m := range messages {
+			n += len(m.Alerts)
+		}
+		if n < len(all) {
+			return fmt.Errorf("%d of %d", n, len(all))
+		}
+		return nil
+	})
+	if len(messages) != len(shared) {
+		t.Errorf("%d alerts of 40 tenants are %d notifications, want one for each alert", len(shared), len(messages))
 	}
 }
 
