@@ -52,26 +52,23 @@ func (c *Client) Alerts(ctx context.Context) iter.Seq2[*Alert, error] {
 	}
 }
 
-func decodeAlert(d *decoder, a *Alert) {
+func decodeAlert(d *decoder, row []byte, a *Alert) {
 	*a = Alert{}
-	d.entity()
-	for d.object(); d.member(); {
-		switch string(d.name) {
+	for name, value := range d.members(row) {
+		switch string(name) {
 		case "id":
-			id, _ := d.id()
+			id, _ := d.id(value)
 			a.ID = AlertID(id)
 		case "severity":
-			a.Severity = d.text()
+			a.Severity = d.text(value)
 		case "status":
-			a.Status = d.text()
+			a.Status = d.text(value)
 		case "assignedTo":
-			a.AssignedTo = d.text()
+			a.AssignedTo = d.text(value)
 		case "detectionSource":
-			a.DetectionSource = d.text()
+			a.DetectionSource = d.text(value)
 		case "alertCreationTime":
-			a.CreatedAt = d.time()
-		default:
-			d.skip()
+			a.CreatedAt = d.time(value)
 		}
 	}
 }

@@ -42,45 +42,42 @@ func (c *Client) AntivirusHealth(ctx context.Context) iter.Seq2[*AntivirusHealth
 	return rows(ctx, c, c.list(DeviceAVInfo, ""), decodeAntivirusHealth)
 }
 
-func decodeAntivirusHealth(d *decoder, h *AntivirusHealth) {
+func decodeAntivirusHealth(d *decoder, row []byte, h *AntivirusHealth) {
 	*h = AntivirusHealth{}
-	d.entity()
-	for d.object(); d.member(); {
-		switch string(d.name) {
+	for name, value := range d.members(row) {
+		switch string(name) {
 		case "machineId":
-			h.MachineID, _ = d.id()
+			h.MachineID, _ = d.id(value)
 		case "osKind":
-			h.OSKind = d.text()
+			h.OSKind = d.text(value)
 		case "osVersion":
-			h.OSVersion = d.text()
+			h.OSVersion = d.text(value)
 		case "avMode":
-			h.Mode = d.text()
+			h.Mode = d.text(value)
 		case "avIsSignatureUpToDate":
-			h.SignatureUpToDate = d.flag()
+			h.SignatureUpToDate = d.flag(value)
 		case "avIsEngineUpToDate":
-			h.EngineUpToDate = d.flag()
+			h.EngineUpToDate = d.flag(value)
 		case "avIsPlatformUpToDate":
-			h.PlatformUpToDate = d.flag()
+			h.PlatformUpToDate = d.flag(value)
 		case "dataRefreshTimestamp":
-			h.DataRefreshedAt, h.NeverRefreshed = d.timeOrNever()
+			h.DataRefreshedAt, h.NeverRefreshed = d.timeOrNever(value)
 		case "avEngineVersion":
-			h.EngineVersion = d.text()
+			h.EngineVersion = d.text(value)
 		case "avPlatformVersion":
-			h.PlatformVersion = d.text()
+			h.PlatformVersion = d.text(value)
 		case "avSignaturePublishTime":
-			h.SignaturesPublishedAt = d.time()
+			h.SignaturesPublishedAt = d.time(value)
 		case "avSignatureUpdateTime":
-			h.SignaturesUpdatedAt = d.time()
+			h.SignaturesUpdatedAt = d.time(value)
 		case "quickScanResult":
-			h.QuickScan.Result = d.text()
+			h.QuickScan.Result = d.text(value)
 		case "quickScanTime":
-			h.QuickScan.At = d.time()
+			h.QuickScan.At = d.time(value)
 		case "fullScanResult":
-			h.FullScan.Result = d.text()
+			h.FullScan.Result = d.text(value)
 		case "fullScanTime":
-			h.FullScan.At = d.time()
-		default:
-			d.skip()
+			h.FullScan.At = d.time(value)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math"
 	"net/http"
 	"slices"
@@ -23,41 +24,57 @@ const (
 	maxPageBytes = 64 << 20 // Unpacked.
 	maxToken     = 1 << 20  // One string or number, as it is spelled.
 	maxElements  = 10_000   // Of a list within an entity.
-	maxEntity    = 16 << 20 // The texts of one entity.
+	maxEntity    = 16 << 20 // One entity, as it is spelled, with white space.
 	maxDepth     = 64       // Objects and arrays within each other.
-
-	// spelledToken is how long the longest token is with its quotes and a comma
-	// or colon. White space counts, too.
-	spelledToken int64 = maxToken + 3
 )
 
-// A decoder reads the JSON of an answer from front to back. It keeps its first
-// error, after which no member and no element follows and every other method
-// does nothing, so that whoever reads looks at err once, at the end:
+const (
+	textTooLong    = "a string or number is longer than %d bytes"
+	entityTooLarge = "the texts of one entity have more than %d bytes"
+)
+
+// A decoder reads the JSON of an answer from front to back. jsontext checks its syntax
+// and returns names and values whole: begin, more, read and readEntity walk through the
+// answer. The other methods look into a value:
 //
-//	for d.object(); d.member(); {
-//		switch string(d.name) {
+//	for name, value := range d.members(entity) {
+//		switch string(name) {
 //		case "build":
-//			state.Build = d.text()
-//		default:
-//			d.skip()
+//			state.Build = d.text(value)
 //		}
 //	}
+//
+// A decoder keeps its first error, after which no member and no element follows, so
+// that callers check err once, at the end. What it returns is valid until the next
+// name or value is read.
 type decoder struct {
-	err  error
-	name []byte // Of the member whose value is next.
-	ids  uint64 // The sum of the ids read from the answer.
+	err error
+	ids uint64 // The sum of the ids read from the answer.
 
 	json   jsontext.Decoder
 	input  input
-	texts  []byte // Of the current entity.
-	absent bool   // The object that was asked for is null: it has no members.
+	absent bool // The object that was entered is null: it has no members.
 	// refusal is the error that the answer holds although its status is 200.
 	refusal *serviceError
 
-	unquoted []byte        // Holds the name where it was spelled with escapes.
-	elements [maxDepth]int // Of the lists that are being skipped.
+	// Of the value that was read last.
+	depth    int           // The objects and arrays around what is next in it.
+	elements [maxDepth]int // Of those objects and arrays of it that are not yet passed.
+	escapes  bool          // It holds a backslash.
+	texts    []byte        // Its texts that are spelled with escapes.
+
+	guesses [64]guess // Of the names of the next object, by their place.
 }
+
+// A guess is a name that an object had at some place, since the next one probably has
+// it there, too.
+type guess struct {
+	spelled []byte // With quotes and what stands before it. Empty for none.
+	name    []byte
+}
+
+// maxGuess is the length, as it is spelled, of the longest name that is a guess.
+const maxGuess = 64
 
 // open begins a new answer.
 func (d *decoder) open(a *answer) {
@@ -66,148 +83,246 @@ func (d *decoder) open(a *answer) {
 	d.err = d.input.open(a, &d.json)
 }
 
-// object enters the object that is next. Null is an object without members.
-func (d *decoder) object() {
-	switch d.kind() {
-	case jsontext.KindBeginObject:
-		d.delimiter()
-	case jsontext.KindNull:
-		d.skip()
-		d.absent = d.err == nil
-	default:
-		d.mismatch("an object")
-	}
-}
-
-// member reads the name of the next member, or leaves the object after its last.
-func (d *decoder) member() bool {
-	if d.absent || d.err != nil {
-		d.absent = false
-		return false
-	}
-	if d.kind() == jsontext.KindEndObject {
-		d.delimiter()
-		return false
-	}
-	name, err := d.json.ReadValue()
-	if err != nil || len(name) > maxToken+len(`""`) {
-		d.failToken(err)
-		return false
-	}
-	if d.name = name[1 : len(name)-1]; bytes.IndexByte(d.name, '\\') >= 0 {
-		d.unquoted = appendText(d.unquoted[:0], name)
-		d.name = d.unquoted
-	}
-	return true
-}
-
-// array enters the array that is next.
-func (d *decoder) array() {
-	if d.kind() != jsontext.KindBeginArray {
-		d.mismatch("an array")
+// begin enters the object or array that is next. Null is an object without members.
+func (d *decoder) begin(kind jsontext.Kind) {
+	if d.err != nil {
 		return
 	}
-	d.delimiter()
-}
-
-// element tells whether another element is next, or leaves the array after its
-// last.
-func (d *decoder) element() bool {
-	switch d.kind() {
-	case jsontext.KindEndArray:
-		d.delimiter()
-		return false
-	case jsontext.KindInvalid:
-		d.delimiter() // Meets the error.
-		return false
+	var next jsontext.Token
+	switch next, d.err = d.json.ReadToken(); {
+	case d.err != nil, next.Kind() == kind:
+	case kind == jsontext.KindBeginArray:
+		d.fail("%s is where an array should be", next.Kind())
+	case next.Kind() == jsontext.KindNull:
+		d.absent = true
 	default:
-		return d.err == nil
+		d.fail("%s is where an object should be", next.Kind())
 	}
 }
 
-// entity begins a new entity: the texts of the last one are gone.
-func (d *decoder) entity() { d.texts = d.texts[:0] }
-
-// text reads a string or a number as it is spelled. Anything else is empty.
-func (d *decoder) text() []byte {
-	switch d.kind() {
-	case jsontext.KindString, jsontext.KindNumber:
-		value, err := d.json.ReadValue()
-		if err != nil || len(value) > maxToken+len(`""`) {
-			d.failToken(err)
-			return nil
-		}
-		if len(d.texts)+len(value) > maxEntity {
-			d.fail(fmt.Sprintf("the texts of one entity have more than %d bytes", maxEntity))
-			return nil
-		}
-		start := len(d.texts)
-		d.texts = appendText(d.texts, value)
-		return d.texts[start:len(d.texts):len(d.texts)]
+// more reports whether the object or array that was entered has another member or
+// element, or leaves it after its last.
+func (d *decoder) more() bool {
+	if d.absent || d.err != nil {
+		return false
+	}
+	switch d.json.PeekKind() {
+	case jsontext.KindInvalid, jsontext.KindEndObject, jsontext.KindEndArray:
+		_, d.err = d.json.ReadToken()
+		return false
 	default:
-		d.skip()
+		return true
+	}
+}
+
+// read returns the name or the value that is next. What cannot be read is null.
+func (d *decoder) read() []byte {
+	value := d.readEntity()
+	d.end(value, 0)
+	return value
+}
+
+// readEntity returns the value that is next as read does, but leaves it to members to
+// check the bounds of what it holds.
+func (d *decoder) readEntity() []byte {
+	d.depth, d.texts = d.json.StackDepth(), d.texts[:0]
+	var value jsontext.Value
+	if d.err == nil {
+		value, d.err = d.json.ReadValue()
+	}
+	if len(value) > maxEntity {
+		d.fail(entityTooLarge, maxEntity)
+	}
+	if d.err != nil {
+		return []byte("null")
+	}
+	d.escapes = bytes.IndexByte(value, '\\') >= 0
+	return value
+}
+
+// members yields the names and values of an object. Null is an object without members.
+func (d *decoder) members(object []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		if object[0] != '{' {
+			if object[0] != 'n' {
+				d.mismatch(object, "an object")
+			}
+			return
+		}
+		d.depth++
+		at := 1
+		for n := 0; ; n++ {
+			g := &d.guesses[min(n, len(d.guesses)-1)]
+			name := g.name
+			if len(g.spelled) > 0 && bytes.HasPrefix(object[at:], g.spelled) {
+				at += len(g.spelled)
+			} else {
+				start := at
+				if at = skipSeparators(object, at); object[at] == '}' {
+					d.depth--
+					return
+				}
+				quote := at
+				at = d.end(object, at)
+				name = d.text(object[quote:at])
+				if g.spelled = g.spelled[:0]; at-start <= maxGuess {
+					g.spelled, g.name = append(g.spelled, object[start:at]...), append(g.name[:0], name...)
+				}
+			}
+			start := skipSeparators(object, at)
+			at = d.end(object, start)
+			if d.err != nil || !yield(name, object[start:at]) {
+				return
+			}
+		}
+	}
+}
+
+// skipSeparators returns where the next name or value begins or the object or array
+// ends. White space, commas and colons say nothing, since the syntax is right.
+func skipSeparators(value []byte, at int) int {
+	for {
+		switch value[at] {
+		case ' ', '\t', '\r', '\n', ',', ':':
+			at++
+		default:
+			return at
+		}
+	}
+}
+
+// end returns where the value ends that begins at a place of another, and checks its
+// bounds.
+func (d *decoder) end(value []byte, at int) int {
+	start := at
+	switch c := value[at]; {
+	case c == '"':
+		at += bytes.IndexByte(value[at+1:], '"') + 2
+		for value[at-2] == '\\' && isEscaped(value[start:at-1]) {
+			at += bytes.IndexByte(value[at:], '"') + 1
+		}
+	case c == '{' || c == '[':
+		return d.endNested(value, at)
+	default:
+		at = endLiteral(value, at)
+	}
+	if at-start > maxToken+len(`""`) {
+		d.fail(textTooLong, maxToken)
+	}
+	return at
+}
+
+// isEscaped reports whether a character is escaped by what stands before it.
+func isEscaped(before []byte) bool {
+	return (len(before)-len(bytes.TrimRight(before, `\`)))%2 != 0
+}
+
+// endLiteral returns where the number, true, false or null ends.
+func endLiteral(value []byte, at int) int {
+	for ; at < len(value); at++ {
+		switch value[at] {
+		case ' ', '\t', '\r', '\n', ',', '}', ']':
+			return at
+		}
+	}
+	return at
+}
+
+// endNested returns where the object or array ends.
+func (d *decoder) endNested(value []byte, at int) int {
+	for depth := 0; d.err == nil; {
+		switch c := value[at]; c {
+		case '{', '[':
+			at++
+			if d.depth+depth == maxDepth {
+				d.fail("objects and arrays are nested deeper than %d", maxDepth)
+				return at
+			}
+			d.elements[depth] = 0
+			if c == '{' {
+				d.elements[depth] = math.MinInt // An object may have more.
+			}
+			depth++
+			continue
+		case '}', ']':
+			at++
+			if depth--; depth == 0 {
+				return at
+			}
+		case ' ', '\t', '\r', '\n', ',', ':':
+			at++
+			continue
+		default:
+			at = d.end(value, at)
+		}
+		if d.elements[depth-1]++; d.elements[depth-1] > maxElements {
+			d.fail("a list has more than %d elements", maxElements)
+		}
+	}
+	return at
+}
+
+// text returns a string or a number as it is spelled. Anything else is empty.
+func (d *decoder) text(value []byte) []byte {
+	switch c := value[0]; {
+	case c == '"':
+		if text := value[1 : len(value)-1]; !d.escapes || bytes.IndexByte(text, '\\') < 0 {
+			return text
+		}
+		// What can be wrong is an unpaired surrogate, which becomes U+FFFD.
+		start := len(d.texts)
+		if d.texts, _ = jsontext.AppendUnquote(d.texts, value); len(d.texts) > maxEntity {
+			d.fail(entityTooLarge, maxEntity)
+		}
+		return d.texts[start:len(d.texts):len(d.texts)]
+	case c == '-' || '0' <= c && c <= '9':
+		return value
+	default:
 		return nil
 	}
 }
 
-// list reads the strings of an array into a slice that is used again. Anything
-// else is an empty list.
-func (d *decoder) list(reuse [][]byte) [][]byte {
+// list returns the strings of an array in a slice that is used again. Anything else is
+// an empty list.
+func (d *decoder) list(value []byte, reuse [][]byte) [][]byte {
 	reuse = reuse[:0]
-	if d.kind() != jsontext.KindBeginArray {
-		d.skip()
+	if value[0] != '[' {
 		return reuse
 	}
-	elements := 0
-	for d.array(); d.element(); {
-		d.countElement(&elements)
-		if text := d.text(); len(text) > 0 {
+	for at := skipSeparators(value, 1); value[at] != ']'; at = skipSeparators(value, at) {
+		start := at
+		at = d.end(value, at)
+		if text := d.text(value[start:at]); len(text) > 0 {
 			reuse = append(reuse, text)
 		}
 	}
 	return reuse
 }
 
-// countElement fails where a list has too many elements.
-func (d *decoder) countElement(elements *int) {
-	if *elements++; *elements > maxElements {
-		d.fail(fmt.Sprintf("a list has more than %d elements", maxElements))
-	}
-}
-
-// failToken fails because of the error of a token, or because it is too long.
-func (d *decoder) failToken(err error) {
-	if d.err = err; err == nil {
-		d.fail(fmt.Sprintf("a string or number is longer than %d bytes", maxToken))
-	}
-}
-
-// flag reads True or False, which the APIs send as strings, whether it comes as a
-// string or as a boolean.
-func (d *decoder) flag() []byte {
-	switch d.kind() {
-	case jsontext.KindTrue:
-		d.skip()
+// flag returns True or False, which the APIs send as strings, whether it is a string
+// or a boolean.
+func (d *decoder) flag(value []byte) []byte {
+	switch value[0] {
+	case 't':
 		return []byte("True")
-	case jsontext.KindFalse:
-		d.skip()
+	case 'f':
 		return []byte("False")
 	default:
-		return d.text()
+		return d.text(value)
 	}
 }
 
 // time reads a time of RFC 3339, which is UTC where it has no zone. Anything
 // else, and the year 0001 in which the APIs date what never happened, is the
 // zero time.
-func (d *decoder) time() time.Time {
-	t, _ := d.timeOrNever()
+func (d *decoder) time(value []byte) time.Time {
+	t, _ := d.timeOrNever(value)
 	return t
 }
 
 // timeOrNever reads a time as d.time does, and tells the year 0001 from no time.
-func (d *decoder) timeOrNever() (t time.Time, never bool) {
-	text := d.text()
+func (d *decoder) timeOrNever(value []byte) (t time.Time, never bool) {
+	text := d.text(value)
 	if len(text) == 0 {
 		return time.Time{}, false
 	}
@@ -221,8 +336,8 @@ func (d *decoder) timeOrNever() (t time.Time, never bool) {
 }
 
 // id reads a machine's id, and returns it with its spelling.
-func (d *decoder) id() (MachineID, []byte) {
-	text := d.text()
+func (d *decoder) id(value []byte) (MachineID, []byte) {
+	text := d.text(value)
 	id := machineID(text)
 	d.ids += binary.LittleEndian.Uint64(id[:])
 	return id, text
@@ -242,79 +357,33 @@ func machineID(text []byte) (id MachineID) {
 	return MachineID(sum[:len(id)])
 }
 
-// skip reads a value nobody wants, within the same bounds as one that is wanted.
-func (d *decoder) skip() {
-	if d.err != nil {
-		return
-	}
-	start := d.json.InputOffset()
-	for depth := 0; ; {
-		token, err := d.json.ReadToken()
-		end := d.json.InputOffset()
-		if err != nil || end-start > spelledToken {
-			d.failToken(err)
-			return
-		}
-		start = end
-		switch token.Kind() {
-		case jsontext.KindBeginObject, jsontext.KindBeginArray:
-			if d.json.StackDepth() > maxDepth {
-				d.fail(fmt.Sprintf("objects and arrays are nested deeper than %d", maxDepth))
-				return
-			}
-			d.elements[depth] = 0
-			if token.Kind() == jsontext.KindBeginObject {
-				d.elements[depth] = math.MinInt // An object may have more.
-			}
-			depth++
-			continue
-		case jsontext.KindEndObject, jsontext.KindEndArray:
-			depth--
-		}
-		if depth == 0 {
-			return
-		}
-		if d.countElement(&d.elements[depth-1]); d.err != nil {
-			return
-		}
-	}
-}
-
 // A serviceError is what a service says of an error.
 type serviceError struct{ code, message string }
 
-// isError reports whether the member that is next is how the services spell an
-// error, whatever the status, and reads it then.
-func (d *decoder) isError() bool {
-	if string(d.name) != "error" && string(d.name) != "odata.error" {
-		return false
-	}
-	switch d.kind() {
-	case jsontext.KindNull:
-		d.skip()
-		return true
-	case jsontext.KindBeginObject:
-	default:
-		d.refusal = &serviceError{message: string(d.text())}
-		return true
+// readError keeps the value of a member if its name is how the services spell an error,
+// whatever the status.
+func (d *decoder) readError(name string, value []byte) {
+	if name != "error" && name != "odata.error" || value[0] == 'n' {
+		return
 	}
 	d.refusal = &serviceError{}
-	for d.object(); d.member(); {
-		switch string(d.name) {
+	if value[0] != '{' {
+		d.refusal.message = string(d.text(value))
+		return
+	}
+	for name, value := range d.members(value) {
+		switch string(name) {
 		case "code":
-			d.refusal.code = string(d.text())
+			d.refusal.code = string(d.text(value))
 		case "message":
-			d.refusal.message = string(d.text())
-		default:
-			d.skip()
+			d.refusal.message = string(d.text(value))
 		}
 	}
-	return true
 }
 
-// end makes sure that nothing follows the answer, which thereby is read whole, and
+// finish makes sure that nothing follows the answer, which thereby is read whole, and
 // that it holds no error.
-func (d *decoder) end() {
+func (d *decoder) finish() {
 	if d.refusal != nil {
 		d.fail("the status is 200, but the answer holds an error")
 	}
@@ -329,37 +398,15 @@ func (d *decoder) end() {
 	}
 }
 
-// kind tells what is next. It is invalid after an error.
-func (d *decoder) kind() jsontext.Kind {
-	if d.err != nil {
-		return jsontext.KindInvalid
-	}
-	return d.json.PeekKind()
-}
-
-// delimiter reads one token, whatever it is.
-func (d *decoder) delimiter() {
-	if d.err != nil {
-		return
-	}
-	_, d.err = d.json.ReadToken()
-}
-
-// mismatch fails because something else is next than what was asked for, or
-// because the JSON ends or breaks here.
-func (d *decoder) mismatch(wanted string) {
-	kind := d.kind()
-	if kind == jsontext.KindInvalid {
-		d.delimiter()
-		return
-	}
-	d.fail(fmt.Sprintf("%s is where %s should be", kind, wanted))
+// mismatch fails because a value is not what was asked for.
+func (d *decoder) mismatch(value []byte, wanted string) {
+	d.fail("%s is where %s should be", jsontext.Value(value).Kind(), wanted)
 }
 
 // fail keeps an error of this package's making, unless there is one already.
-func (d *decoder) fail(message string) {
+func (d *decoder) fail(format string, args ...any) {
 	if d.err == nil {
-		d.err = errors.New(message)
+		d.err = fmt.Errorf(format, args...)
 	}
 }
 
@@ -386,20 +433,6 @@ func (d *decoder) problem(api API) error {
 		e.Message = joinTexts("; ", d.refusal.message, message)
 	}
 	return e
-}
-
-// appendText appends what a JSON string or number spells.
-func appendText(dst []byte, value jsontext.Value) []byte {
-	if value[0] != '"' {
-		return append(dst, value...)
-	}
-	if text := value[1 : len(value)-1]; bytes.IndexByte(text, '\\') < 0 {
-		return append(dst, text...)
-	}
-	// The decoder has checked the syntax: what can be wrong is an unpaired
-	// surrogate, which becomes U+FFFD.
-	dst, _ = jsontext.AppendUnquote(dst, value)
-	return dst
 }
 
 // input unpacks an answer and bounds it.
@@ -438,12 +471,12 @@ func (in *input) skipByteOrderMark() error {
 }
 
 // Read implements io.Reader for the jsontext.Decoder. That asks for more only
-// when it holds no complete token, so what it holds then is the size of one.
+// when it holds no complete value, so what it holds then is a part of one.
 func (in *input) Read(p []byte) (int, error) {
 	switch {
 	case in.err != nil:
-	case in.read-in.json.InputOffset() > spelledToken:
-		in.err = fmt.Errorf("a string or number is longer than %d bytes", maxToken)
+	case in.read-in.json.InputOffset() > maxEntity:
+		in.err = fmt.Errorf(entityTooLarge, maxEntity)
 	case in.read > maxPageBytes:
 		in.err = fmt.Errorf("a page is larger than %d bytes", maxPageBytes)
 	}

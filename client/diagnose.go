@@ -178,18 +178,17 @@ func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token Check, claims 
 func (r apiRow) readProbe(a *answer) error {
 	var d decoder
 	d.open(a)
-	for d.object(); d.member(); {
-		if r.isList() && string(d.name) == "value" && d.kind() == jsontext.KindBeginArray && d.refusal == nil {
+	for d.begin(jsontext.KindBeginObject); d.more(); {
+		name := string(d.text(d.read()))
+		if r.isList() && name == "value" && d.json.PeekKind() == jsontext.KindBeginArray && d.refusal == nil {
 			return nil
 		}
-		if !d.isError() {
-			d.skip()
-		}
+		d.readError(name, d.read())
 	}
 	if r.isList() {
 		d.fail("it has no value: this is no list")
 	}
-	d.end()
+	d.finish()
 	if d.err != nil {
 		return d.problem(r.name)
 	}

@@ -58,21 +58,18 @@ func (c *Client) DomainStatistics(ctx context.Context, domain string) (DomainSta
 	return s, err
 }
 
-func decodeDomainStatistics(d *decoder, s *DomainStatistics) {
+func decodeDomainStatistics(d *decoder, row []byte, s *DomainStatistics) {
 	*s = DomainStatistics{}
-	d.entity()
 	known := false
-	for d.object(); d.member(); {
-		switch string(d.name) {
+	for name, value := range d.members(row) {
+		switch string(name) {
 		case "organizationPrevalence", "orgPrevalence":
 			known = true
-			s.Prevalence = d.count()
+			s.Prevalence = d.count(value)
 		case "orgLastSeen":
-			s.LastSeen = d.time()
+			s.LastSeen = d.time(value)
 		default:
-			if !d.isError() {
-				d.skip()
-			}
+			d.readError(string(name), value)
 		}
 	}
 	if !known && d.refusal == nil {
@@ -83,14 +80,14 @@ func decodeDomainStatistics(d *decoder, s *DomainStatistics) {
 // count reads a whole number, which some versions of the service send as a
 // string. Null is zero; anything else is an error, since nobody could tell it from
 // a domain that was never seen.
-func (d *decoder) count() int64 {
-	text := string(d.text())
+func (d *decoder) count(value []byte) int64 {
+	text := string(d.text(value))
 	if text == "" {
 		return 0
 	}
 	n, err := strconv.ParseFloat(text, 64)
 	if err != nil || n < 0 || n > 1<<53 || n != math.Trunc(n) {
-		d.fail(fmt.Sprintf("%q is no count", text))
+		d.fail("%q is no count", text)
 		return 0
 	}
 	return int64(n)

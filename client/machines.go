@@ -53,47 +53,44 @@ func (c *Client) Machines(ctx context.Context) iter.Seq2[*Machine, error] {
 	return rows(ctx, c, c.list(Machines, ""), decodeMachine)
 }
 
-func decodeMachine(d *decoder, m *Machine) {
+func decodeMachine(d *decoder, row []byte, m *Machine) {
 	*m = Machine{Tags: m.Tags[:0]}
-	d.entity()
-	for d.object(); d.member(); {
-		switch string(d.name) {
+	for name, value := range d.members(row) {
+		switch string(name) {
 		case "id":
-			m.ID, m.RawID = d.id()
+			m.ID, m.RawID = d.id(value)
 		case "mergedIntoMachineId":
-			if text := d.text(); len(text) > 0 {
+			if text := d.text(value); len(text) > 0 {
 				m.Merged, m.MergedInto, m.RawMergedInto = true, machineID(text), text
 			}
 		case "computerDnsName":
-			m.ComputerDNSName = d.text()
+			m.ComputerDNSName = d.text(value)
 		case "osPlatform":
-			m.OSPlatform = d.text()
+			m.OSPlatform = d.text(value)
 		case "osBuild":
-			m.OSBuild = d.text()
+			m.OSBuild = d.text(value)
 		case "osVersion":
-			m.OSVersion = d.text()
+			m.OSVersion = d.text(value)
 		case "osProcessor":
-			m.OSProcessor = d.text()
+			m.OSProcessor = d.text(value)
 		case "osArchitecture":
-			m.OSArchitecture = d.text()
+			m.OSArchitecture = d.text(value)
 		case "healthStatus":
-			m.HealthStatus = d.text()
+			m.HealthStatus = d.text(value)
 		case "onboardingStatus":
-			m.OnboardingStatus = d.text()
+			m.OnboardingStatus = d.text(value)
 		case "riskScore":
-			m.RiskScore = d.text()
+			m.RiskScore = d.text(value)
 		case "exposureLevel":
-			m.ExposureLevel = d.text()
+			m.ExposureLevel = d.text(value)
 		case "agentVersion":
-			m.AgentVersion = d.text()
+			m.AgentVersion = d.text(value)
 		case "rbacGroupName":
-			m.DeviceGroup = d.text()
+			m.DeviceGroup = d.text(value)
 		case "machineTags":
-			m.Tags = d.list(m.Tags)
+			m.Tags = d.list(value, m.Tags)
 		case "lastSeen":
-			m.LastSeen = d.time()
-		default:
-			d.skip()
+			m.LastSeen = d.time(value)
 		}
 	}
 }

@@ -53,12 +53,12 @@ type list struct {
 }
 
 // rows yields every row of a list, each decoded into the same entity.
-func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decoder, *Entity)) iter.Seq2[*Entity, error] {
+func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decoder, []byte, *Entity)) iter.Seq2[*Entity, error] {
 	return func(yield func(*Entity, error) bool) {
 		var entity Entity
 		chain := chain{list: l, client: c, expected: c.lastRows(l.api), seen: make(map[[sha256.Size]byte]bool), contents: make(map[content]bool)}
-		err := chain.read(ctx, func(d *decoder) bool {
-			decode(d, &entity)
+		err := chain.read(ctx, func(d *decoder, row []byte) bool {
+			decode(d, row, &entity)
 			return d.err != nil || yield(&entity, nil)
 		})
 		switch {
@@ -72,7 +72,7 @@ func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decod
 
 // single reads the entity of an API that returns one. A domain is needed where the
 // path of the API has one.
-func single[Entity any](ctx context.Context, c *Client, api API, domain string, decode func(*decoder, *Entity)) (Entity, error) {
+func single[Entity any](ctx context.Context, c *Client, api API, domain string, decode func(*decoder, []byte, *Entity)) (Entity, error) {
 	var entity, none Entity
 	row := api.row()
 	answer, err := c.get(ctx, api, c.address(row, domain, row.query))
@@ -82,8 +82,8 @@ func single[Entity any](ctx context.Context, c *Client, api API, domain string, 
 	defer answer.close()
 	var d decoder
 	d.open(answer)
-	decode(&d, &entity)
-	if d.end(); d.err != nil {
+	decode(&d, d.readEntity(), &entity)
+	if d.finish(); d.err != nil {
 		return none, c.secrets.error(d.problem(api))
 	}
 	return entity, nil
@@ -126,7 +126,7 @@ type content struct {
 
 // read reads the pages one after another. row reads one row and tells whether
 // more are wanted.
-func (ch *chain) read(ctx context.Context, row func(*decoder) bool) error {
+func (ch *chain) read(ctx context.Context, row func(*decoder, []byte) bool) error {
 	ch.visit(ch.first)
 	page := ch.ask(ctx, ch.first)
 	for page != nil {
@@ -144,7 +144,7 @@ func (ch *chain) read(ctx context.Context, row func(*decoder) bool) error {
 // nil after the last. The next page is asked for as early as its address is
 // known, so that the service prepares it while this one is counted; never more
 // than that one.
-func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) bool) (next *pageCall, err error) {
+func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder, []byte) bool) (next *pageCall, err error) {
 	defer func() {
 		if err != nil {
 			next.close()
@@ -163,13 +163,12 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 	d := &ch.decoder
 	d.open(answer)
 	var link *url.URL
-	d.entity()
 	hasRows := false
 	held := content{}
-	for d.object(); d.member(); {
-		switch string(d.name) {
+	for d.begin(jsontext.KindBeginObject); d.more(); {
+		switch name := string(d.text(d.read())); name {
 		case "@odata.nextLink":
-			text := d.link()
+			text := d.link(d.read())
 			if d.err != nil || text == "" {
 				continue
 			}
@@ -188,28 +187,27 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 			if next == nil && ch.anotherLikely() && ch.pages < ch.bounds.pages {
 				next = ch.ask(ctx, ch.skip(ch.rows+ch.top))
 			}
-			for d.array(); d.element(); {
-				if d.kind() == jsontext.KindNull {
-					d.mismatch("an object")
+			for d.begin(jsontext.KindBeginArray); d.more(); {
+				value := d.readEntity()
+				if value[0] == 'n' {
+					d.mismatch(value, "an object")
 					continue
 				}
 				if held.rows++; ch.rows+held.rows > ch.bounds.rows {
 					return next, ch.astray("it has more than %d rows", ch.bounds.rows)
 				}
-				if !row(d) {
+				if !row(d, value) {
 					return next, errStopped
 				}
 			}
 		default:
-			if !d.isError() {
-				d.skip()
-			}
+			d.readError(name, d.read())
 		}
 	}
 	if !hasRows {
 		d.fail("it has no value: this is no list")
 	}
-	d.end()
+	d.finish()
 	if d.err != nil {
 		return next, d.problem(ch.api)
 	}
@@ -225,14 +223,13 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder) b
 
 // link reads the link to a next page: a string, empty or null where there is none.
 // Whatever else stands there, nobody knows whether the list has ended.
-func (d *decoder) link() string {
-	switch d.kind() {
-	case jsontext.KindString:
-		return string(d.text())
-	case jsontext.KindNull:
-		d.skip()
+func (d *decoder) link(value []byte) string {
+	switch value[0] {
+	case '"':
+		return string(d.text(value))
+	case 'n':
 	default:
-		d.mismatch("a link")
+		d.mismatch(value, "a link")
 	}
 	return ""
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"math"
 	"strconv"
@@ -45,17 +44,14 @@ func (c *Client) DeviceGroupExposureScores(ctx context.Context) iter.Seq2[*Devic
 
 // decodeScore reads the answer of an API that returns one score. Nobody could tell
 // a missing score from the best one: it is an error.
-func decodeScore(d *decoder, score *float64) {
+func decodeScore(d *decoder, row []byte, score *float64) {
 	known := false
-	d.entity()
-	for d.object(); d.member(); {
-		switch string(d.name) {
+	for name, value := range d.members(row) {
+		switch string(name) {
 		case "score":
-			*score, known = d.score()
+			*score, known = d.score(value)
 		default:
-			if !d.isError() {
-				d.skip()
-			}
+			d.readError(string(name), value)
 		}
 	}
 	if !known && d.refusal == nil {
@@ -63,31 +59,28 @@ func decodeScore(d *decoder, score *float64) {
 	}
 }
 
-func decodeDeviceGroupScore(d *decoder, s *DeviceGroupScore) {
+func decodeDeviceGroupScore(d *decoder, row []byte, s *DeviceGroupScore) {
 	*s = DeviceGroupScore{}
-	d.entity()
-	for d.object(); d.member(); {
-		switch string(d.name) {
+	for name, value := range d.members(row) {
+		switch string(name) {
 		case "rbacGroupName":
-			s.DeviceGroup = d.text()
+			s.DeviceGroup = d.text(value)
 		case "score":
-			s.Score, s.known = d.score()
-		default:
-			d.skip()
+			s.Score, s.known = d.score(value)
 		}
 	}
 }
 
 // score reads a score, as a number or as a string. Null and values of another type
 // are no score; a text that is no number is an error.
-func (d *decoder) score() (score float64, known bool) {
-	text := d.text()
+func (d *decoder) score(value []byte) (score float64, known bool) {
+	text := d.text(value)
 	if len(text) == 0 {
 		return 0, false
 	}
 	score, err := strconv.ParseFloat(string(text), 64)
 	if err != nil || math.IsNaN(score) || math.IsInf(score, 0) || score < 0 {
-		d.fail(fmt.Sprintf("%q is no score", text))
+		d.fail("%q is no score", text)
 		return 0, false
 	}
 	return score, true

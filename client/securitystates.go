@@ -28,23 +28,20 @@ func (c *Client) SecurityStates(ctx context.Context) iter.Seq2[*SecurityState, e
 	return rows(ctx, c, c.list(MachineSecurityStates, ""), decodeSecurityState)
 }
 
-func decodeSecurityState(d *decoder, s *SecurityState) {
+func decodeSecurityState(d *decoder, row []byte, s *SecurityState) {
 	*s = SecurityState{Properties: s.Properties[:0]}
-	d.entity()
-	for d.object(); d.member(); {
-		switch string(d.name) {
+	for name, value := range d.members(row) {
+		switch string(name) {
 		case "id":
-			s.ID, _ = d.id()
+			s.ID, _ = d.id(value)
 		case "build":
-			s.Build = d.text()
+			s.Build = d.text(value)
 		case "revision":
-			s.Revision = d.text()
+			s.Revision = d.text(value)
 		case "architecture":
-			s.Architecture = d.text()
+			s.Architecture = d.text(value)
 		case "propertiesRequireAttention":
-			s.Properties = d.list(s.Properties)
-		default:
-			d.skip()
+			s.Properties = d.list(value, s.Properties)
 		}
 	}
 }
