@@ -53,7 +53,9 @@ func (c *Config) New(e collector.Env) collector.Collector {
 			}
 			return r, nil
 		},
-		Show:     func(b *collector.BlockBuilder, r result) { b.Add(recordsFamily, float64(r.Records)) },
-		Describe: func(r result) collector.Page { return collector.Page{Summary: fmt.Sprintf("%d records", r.Records)} },
+		Show: func(b *collector.BlockBuilder, r result) { b.Add(recordsFamily, float64(r.Records)) },
+		Describe: func(r result) collector.Page {
+			return collector.Page{Summary: collector.Number(r.Records) + " records"}
+		},
 	}
 }

@@ -25,7 +25,7 @@ type cause struct {
 	Tenants, Collectors list[string]
 }
 
-// addCause counts a collector of a tenant, which are added in order.
+// addCause counts a collector of a tenant that is affected.
 func addCause(causes *list[*cause], tenant, name string, failure collector.Failure, since time.Time) {
 	i := slices.IndexFunc(*causes, func(c *cause) bool { return c.Failure == failure })
 	if i < 0 {
