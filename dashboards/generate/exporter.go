@@ -82,9 +82,8 @@ or 3 * group by (` + keys + `) (mde_refresh_interval_seconds{$where})`
 					"How many calls wait at a time, on average. Waiting is how a long watch list is paced, not a fault.").
 					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").sparse().custom("axisSoftMax", 1).size(8, 9).none("No calls in this time range"),
 				lines("Interval of the watch lists",
-					"What the quota really allows, for the ten longest. Above the configured interval, shorten the list or raise the quota.").
-					query(top("tenant", `max by (tenant) (mde_watched_domains_interval_seconds{$where})`), "{{tenant}}").
-					query(`max(mde_refresh_interval_seconds{$where, collector="watched_domains"})`, "configured").unit("s").size(8, 9).none("No watched domains"),
+					"What the quota really allows, as a multiple of the configured interval, for the ten lists that are stretched most. Above 1, shorten a list or raise the quota.").
+					query(top("tenant, list", `max by (tenant, list) (mde_watched_domain_list_interval_seconds{$where} / mde_watched_domain_list_configured_interval_seconds{$where})`), "{{tenant}} · {{list}}").unit("none").size(8, 9).none("No watched domains"),
 			}},
 			{title: "What does the exporter itself cost?", folded: true, panels: []*panel{
 				lines("Memory", "Resident memory of each exporter.").

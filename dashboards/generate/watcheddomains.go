@@ -28,6 +28,12 @@ func watchedDomains() dashboard {
 or 0 * count(` + counted + `) unless on () sum(` + uncounted + `) > 0`
 	machines := `max by (` + keys + `) (mde_watched_domain_machines` + chosen + `)`
 
+	// How old each domain's count is, in intervals of each list that it is on; of a
+	// tenant without any such domain the age of its collector.
+	listAge := `(time() - mde_watched_domain_last_success_timestamp_seconds` + chosen + `)
+  * on (job, instance, tenant, domain) group_right () mde_watched_domain_info` + chosen + `
+  / on (job, instance, tenant, list) group_left () mde_watched_domain_list_interval_seconds{$where}`
+
 	failedUncounted := `(sum(` + uncounted + ` and on (job, instance, tenant) mde_refresh_success{` + refreshes + `} == 0) > 0)`
 	// What the last refresh of a tenant's domains did: 0 failed, 1 good, 2 the first
 	// round through the list still runs, 3 no domain is watched.
@@ -60,8 +66,9 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					`sum(`+uncounted+`) > 0 unless on () `+failedUncounted, "filling").query(
 					`sum(`+uncounted+`) == 0`, "all counted").now().thresholds(calm, step{1, alarm}).paint([2]string{"filling", "blue"}).none("no list"),
 				stat("Oldest, in intervals",
-					"Age of the count that was confirmed longest ago, in the interval that the call quota allows its tenant's list: below 2 is normal, at 3 counts are withdrawn by default. A list that is read for the first time has no age; never: it failed.",
-					`max(`+intervalsOf(refreshes)+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).set("mappings", neverWord).none("no full round yet"),
+					"Age of the count that was confirmed longest ago, in the interval that the call quota allows its list: below 2 is normal, at 3 counts are withdrawn by default. A list that is read for the first time has no age; never: it failed.",
+					`max(`+listAge+`
+or on (job, instance, tenant) (`+intervalsOf(refreshes)+`))`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).set("mappings", neverWord).none("no full round yet"),
 			}},
 			firingAlerts(),
 			{title: "Which, by how many, since when?", panels: []*panel{
@@ -69,6 +76,8 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					"One line for each contacted domain. Contacted since is the last count of 0 machines. before this range: none within the chosen time range, so choose a wider one. within this range: too briefly to see when, so choose a narrower one. at first count: the domain was contacted already when it was first counted. Prevalence and last contact come with the statistics option.", 500,
 					column{title: "Domain", label: "domain", link: open + "&var-domain=${__value.raw}"},
 					column{title: "Tenant", label: "tenant"},
+					column{title: "List", label: "list", width: 90, none: "–"},
+					column{hidden: true, query: ofContacted(`topk by (tenant, domain) (1, 1 / (max by (tenant, domain, list) (mde_watched_domain_info` + chosen + ` * on (job, instance, tenant, list) group_left () mde_watched_domain_list_interval_seconds{$where})))`)},
 					column{title: "Machines", query: ofContacted(machines), sorted: true, width: 90},
 					column{title: "Limit", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_machines_truncated` + chosen + `)`), width: 100, mapping: words([3]string{"1", "500 or more", "orange"}, [3]string{"0", "exact", "text"})},
 					column{title: "Unprotected", query: ofContacted(`max by (` + keys + `) (` + unprotected + `)`), width: 130, steps: []step{{1, alarm}}, none: "unknown"},
@@ -102,21 +111,37 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					column{title: "List files", query: `min by (tenant) (mde_watched_domains_list_last_read_successful{$where})`, width: 85, mapping: words([3]string{"1", "read", calm}, [3]string{"0", "failed", alarm})},
 					column{title: "Interval", query: `max by (tenant) (mde_watched_domains_interval_seconds{$where})`, unit: "s", width: 85},
 					column{title: "Oldest count", query: `max by (tenant) (` + ageOf(refreshes) + `)`, unit: "s", width: 110, mapping: neverWord},
-				).none("No domains are watched, or no exporter answers").size(18, 8),
+				).none("No domains are watched, or no exporter answers").size(24, 6),
+				table("Lists",
+					"The lists of watched domains, most contacted domains first. New contact is the severity of the alert about a first contact. Oldest is the age of the count confirmed longest ago, in intervals of the list: below 2 is normal, at 3 it is withdrawn by default. Stretched: the interval that the call quota allows, as a multiple of the configured one.", 500,
+					column{title: "List", label: "list"},
+					column{title: "Tenant", label: "tenant"},
+					column{title: "New contact", label: "severity", width: 100, none: "unknown"},
+					column{hidden: true, query: `max by (tenant, list, severity) (tenant_list:mde_contact_severity{contact="new", tenant=~"$tenant"}) and on (tenant, list) mde_watched_domain_list_interval_seconds{$where}`},
+					column{title: "Domains", query: `count by (tenant, list) (mde_watched_domain_info{$where}) or 0 * max by (tenant, list) (mde_watched_domain_list_interval_seconds{$where})`, unit: "locale", width: 85},
+					column{title: "Contacted", query: `count by (tenant, list) (mde_watched_domain_info{$where} and on (job, tenant, domain) mde_watched_domain_machines{$where} > 0)
+or 0 * count by (tenant, list) (mde_watched_domain_info{$where} and on (job, tenant, domain) mde_watched_domain_machines{$where})`, sorted: true, unit: "locale", width: 90, steps: []step{{1, warn}}, none: "unknown"},
+					column{title: "Interval", query: `max by (tenant, list) (mde_watched_domain_list_interval_seconds{$where})`, unit: "s", width: 85},
+					column{title: "Stretched", query: `max by (tenant, list) (mde_watched_domain_list_interval_seconds{$where} / mde_watched_domain_list_configured_interval_seconds{$where})`, width: 90, digits: new(1), steps: []step{{1.05, warn}}},
+					column{title: "Oldest", query: `max by (tenant, list) (` + listAge + `)`, width: 80, digits: new(1), steps: []step{{2, warn}, {3, alarm}}, none: "unknown"},
+				).none("No domains are watched, or no exporter answers").size(18, 6),
 				table("Invalid names",
 					"Domains on the lists that the API calls invalid. They have no count: correct or remove them.", 500,
 					column{title: "Domain", label: "domain", sorted: true},
 					column{title: "Tenant", label: "tenant"},
 					column{hidden: true, query: `max by (tenant, domain) (mde_watched_domain_invalid` + chosen + `)`},
-				).none("No name is known to be invalid").size(6, 8),
+				).none("No name is known to be invalid").size(6, 6),
 			}},
 			{title: "How does it spread?", panels: []*panel{
+				lines("Machines by device group",
+					"Machines that contacted a chosen domain, by device group; a machine that contacted two domains counts twice. Needs the option device_groups of watched_domains.").
+					query(top("device_group", `sum by (device_group) (mde_watched_domain_device_group_machines`+chosen+`)`), "{{device_group}}").stepped().size(8, 10).none("No contact is known, or watched_domains.device_groups is off"),
 				lines("Machines by domain",
 					"Machines that communicated with each domain: the ten with the most. 500 means 500 or more. A line that ends keeps its last value in the legend.").
-					query(top(keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().custom("scaleDistribution", map[string]any{"type": "log", "log": 10}).custom("axisSoftMin", 1).size(12, 10).none("No contacted domain in this time range"),
+					query(top(keys, `max by (`+keys+`) (`+contacted+`)`), "{{domain}} · {{tenant}}").stepped().custom("scaleDistribution", map[string]any{"type": "log", "log": 10}).custom("axisSoftMin", 1).size(8, 10).none("No contacted domain in this time range"),
 				lines("Contacted domains",
 					"Domains with at least one contact, by tenant: the ten tenants with the most. A line that ends keeps its last value in the legend.").
-					query(top("tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped().size(12, 10).none("No contacted domain in this time range"),
+					query(top("tenant", `count by (tenant) (`+contacted+`)`), "{{tenant}}").decimals(0).stepped().size(8, 10).none("No contacted domain in this time range"),
 			}},
 			{title: "How dangerous is it?", panels: []*panel{
 				lines("Of these, machines that require attention, by domain and property",
