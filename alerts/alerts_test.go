@@ -61,10 +61,13 @@ var (
 	defaultSeverity = regexp.MustCompile(`tenant_list:mde_contact_severity:default, labels: \{contact: (\w+), severity: (\w+)\}`)
 )
 
-// severity is the severity of an alert: its label, or the default of the table by
-// list that its expression takes it from.
+// severity is the severity of an alert: its label, of two the one in general, or
+// the default of the table by list that its expression takes it from.
 func severity(t *testing.T, a alert) string {
 	t.Helper()
+	if general := regexp.MustCompile(`\{\{ else \}\}(\w+)\{\{ end \}\}`).FindStringSubmatch(a.Labels["severity"]); general != nil {
+		return general[1]
+	}
 	table := listSeverity.FindStringSubmatch(a.Expr)
 	if table == nil || a.Labels["severity"] != "" {
 		return a.Labels["severity"]
