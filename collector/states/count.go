@@ -247,8 +247,10 @@ func (c *fleetCount) hasRevision(known *knownMachine) bool {
 
 // machine counts a row of /api/machines, unless it is not the first of its machine.
 func (c *fleetCount) machine(m *client.Machine) error {
-	known := &knownMachine{}
-	if m.ID != (client.MachineID{}) {
+	var known *knownMachine
+	if m.ID == (client.MachineID{}) {
+		known = &knownMachine{}
+	} else {
 		known, _ = c.known.Add(m.ID)
 		if err := c.checkMachines(c.known.Len()+c.nameless, client.Machines); err != nil {
 			return err
