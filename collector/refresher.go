@@ -103,7 +103,7 @@ func (r *Refresher) Run(ctx context.Context) {
 		return
 	}
 	for {
-		a := attempt{Began: time.Now(), Failures: r.Status().ConsecutiveFailures + 1}
+		a := attempt{Began: time.Now(), Failures: r.failures() + 1}
 		r.saveAttempt(a)
 		outcome, err := r.refresh(ctx)
 		pause := r.pause(outcome, err)
@@ -262,10 +262,7 @@ func (r *Refresher) pause(outcome Outcome, err error) time.Duration {
 	if err == nil {
 		return client.RefreshSpread.Spread(interval)
 	}
-	r.mu.Lock()
-	failures := r.status.ConsecutiveFailures
-	r.mu.Unlock()
-	pause := client.RefreshRetry.Within(interval).After(failures)
+	pause := client.RefreshRetry.Within(interval).After(r.failures())
 	if reason := client.ReasonOf(err); reason == client.ReasonAuth || reason == client.ReasonForbidden {
 		pause = max(pause, client.MinDeniedPause)
 	}
@@ -273,6 +270,13 @@ func (r *Refresher) pause(outcome Outcome, err error) time.Duration {
 		pause = max(pause, e.RetryAfter)
 	}
 	return min(pause, interval)
+}
+
+// failures are those in a row since the last success.
+func (r *Refresher) failures() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status.ConsecutiveFailures
 }
 
 // wait reports false when the context ended.

@@ -394,7 +394,7 @@ func (w *Collector) regroup() (removed []string) {
 		d.on = nil
 		removed = append(removed, d.name)
 	}
-	w.sorted = make([]*watchedDomain, 0, len(before))
+	w.sorted = make([]*watchedDomain, 0, length(w.lists))
 	var moved []*watchedDomain
 	for name, on := range placements(w.lists) {
 		for len(before) > 0 && before[0].name < name {

@@ -68,6 +68,15 @@ type List struct {
 	Old bool
 
 	files []*listFile // Those with which it was made.
+
+	makeLabels sync.Once
+	madeLabels []*collector.Label
+}
+
+// labels are those of the domains, for all tenants that watch the list.
+func (l *List) labels() []*collector.Label {
+	l.makeLabels.Do(func() { l.madeLabels = domainLabels(l.Domains) })
+	return l.madeLabels
 }
 
 // usedList is a List and when it was last asked for.

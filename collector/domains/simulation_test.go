@@ -107,6 +107,13 @@ func (f *farEnd) byDomain() map[string][]time.Time {
 	return maps.Clone(f.asked)
 }
 
+// domains is how many domains were asked.
+func (f *farEnd) domains() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.asked)
+}
+
 // callsOf is when an API was called.
 func (f *farEnd) callsOf(what string) []time.Time {
 	f.mu.Lock()
@@ -211,7 +218,7 @@ func simulateFullLoad(t *testing.T, n int, name string, ledger client.Ledger, ta
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); r.Run(ctx) }()
-	for len(far.byDomain()) < n {
+	for far.domains() < n {
 		time.Sleep(time.Second)
 	}
 	coverage := time.Since(start).Round(time.Second)
@@ -323,7 +330,7 @@ func simulateLists(t *testing.T, mix string, lists []simulatedList, storage stri
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); r.Run(ctx) }()
-	for len(far.byDomain()) < domains {
+	for far.domains() < domains {
 		time.Sleep(time.Second)
 	}
 	filled := time.Now()

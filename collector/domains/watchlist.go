@@ -37,17 +37,37 @@ func (l *watchList) maxAge(cycle time.Duration) time.Duration {
 
 // infoBlock builds what is exposed of each domain on the list.
 func (l *watchList) infoBlock(tenant string) (*collector.Block, error) {
-	b := collector.NewBlock(tenant, time.Time{})
-	for _, name := range l.listed {
-		b.Add(domainListFamily, 1, name, l.Name)
+	var names []*collector.Label
+	if l.files != nil && len(l.Domains) == 0 {
+		names = l.files.labels()
+	} else {
+		names = domainLabels(l.listed)
 	}
+	b := collector.NewBlock(tenant, time.Time{})
+	b.AddEach(domainListFamily, 1, names, l.Name)
 	return b.Build()
+}
+
+func domainLabels(names []string) []*collector.Label {
+	labels := make([]*collector.Label, len(names))
+	for i, name := range names {
+		labels[i] = collector.NewLabel("domain", name)
+	}
+	return labels
 }
 
 // placement is on which lists a domain is.
 type placement struct {
 	list  *watchList // The one that decides: it has the shortest interval.
 	names string     // Of all of them, such as "c2, default".
+}
+
+// length is how many domains the lists have together, those on several more than once.
+func length(lists []*watchList) (n int) {
+	for _, l := range lists {
+		n += len(l.listed)
+	}
+	return n
 }
 
 // placements yields the domains of all lists in the order of their names.
@@ -57,7 +77,7 @@ func placements(lists []*watchList) iter.Seq2[string, *placement] {
 		list *watchList
 	}
 	return func(yield func(string, *placement) bool) {
-		var entries []entry
+		entries := make([]entry, 0, length(lists))
 		for _, l := range lists {
 			for _, name := range l.listed {
 				entries = append(entries, entry{name, l})
