@@ -482,7 +482,7 @@ func (w *Collector) warnOfIntervals() {
 	cycles := w.schedule.cycles(w.schedule.pacer.Pace())
 	for i, l := range w.lists {
 		n, cycle, subject := l.turns.domains, cycles[i], "interval of "+l.Name
-		if cycle <= l.interval() || n == 0 {
+		if cycle.Round(time.Second) <= l.interval() || n == 0 {
 			l.warned = 0
 			delete(w.notes, subject)
 			continue

@@ -34,8 +34,8 @@ type turns struct {
 }
 
 const (
-	// keptShare is the part of the quota that longer intervals keep, if they need it,
-	// however much the shorter ones need.
+	// keptShare is the part that longer intervals keep of what they need so that a
+	// shorter one is not stretched, and of the quota where it is nevertheless.
 	keptShare = 1.0 / 20
 	// maxLag bounds how many turns a list makes up for after others went first.
 	maxLag = time.Minute
@@ -67,9 +67,9 @@ func (s *domainSchedule) cycles(pace time.Duration) []time.Duration {
 		this.domains, this.calls = sum(s.lists[begin:this.end])
 		begin = this.end
 		_, longer := sum(s.lists[begin:])
-		if most := free - min(longer, free*keptShare); this.calls > most {
-			this.calls = most
-			this.cycle = max(this.cycle, timeFor(this.domains, most))
+		if this.calls > free-keptShare*min(longer, free) {
+			this.calls = free - min(longer, keptShare*free)
+			this.cycle = max(this.cycle, timeFor(this.domains, this.calls))
 		}
 		free -= this.calls
 		for n := len(levels) - 1; n >= 0 && levels[n].cycle > this.cycle; n-- {

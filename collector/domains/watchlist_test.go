@@ -36,6 +36,7 @@ func TestTheLongestIntervalIsStretchedFirst(t *testing.T) {
 		"the longest alone, however far":                  {{100, 8, 100}, {1000, 10, 1000}, {2000, 8000, 800_000}},
 		"the next where the longest keeps its part":       {{100, 1, 100}, {1000, 900, 10526}, {100_000, 10_000, 2_222_222}},
 		"all of one interval alike":                       {{100, 5, 100}, {1000, 60, 2000}, {1000, 40, 2000}},
+		"the longest alone, though it needs little":       {{1000, 99, 1000}, {3000, 30, 30_000}},
 		"none beyond a longer one":                        {{1000, 300, 3010}, {3000, 1, 3010}},
 		"lists without domains":                           {{50, 0, 50}, {100, 20, 200}, {150, 0, 200}, {300, 0, 300}},
 	} {
