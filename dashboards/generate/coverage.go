@@ -89,7 +89,7 @@ or 0 * ` + inGroup + ` and on () property:mde_unprotected`
 			{title: "Who owns the unprotected machines?", panels: []*panel{
 				table("Device groups",
 					"Device groups, most machines that require attention first. Unprotected: machines with the most frequent property that means not protected or not seen, as the alert rules define it. none is the machines in no group. A click selects the group for the query below.", 200,
-					column{title: "Device group", label: "device_group", link: groupLink},
+					column{title: "Device group", label: "device_group", link: groupLink, width: 125},
 					column{title: "Machines", query: inGroup, unit: "locale", width: 90},
 					column{title: "Require attention", query: needy, sorted: true, unit: "locale", width: 130},
 					column{title: "Share", query: needy + ` / (` + inGroup + ` > 0)`, unit: "percentunit", bar: 0.5, digits: new(1), steps: []step{{worrying, warn}, {dangerous, alarm}}},

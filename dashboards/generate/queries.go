@@ -155,15 +155,16 @@ func bands(title, about, metric, all string, windows ...string) *panel {
 		return fmt.Sprintf(`sum(%s{$where, %swindow="%s"})`, name, matchers, window)
 	}
 	p := bars(title, about).unit("locale").size(8, 8)
-	last := len(windows) - 1
+	colours := []string{calm, notice, warn, "dark-orange", alarm}
+	before := ""
 	for i, window := range windows {
-		if i == 0 {
-			p.query(within(window), "up to "+window).paint([2]string{"up to " + window, calm})
-			continue
+		name, query := "up to "+window, within(window)
+		if before != "" {
+			name, query = before+" to "+window, query+" - "+within(before)
 		}
-		name := windows[i-1] + " to " + window
-		p.query(within(window)+" - "+within(windows[i-1]), name).paint([2]string{name, [...]string{notice, warn, "dark-orange", alarm}[i-1]})
+		p.query(query, name).paint([2]string{name, colours[i]})
+		before = window
 	}
 	older := "older or never"
-	return p.query(all+" - "+within(windows[last]), older).paint([2]string{older, "dark-red"})
+	return p.query(all+" - "+within(before), older).paint([2]string{older, "dark-red"})
 }
