@@ -466,6 +466,24 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 			t.Errorf("the last rows (-want +got)\n%s", diff)
 		}
 	})
+	t.Run("tenants, the worst first", func(t *testing.T) {
+		rows := table(t, prometheus, "tenants.json", "Tenants", "mixed")
+		if len(rows) != 40 {
+			t.Errorf("%d of 40 tenants are shown", len(rows))
+		}
+		want := []string{}
+		for i := 1; i <= 5; i++ {
+			want = append(want, fmt.Sprintf("t%02d | never read | unknown | unknown | unknown | 0", i))
+		}
+		want = append(want, "t06 | withdrawn | unknown | unknown | unknown | 0", "t09 | not yet read | unknown | unknown | unknown | 0", "t40 | current | 100 | unknown | 0.4 | 0")
+		if diff := cmp.Diff(want, columns(rows, 8, "Tenant", "Numbers", "Machines", "Coverage", "Attention", "Critical")); diff != "" {
+			t.Errorf("the first rows (-want +got)\n%s", diff)
+		}
+		got := columns(table(t, prometheus, "tenants.json", "Tenants", "off"), 9, "Tenant", "Warning", "Domains contacted")
+		if diff := cmp.Diff([]string{"t | 1 | 1"}, got); diff != "" {
+			t.Errorf("firing alerts (-want +got)\n%s", diff)
+		}
+	})
 	t.Run("watch lists", func(t *testing.T) {
 		rows := table(t, prometheus, "watched-domains.json", "Watch lists", "mixed")
 		if len(rows) != 40 {

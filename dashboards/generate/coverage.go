@@ -96,14 +96,14 @@ or 0 * ` + inGroup + ` and on () property:mde_unprotected`
 					column{title: "Unprotected", query: unprotectedInGroup, unit: "locale", width: 105, steps: []step{{1, warn}}, none: "unknown"},
 					column{title: "Since yesterday", query: sinceYesterday("device_group", `mde_device_group_machines_requiring_attention{`+group+`}`), unit: "locale", width: 125, steps: []step{{1, warn}, {20, alarm}}},
 					column{title: "Exposure", query: `max by (device_group) (mde_device_group_exposure_score{` + group + `})`, unit: "none", width: 85, digits: new(1), none: "unknown"},
-				).none(noMachines).size(13, 9),
+				).none(noMachines).size(14, 9),
 				table("Which problem in which group",
-					"Share of each device group's machines that have the property: the six largest groups. A red column is an owner with a problem, a red line a problem of all.", 12,
+					"Share of each device group's machines that have the property: the five largest groups. A red column is an owner with a problem, a red line a problem of all.", 12,
 				).matrix("device_group",
 					`sum by (device_group, property) (mde_device_group_machines_attention{`+group+`, property=~"$property"})
   / on (device_group) group_left () (`+inGroup+` > 0)
-  and on (device_group) topk(6, `+inGroup+`)`,
-					step{0.02, notice}, step{worrying, warn}, step{dangerous, alarm}).unit("percentunit").decimals(1).none(noMachines).size(11, 9),
+  and on (device_group) topk(5, `+inGroup+`)`,
+					step{0.02, notice}, step{worrying, warn}, step{dangerous, alarm}).unit("percentunit").decimals(1).none(noMachines).size(10, 9),
 				table("Tags",
 					"Machines that carry a tag of the option tags.", 100,
 					column{title: "Tag", label: "tag"},
