@@ -324,12 +324,10 @@ func (c *fleetCount) derived(set derivedSet) attention.PropertySet {
 func (c *fleetCount) usedProperties() []int {
 	var used attention.PropertySet
 	for _, g := range c.groupings {
-		for i, gauge := range g.gauges {
-			for _, group := range g.groups {
-				for property, n := range group.counts[i] {
-					if gauge.byProperty && n > 0 {
-						used.Put(property)
-					}
+		for _, group := range g.groups {
+			for property, n := range group.attention {
+				if n > 0 {
+					used.Put(property)
 				}
 			}
 		}

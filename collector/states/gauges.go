@@ -47,7 +47,7 @@ type stateGauge struct {
 	name, help string
 	counts     func(*stateRecord) bool
 	// byProperty adds the label property and counts a machine once for each of
-	// its properties.
+	// its properties. At most one gauge of a grouping does.
 	byProperty bool
 	// from is what counts and of need. The gauge is absent without it.
 	from input
@@ -134,13 +134,13 @@ func (c *Config) groupings() []grouping {
 					help:   "Machines whose sensor is not silent, with at least one property that requires attention."},
 			},
 		},
-		machinesBy("mde_machines_health", "Machines by sensor health; Inactive has been silent for seven days. From /api/machines only.", machineRows,
+		machinesBy("mde_machines_health", "Machines by sensor health; Inactive has been silent for seven days. From /api/machines only.",
 			boundedLabel{name: "health_status", limit: maxStates, missing: "Unknown", preset: healthStates}, func(r *stateRecord) []byte { return r.machine.HealthStatus }),
-		machinesBy("mde_machines_risk", "Machines by Defender's risk score. From /api/machines only.", machineRows,
+		machinesBy("mde_machines_risk", "Machines by Defender's risk score. From /api/machines only.",
 			boundedLabel{name: "risk_score", limit: maxStates, missing: "None", preset: client.RiskScores}, func(r *stateRecord) []byte { return r.machine.RiskScore }),
-		machinesBy("mde_machines_exposure", "Machines by exposure level. From /api/machines only.", machineRows,
+		machinesBy("mde_machines_exposure", "Machines by exposure level. From /api/machines only.",
 			boundedLabel{name: "exposure_level", limit: maxStates, missing: "None", preset: exposureLevels}, func(r *stateRecord) []byte { return r.machine.ExposureLevel }),
-		machinesBy("mde_machines_os_platform", "Machines by operating system. From /api/machines only.", machineRows,
+		machinesBy("mde_machines_os_platform", "Machines by operating system. From /api/machines only.",
 			boundedLabel{name: "os_platform", limit: maxPlatforms, missing: labels.Unknown}, func(r *stateRecord) []byte { return r.machine.OSPlatform }),
 		machinesWithin("mde_machines_seen_within", "Machines last seen within the window before the start of the refresh; cumulative. From /api/machines only.", machineRows,
 			seenWindows, func(r *stateRecord) uint8 { return seenWindows.holding(r.machine.LastSeen, r.at) }),
@@ -225,12 +225,12 @@ func (c *Config) groupings() []grouping {
 	return table
 }
 
-// machinesBy is a gauge of the machines by one of their fields.
-func machinesBy(name, help string, from input, label boundedLabel, field func(*stateRecord) []byte) grouping {
+// machinesBy is a gauge of the machines of /api/machines by one of their fields.
+func machinesBy(name, help string, label boundedLabel, field func(*stateRecord) []byte) grouping {
 	return grouping{
 		labels: []boundedLabel{label},
 		of:     func(r *stateRecord, in *groupCounter) { in.count(r, field(r)) },
-		gauges: []stateGauge{{name: name, help: help, from: from}},
+		gauges: []stateGauge{{name: name, help: help, from: machineRows}},
 	}
 }
 

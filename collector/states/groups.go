@@ -29,9 +29,14 @@ type groupKey [3]uint16
 
 type groupCount struct {
 	key    groupKey
-	shown  bool    // It is in the result: it has a machine, or is one of preset values.
-	counts [][]int // Of each gauge: one number, or one for each property.
+	shown  bool            // It is in the result: it has a machine, or is one of preset values.
+	counts [mostGauges]int // Of each gauge.
+	// attention is the count of each property, of the gauge by property.
+	attention []int
 }
+
+// mostGauges is how many gauges a grouping may have.
+const mostGauges = 5
 
 // newGroupCounter starts a count in which the groups that last used keep their place.
 func newGroupCounter(c *fleetCount, of grouping, last []stateGroup, dropped droppedLabels) *groupCounter {
@@ -131,13 +136,7 @@ func (g *groupCounter) number(key groupKey) int {
 		return 0
 	}
 	n = len(g.groups)
-	group := groupCount{key: key, counts: make([][]int, len(g.gauges))}
-	for i, gauge := range g.gauges {
-		if !gauge.byProperty {
-			group.counts[i] = make([]int, 1)
-		}
-	}
-	g.groups = append(g.groups, group)
+	g.groups = append(g.groups, groupCount{key: key})
 	g.numbers[key] = n
 	if g.countsCells() {
 		g.fleet.cells++
@@ -157,12 +156,12 @@ func (g *groupCounter) add(group int, r *stateRecord) {
 		switch gauge := &g.gauges[i]; {
 		case gauge.counts != nil && !gauge.counts(r):
 		case !gauge.byProperty:
-			in.counts[i][0]++
+			in.counts[i]++
 		case r.requiresAttention():
-			if n := len(g.fleet.properties.Names); len(in.counts[i]) < n {
-				in.counts[i] = append(in.counts[i], make([]int, n-len(in.counts[i]))...)
+			if n := len(g.fleet.properties.Names); len(in.attention) < n {
+				in.attention = append(in.attention, make([]int, n-len(in.attention))...)
 			}
-			r.properties.Each(func(property int) { in.counts[i][property]++ })
+			r.properties.Each(func(property int) { in.attention[property]++ })
 		}
 	}
 }
@@ -174,7 +173,7 @@ func (g *groupCounter) finish() {
 		for i, n := range g.presets[1:] {
 			before, group := &g.groups[g.presets[i]], &g.groups[n]
 			if slices.Equal(before.key[:last], group.key[:last]) {
-				group.counts[0][0] += before.counts[0][0]
+				group.counts[0] += before.counts[0]
 			}
 		}
 	}
@@ -206,11 +205,11 @@ func (g *groupCounter) cut(last int) {
 			continue
 		}
 		slices.SortFunc(numbers, func(a, b int) int {
-			return cmp.Or(cmp.Compare(g.groups[b].counts[0][0], g.groups[a].counts[0][0]), strings.Compare(name(a), name(b)))
+			return cmp.Or(cmp.Compare(g.groups[b].counts[0], g.groups[a].counts[0]), strings.Compare(name(a), name(b)))
 		})
 		into := g.number(other)
 		for _, n := range numbers[g.frequent:] {
-			g.groups[into].counts[0][0] += g.groups[n].counts[0][0]
+			g.groups[into].counts[0] += g.groups[n].counts[0]
 			g.groups[n].shown = false
 			g.dropped[g.labels[last].name].Drop(name(n))
 		}
@@ -226,15 +225,15 @@ func (g *groupCounter) result(gauge int, used []int) []stateGroup {
 		if !group.shown {
 			continue
 		}
-		out := stateGroup{Counts: group.counts[gauge]}
+		out := stateGroup{Counts: []int{group.counts[gauge]}}
 		for i, table := range g.tables {
 			out.Values = append(out.Values, table.Names[group.key[i]])
 		}
 		if g.gauges[gauge].byProperty {
 			out.Counts = make([]int, len(used))
 			for i, id := range used {
-				if id < len(group.counts[gauge]) {
-					out.Counts[i] = group.counts[gauge][id]
+				if id < len(group.attention) {
+					out.Counts[i] = group.attention[id]
 				}
 			}
 		}
