@@ -131,30 +131,33 @@ func (b *BlockBuilder) Add(f *Family, value float64, values ...string) {
 // AddEach appends a series of a gauge for each value of the family's first label, in
 // ascending order. The other labels have the same values in all of them. It costs a
 // fraction of as many calls of Add, and blocks that use the same Labels share them.
-func (b *BlockBuilder) AddEach(f *Family, value float64, first []*Label, others ...string) {
-	for i, l := range first {
-		if !utf8.ValidString(*l.Value) || i > 0 && *l.Value <= *first[i-1].Value {
+func (b *BlockBuilder) AddEach(f *Family, value float64, first []*Label, values ...string) {
+	last := ""
+	for _, l := range first {
+		if !utf8.ValidString(*l.Value) || *l.Value <= last {
 			b.errs = append(b.errs, fmt.Errorf("%s: label value %q is not valid UTF-8 or not in ascending order", f.name, *l.Value))
 			return
 		}
+		last = *l.Value
 	}
 	if len(first) == 0 {
 		return
 	}
 	failed := len(b.errs)
-	b.Add(f, value, append([]string{*first[0].Value}, others...)...)
+	b.Add(f, value, append([]string{*first[0].Value}, values...)...)
 	if len(b.errs) > failed {
 		return
 	}
 	s := &b.block.series[len(b.block.series)-1]
 	model, at := s.metrics[len(s.metrics)-1], slices.Index(f.order, 0)
-	metrics := make([]dto.Metric, len(first)-1)
-	labels := slices.Repeat(model.Label, len(metrics))
-	s.metrics = slices.Grow(s.metrics, len(metrics))
-	for i := range metrics {
-		m, n := &metrics[i], len(model.Label)
+	others, n := first[1:], len(model.Label)
+	metrics := make([]dto.Metric, len(others))
+	labels := slices.Repeat(model.Label, len(others))
+	s.metrics = slices.Grow(s.metrics, len(others))
+	for i, l := range others {
+		m := &metrics[i]
 		m.Gauge, m.Label = model.Gauge, labels[i*n:(i+1)*n:(i+1)*n]
-		m.Label[at] = (*dto.LabelPair)(first[i+1])
+		m.Label[at] = (*dto.LabelPair)(l)
 		s.metrics = append(s.metrics, m)
 	}
 }
