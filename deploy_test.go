@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mde-exporter/mde_exporter/alerts"
+	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/dashboards"
 	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
@@ -37,18 +38,33 @@ func TestTheConfigurationsToCopyAreValid(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		for file, content := range map[string]string{"mde.yml": string(content), "client-secret": "a secret"} {
-			if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+		path := filepath.Join(dir, "mde.yml")
+		if err := os.WriteFile(filepath.Join(dir, "client-secret"), []byte("a secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Collectors that are off by default are commented out.
+		all := regexp.MustCompile(`(?m)^#(  \w+: \{)`).ReplaceAll(content, []byte("$1"))
+		for _, text := range [][]byte{content, all} {
+			if err := os.WriteFile(path, text, 0o600); err != nil {
 				t.Fatal(err)
 			}
+			var out bytes.Buffer
+			f, err := parseFlags([]string{"--config.check", "--config.file=" + path}, &out, &out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.run(t.Context(), &out, &out); err != nil {
+				t.Errorf("%s: %v\n%s", example, err, &out)
+			}
 		}
-		var out bytes.Buffer
-		f, err := parseFlags([]string{"--config.check", "--config.file=" + filepath.Join(dir, "mde.yml")}, &out, &out)
+		c, err := config.Load(path, config.Overrides{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := f.run(t.Context(), &out, &out); err != nil {
-			t.Errorf("%s: %v\n%s", example, err, &out)
+		for name, collector := range c.Tenants[0].All() {
+			if !collector.Common().Enabled {
+				t.Errorf("%s does not show how to enable %s", example, name)
+			}
 		}
 	}
 }
