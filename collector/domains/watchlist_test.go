@@ -156,6 +156,8 @@ func TestValuesAreWithdrawnByTheMaxAgeOfTheirList(t *testing.T) {
 			}
 			synctest.Wait()
 		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		for name, want := range map[string]time.Duration{"default.example": 2 * time.Hour, "set.example": 40 * time.Minute, "c2.example": time.Hour, "daily.example": 72 * time.Hour} {
 			if age := gone[name].Sub(d.find(name).result.At); age < want || age > want+2*time.Minute {
 				t.Errorf("%s was withdrawn at an age of %s, want %s", name, age, want)
@@ -229,7 +231,12 @@ func TestADomainThatChangesListsKeepsItsValuesAndItsTurn(t *testing.T) {
 		machines := func() string {
 			return collectortest.Value(w.Exposed(t), `mde_watched_domain_machines{domain="a.example",tenant="contoso"}`)
 		}
-		expires := func() time.Duration { return d.find("a.example").blocks[1].Expires.Sub(d.find("a.example").result.At) }
+		expires := func() time.Duration {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			a := d.find("a.example")
+			return a.blocks[1].Expires.Sub(a.result.At)
+		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if n := len(far.byDomain()["a.example"]); n != 1 || machines() != "1" || expires() != 72*time.Hour {
@@ -329,6 +336,8 @@ func TestALookupUnderWayMayChangeItsList(t *testing.T) {
 				t.Errorf("%s was asked %d times in three hours, want %d", domain, n, want)
 			}
 		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		if sum := d.lists[0].turns.domains + d.lists[1].turns.domains; sum != 2 || d.unasked != 0 || d.unread != 0 {
 			t.Errorf("%d domains have turns, %d are unasked, %d unread", sum, d.unasked, d.unread)
 		}
@@ -387,10 +396,10 @@ func TestAFailureOfAShortListIsReportedWithinItsInterval(t *testing.T) {
 			t.Errorf("half an hour later: status %+v", s)
 		}
 		far.fails.Store(false)
-		time.Sleep(32 * time.Minute)
+		time.Sleep(47 * time.Minute) // A pause after a failure, a lookup and a round.
 		synctest.Wait()
 		if aboutDomains(t, w, "mde_refresh_success") != "1" {
-			t.Errorf("half an hour after it works: status %+v", r.Status())
+			t.Errorf("three intervals after it works: status %+v", r.Status())
 		}
 	})
 }
