@@ -19,7 +19,7 @@ import (
 // growing leaves little garbage.
 type Index[V any] struct {
 	seed    maphash.Seed
-	parts   [256]part[V]
+	parts   [64]part[V] // So few that the ends of all stay in the cache.
 	rows    int
 	scratch []uint32 // The slots of the part that was settled last.
 }
@@ -179,7 +179,7 @@ func Select[V, W any](x *Index[V], keep func(*V) (W, bool)) *Index[W] {
 // part returns the part of an id, and the id's hash.
 func (x *Index[V]) part(id client.MachineID) (*part[V], uint64) {
 	hash := maphash.Bytes(x.seed, id[:])
-	return &x.parts[byte(hash)], hash
+	return &x.parts[hash%64], hash
 }
 
 // len returns the number of entries.
