@@ -18,6 +18,9 @@ LDFLAGS  := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION
 # The modules beside the main one that have tests of their own.
 NESTED := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path './tools/*' -not -path './.build/*' -not -path '*/node_modules/*'))
 
+# Packages whose tests keep to real time or start servers, one after the other.
+SLOW := mde_exporter/alerts$$|/internal/(chaos|endtoend)$$
+
 .PHONY: all
 all: lint build test
 
@@ -37,11 +40,12 @@ gotest: ## the tests of every module, end-to-end tests among them
 	@tools/install packages
 	@tools/install browser
 	@mkdir -p $(RESULTS)
-	@code=0; for module in . $(NESTED); do \
-	  echo "module $$module"; \
-	  (cd $$module && gotestsum --format pkgname --jsonfile $(RESULTS)/$${module//[.\/]/_}.json -- \
-	    -race -shuffle=on -timeout 20m ./...) || code=1; \
-	done; exit $$code
+	@code=0; \
+	run() { gotestsum --format pkgname --jsonfile $(RESULTS)/$$1.json -- -race -shuffle=on -timeout 20m "$${@:2}" || code=1; }; \
+	run fast $$($(GO) list ./... | grep -vE '$(SLOW)'); \
+	run slow -p 1 $$($(GO) list ./... | grep -E '$(SLOW)'); \
+	for module in $(NESTED); do echo "module $$module"; cd $(CURDIR)/$$module && run $${module//[.\/]/_} ./...; done; \
+	exit $$code
 
 .PHONY: lint
 lint: ## format, vet (for Windows, too), golangci-lint, tidiness of go.mod, workflow files
