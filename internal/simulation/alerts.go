@@ -127,7 +127,7 @@ func (p *page) alert(v View, a *Alert) {
 	if d.below(20) == 0 {
 		length *= 13
 	}
-	created := v.at.Sub(v.fleet.start.Add(a.Created))
+	created := max(0, v.at.Sub(v.fleet.start.Add(a.Created)))
 	p.row()
 	p.key("id")
 	p.raw(`"da`)

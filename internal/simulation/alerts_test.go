@@ -194,3 +194,13 @@ func TestFaultsSpoilScoresAndAlerts(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAlertThatIsCreatedLaterThanItIsSentIsCreatedNow(t *testing.T) {
+	later := &simulation.Story{Alert: func(a *simulation.Alert, since time.Duration) { a.Created = since + time.Hour }}
+	f := serve(t, simulation.Options{Alerts: 3, Roles: everyRole, Story: later}, simulation.ListenOptions{})
+	for _, row := range rows(t, f.api(t, "/api/alerts")) {
+		if created, err := time.Parse(time.RFC3339, row["alertCreationTime"].(string)); err != nil || created.After(time.Now()) {
+			t.Errorf("created %v, %v", row["alertCreationTime"], err)
+		}
+	}
+}
