@@ -124,6 +124,8 @@ func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]
 	levels := map[string]map[string]bool{
 		"tenant":                set("job", "tenant"),
 		"tenant_domain":         set("job", "tenant", "domain"),
+		"tenant_list":           set("job", "tenant", "list"),
+		"tenant_device_group":   set("job", "tenant", "device_group"),
 		"tenant_property":       set("job", "tenant", "property"),
 		"tenant_build_property": set("job", "tenant", "os_build", "architecture", "property"),
 		"tenant_collector":      set("job", "tenant", "collector"),
@@ -154,6 +156,9 @@ func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]
 				queries = append(queries, query{path + ": " + rule.Record + rule.Alert, rule.Expr})
 				if rule.Record != "" {
 					level, _, _ := strings.Cut(rule.Record, ":")
+					if levels[level] == nil {
+						return fmt.Errorf("%s : the labels of level %q are unknown", rule.Record, level)
+					}
 					// What is recorded by default, a user may record on their own; in force
 					// is one of the two.
 					inForce := strings.TrimSuffix(rule.Record, ":default")
