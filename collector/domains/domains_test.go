@@ -92,7 +92,7 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 			t.Fatal(err)
 		}
 		collectortest.Golden(t, "domains.prom", w.Exposed(t))
-		lint(t, collector.Combine(w.Registry, w.Exposition))
+		w.Lint(t)
 
 		time.Sleep(46 * time.Minute) // The fleet is too old to be joined with; the domains are not.
 		synctest.Wait()

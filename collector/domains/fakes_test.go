@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -133,18 +131,6 @@ func (h *hangingDomain) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, r.Context().Err()
 	}
 	return h.farEnd.RoundTrip(r)
-}
-
-// lint reports what promtool would find.
-func lint(t *testing.T, g prometheus.Gatherer) {
-	t.Helper()
-	problems, err := testutil.GatherAndLint(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		t.Errorf("lint: %s: %s", p.Metric, p.Text)
-	}
 }
 
 func must[T any](v T, err error) T {

@@ -72,7 +72,7 @@ func TestMachinesOfADomainAreCountedByDeviceGroup(t *testing.T) {
 			if g := groupsOf(got, "quiet.example"); len(g) != 0 {
 				t.Errorf("%s: groups of a domain without machines %v", when, g)
 			}
-			lint(t, collector.Combine(w.Registry, w.Exposition))
+			w.Lint(t)
 			if when == "asked" && collectortest.Value(w.Scraped(t), `mde_label_values_dropped_total{label="device_group",tenant="contoso"}`) != "100" {
 				t.Error("groups past the bound are not counted as dropped")
 			}

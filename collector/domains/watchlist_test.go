@@ -107,7 +107,7 @@ func TestADomainOnSeveralListsTakesTheShortestInterval(t *testing.T) {
 				t.Errorf("%s is %q, want %q", series, value, want)
 			}
 		}
-		lint(t, collector.Combine(w.Registry, w.Exposition))
+		w.Lint(t)
 		page := r.Status().Page
 		if rows := page.Table.Rows; rows[0].Group != "c2, default" || rows[2].Group != "weekly" || rows[3].Group != "default" {
 			t.Errorf("rows %+v", rows)

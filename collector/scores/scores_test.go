@@ -7,8 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
@@ -58,10 +56,7 @@ func TestTheScoresAreExposedAsTheAPIGivesThem(t *testing.T) {
 		if got, want := c.Page().Summary, "exposure score 33.49, device secure score 340, 2 device groups with an exposure score"; got != want {
 			t.Errorf("page %q, want %q", got, want)
 		}
-		problems, err := testutil.GatherAndLint(collector.Combine(w.Registry, w.Exposition))
-		if err != nil || len(problems) > 0 {
-			t.Errorf("lint: %v, %v", problems, err)
-		}
+		w.Lint(t)
 	})
 }
 

@@ -27,7 +27,7 @@ func refreshed(t *testing.T, c Client, change ...func(*Options)) string {
 	if err := w.Refresh(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	lint(t, collector.Combine(w.Registry, w.Exposition))
+	w.Lint(t)
 	return w.Exposed(t)
 }
 

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/model"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -82,18 +80,6 @@ func apiError(api client.API, status int) error {
 		e.Reason = client.ReasonForbidden
 	}
 	return e
-}
-
-// lint reports what promtool would find.
-func lint(t *testing.T, g prometheus.Gatherer) {
-	t.Helper()
-	problems, err := testutil.GatherAndLint(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		t.Errorf("lint: %s: %s", p.Metric, p.Text)
-	}
 }
 
 // failingStore is a Store on a full disk.

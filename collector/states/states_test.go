@@ -40,7 +40,7 @@ func TestSecurityStatesCountEachMachineOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		collectortest.Golden(t, "preview.prom", w.Exposed(t))
-		lint(t, collector.Combine(w.Registry, w.Exposition))
+		w.Lint(t)
 	})
 }
 
@@ -120,7 +120,7 @@ func TestMachinesGiveTheSameGaugesAndMore(t *testing.T) {
 			t.Fatal(err)
 		}
 		collectortest.Golden(t, "machines.prom", w.Exposed(t))
-		lint(t, collector.Combine(w.Registry, w.Exposition))
+		w.Lint(t)
 	})
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -131,6 +132,18 @@ func (w *World) Exposed(t testing.TB) string {
 func (w *World) Scraped(t testing.TB) string {
 	t.Helper()
 	return Text(t, collector.Combine(w.Registry, w.Exposition))
+}
+
+// Lint reports what promtool would find in what a scrape gets.
+func (w *World) Lint(t testing.TB) {
+	t.Helper()
+	problems, err := testutil.GatherAndLint(collector.Combine(w.Registry, w.Exposition))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("lint: %s: %s", p.Metric, p.Text)
+	}
 }
 
 // Text is what a scrape gets.
