@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// plainWords maps phrases that readers do not search for to the words to write
+// instead. A space stands for any space, line breaks and comment signs included.
+var plainWords = map[string]string{
+	`is not to be had`:             "is unavailable",
+	`well or badly`:                "successful or not",
+	`mend(s|ed|ing)?`:              "fix",
+	`read(s|ing)? to nowhere`:      "read and discard",
+	`(is|are) told`:                "knows, is notified",
+	`tells? (of|that|whether|how)`: "reports, says, shows",
+	`goes on`:                      "continues",
+}
+
+// notPlainYet is how often files of a directory still hold such phrases. A number
+// only ever falls.
+var notPlainYet = map[string]int{
+	"alerts":              1,
+	"alerts/tests":        10,
+	"client":              28,
+	"collector":           3,
+	"collector/states":    1,
+	"config":              1,
+	"dashboards/generate": 1,
+	"docs":                8,
+	"internal/chaos":      2,
+	"internal/endtoend":   2,
+	"internal/exporter":   4,
+	"internal/simulation": 12,
+	"internal/web":        3,
+}
+
+// quotations are words of others, which stay as they are, by file.
+var quotations = map[string][]string{}
+
+func TestPlainWords(t *testing.T) {
+	phrases := map[string]*regexp.Regexp{}
+	for phrase := range plainWords {
+		phrases[phrase] = regexp.MustCompile(`(?i)\b` + strings.ReplaceAll(phrase, " ", `[\s/#>]+`) + `\b`)
+	}
+	written := []string{".go", ".md", ".yaml", ".yml", ".html"}
+	found := map[string][]string{}
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if slices.Contains([]string{".git", ".build", ".tarballs", ".bin", "node_modules"}, entry.Name()) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if path == "words_test.go" || !slices.Contains(written, filepath.Ext(path)) {
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		text := string(content)
+		for _, quotation := range quotations[path] {
+			if !strings.Contains(text, quotation) {
+				t.Errorf("%s no longer quotes %q", path, quotation)
+			}
+			// Dots keep the numbers of lines.
+			text = strings.ReplaceAll(text, quotation, strings.Repeat(".", len(quotation)))
+		}
+		for _, phrase := range slices.Sorted(maps.Keys(phrases)) {
+			for _, at := range phrases[phrase].FindAllStringIndex(text, -1) {
+				line := 1 + strings.Count(text[:at[0]], "\n")
+				found[filepath.Dir(path)] = append(found[filepath.Dir(path)], fmt.Sprintf("%s:%d: %q: write: %s", path, line, text[at[0]:at[1]], plainWords[phrase]))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range slices.Sorted(maps.Keys(found)) {
+		if len(found[dir]) > notPlainYet[dir] {
+			t.Errorf("%s has %d phrases, want at most %d:\n%s", dir, len(found[dir]), notPlainYet[dir], strings.Join(found[dir], "\n"))
+		}
+	}
+}
