@@ -8,57 +8,109 @@ import (
 	"testing"
 )
 
-// readme returns the README and, of it, the part below a heading.
-func readme(t *testing.T, heading string) string {
-	t.Helper()
-	content, err := os.ReadFile("README.md")
+var flagName = regexp.MustCompile("--([a-z][a-z.-]*)")
+
+func TestThePageOfFlagsNamesThoseThatExistAndNoOther(t *testing.T) {
+	const page = "docs/configuration.md"
+	content, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, found := strings.Cut(string(content), "\n## "+heading+"\n")
+	_, section, found := strings.Cut(string(content), "\n## Flags\n")
 	if !found {
-		t.Fatalf("the README has no section %q", heading)
+		t.Fatalf("%s has no section about flags", page)
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
-	return section
-}
-
-func TestTheReadmeNamesTheFlagsThatExistAndNoOther(t *testing.T) {
-	inReadme := map[string]bool{}
-	for _, match := range regexp.MustCompile("--([a-z][a-z.-]*)").FindAllStringSubmatch(readme(t, "Flags"), -1) {
-		inReadme[match[1]] = true
+	onPage := map[string]bool{}
+	for _, match := range flagName.FindAllStringSubmatch(section, -1) {
+		onPage[match[1]] = true
 	}
 	for _, flag := range (&flags{}).application().Model().Flags {
-		if !flag.Hidden && !inReadme[flag.Name] {
-			t.Errorf("the README does not name --%s", flag.Name)
+		if !flag.Hidden && !onPage[flag.Name] {
+			t.Errorf("%s does not name --%s", page, flag.Name)
 		}
-		delete(inReadme, flag.Name)
+		delete(onPage, flag.Name)
 	}
-	for name := range inReadme {
-		t.Errorf("the README names --%s, which does not exist", name)
+	for name := range onPage {
+		t.Errorf("%s names --%s, which does not exist", page, name)
 	}
+}
+
+var (
+	pageLink = regexp.MustCompile(`\]\(([^)#:\s]*)(?:#([^)]*))?\)`)
+	heading  = regexp.MustCompile("(?m)^#+ (.*)$")
+	anchor   = regexp.MustCompile(`<a id="([^"]+)">`)
+	codeOf   = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	notASlug = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+)
+
+// anchors returns what a link to a page may name after "#", as GitHub makes it.
+func anchors(page string) map[string]bool {
+	names := map[string]bool{}
+	for _, match := range heading.FindAllStringSubmatch(codeOf.ReplaceAllString(page, ""), -1) {
+		names[strings.ReplaceAll(notASlug.ReplaceAllString(strings.ToLower(match[1]), ""), " ", "-")] = true
+	}
+	for _, match := range anchor.FindAllStringSubmatch(page, -1) {
+		names[match[1]] = true
+	}
+	return names
+}
+
+func pages(t *testing.T) []string {
+	t.Helper()
+	top, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(top, docs...)
 }
 
 func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
-	pages, err := filepath.Glob("*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	more, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	link := regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
-	for _, page := range append(pages, more...) {
+	for _, page := range pages(t) {
 		content, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, match := range link.FindAllStringSubmatch(string(content), -1) {
-			target := filepath.Join(filepath.Dir(page), match[1])
+		for _, match := range pageLink.FindAllStringSubmatch(codeOf.ReplaceAllString(string(content), ""), -1) {
+			target := page
+			if match[1] != "" {
+				target = filepath.Join(filepath.Dir(page), match[1])
+			}
 			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s links %s, which is not there", page, match[1])
+				continue
 			}
+			if match[2] == "" || filepath.Ext(target) != ".md" {
+				continue
+			}
+			linked, err := os.ReadFile(target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !anchors(string(linked))[match[2]] {
+				t.Errorf("%s links %s#%s, a section that is not there", page, match[1], match[2])
+			}
+		}
+	}
+}
+
+func TestTheIndexLinksEveryPage(t *testing.T) {
+	const index = "docs/index.md"
+	content, err := os.ReadFile(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages(t) {
+		link, err := filepath.Rel(filepath.Dir(index), page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page != index && !strings.Contains(string(content), "]("+filepath.ToSlash(link)) {
+			t.Errorf("%s does not link %s", index, page)
 		}
 	}
 }
