@@ -77,6 +77,14 @@ bench: ## the benchmarks, some minutes; docs/performance.md has the results
 	$(GO) run -C benchmark .
 	$(GO) test -C benchmark -run Schedule -v -long .
 
+# Packages of which a changed line must fail a test of their own.
+MUTATION := client collector $(patsubst %/,%,$(wildcard collector/*/)) config internal/exporter internal/storage
+
+.PHONY: mutation
+mutation: ## changes one operator at a time and lists what no test notices; MUTATION=config for one package; hours
+	@tools/install mutation
+	tools/mutation $(MUTATION)
+
 .PHONY: dashboards
 dashboards: ## write the dashboards' JSON anew
 	$(GO) generate ./dashboards
