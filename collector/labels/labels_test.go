@@ -83,6 +83,39 @@ func TestNamesInUseKeepTheirPlace(t *testing.T) {
 	}
 }
 
+func TestNoMoreNamesInUseKeepTheirPlaceThanTheLimit(t *testing.T) {
+	table := NewTable(2, Unknown, []string{"a", "b", "c"}, uncounted())
+	if got, want := strings.Join(table.Names, " "), "other unknown a b"; got != want {
+		t.Errorf("%q have a place, want %q", got, want)
+	}
+}
+
+func TestAValueOfAnyBytesHasANumber(t *testing.T) {
+	table := NewTable(1<<20, Unknown, nil, uncounted())
+	for a := range 256 {
+		for b := range 256 {
+			for _, raw := range [][]byte{{byte(a), byte(b)}, {byte(a), 1, byte(b)}, {1, byte(a), byte(b)}} {
+				want := Clean(raw)
+				if want == "" {
+					want = Unknown
+				}
+				if got := table.Names[table.Number(raw)]; got != want {
+					t.Fatalf("%q is %q, want %q", raw, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestMachinesWithoutADeviceGroup(t *testing.T) {
+	for raw, want := range map[string]string{"": NoDeviceGroup, "UnassignedGroup": NoDeviceGroup, "Servers": "Servers"} {
+		table := NewTable(MaxDeviceGroups, NoDeviceGroup, nil, uncounted())
+		if got := table.Names[table.Number(DeviceGroup([]byte(raw)))]; got != want {
+			t.Errorf("%q is in the group %q, want %q", raw, got, want)
+		}
+	}
+}
+
 func TestKnownLabelValuesCostNoAllocation(t *testing.T) {
 	table := NewTable(10, Unknown, []string{"19045", "22631"}, uncounted())
 	a, b := []byte("19045"), []byte("22631")

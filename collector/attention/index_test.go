@@ -1,0 +1,119 @@
+package attention
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/machineindex"
+)
+
+func TestAPropertySetHoldsWhatWasPut(t *testing.T) {
+	numbers := []int{0, 1, 31, 63, 64, 65, 100, 127}
+	var s PropertySet
+	if !s.IsEmpty() {
+		t.Error("the zero set is not empty")
+	}
+	for _, n := range numbers {
+		s.Put(n)
+		s.Put(n)
+		var alone PropertySet
+		alone.Put(n)
+		if alone.IsEmpty() {
+			t.Errorf("a set of %d is empty", n)
+		}
+	}
+	var got []int
+	s.Each(func(n int) { got = append(got, n) })
+	if !slices.Equal(got, numbers) {
+		t.Errorf("the set has %v, want %v", got, numbers)
+	}
+	for n := range 128 {
+		if s.has(n) != slices.Contains(numbers, n) {
+			t.Errorf("has(%d) is %v", n, s.has(n))
+		}
+	}
+}
+
+// twoMachines are machine 1 with the properties a and c, and machine 2 with c.
+func twoMachines() *Machines {
+	index := machineindex.New[Machine](2)
+	first, _ := index.Add(client.MachineID{1})
+	*first = Machine{Set: 0}
+	second, _ := index.Add(client.MachineID{2})
+	*second = Machine{Set: 1}
+	both, last := PropertySet{}, PropertySet{}
+	both.Put(0)
+	both.Put(70)
+	last.Put(70)
+	names := make([]string, 71)
+	names[0], names[70] = "a", "c"
+	return New(index, []PropertySet{both, last}, names, []int{0, 70})
+}
+
+func TestMachinesAreCountedByProperty(t *testing.T) {
+	m := twoMachines()
+	if want := []string{"a", "c"}; !slices.Equal(m.Properties, want) {
+		t.Fatalf("properties %v, want %v", m.Properties, want)
+	}
+	for name, tc := range map[string]struct {
+		ids  []byte
+		want []int
+	}{
+		"none":                           {nil, []int{0, 0}},
+		"one that needs no attention":    {[]byte{3}, []int{0, 0}},
+		"both":                           {[]byte{1, 2}, []int{1, 2}},
+		"others between":                 {[]byte{3, 1, 4, 2, 5}, []int{1, 2}},
+		"the one with a single property": {[]byte{2}, []int{0, 1}},
+	} {
+		var ids []client.MachineID
+		for _, n := range tc.ids {
+			ids = append(ids, client.MachineID{n})
+		}
+		if got := m.Count(ids); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestTheFleetThatIsExposed(t *testing.T) {
+	at, machines := time.Unix(1000, 0), twoMachines()
+	set := &State{At: at, MaxAge: time.Hour, Machines: machines}
+	for name, tc := range map[string]struct {
+		do   func(x *Index)
+		want State
+	}{
+		"nobody fills it":           {func(*Index) {}, State{Unknown: true}},
+		"expected":                  {func(x *Index) { x.Expect(time.Hour) }, State{Unknown: true, MaxAge: time.Hour}},
+		"set":                       {func(x *Index) { x.Set(set) }, *set},
+		"expected after it was set": {func(x *Index) { x.Set(set); x.Expect(time.Minute) }, *set},
+		"settled":                   {func(x *Index) { x.Settle() }, State{}},
+		"settled when expected":     {func(x *Index) { x.Expect(time.Hour); x.Settle() }, State{Unknown: true, MaxAge: time.Hour}},
+		"settled after it was set":  {func(x *Index) { x.Set(set); x.Settle() }, *set},
+		"withdrawn":                 {func(x *Index) { x.Set(set); x.Withdraw() }, State{}},
+		"withdrawn when expected":   {func(x *Index) { x.Expect(time.Hour); x.Withdraw() }, State{}},
+		"restored":                  {func(x *Index) { x.Resume(at, time.Minute) }, State{At: at, MaxAge: time.Minute}},
+		"the same fleet resumed":    {func(x *Index) { x.Set(set); x.Resume(at, time.Minute) }, State{At: at, MaxAge: time.Minute, Machines: machines}},
+		"an older fleet resumed":    {func(x *Index) { x.Set(set); x.Resume(at.Add(-1), time.Minute) }, State{At: at.Add(-1), MaxAge: time.Minute}},
+		"resumed without a fleet":   {func(x *Index) { x.Set(set); x.Resume(time.Time{}, time.Minute) }, State{MaxAge: time.Minute}},
+	} {
+		x := &Index{}
+		tc.do(x)
+		if got := *x.Current(); got != tc.want {
+			t.Errorf("%s: %+v, want %+v", name, got, tc.want)
+		}
+	}
+}
+
+func TestWithdrawingWhatIsNotExposedCallsNobody(t *testing.T) {
+	x := &Index{}
+	x.Settle()
+	calls := 0
+	w := &watcher{changed: func() { calls++ }}
+	x.watchers = map[*watcher]struct{}{w: {}}
+	x.Withdraw()
+	if calls != 0 {
+		t.Errorf("%d calls", calls)
+	}
+}
