@@ -49,15 +49,13 @@ type farOptions struct {
 	source   string
 	// delay is how long each page of the preview takes.
 	delay time.Duration
-	// inOrder sends each row once.
-	inOrder bool
 }
 
 // serve starts the far end and reads the lists of the source once, so that all
 // pages are made before anything is measured.
 func serve(ctx context.Context, o farOptions) (f *farEnd, stop func(), err error) {
 	tenant := simulation.New(simulation.Options{
-		Machines: o.machines, PageSize: fullPage, CallLog: -1, CachePages: true, InOrder: o.inOrder, TokenLifetime: 24 * time.Hour,
+		Machines: o.machines, PageSize: fullPage, CallLog: -1, CachePages: true, TokenLifetime: 24 * time.Hour,
 	})
 	tenant.Change(makeIrregular)
 	server, err := tenant.Listen(simulation.ListenOptions{TLS: true})

@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-var ways = []way{nowhere, exporter, plain, jsonExporter}
+var ways = []way{nowhere, exporter, plain}
 
 // options are the flags.
 type options struct {
@@ -39,7 +39,6 @@ var parts = []struct {
 	measure     func(context.Context, options, io.Writer) error
 }{
 	{"refresh", "processor time and memory of a refresh, beside reading the answers to nowhere and a plain program", refresh},
-	{"page", "the same for one page, beside json_exporter, too", page},
 	{"pace", "wall time of a refresh where the far end needs 200 ms a page", pace},
 	{"steady", "memory over many refreshes", steady},
 	{"start", "size of the program, its first scrape, and its memory when idle with a small fleet", start},
@@ -49,11 +48,11 @@ var parts = []struct {
 func main() {
 	doTask()
 	o := options{}
-	flag.IntVar(&o.machines, "machines", 1_000_000, "machines of the tenant, except for page and start")
+	flag.IntVar(&o.machines, "machines", 1_000_000, "machines of the tenant, except for start")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of which the least cost is reported")
 	flag.IntVar(&o.refreshes, "refreshes", 50, "refreshes of the part steady")
 	flag.BoolVar(&o.quick, "quick", false, "leave the plain program out of the part refresh")
-	flag.StringVar(&o.profile, "profile", "", "write profiles of the parts refresh and page to files whose names begin so")
+	flag.StringVar(&o.profile, "profile", "", "write profiles of the part refresh to files whose names begin so")
 	flag.StringVar(&o.beside, "beside", "", "this program built from another commit, whose mde_exporter takes its turns in the part refresh")
 	source := flag.String("source", "", "machinesecuritystates or machines; empty means both")
 	flag.Usage = usage
@@ -95,7 +94,7 @@ func measure(ctx context.Context, o options, names []string) error {
 }
 
 func refresh(ctx context.Context, o options, out io.Writer) error {
-	compared := []way{nowhere, exporter, plain}
+	compared := slices.Clone(ways)
 	if o.quick {
 		compared = compared[:2]
 	}
@@ -107,7 +106,7 @@ func refresh(ctx context.Context, o options, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		err = compare(ctx, f, source, compared, nowhere, o, out)
+		err = compare(ctx, f, source, compared, o, out)
 		stop()
 		if err != nil {
 			return err
@@ -116,21 +115,9 @@ func refresh(ctx context.Context, o options, out io.Writer) error {
 	return nil
 }
 
-// page reads one page, since json_exporter follows no links, of which each row
-// comes once: json_exporter cannot leave out a row that comes again, and answers a
-// scrape with an error instead.
-func page(ctx context.Context, o options, out io.Writer) error {
-	f, stop, err := serve(ctx, farOptions{machines: min(o.machines, 9_000), source: preview, inOrder: true})
-	if err != nil {
-		return err
-	}
-	defer stop()
-	return compare(ctx, f, preview, ways, exporter, o, out)
-}
-
 func pace(ctx context.Context, o options, out io.Writer) error {
 	const delay = 200 * time.Millisecond
-	f, stop, err := serve(ctx, farOptions{machines: o.machines, source: preview, delay: delay, inOrder: true})
+	f, stop, err := serve(ctx, farOptions{machines: o.machines, source: preview, delay: delay})
 	if err != nil {
 		return err
 	}

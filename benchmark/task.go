@@ -115,9 +115,9 @@ func (t task) run(ctx context.Context) (c cost, err error) {
 }
 
 // compare runs each way once a round, in turn, and writes the least that it cost: the
-// cost of base is 1. It writes a profile of each way's last round to files whose names
+// cost of nowhere is 1. It writes a profile of each way's last round to files whose names
 // begin with profile, unless that is empty.
-func compare(ctx context.Context, f *farEnd, source string, compared []way, base way, o options, out io.Writer) error {
+func compare(ctx context.Context, f *farEnd, source string, compared []way, o options, out io.Writer) error {
 	costs := make(map[string][]cost)
 	for round := range o.rounds {
 		for n, way := range compared {
@@ -139,8 +139,8 @@ func compare(ctx context.Context, f *farEnd, source string, compared []way, base
 		}
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "%s, %d machines, %d rounds\tprocessor time\tof %s\tpeak MiB\twall\n", source, f.Machines, o.rounds, base.name)
-	unit := least(costs[base.name]).Processor
+	fmt.Fprintf(table, "%s, %d machines, %d rounds\tprocessor time\tof %s\tpeak MiB\twall\n", source, f.Machines, o.rounds, nowhere.name)
+	unit := least(costs[nowhere.name]).Processor
 	for _, way := range compared {
 		c := least(costs[way.name])
 		fmt.Fprintf(table, "%s\t%v\t%.2f\t%.0f\t%v\n", way.name, c.Processor.Round(time.Millisecond), float64(c.Processor)/float64(unit), mib(c.PeakBytes[0]), c.Wall.Round(time.Millisecond))
