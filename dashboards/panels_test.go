@@ -373,11 +373,36 @@ func (h *history) contactedDomains(job string) {
 	write("added.example", 5, time.Hour, 0)
 }
 
+// staleList writes a tenant with a list read every 15 minutes, of which a domain was
+// confirmed 45 minutes ago, and a list read daily, of which one was two hours ago.
+func (h *history) staleList(job string) {
+	const collector = `tenant="t",collector="watched_domains"`
+	h.current(job, "mde_refresh_interval_seconds{"+collector+"}", 3600)
+	h.current(job, "mde_refresh_success{"+collector+"}", 0)
+	h.age(job, collector, 2*time.Hour)
+	h.current(job, `mde_watched_domains_interval_seconds{tenant="t"}`, 86400)
+	for _, list := range []struct {
+		name     string
+		interval float64
+		age      time.Duration
+	}{{"c2", 900, 45 * time.Minute}, {"unwanted", 86400, 2 * time.Hour}} {
+		domain := fmt.Sprintf(`tenant="t",domain="%s.example"`, list.name)
+		h.current(job, fmt.Sprintf(`mde_watched_domain_list_interval_seconds{tenant="t",list=%q}`, list.name), list.interval)
+		h.current(job, fmt.Sprintf("mde_watched_domain_info{%s,list=%q}", domain, list.name), 1)
+		h.current(job, "mde_watched_domain_last_success_timestamp_seconds{"+domain+"}", float64(h.now.Add(-list.age).Unix()))
+	}
+	// A name that was counted once and that the API calls invalid now.
+	h.current(job, `mde_watched_domain_info{tenant="t",domain="invalid",list="c2"}`, 1)
+	h.current(job, `mde_watched_domain_last_success_timestamp_seconds{tenant="t",domain="invalid"}`, float64(h.now.Add(-24*time.Hour).Unix()))
+	h.current(job, `mde_watched_domain_invalid{tenant="t",domain="invalid"}`, 1)
+}
+
 func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 	h := &history{now: time.Now().Truncate(time.Second)}
 	h.mixedTenants("mixed")
 	h.comparedTenants("compared")
 	h.contactedDomains("contacted")
+	h.staleList("lists")
 	// A day of history is missing.
 	h.current("today", `mde_machines{tenant="t",os_build="26100",architecture="Amd64"}`, 100)
 	h.current("today", `mde_machines_attention{tenant="t",os_build="26100",architecture="Amd64",property="AntivirusOff"}`, 10)
@@ -441,6 +466,21 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 		slices.Sort(want[14:])
 		if diff := cmp.Diff(want, append(got, filling...)); diff != "" {
 			t.Errorf("the first rows (-want +got)\n%s", diff)
+		}
+	})
+	t.Run("a list that is read often", func(t *testing.T) {
+		// Its age counts in its own interval, not in that of the list read least often.
+		got := []string{stat(t, prometheus, "exporter.json", "Oldest, in intervals", "lists"), stat(t, prometheus, "watched-domains.json", "Oldest, in intervals", "lists")}
+		for _, row := range table(t, prometheus, "exporter.json", "Collectors", "lists") {
+			got = append(got, row["Intervals"])
+		}
+		if len(got) != 3 {
+			t.Fatalf("%d collectors are shown, want 1", len(got)-2)
+		}
+		for _, text := range got {
+			if intervals, err := strconv.ParseFloat(text, 64); err != nil || intervals < 3 || intervals > 4 {
+				t.Errorf("shows an age of %q intervals, want 3", text)
+			}
 		}
 	})
 	t.Run("tenants", func(t *testing.T) {

@@ -73,7 +73,7 @@ or 0 * ` + inGroup + ` and on () property:mde_unprotected`
 			firingAlerts(),
 			{title: "What does the service list?", panels: []*panel{
 				bars("Records",
-					"What became of each record of the machines API. Their sum is the number of devices that the portal lists.").
+					"What became of each record of the machines API. Their sum is what the service lists; the device count of the portal leaves merged records out.").
 					query(`sum by (disposition) (mde_machine_records{$where})`, "{{disposition}}").unit("locale").none(noMachines).size(8, 6),
 				bars("Onboarding status",
 					"Machines by onboarding status, without merged records.").

@@ -29,7 +29,7 @@ or 3 * group by (` + keys + `) (mde_refresh_interval_seconds{$where})`
 					"Collectors whose last refresh failed. Their values are the last good ones until max_age.",
 					`count(mde_refresh_success{$where} == 0) or 0 * count(mde_refresh_success{$where})`).thresholds(calm, step{1, warn}, step{5, alarm}).none("no refresh yet"),
 				stat("Oldest, in intervals",
-					"Age of the oldest values, counted in refresh intervals: below 2 is normal, at 3 they are withdrawn by default. never: a collector failed and has not succeeded yet.",
+					"Age of the oldest values, counted in refresh intervals, those of watched domains in the interval of their list: below 2 is normal, at 3 they are withdrawn by default. never: a collector failed and has not succeeded yet.",
 					`max(`+intervalsOf("$where")+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).set("mappings", neverWord).none("no refresh yet"),
 				stat("Failed API calls",
 					"Share of the API calls within the last hour that were not answered with success.",

@@ -48,13 +48,23 @@ func ageOf(selector string) string {
 	return neverUnless(`time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}`, selector)
 }
 
-// intervalsOf is ageOf counted in refresh intervals. That of watched domains is
-// the interval that the quota allows.
+// intervalsOf is ageOf counted in refresh intervals. Of watched domains it has a series
+// for each list, too: the age of its oldest domain in the interval of that list.
 func intervalsOf(selector string) string {
 	return neverUnless(`(time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}) / on (job, instance, tenant, collector) (
   label_replace(mde_watched_domains_interval_seconds{$where}, "collector", "watched_domains", "", "")
   or on (job, instance, tenant, collector) mde_refresh_interval_seconds{`+selector+`}
-)`, selector)
+)
+or label_replace(max by (job, instance, tenant, list) (`+domainIntervals("$where")+`), "collector", "watched_domains", "", "")
+  and on (job, instance, tenant, collector) mde_refresh_last_success_timestamp_seconds{`+selector+`}`, selector)
+}
+
+// domainIntervals is the age of each watched domain's count in the interval that the
+// quota allows each list that it is on. Invalid names have none.
+func domainIntervals(selector string) string {
+	return `(time() - mde_watched_domain_last_success_timestamp_seconds{` + selector + `} unless on (job, instance, tenant, domain) mde_watched_domain_invalid{` + selector + `})
+  * on (job, instance, tenant, domain) group_right () mde_watched_domain_info{` + selector + `}
+  / on (job, instance, tenant, list) group_left () mde_watched_domain_list_interval_seconds{$where}`
 }
 
 func neverUnless(age, selector string) string {

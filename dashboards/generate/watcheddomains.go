@@ -28,11 +28,7 @@ func watchedDomains() dashboard {
 or 0 * count(` + counted + `) unless on () sum(` + uncounted + `) > 0`
 	machines := `max by (` + keys + `) (mde_watched_domain_machines` + chosen + `)`
 
-	// How old each domain's count is, in intervals of each list that it is on; of a
-	// tenant without any such domain the age of its collector.
-	listAge := `(time() - mde_watched_domain_last_success_timestamp_seconds` + chosen + `)
-  * on (job, instance, tenant, domain) group_right () mde_watched_domain_info` + chosen + `
-  / on (job, instance, tenant, list) group_left () mde_watched_domain_list_interval_seconds{$where}`
+	listAge := domainIntervals(`$where, domain=~"$domain"`)
 
 	failedUncounted := `(sum(` + uncounted + ` and on (job, instance, tenant) mde_refresh_success{` + refreshes + `} == 0) > 0)`
 	// What the last refresh of a tenant's domains did: 0 failed, 1 good, 2 the first
@@ -99,7 +95,7 @@ or on (job, instance, tenant) (`+intervalsOf(refreshes)+`))`).decimals(1).unit("
 			}},
 			{title: "Is every list read?", panels: []*panel{
 				table("Watch lists",
-					"Tenants whose last refresh failed first, then those with the most domains without a count. filling: the first round through the list still runs. List files: failed means that an older list is in force, or only its valid lines. The interval is what the call quota allows.", 500,
+					"Tenants whose last refresh failed first, then those with the most domains without a count. filling: the first round through the list still runs. List files: failed means that an older list is in force, or only its valid lines. The interval is the longest that the call quota allows a list.", 500,
 					column{title: "Tenant", label: "tenant", link: "/d/mde-watched-domains?${datasource:queryparam}&${job:queryparam}&${__url_time_range}&var-tenant=${__value.raw}"},
 					column{hidden: true, sorted: true, query: `1e9 * ((` + result + `) == bool 0) + on (tenant) sum by (tenant) (` + uncounted + `)`},
 					column{title: "Last refresh", query: result, width: 100, shade: true, mapping: words(
