@@ -245,14 +245,18 @@ func (s *share) use() QuotaUse {
 	defer g.mu.Unlock()
 	now := g.now()
 	use := QuotaUse{MinuteCalls: g.pending, HourCalls: g.pending, Limits: g.limits, Known: g.ledger != nil || now >= time.Hour}
-	clients := make(map[*share]bool)
+	var clients []*share
+	var last *share // Most calls are of the same client as the one before.
+	joined := false
 	for _, call := range g.sent[g.before(now-time.Hour):] {
 		use.HourCalls++
-		if g.shares[call.by] {
-			clients[call.by] = true
-			if call.by != s {
-				use.OthersHourCalls++
+		if call.by != last {
+			if last, joined = call.by, g.shares[call.by]; joined && !slices.Contains(clients, last) {
+				clients = append(clients, last)
 			}
+		}
+		if joined && call.by != s {
+			use.OthersHourCalls++
 		}
 	}
 	use.MinuteCalls += len(g.sent) - g.before(now-time.Minute)

@@ -34,7 +34,8 @@ type exposed struct{ latest, shown exposure }
 type exposure struct {
 	snapshot  Snapshot
 	refreshes refreshes
-	about     *Block // Of refreshes and the snapshot's time.
+	begun     bool   // The series about refreshes exist.
+	about     *Block // Of refreshes and the snapshot's time; nil until a scrape needs it.
 	removed   bool
 }
 
@@ -152,6 +153,9 @@ func (e *Exposition) merge(now time.Time) *merged {
 		x := &e.collectors[key].shown
 		for _, block := range x.snapshot.Blocks {
 			m.add(families, block, now)
+		}
+		if x.begun && x.about == nil {
+			x.about = x.refreshes.block(key, x.snapshot.At)
 		}
 		m.add(families, x.about, now)
 	}

@@ -149,9 +149,7 @@ func (p *Publisher) swap(s *Snapshot, change func(*refreshes)) bool {
 		if change != nil {
 			change(&x.refreshes)
 		}
-		if change != nil || x.about != nil {
-			x.about = x.refreshes.block(p.key, x.snapshot.At)
-		}
+		x.about, x.begun = nil, x.begun || change != nil
 	})
 }
 
