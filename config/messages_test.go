@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -111,28 +112,34 @@ func parseIn(dir, file string) (*Config, Problems) {
 // TestNoMessageRepeatsTheFile puts a secret into every place of a file where an
 // operator, or a slip of indentation or quoting, might put it.
 func TestNoMessageRepeatsTheFile(t *testing.T) {
-	checked, mistakes, dir := 0, 0, t.TempDir()
-	for style, template := range templates {
-		// Every second token is a key or a value.
-		tokens := strings.Split(strings.ReplaceAll(template, "›", "‹"), "‹")
-		for place := 1; place < len(tokens); place += 2 {
-			for _, spelling := range spellings {
-				with := strings.NewReplacer("‹›", marker, "@", tokens[place]).Replace(spelling)
-				file := strings.Join(slices.Concat(tokens[:place], []string{with}, tokens[place+1:]), "")
-				c, problems := parseIn(dir, file)
-				problems = slices.Concat(problems, c.warnings)
-				checked++
-				if len(problems) > 0 {
-					mistakes++
+	var checked, mistakes atomic.Int64
+	dir := t.TempDir()
+	t.Run("styles", func(t *testing.T) {
+		for style, template := range templates {
+			t.Run(style, func(t *testing.T) {
+				t.Parallel()
+				// Every second token is a key or a value.
+				tokens := strings.Split(strings.ReplaceAll(template, "›", "‹"), "‹")
+				for place := 1; place < len(tokens); place += 2 {
+					for _, spelling := range spellings {
+						with := strings.NewReplacer("‹›", marker, "@", tokens[place]).Replace(spelling)
+						file := strings.Join(slices.Concat(tokens[:place], []string{with}, tokens[place+1:]), "")
+						c, problems := parseIn(dir, file)
+						problems = slices.Concat(problems, c.warnings)
+						checked.Add(1)
+						if len(problems) > 0 {
+							mistakes.Add(1)
+						}
+						if message := problems.Error(); strings.Contains(message, marker) {
+							t.Errorf("place %d: %q is repeated:\n%s", place, with, message)
+						}
+					}
 				}
-				if message := problems.Error(); strings.Contains(message, marker) {
-					t.Errorf("%s, place %d: %q is repeated:\n%s", style, place, with, message)
-				}
-			}
+			})
 		}
-	}
-	if checked < 10_000 || mistakes < checked*9/10 {
-		t.Errorf("checked %d files, of which %d have mistakes", checked, mistakes)
+	})
+	if checked.Load() < 10_000 || mistakes.Load() < checked.Load()*9/10 {
+		t.Errorf("checked %d files, of which %d have mistakes", checked.Load(), mistakes.Load())
 	}
 }
 

@@ -188,6 +188,7 @@ func TestAHangingDomainDelaysNoOther(t *testing.T) {
 }
 
 func TestAnOutageDoesNotEmptyTheQuota(t *testing.T) {
+	const domains = 200
 	for name, tc := range map[string]struct {
 		status int
 		body   string
@@ -209,7 +210,7 @@ func TestAnOutageDoesNotEmptyTheQuota(t *testing.T) {
 					}
 					return 200, page()
 				}
-				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(500))
+				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(domains))
 				r, _ := start(t, w, d, time.Hour)
 				time.Sleep(2 * time.Hour)
 				far.mu.Lock()
@@ -232,8 +233,8 @@ func TestAnOutageDoesNotEmptyTheQuota(t *testing.T) {
 					t.Errorf("%d lines in the log:\n%s", n, w.Log)
 				}
 				time.Sleep(2 * time.Hour)
-				if n := len(far.byDomain()); n != 500 {
-					t.Errorf("%d of 500 domains were asked in the two hours after the outage", n)
+				if n := len(far.byDomain()); n != domains {
+					t.Errorf("%d of %d domains were asked in the two hours after the outage", n, domains)
 				}
 			})
 		})

@@ -160,7 +160,7 @@ func TestAListThatIsBeingFilledIsNeitherASuccessNorAFailure(t *testing.T) {
 		if age, ok := age(t, w); !ok || age < 60*time.Minute || age > 85*time.Minute {
 			t.Errorf("once filled, the oldest value is %s old by the timestamp", age)
 		}
-		for range 10 {
+		for range 6 {
 			time.Sleep(30 * time.Minute)
 			synctest.Wait()
 			if age, ok := age(t, w); !ok || age > 150*time.Minute || aboutDomains(t, w, "mde_refresh_success") != "1" {
@@ -191,7 +191,7 @@ func TestADomainThatFailsWhileTheListIsFilledFailsTheRound(t *testing.T) {
 		far.mu.Lock()
 		broken = false
 		far.mu.Unlock()
-		time.Sleep(3 * time.Hour)
+		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if s := r.Status(); s.Error != "" || aboutDomains(t, w, "mde_refresh_success") != "1" {
 			t.Errorf("after it has answered, status %+v", s)

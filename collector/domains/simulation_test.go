@@ -336,7 +336,7 @@ func simulateLists(t *testing.T, mix string, lists []simulatedList, storage stri
 	filled := time.Now()
 	time.Sleep(longest + 2*time.Hour) // Until the bursts of the fill are behind.
 	steady := time.Now()
-	time.Sleep(max(longest*11/10, 3*time.Hour))
+	time.Sleep(max(longest*11/10, 2*time.Hour))
 	end := time.Now()
 	cancel()
 	<-done

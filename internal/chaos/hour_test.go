@@ -22,6 +22,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/config"
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
@@ -35,6 +36,7 @@ const (
 // something happens every few seconds. Nothing that is shown may differ from
 // what was served; the quota holds; and all is well again after the faults.
 func TestAnHourOfFaults(t *testing.T) {
+	servertest.Slow(t)
 	seeds := []uint64{1, 2, 3}
 	if raceDetector {
 		seeds = seeds[:1] // An hour takes ten times as long.

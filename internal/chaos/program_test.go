@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
@@ -29,6 +30,7 @@ const (
 // the process is stopped and killed, at random. Each scrape must agree with what
 // was served.
 func TestProgramAmidChaos(t *testing.T) {
+	servertest.Slow(t)
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -37,7 +39,7 @@ func TestProgramAmidChaos(t *testing.T) {
 	if testing.Short() {
 		duration = min(duration, 5*time.Second)
 	}
-	t.Logf("again with: go test ./internal/chaos -run %s -chaos.seed=%d -chaos.duration=%s", t.Name(), seed, duration)
+	t.Logf("again with: MDE_TEST_SERVERS=required go test ./internal/chaos -run %s -chaos.seed=%d -chaos.duration=%s", t.Name(), seed, duration)
 
 	s := newStage(t, newDice(seed))
 	s.start()

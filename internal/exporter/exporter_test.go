@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -96,9 +97,10 @@ func (w *world) value(series string) (float64, bool) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	name, _, _ := strings.Cut(series, "{")
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if seriesName(f, m) == series {
+			if f.GetName() == name && seriesName(f, m) == series {
 				return m.GetGauge().GetValue() + m.GetCounter().GetValue(), true
 			}
 		}
@@ -109,7 +111,7 @@ func (w *world) value(series string) (float64, bool) {
 func seriesName(f *dto.MetricFamily, m *dto.Metric) string {
 	labels := make([]string, 0, len(m.GetLabel()))
 	for _, l := range m.GetLabel() {
-		labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+		labels = append(labels, l.GetName()+"="+strconv.Quote(l.GetValue()))
 	}
 	return f.GetName() + "{" + strings.Join(labels, ",") + "}"
 }

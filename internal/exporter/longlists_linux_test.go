@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/mde-exporter/mde_exporter/config"
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
 
 // silent is a far end that never answers.
@@ -38,6 +39,7 @@ func TestLongSharedWatchListsStartWithinTheirLimits(t *testing.T) {
 		startLongLists(t, path)
 		return
 	}
+	servertest.Slow(t)
 	dir := t.TempDir()
 	for i := range 4 {
 		var list strings.Builder

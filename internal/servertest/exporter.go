@@ -29,9 +29,10 @@ func Main(m *testing.M) {
 // Build builds the exporter once for all tests of a package, with the race
 // detector where the tests have it, and returns its path: with the versions of
 // the main module, whichever module the tests are in. The package's TestMain is
-// Main.
+// Main. The test is skipped as Slow does.
 func Build(t testing.TB) string {
 	t.Helper()
+	Slow(t)
 	program, err := build()
 	if err != nil {
 		t.Fatalf("build the exporter: %v", err)

@@ -3,9 +3,9 @@
 // delivers. Each is a process of its own on a loopback port, with its files in
 // the test's directory, and ends with the test.
 //
-// A test that needs a server which is not on PATH is skipped and says so; where
-// the environment variable MDE_TEST_SERVERS is "required", as in make test, it
-// fails instead.
+// Tests that need them are skipped, and say so, unless the environment variable
+// MDE_TEST_SERVERS is "required", as in make test. There a server that is not on
+// PATH is a failure.
 package servertest
 
 import (
@@ -28,27 +28,30 @@ import (
 // machines that do much else; nobody waits longer than it takes.
 const patience = time.Minute
 
-// Find returns the path of the first of the programs that is on PATH, or skips
-// the test.
+// Slow skips the test unless the tests that take long are asked for, with those
+// that start servers.
+func Slow(t testing.TB) {
+	t.Helper()
+	if !Required() {
+		t.Skip("takes long or starts servers: make gotest runs it, or go test with MDE_TEST_SERVERS=required")
+	}
+}
+
+// Find returns the path of the first of the programs that is on PATH. The test is
+// skipped as Slow does.
 func Find(t testing.TB, programs ...string) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skipf("starts %s, which is left out with -short", programs[0])
-	}
+	Slow(t)
 	for _, program := range programs {
 		if path, err := exec.LookPath(program); err == nil {
 			return path
 		}
 	}
-	missing := fmt.Sprintf("needs %s on PATH; make test installs it", strings.Join(programs, " or "))
-	if Required() {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
+	t.Fatalf("needs %s on PATH; make test installs it", strings.Join(programs, " or "))
 	return ""
 }
 
-// Required reports whether a test fails, instead of being skipped, without what it needs.
+// Required reports whether the tests that need servers run.
 func Required() bool { return os.Getenv("MDE_TEST_SERVERS") == "required" }
 
 // FreeAddress returns a loopback address on which nothing listens.

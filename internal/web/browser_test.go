@@ -15,15 +15,12 @@ import (
 )
 
 // TestThePageInABrowser opens the page in Chromium by test/browser, whose packages
-// tools/install browser installs. Without them it is skipped, as without Chromium.
+// tools/install browser installs.
 func TestThePageInABrowser(t *testing.T) {
 	browser, node := servertest.Find(t, "chromium", "google-chrome"), servertest.Find(t, "node")
 	const dir = "../../test/browser"
 	if _, err := os.Stat(dir + "/node_modules/axe-core"); err != nil {
-		if servertest.Required() {
-			t.Fatal("run tools/install browser: ", err)
-		}
-		t.Skip("run tools/install browser: ", err)
+		t.Fatal("run tools/install browser: ", err)
 	}
 	const most = 6000 // Pixels: a page that a person still scrolls through.
 	now := time.Now()
