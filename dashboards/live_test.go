@@ -79,8 +79,8 @@ scrape_configs:
 - job_name: mde
   static_configs: [{targets: [%q]}]
 `, exporter.Address))
-	servertest.Eventually(t, "calls are scraped twice", func() error {
-		seen, err := prometheus.Query(`count_over_time(mde_api_requests_total{api="domain_machines"}[1m]) > 5`)
+	servertest.Eventually(t, "calls are scraped twice and grow", func() error {
+		seen, err := prometheus.Query(`count_over_time(mde_api_requests_total{api="domain_machines"}[1m]) > 5 and on () sum(increase(mde_api_requests_total[1h])) > 0`)
 		if err == nil && len(seen) == 0 {
 			err = fmt.Errorf("not yet")
 		}
