@@ -168,6 +168,7 @@ func New(c Config, e collector.Env, asked Client) *Collector {
 	for i, l := range c.InForce() {
 		w.lists = append(w.lists, &watchList{ListConfig: l, index: i, listed: l.Domains})
 	}
+	w.risk.Documented = client.RiskScores
 	w.schedule = &domainSchedule{lists: w.lists, pacer: client.NewPacer(asked.Quota, apis...), once: e.Once}
 	if e.Process == nil {
 		w.regroup()

@@ -103,6 +103,22 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 	})
 }
 
+func TestRiskScoresAreRecognizedInAnyCase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		far := newFarEnd()
+		far.answer = answers(map[string]string{"evil.example": page(row(1, `,"riskScore":"high"`), row(2, `,"riskScore":"HIGH"`), row(3, `,"riskScore":"odd"`))})
+		start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}), time.Hour)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for score, want := range map[string]string{"High": "2", "high": "", "odd": "1"} {
+			if got := collectortest.Value(w.Exposed(t), `mde_watched_domain_machines_risk{domain="evil.example",risk_score="`+score+`",tenant="contoso"}`); got != want {
+				t.Errorf("%s counts %q machines, want %q", score, got, want)
+			}
+		}
+	})
+}
+
 func TestOneFailingDomainTouchesNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()

@@ -42,14 +42,15 @@ const reportAge = 7 * 24 * time.Hour
 
 // edrProperties derives the properties that a machine's healthStatus tells.
 func edrProperties(healthStatus []byte) derivedSet {
-	switch string(healthStatus) {
-	case "ImpairedCommunication":
+	is := func(status string) bool { return bytes.EqualFold(healthStatus, []byte(status)) }
+	switch {
+	case is("ImpairedCommunication"):
 		return edrImpairedCommunications
-	case "NoSensorData":
+	case is("NoSensorData"):
 		return edrNoSensorData
-	case "NoSensorDataImpairedCommunication":
+	case is("NoSensorDataImpairedCommunication"):
 		return edrImpairedCommunications | edrNoSensorData
-	case "Inactive":
+	case is("Inactive"):
 		return edrInactive
 	default:
 		return 0

@@ -251,6 +251,17 @@ func TestOddFactsOfMachines(t *testing.T) {
 			`mde_machines_onboarding{onboarding_status="InsufficientInfo",os_platform="A"}`: "1", `mde_machines_onboarding{onboarding_status="odd",os_platform="A"}`: "1",
 			`mde_machines_onboarding{onboarding_status="Odd",os_platform="A"}`: "1", `mde_machine_records{disposition="not_onboarded"}`: "3",
 		}},
+		"health, risk and exposure in any case": {[]string{`{"id":"1","healthStatus":"inactive","riskScore":"high","exposureLevel":"MEDIUM"}`,
+			`{"id":"2","healthStatus":"nosensordataimpairedcommunication","riskScore":"odd","exposureLevel":"odd"}`}, map[string]string{
+			`mde_machines_health{health_status="Inactive"}`: "1", `mde_machines_health{health_status="inactive"}`: "",
+			`mde_machines_health{health_status="NoSensorDataImpairedCommunication"}`: "1",
+			`mde_machines_risk{risk_score="High"}`:                                   "1", `mde_machines_risk{risk_score="odd"}`: "1",
+			`mde_machines_exposure{exposure_level="Medium"}`: "1", `mde_machines_exposure{exposure_level="odd"}`: "1",
+			`mde_active_machines{architecture="unknown",os_build="unknown"}`:                                         "1",
+			`mde_machines_attention{architecture="unknown",os_build="unknown",property="EdrInactive"}`:               "1",
+			`mde_machines_attention{architecture="unknown",os_build="unknown",property="EdrNoSensorData"}`:           "1",
+			`mde_machines_attention{architecture="unknown",os_build="unknown",property="EdrImpairedCommunications"}`: "1",
+		}},
 		"the first row of a machine decides": {[]string{`{"id":"AB","mergedIntoMachineId":"CD"` + onboarded, `{"id":"ab"` + onboarded,
 			`{"id":"2","onboardingStatus":"CanBeOnboarded"}`, `{"id":"2"` + onboarded, `{"id":"3"` + onboarded, `{"id":"3","mergedIntoMachineId":"1"` + onboarded,
 			`{"mergedIntoMachineId":"1"` + onboarded, `{"mergedIntoMachineId":"1","onboardingStatus":"CanBeOnboarded"}`, `{"onboardingStatus":"CanBeOnboarded"}`}, map[string]string{

@@ -60,11 +60,10 @@ type boundedLabel struct {
 	limit int
 	// missing stands for an empty value.
 	missing string
-	// preset values are exposed even at 0, where each label of a grouping has some.
-	// They take no place from the limit; with the limit 0 there are no others.
+	// preset values are exposed even at 0, where each label of a grouping has some, and
+	// recognized in any case. They take no place from the limit; with the limit 0 there
+	// are no others.
 	preset []string
-	// documented recognizes the preset values in any case.
-	documented bool
 }
 
 // Distinct values of each label that a tenant may have; the rest is other.
@@ -152,7 +151,7 @@ func (c *Config) groupings() []grouping {
 		},
 		{
 			labels: []boundedLabel{
-				{name: "onboarding_status", limit: maxOnboarding - len(onboardingStatuses), missing: labels.Unknown, preset: onboardingStatuses, documented: true},
+				{name: "onboarding_status", limit: maxOnboarding - len(onboardingStatuses), missing: labels.Unknown, preset: onboardingStatuses},
 				{name: "os_platform", limit: maxPlatforms, missing: labels.Unknown},
 			},
 			of: func(r *stateRecord, in *groupCounter) {

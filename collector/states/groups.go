@@ -48,9 +48,7 @@ func newGroupCounter(c *fleetCount, of grouping, last []stateGroup, dropped drop
 			values = append(values, group.Values[i])
 		}
 		table := labels.NewTable(l.limit+len(l.preset), cmp.Or(l.missing, labels.Other), values, dropped[l.name])
-		if l.documented {
-			table.Documented = l.preset
-		}
+		table.Documented = l.preset
 		g.tables = append(g.tables, table)
 	}
 	g.number(groupKey{})
