@@ -160,7 +160,7 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 	if f.storagePath != "" {
 		var err error
 		if o.Storage, err = storage.Open(f.storagePath, logger); err != nil {
-			logger.Error("Nothing is kept across restarts: --storage.path cannot be used", "err", err)
+			logger.Error("Opening --storage.path failed, nothing is kept across restarts", "err", err)
 		}
 		o.StorageSuccess = o.Storage.Success // Of none, too: then nothing is kept.
 	}
@@ -276,7 +276,7 @@ func serve(stop context.Context, f *flags, running *exporter.Exporter, registry 
 	reloader := exporter.NewReloader(func() error {
 		err := running.Reload()
 		if err != nil {
-			logger.Error("The configuration is not loaded again", "err", err)
+			logger.Error("Reloading configuration failed", "err", err)
 		}
 		return err
 	})
@@ -307,11 +307,11 @@ func serve(stop context.Context, f *flags, running *exporter.Exporter, registry 
 		case <-hangup:
 			reloader.Request()
 		case <-stop.Done():
-			logger.Info("Asked to stop")
+			logger.Info("Received signal, stopping")
 			ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 			defer cancel()
 			if err := server.Shutdown(ctx); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				logger.Warn("Requests under way are cut off", "err", err)
+				logger.Warn("Closing connections with requests in progress", "err", err)
 			}
 			return nil
 		}

@@ -89,7 +89,7 @@ func TestEveryKindOfCredentialSignsIn(t *testing.T) {
 			d := client.Diagnosis{Tenant: name, Checks: c.Diagnose(t.Context(), client.Need{client.MachineSecurityStates}, client.Need{client.Machines}, client.Need{client.DomainStats})}
 			for _, check := range d.Checks {
 				if check.Result != client.Works {
-					t.Errorf("%s: %s: %s", check.Name, check.Found, check.Mend)
+					t.Errorf("%s: %s: %s", check.Name, check.Found, check.Remedy)
 				}
 			}
 			if got := tenant.Count(simulation.Token); got != 2 {

@@ -38,17 +38,17 @@ type Check struct {
 	// Name is what was tried: a token, the clock, or an API by its value.
 	Name   string
 	Result Result
-	// Found tells in plain words what happened.
+	// Found is what happened, in words.
 	Found string
-	// Mend is what to do about it, empty where nothing is to be done.
-	Mend string
+	// Remedy is what to do about it, empty where nothing is to be done.
+	Remedy string
 }
 
 // Result is how a check went.
 type Result string
 
 const (
-	// Works means that the check found nothing to mend.
+	// Works means that the check found nothing to fix.
 	Works Result = "ok"
 	// Missing means that it does not work and is needed.
 	Missing Result = "MISSING"
@@ -61,7 +61,7 @@ const (
 const credibleSkew = 5 * time.Minute
 
 // Diagnose gets each token and makes the smallest call of each API, once, and
-// tells what works and what to mend. It takes at most a few request timeouts.
+// reports what works and what to fix. It takes at most a few request timeouts.
 // The calls are part of the tenant's quota like all others.
 func (c *Client) Diagnose(ctx context.Context, needs ...Need) []Check {
 	c.TakePart()
@@ -106,7 +106,7 @@ func diagnoseToken(ctx context.Context, name string, s *service) (Check, tokenCl
 	var claims tokenClaims
 	token, err := s.tokens.attempt(ctx)
 	if err != nil {
-		return Check{name, Optional, tellError(err), mendConnection(err)}, claims
+		return Check{name, Optional, withoutCall(err), connectionRemedy(err)}, claims
 	}
 	found := "an opaque token, its roles cannot be read"
 	if _, _, err := jwt.NewParser().ParseUnverified(token.AccessToken, &claims); err != nil {
@@ -138,8 +138,8 @@ func (c *Client) diagnoseClock() Check {
 		}
 		return Check{
 			Name: "clock", Result: Missing,
-			Found: fmt.Sprintf("this machine is %s %s the sign-in host", skew.Abs().Round(time.Second), direction),
-			Mend:  "set this machine's clock, for instance by NTP",
+			Found:  fmt.Sprintf("this machine is %s %s the sign-in host", skew.Abs().Round(time.Second), direction),
+			Remedy: "set this machine's clock, for instance by NTP",
 		}
 	}
 	return Check{Name: "clock", Result: Works, Found: fmt.Sprintf("within %s of the sign-in host", max(skew.Abs(), time.Second).Round(time.Second))}
@@ -170,7 +170,7 @@ func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token Check, claims 
 		return check
 	}
 	err = c.secrets.error(err)
-	check.Found, check.Mend = tellError(err), mendCall(err, r, c.serviceOf(r.name).url.Host, claims)
+	check.Found, check.Remedy = withoutCall(err), callRemedy(err, r, c.serviceOf(r.name).url.Host, claims)
 	return check
 }
 
@@ -195,8 +195,8 @@ func (r apiRow) readProbe(a *answer) error {
 	return nil
 }
 
-// mendCall says what to do about a call that failed although there is a token.
-func mendCall(err error, r apiRow, host string, claims tokenClaims) string {
+// callRemedy returns what to do about a call that failed although there is a token.
+func callRemedy(err error, r apiRow, host string, claims tokenClaims) string {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		return ""
@@ -215,11 +215,11 @@ func mendCall(err error, r apiRow, host string, claims tokenClaims) string {
 	case e.Reason == ReasonDecode, e.Status >= 300 && e.Status < 400, e.Status == http.StatusNotFound:
 		return fmt.Sprintf("check that %s is the API's host and that no proxy answers in its place", host)
 	}
-	return mendConnection(err)
+	return connectionRemedy(err)
 }
 
-// mendConnection says what to do about a call that never came to an answer.
-func mendConnection(err error) string {
+// connectionRemedy returns what to do about a call that never came to an answer.
+func connectionRemedy(err error) string {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return fmt.Sprintf("this machine cannot resolve %s: check its DNS and the spelling of the URL, or set http_config.proxy_url where only a proxy can", dns.Name)
 	}
@@ -272,20 +272,20 @@ func alike(text, tenant string) string {
 // from tenant to tenant, so that failures of one cause are explained alike. Of an
 // error from elsewhere it returns the text.
 func Explain(err error, tenant string) (cause, remedy string) {
-	remedy = mendConnection(err)
+	remedy = connectionRemedy(err)
 	if e, ok := errors.AsType[*Error](err); ok {
 		if row := e.API.row(); row.graph {
-			remedy = mendCall(err, row, "graph_url", tokenClaims{})
+			remedy = callRemedy(err, row, "graph_url", tokenClaims{})
 		} else if row.name != "" {
-			remedy = mendCall(err, row, "api_url", tokenClaims{})
+			remedy = callRemedy(err, row, "api_url", tokenClaims{})
 		}
 	}
-	return alike(tellError(err), tenant), alike(remedy, tenant)
+	return alike(withoutCall(err), tenant), alike(remedy, tenant)
 }
 
-// tellError is the error without the name of the call, which stands beside it,
+// withoutCall is the error without the name of the call, which stands beside it,
 // and without the advice, which stands below it.
-func tellError(err error) string {
+func withoutCall(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok {
 		happened := *e
 		happened.API, happened.advice = "", ""

@@ -38,8 +38,8 @@ func writeTable(w *bytes.Buffer, d Diagnosis) {
 	fmt.Fprintf(table, "Tenant %s\n  CHECK\tRESULT\tFOUND\n", d.Tenant)
 	for _, check := range d.Checks {
 		fmt.Fprintf(table, "  %s\t%s\t%s\n", check.Name, check.Result, check.Found)
-		if check.Mend != "" {
-			fmt.Fprintf(table, "  \t\t→ %s\n", check.Mend)
+		if check.Remedy != "" {
+			fmt.Fprintf(table, "  \t\t→ %s\n", check.Remedy)
 		}
 	}
 	if d.Complete() {
@@ -103,14 +103,14 @@ func causesOf(diagnoses []Diagnosis) (causes []*cause, broken int) {
 		}
 		broken++
 		for _, check := range d.causes() {
-			key := [2]string{alike(check.Found, d.Tenant), alike(check.Mend, d.Tenant)}
+			key := [2]string{alike(check.Found, d.Tenant), alike(check.Remedy, d.Tenant)}
 			i := slices.IndexFunc(causes, func(c *cause) bool { return c.alike == key })
 			if i < 0 {
 				i = len(causes)
-				causes = append(causes, &cause{found: check.Found, remedy: check.Mend, alike: key})
+				causes = append(causes, &cause{found: check.Found, remedy: check.Remedy, alike: key})
 			}
 			c := causes[i]
-			if c.found != check.Found || c.remedy != check.Mend {
+			if c.found != check.Found || c.remedy != check.Remedy {
 				c.found, c.remedy = key[0], key[1]
 			}
 			if !slices.Contains(c.checks, check.Name) {

@@ -20,7 +20,7 @@ func written(t *testing.T, diagnoses []client.Diagnosis, maxLines int) string {
 }
 
 func missing(name, found, remedy string) client.Check {
-	return client.Check{Name: name, Result: client.Missing, Found: found, Mend: remedy}
+	return client.Check{Name: name, Result: client.Missing, Found: found, Remedy: remedy}
 }
 
 func TestTheSummaryGroupsTenantsByCause(t *testing.T) {
@@ -30,7 +30,7 @@ func TestTheSummaryGroupsTenantsByCause(t *testing.T) {
 		tenant := fmt.Sprintf("tenant-%03d", i)
 		d := client.Diagnosis{Tenant: tenant, Checks: []client.Check{
 			{Name: "API token", Result: client.Works, Found: "for the API"},
-			{Name: "domain_stats", Result: client.Optional, Found: "HTTP 403", Mend: "add URL.Read.All"},
+			{Name: "domain_stats", Result: client.Optional, Found: "HTTP 403", Remedy: "add URL.Read.All"},
 		}}
 		switch {
 		case i%100 == 1:

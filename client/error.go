@@ -119,7 +119,7 @@ func ReasonOf(err error) Reason {
 	return ReasonOther
 }
 
-// interrupted tells that the caller's context ended, and amid what.
+// interrupted reports that the caller's context ended, and amid what.
 func interrupted(ctx context.Context, api API, amid string) *Error {
 	return &Error{API: api, Reason: ReasonOf(ctx.Err()), Message: "interrupted " + amid, Err: ctx.Err()}
 }

@@ -35,7 +35,7 @@ type Options struct {
 	// Quotas count the calls. Clients that are given the same one share the quota
 	// of their app registration, tenant and host. Nil means a count of its own.
 	Quotas *Quotas
-	// Observer is told of every HTTP call. Nil means nobody is.
+	// Observer observes every HTTP call. Nil means none.
 	Observer Observer
 	// UserAgent is sent with every call. Empty means "mde_exporter".
 	UserAgent string
@@ -64,13 +64,13 @@ type Ledger interface {
 	Spend(api API, at time.Time)
 }
 
-// Observer is told of HTTP calls and of waits, for metrics. Its methods may be
+// Observer observes HTTP calls and waits, for metrics. Its methods may be
 // called concurrently and must not block.
 type Observer interface {
-	// Call tells of one finished HTTP call, retries being calls of their own.
+	// Call reports one finished HTTP call, retries being calls of their own.
 	// The code is the status or "error"; the duration includes the body.
 	Call(api API, code string, duration time.Duration)
-	// QuotaWait tells how long a call waited for quota or for Retry-After.
+	// QuotaWait reports how long a call waited for quota or for Retry-After.
 	QuotaWait(api API, wait time.Duration)
 }
 

@@ -150,7 +150,7 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 					t.Errorf("an error of %d bytes", len(err.Error()))
 				}
 				if calls := far.to("states"); len(calls) != 1 {
-					t.Errorf("%d calls, want 1: asking again mends nothing", len(calls))
+					t.Errorf("%d calls, want 1: a retry fixes nothing", len(calls))
 				}
 			})
 		})

@@ -61,7 +61,7 @@ func (a tokenAnswer) refusal() (code, description string, numbers []int) {
 // status they come.
 var passingFaults = []int{90024, 90033}
 
-// advices say what to mend, by Entra's own numbers:
+// advices say what to fix, by Entra's own numbers:
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 var advices = map[int]string{
 	7000215: "the client secret is wrong: give the secret's value, not its id",
@@ -85,7 +85,7 @@ var advices = map[int]string{
 
 const wrongCloud = "the tenant is in another cloud: check azuread.cloud"
 
-// advice returns what to mend, or nothing where it is not known.
+// advice returns what to fix, empty where that is unknown.
 func advice(code string, numbers []int, scope string) string {
 	for _, number := range numbers {
 		switch text, ok := advices[number]; {

@@ -10,7 +10,7 @@ import (
 // program that is killed amid it, or after it failed, waits at its next start as
 // it would have waited had it gone on. So a crash loop costs no more calls than
 // one long run while the service fails or hangs, too. A program that is asked to
-// stop forgets it: whoever mended something starts it again and is not kept waiting.
+// stop forgets it: who fixed something restarts the program and is not kept waiting.
 type attempt struct {
 	Began time.Time `json:"began"`
 	// Failures are those in a row, this one included.

@@ -40,7 +40,7 @@ func (p *Periodic[R]) Start(_ context.Context, to *Publisher) time.Time {
 		snapshot, err = p.snapshot(&r)
 	}
 	if err != nil {
-		memory.logger.Warn("Stored values ignored", "err", err)
+		memory.logger.Warn("Ignoring stored values", "err", err)
 		return time.Time{}
 	}
 	if IsFresh(r.At, p.MaxAge) {

@@ -53,7 +53,7 @@ type Refresher struct {
 type Status struct {
 	// Ready is as Refresher.Ready reports it.
 	Ready bool
-	// Running tells that a refresh is under way, since Started.
+	// Running is true while a refresh is under way, since Started.
 	Running bool
 	Started time.Time
 	// Finished, Duration and Error are of the last refresh; Error is empty

@@ -92,7 +92,7 @@ func TestARefreshLongerThanTheIntervalOverlapsNoOther(t *testing.T) {
 func TestPausesAfterFailuresGrowUpToTheInterval(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err      error
-		min, max []time.Duration // Of the first pauses; the last goes on.
+		min, max []time.Duration // Of the first pauses; the last one repeats.
 	}{
 		"a passing fault": {
 			&client.Error{API: client.Machines, Reason: client.ReasonServer, Status: 500},

@@ -34,7 +34,7 @@ type Memory struct {
 func (m Memory) Load(key string, v any) bool {
 	found, err := m.store.Load(key, v)
 	if err != nil {
-		m.logger.Warn("A stored value could not be read and is set aside", "key", key, "err", err)
+		m.logger.Warn("Ignoring stored value, cannot read it", "key", key, "err", err)
 	}
 	return found && err == nil
 }
@@ -49,7 +49,7 @@ func (m Memory) Remove(key string) { _ = m.store.Delete(key) } // Logged there.
 func (m Memory) Keys(prefix string) []string {
 	keys, err := m.store.Keys(prefix)
 	if err != nil {
-		m.logger.Warn("Stored values cannot be listed", "prefix", prefix, "err", err)
+		m.logger.Warn("Listing stored values failed", "prefix", prefix, "err", err)
 	}
 	return keys
 }

@@ -17,7 +17,7 @@ const (
 	envAuthorityHost       = "AZURE_AUTHORITY_HOST"
 )
 
-// ErrNoEnvironment tells that no variable names a tenant, which is no mistake
+// ErrNoEnvironment means that no variable names a tenant, which is no mistake
 // where there is another source of tenants.
 var ErrNoEnvironment = errors.New("no tenant in the environment: set " + envTenantID + ", " + envClientID +
 	" and one of " + envClientSecret + ", " + envCertificatePath + " and " + envTokenFile)

@@ -533,7 +533,7 @@ func (w *Collector) rejoin() {
 			continue
 		}
 		if err := w.show(d, d.result, fleet); err != nil {
-			w.logger.Error("Domain cannot be joined with the fleet", "domain", d.name, "err", err)
+			w.logger.Error("Joining domain with the fleet failed", "domain", d.name, "err", err)
 			continue
 		}
 		if a := d.result.Attention; a != nil {
@@ -594,7 +594,7 @@ func (w *Collector) reexpose(domains []*watchedDomain) {
 		}
 		blocks, err := w.blocks(d, d.result, fleet)
 		if err != nil {
-			w.logger.Error("Domain cannot be exposed", "domain", d.name, "err", err)
+			w.logger.Error("Exposing domain failed", "domain", d.name, "err", err)
 			continue
 		}
 		w.expose(d, d.result, blocks)
@@ -608,7 +608,7 @@ const domainsInBundle = 256
 func (w *Collector) publish() {
 	about, err := w.listsBlock()
 	if err != nil {
-		w.logger.Error("The watch lists cannot be exposed", "err", err)
+		w.logger.Error("Exposing watch lists failed", "err", err)
 		return
 	}
 	blocks := []*collector.Block{about}

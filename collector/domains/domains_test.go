@@ -490,7 +490,7 @@ func TestCountsGoOnWithoutTheRoleForStatistics(t *testing.T) {
 		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "URL.Read.All") {
 			t.Errorf("notes %q", notes)
 		}
-		if n := strings.Count(w.Log.String(), "Statistics of domains are missing"); n != 1 {
+		if n := strings.Count(w.Log.String(), "Domain statistics unavailable"); n != 1 {
 			t.Errorf("the log says so %d times", n)
 		}
 		far.mu.Lock()

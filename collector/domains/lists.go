@@ -233,9 +233,9 @@ func (l *Lists) update(u *usedList, files []*listFile) {
 	logger := l.Logger.With("files", strings.Join(u.patterns, ", "), "domains", len(list.Domains))
 	switch {
 	case list.Old:
-		logger.Warn("Watch list has mistakes, keeping the last list without any", "err", list.Summary())
+		logger.Warn("Watch list invalid, keeping the last valid list", "err", list.Summary())
 	case len(list.Mistakes) > 0:
-		logger.Warn("Watch list has mistakes, using only the lines that are right", "err", list.Summary())
+		logger.Warn("Watch list invalid, using only its valid lines", "err", list.Summary())
 	case last != nil:
 		logger.Info("Watch list changed")
 	}

@@ -330,12 +330,12 @@ func (w *Collector) reportStatistics(err error) {
 	switch {
 	case err != nil:
 		if w.statisticsRefused.IsZero() {
-			w.logger.Warn("Statistics of domains are missing: the app lacks the role "+client.DomainStats.Role(), "err", err)
+			w.logger.Warn("Domain statistics unavailable, grant the app the role", "role", client.DomainStats.Role(), "err", err)
 		}
 		w.statisticsRefused = time.Now()
-		w.setNote("statistics", "Statistics of domains are missing: the app lacks the role "+client.DomainStats.Role()+". "+err.Error())
+		w.setNote("statistics", "Domain statistics are unavailable: grant the app the role "+client.DomainStats.Role()+". "+err.Error())
 	case !w.statisticsRefused.IsZero():
-		w.logger.Info("Statistics of domains can be read again")
+		w.logger.Info("Domain statistics available again")
 		w.statisticsRefused = time.Time{}
 		w.setNote("statistics", "")
 	}

@@ -117,7 +117,7 @@ func (w *Collector) restore(name string, join *storedJoin) {
 		blocks, err = w.blocks(d, &r, w.joined)
 	}
 	if err != nil {
-		w.logger.Warn("Stored result ignored", "domain", name, "err", err)
+		w.logger.Warn("Ignoring stored result", "domain", name, "err", err)
 		return
 	}
 	w.count(d, -1)

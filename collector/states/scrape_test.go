@@ -132,7 +132,7 @@ func BenchmarkScrape(b *testing.B) {
 	}
 }
 
-// scraper returns a func that scrapes and tells how many nanoseconds it took.
+// scraper returns a func that scrapes and returns how many nanoseconds that took.
 func scraper(g prometheus.Gatherer) func() float64 {
 	handler := promhttp.HandlerFor(g, promhttp.HandlerOpts{DisableCompression: true})
 	request := httptest.NewRequest(http.MethodGet, "/metrics", nil)

@@ -46,7 +46,7 @@ func (s *Collector) loadSource() {
 		return
 	}
 	if !stored.Left.IsZero() && collector.CheckTime(stored.Left) != nil || stored.Refusals < 0 {
-		s.logger.Warn("Stored source of security states is ignored", "refusals", stored.Refusals, "left", stored.Left)
+		s.logger.Warn("Ignoring stored source of security states", "refusals", stored.Refusals, "left", stored.Left)
 		return
 	}
 	s.source = stored

@@ -95,7 +95,7 @@ func (s *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	s.loadSource()
 	r, snapshot, err := s.restore()
 	if err != nil {
-		s.logger.Warn("The stored security states are set aside", "err", err)
+		s.logger.Warn("Ignoring stored security states", "err", err)
 	}
 	if r == nil {
 		if s.fleet.Current().Unknown {
@@ -231,7 +231,7 @@ func (s *Collector) countTwiceIfEmpty(ctx context.Context, count func(context.Co
 	if !doubtful {
 		return c, err
 	}
-	s.logger.Info("Fleet is empty, asking once more")
+	s.logger.Info("Fleet is empty, reading it once more")
 	c, err = count(ctx)
 	if errors.Is(err, errNoMachines) {
 		return c, nil
@@ -351,12 +351,12 @@ func (s *Collector) reportAntivirus(err error) {
 	switch {
 	case err != nil:
 		if s.notes == nil {
-			s.logger.Warn("Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role "+client.DeviceAVInfo.Role(), "err", err)
+			s.logger.Warn("Antivirus states unavailable, grant the app the role", "role", client.DeviceAVInfo.Role(), "err", err)
 		}
 		cause, _ := client.Explain(err, s.env.Tenant)
 		s.notes = []string{"Antivirus states are missing: the app may not read /api/deviceavinfo. Grant it the role " + client.DeviceAVInfo.Role() + ". " + cause}
 	case s.notes != nil:
-		s.logger.Info("Antivirus states are there again")
+		s.logger.Info("Antivirus states available again")
 		s.notes = nil
 	}
 }

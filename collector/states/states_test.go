@@ -176,7 +176,7 @@ func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 				strings.Contains(got, "AntivirusOff") {
 				t.Errorf("with a %d:\n%s", status, got)
 			}
-			if n := strings.Count(w.Log.String(), "Antivirus states are missing"); n != 1 {
+			if n := strings.Count(w.Log.String(), "Antivirus states unavailable"); n != 1 {
 				t.Errorf("with a %d the log says so %d times", status, n)
 			}
 			if notes := s.Page().Notes; len(notes) != 1 || !strings.Contains(notes[0], "Machine.Read.All") {
@@ -507,7 +507,7 @@ func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
 	for name, tc := range map[string]struct {
 		text, logged string
 	}{
-		"no object":                  {`[]`, "could not be read"},
+		"no object":                  {`[]`, "cannot read it"},
 		"no time":                    {`{}`, "no time"},
 		"too few numbers":            {`{"at":"` + at + `","properties":["a","b"],"groups":[{"build":"1","machines":1,"attention":[1]}]}`, "a number for each property"},
 		"a negative number":          {`{"at":"` + at + `","properties":["a"],"groups":[{"build":"1","machines":1,"attention":[-1]}]}`, "a number for each property"},

@@ -296,7 +296,7 @@ func (p *panel) stacked() *panel {
 func (p *panel) stepped() *panel { return p.custom("lineInterpolation", "stepAfter") }
 
 // sparse is for what happens every few minutes only: the step is long enough
-// to hold some of it, and a line goes on over steps that hold none.
+// to hold some of it, and a line continues over steps that hold none.
 func (p *panel) sparse() *panel {
 	p.interval = "5m"
 	return p.custom("spanNulls", true).custom("showPoints", "auto")

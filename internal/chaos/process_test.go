@@ -97,7 +97,7 @@ func (p *program) launch() <-chan string {
 				break
 			}
 		}
-		_ = cmd.Wait() // The state tells how it ended.
+		_ = cmd.Wait() // The state has how it ended.
 		p.code = cmd.ProcessState.ExitCode()
 	}()
 	return address

@@ -11,7 +11,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// A witness counts what one far end served and tells whether a scrape agrees
+// A witness counts what one far end served and reports whether a scrape agrees
 // with it. It looks at the simulated machines themselves, never at an answer.
 type witness struct {
 	tenant string

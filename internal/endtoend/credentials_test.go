@@ -45,7 +45,7 @@ func TestAWrongSecretIsToldOncePerRefreshAndShownNowhere(t *testing.T) {
 	}
 	page := get(t, exporter, "/").body
 	if !strings.Contains(page, "AADSTS7000215") || !strings.Contains(page, "the client secret is wrong") {
-		t.Errorf("the front page does not tell the reason and what to mend:\n%s", page)
+		t.Errorf("the front page does not show the reason and what to fix:\n%s", page)
 	}
 	config := get(t, exporter, "/config").body
 	if !strings.Contains(config, "client_secret: <secret>") {

@@ -204,7 +204,7 @@ scrape_configs:
 	eventually(t, prometheus, "Prometheus sees the change", both())
 
 	// One far end fails: its last numbers stay, its success does not; the other
-	// goes on.
+	// continues.
 	total := float64(preview.Now().Tally().Total)
 	preview.Fail(simulation.Every, simulation.Fault{Status: 503})
 	failed := time.Now()

@@ -91,7 +91,7 @@ func TestAScrapeUnderWayIsAnsweredToItsEnd(t *testing.T) {
 	}
 	exporter.Signal(t, syscall.SIGTERM)
 	exporter.Await(t, "it is about to stop", func() error {
-		if !strings.Contains(exporter.Output(), "Asked to stop") {
+		if !strings.Contains(exporter.Output(), "Received signal, stopping") {
 			return errors.New("its log does not say so")
 		}
 		return nil
@@ -184,10 +184,10 @@ func TestAReloadTakesWhatIsNewAndAMistakeChangesNothing(t *testing.T) {
 		t.Errorf("POST /-/reload of a mistake answers %d: %s; want 500 and the place", a.status, a.body)
 	}
 	shows("the mistake changed nothing", series{loaded: 0, worse: 4, quiet: 0})
-	before := strings.Count(exporter.Output(), "is not loaded again")
+	before := strings.Count(exporter.Output(), "Reloading configuration failed")
 	exporter.Signal(t, syscall.SIGHUP)
 	exporter.Await(t, "SIGHUP logs the mistake", func() error {
-		if n := strings.Count(exporter.Output(), "is not loaded again"); n <= before {
+		if n := strings.Count(exporter.Output(), "Reloading configuration failed"); n <= before {
 			return fmt.Errorf("logged %d times", n)
 		}
 		return nil

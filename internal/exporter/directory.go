@@ -26,12 +26,12 @@ func claimStore(s collector.Store, directory string, logger *slog.Logger) {
 	if found && err == nil {
 		keys, err := s.Keys("")
 		if err != nil {
-			logger.Warn("Stored values of another directory cannot be listed", "err", err)
+			logger.Warn("Listing stored values of another directory failed", "err", err)
 		}
 		for _, key := range keys {
 			_ = s.Delete(key) // The store logs it.
 		}
-		logger.Info("Stored values of another directory deleted", "values", len(keys))
+		logger.Info("Deleted stored values of another directory", "values", len(keys))
 	}
 	_ = s.Save(directoryKey, directory) // The store logs it.
 }

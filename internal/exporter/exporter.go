@@ -1,6 +1,6 @@
 // Package exporter runs the tenants of one configuration, each
 // with its client and collectors. It starts them spread out, swaps them when the
-// configuration is loaded again, and tells how they stand.
+// configuration is loaded again, and reports how they stand.
 package exporter
 
 import (
@@ -114,7 +114,7 @@ func (e *Exporter) Reload() error {
 	if err == nil {
 		e.sweep()
 		e.sweepAgain()
-		e.options.Logger.Info("The configuration is loaded", "from", e.options.Source, "tenants", len(e.config.Tenants))
+		e.options.Logger.Info("Loaded configuration", "from", e.options.Source, "tenants", len(e.config.Tenants))
 	}
 	return err
 }

@@ -259,7 +259,7 @@ func TestAMistakeChangesNothingButItsGauge(t *testing.T) {
 	}
 	w.reload(far.section("contoso", quickDomains))
 	if v, _ := w.value("mde_exporter_config_last_reload_successful{}"); v != 1 {
-		t.Error("the gauge does not tell that the mistake is mended")
+		t.Error("the gauge does not show that the mistake is fixed")
 	}
 }
 

@@ -124,7 +124,7 @@ func TestDiagnoseAsksForTheRolesOfCollectorsThatAreOn(t *testing.T) {
 		}
 		for _, api := range scoreAPIs {
 			i := slices.IndexFunc(diagnoses[0].Checks, func(c client.Check) bool { return c.Name == string(api) })
-			if check := diagnoses[0].Checks[i]; check.Result != want || !strings.Contains(check.Mend, client.API(api).Role()) {
+			if check := diagnoses[0].Checks[i]; check.Result != want || !strings.Contains(check.Remedy, client.API(api).Role()) {
 				t.Errorf("with %q: %+v, want %s", settings, check, want)
 			}
 		}

@@ -16,19 +16,19 @@ type Call struct {
 	Origin Origin // the role of the host it reached
 	Method string
 	Target string // path and query
-	// Authorized tells that it presented some authorization, Audience for whom:
+	// Authorized is true if it presented some authorization, Audience for whom:
 	// empty where that was not one of the tenant's tokens.
 	Authorized bool
 	Audience   string
 	// Status is the answer's, 0 while there is none and where there never was.
 	Status int
-	// Broken tells that a fault broke the answer off, or allowed none.
+	// Broken is true if a fault broke the answer off, or allowed none.
 	Broken bool
 	// Rows is how many rows the answer held, repeats included.
 	Rows int
 	// View is the fleet that the answer showed; only for an answer with rows.
 	View View
-	// Done tells that the answer has ended.
+	// Done is true when the answer has ended.
 	Done bool
 }
 

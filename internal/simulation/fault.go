@@ -77,7 +77,7 @@ func (t *Tenant) Fail(api API, faults ...Fault) {
 }
 
 // Clear takes back the faults of the named APIs, or all of them where none is
-// named. A call that hangs goes on hanging.
+// named. A call that hangs keeps hanging.
 func (t *Tenant) Clear(apis ...API) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -114,7 +114,7 @@ func (t *Tenant) takeFault(api API, r *http.Request) (Fault, bool) {
 	return Fault{}, false
 }
 
-// fail does what the call's fault says and tells whether it answered.
+// fail does what the call's fault says and reports whether it answered.
 func (x *exchange) fail() bool {
 	f := &x.fault
 	ctx := x.r.Context()

@@ -37,7 +37,7 @@ type Story struct {
 	// Alert alters an alert as the seed made it, and Scores the scores.
 	Alert  func(a *Alert, since time.Duration)
 	Scores func(s *Scores, since time.Duration)
-	// Domain tells how a domain was contacted.
+	// Domain returns how a domain was contacted.
 	Domain func(name string, since time.Duration) (Domain, bool)
 }
 
@@ -253,7 +253,7 @@ func (v View) machines() list {
 	}}
 }
 
-// domain tells how the domain was contacted, if it was.
+// domain returns how the domain was contacted, if it was.
 func (s *shape) domain(name string) (Domain, bool) {
 	if d, ok := s.fleet.domains[name]; ok {
 		return d, d.Machines > 0

@@ -31,7 +31,7 @@ type limiter struct {
 	calls map[API][]time.Time // those of the last hour, oldest first
 }
 
-// take counts a call, or tells how long to wait.
+// take counts a call, or returns how long to wait.
 func (l *limiter) take(api API, at time.Time) time.Duration {
 	limit := l.limits[api]
 	if limit == (Limit{}) {

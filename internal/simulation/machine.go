@@ -57,16 +57,16 @@ type Machine struct {
 
 	Antivirus Antivirus
 
-	// Extra are further properties that only the preview tells.
+	// Extra are further properties that only the preview lists.
 	Extra []string
 
 	dice dice
 	into dice // of the machine that the record was merged into
 }
 
-// Antivirus is what /api/deviceavinfo tells of a machine.
+// Antivirus is what /api/deviceavinfo says about a machine.
 type Antivirus struct {
-	// Absent tells that there is no row. There is none either for a machine
+	// Absent is true if there is no row. There is none either for a machine
 	// whose sensor sends nothing.
 	Absent bool
 	Mode   string // avMode: "0" active, "1" passive, "2" disabled, …
@@ -115,7 +115,7 @@ func (m *Machine) appendID(dst []byte) []byte {
 // of the fleet, and always the same machines.
 func (m *Machine) Chance(name string) float64 { return m.dice.chance(name) }
 
-// Onboarded tells whether the machine has a security state: onboarded, in any
+// Onboarded reports whether the machine has a security state: onboarded, in any
 // case of letters, and not merged into another.
 func (m *Machine) Onboarded() bool {
 	return strings.EqualFold(m.Onboarding, "Onboarded") && !m.Merged

@@ -114,7 +114,7 @@ func (x *exchange) unknownPath() {
 	x.refuse(http.StatusNotFound, "ResourceNotFound", "No HTTP resource was found that matches the request.")
 }
 
-// authorize checks the bearer token and tells whether the call may go on.
+// authorize checks the bearer token and reports whether the call may continue.
 func (x *exchange) authorize() bool {
 	claims, err := x.verify(x.r)
 	switch {

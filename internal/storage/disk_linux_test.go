@@ -113,7 +113,7 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 				spent = append(spent, at)
 				wantSpent(t, ledger, client.DomainMachines, spent...)
 			}
-			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "Last values cannot be written") {
+			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "Writing last values to --storage.path failed") {
 				t.Errorf("three values that could not be written are logged as %s", log)
 			}
 			if s.Success() {
@@ -140,7 +140,7 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 		save(t, tenant, "states", snapshotOf(2))
 		later := time.Now()
 		other.Spend(client.Machines, later)
-		if !s.Success() || !strings.Contains(log.String(), "Last values can be written again") {
+		if !s.Success() || !strings.Contains(log.String(), "Writing last values succeeded again") {
 			t.Errorf("success %v, logged %s", s.Success(), log)
 		}
 		closeNow(t, s)
@@ -168,7 +168,7 @@ func TestAJournalThatCannotBeCompactedGoesOn(t *testing.T) {
 		if ok, err := tenant.Load("states", &got); !ok || err != nil || got != value(3) {
 			t.Errorf("Load = %.10q…, %v, %v", got, ok, err)
 		}
-		if !strings.Contains(log.String(), "cannot be compacted") {
+		if !strings.Contains(log.String(), "Compacting storage file failed") {
 			t.Errorf("logged %q", log)
 		}
 		if half, _ := filepath.Glob(filepath.Join(disk, ".*")); len(half) > 0 {

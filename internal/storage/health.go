@@ -43,7 +43,7 @@ func (w *writes) wrote(file string, err error) error {
 	w.failing[file] = true
 	if now := time.Now(); now.Sub(w.last) >= logAgainAfter {
 		w.last, w.logged = now, true
-		w.logger.Log(context.Background(), w.level, w.name+" cannot be written to --storage.path: a restart will miss them",
+		w.logger.Log(context.Background(), w.level, "Writing "+w.name+" to --storage.path failed, a restart loses them",
 			"file", file, "files_failing", len(w.failing), "err", err)
 	}
 	return err
@@ -57,7 +57,7 @@ func (w *writes) recovered(file string) {
 	delete(w.failing, file)
 	if len(w.failing) == 0 && w.logged {
 		w.logged = false
-		w.logger.Info(w.name + " can be written again")
+		w.logger.Info("Writing " + w.name + " succeeded again")
 	}
 }
 

@@ -50,7 +50,7 @@ func TestADirectoryThatIsRemovedOrReplacedKeepsAgain(t *testing.T) {
 				if !s.Success() {
 					t.Error("the last write is not called a success")
 				}
-				if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "is opened again") {
+				if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "opening it again") {
 					t.Errorf("logged %s", log)
 				}
 				if _, err := storage.Open(dir, slog.New(slog.DiscardHandler)); err == nil {
@@ -90,7 +90,7 @@ func TestWhatCannotBeWrittenIsLoggedNowAndThen(t *testing.T) {
 			}
 			time.Sleep(2400 * time.Millisecond)
 		}
-		for _, kind := range []string{"Last values cannot be written", "Spent calls cannot be written"} {
+		for _, kind := range []string{"Writing last values to", "Writing spent calls to"} {
 			if n := strings.Count(log.String(), kind); n != 4 {
 				t.Errorf("%q is logged %d times in an hour, want 4", kind, n)
 			}
@@ -105,7 +105,7 @@ func TestWhatCannotBeWrittenIsLoggedNowAndThen(t *testing.T) {
 			save(t, s.Tenant(tenant), "new", snapshotOf(1))
 			s.Ledger(tenant).Spend(client.Machines, time.Now())
 		}
-		for _, kind := range []string{"Last values can be written again", "Spent calls can be written again"} {
+		for _, kind := range []string{"Writing last values succeeded again", "Writing spent calls succeeded again"} {
 			if n := strings.Count(log.String(), kind); n != 1 {
 				t.Errorf("%q is logged %d times, want once\n%s", kind, n, log)
 			}

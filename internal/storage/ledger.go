@@ -92,7 +92,7 @@ func (l *Ledger) Spent(api client.API) []time.Time {
 	defer l.mu.Unlock()
 	now := time.Now()
 	if err := l.load(now); err != nil {
-		l.logger.Error("Spent calls cannot be read: the quota of the last hour may be spent twice", "file", l.name, "err", err)
+		l.logger.Error("Reading spent calls failed, the quota of the last hour may be spent twice", "file", l.name, "err", err)
 	}
 	calls := slices.Concat(l.restored, l.pending)
 	notAfter(calls, now)
@@ -132,7 +132,7 @@ func (l *Ledger) Inherit(api client.API, owner string) {
 		err = root.Remove(file.name)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.logger.Error("Spent calls of an earlier version cannot be read or removed", "file", file.name, "err", err)
+		l.logger.Error("Reading or removing spent calls of an earlier version failed", "file", file.name, "err", err)
 	}
 }
 
@@ -179,7 +179,7 @@ func (l *Ledger) writePending(now time.Time) error {
 	if now.Sub(l.rotated) >= spentFor {
 		l.rotated = now.Add(clockTolerance)
 		if err := root.Rename(l.name, l.name+earlierSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.logger.Warn("Storage file of spent calls cannot be renamed and grows until it can", "file", l.name, "err", err)
+			l.logger.Warn("Renaming storage file of spent calls failed, the file grows until renaming succeeds", "file", l.name, "err", err)
 		}
 	}
 	f, size, err := l.open()
@@ -261,14 +261,14 @@ func (l *Ledger) read(file recordFile, now time.Time) ([]spentCall, error) {
 	if found.first == nil && found.damaged == 0 && future == 0 {
 		return calls, nil
 	}
-	l.logger.Warn("Spent calls are repaired: one whose time is lost or in the future counts as late as it can have left",
+	l.logger.Warn("Repaired spent calls, counting those without a valid time at the latest possible one",
 		"file", file.name, "faults", fmt.Sprintf("%d damaged records, %d calls in the future", found.damaged, future))
 	err = file.replace(func(w *bufio.Writer) error {
 		_, err := w.Write(l.format(calls))
 		return err
 	})
 	if err != nil {
-		l.logger.Warn("Repaired spent calls cannot be written", "file", file.name, "err", err)
+		l.logger.Warn("Writing repaired spent calls failed", "file", file.name, "err", err)
 	}
 	return calls, nil
 }

@@ -226,7 +226,7 @@ func (r *recordFile) setAside(why error) error {
 	if err != nil {
 		return fmt.Errorf("set aside %s, which is unusable (%w): %w", r.name, why, err)
 	}
-	r.logger.Warn("Set aside a storage file: what it held is forgotten", "file", r.name, "renamed", aside, "err", why)
+	r.logger.Warn("Set aside unusable storage file, ignoring its content", "file", r.name, "renamed", aside, "err", why)
 	return fs.ErrNotExist
 }
 

@@ -234,7 +234,7 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 				t.Errorf("byte %d flipped: %d calls since %v, want %d", i, since, at, len(times)-n)
 			}
 		}
-		if !strings.Contains(log.String(), "repaired") {
+		if !strings.Contains(log.String(), "Repaired spent calls") {
 			t.Errorf("byte %d flipped: logged %q", i, log)
 		}
 		closeNow(t, s)
@@ -365,7 +365,7 @@ func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	spend()
-	if !strings.Contains(log.String(), "can be written again") {
+	if !strings.Contains(log.String(), "succeeded again") {
 		t.Errorf("logged %q", log)
 	}
 	closeNow(t, s)

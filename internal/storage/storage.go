@@ -61,9 +61,9 @@ func Open(dir string, logger *slog.Logger) (*Storage, error) {
 	}
 	s := &Storage{
 		path: path, logger: logger, opened: o,
-		values: writes{logger: logger, name: "Last values", level: slog.LevelWarn},
+		values: writes{logger: logger, name: "last values", level: slog.LevelWarn},
 		// A restart that misses spent calls may spend the quota twice.
-		calls:   writes{logger: logger, name: "Spent calls", level: slog.LevelError},
+		calls:   writes{logger: logger, name: "spent calls", level: slog.LevelError},
 		tenants: make(map[string]*Tenant), ledgers: make(map[string]*Ledger),
 	}
 	s.removeHalfWritten()
@@ -109,7 +109,7 @@ func (s *Storage) directory() (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.logger.Warn("Storage directory was removed or replaced and is opened again", "path", s.path)
+	s.logger.Warn("Storage directory was removed or replaced, opening it again", "path", s.path)
 	_ = s.close() // Nothing in it is of use any more.
 	s.opened = o
 	return s.root, nil

@@ -637,7 +637,7 @@ func TestAJournalThatIsTakenAwayOrChangedWhileInUseIsReadAgain(t *testing.T) {
 	closeNow(t, s)
 	s, _ = open(t, dir)
 	wantLoaded(t, s.Tenant("contoso"), "b", snapshotOf(4))
-	if !strings.Contains(log.String(), "changed by someone else") {
+	if !strings.Contains(log.String(), "changed by another program") {
 		t.Errorf("logged %q", log)
 	}
 }

@@ -65,10 +65,10 @@ func (s *Storage) Sweep(tenants, owners []string) {
 		removed++
 	})
 	if failed != nil {
-		s.logger.Warn("Storage files that are not used any more cannot be removed", "err", failed)
+		s.logger.Warn("Removing unused storage files failed", "err", failed)
 	}
 	if removed > 0 {
-		s.logger.Info("Removed storage files of tenants and quotas that are not configured any more", "files", removed)
+		s.logger.Info("Removed storage files of tenants and quotas that are no longer configured", "files", removed)
 	}
 }
 
@@ -84,7 +84,7 @@ func keep[T any](elements map[string]T, names []string, suffix string, inUse map
 func (s *Storage) removeHalfWritten() {
 	s.each(s.root, temporary, func(entry fs.DirEntry) {
 		if err := s.root.Remove(entry.Name()); err != nil {
-			s.logger.Warn("Half-written storage file cannot be removed", "file", entry.Name(), "err", err)
+			s.logger.Warn("Removing half-written storage file failed", "file", entry.Name(), "err", err)
 		}
 	})
 }
@@ -93,7 +93,7 @@ func (s *Storage) removeHalfWritten() {
 func (s *Storage) each(root *os.Root, pattern *regexp.Regexp, f func(fs.DirEntry)) {
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil && !errors.Is(err, fs.ErrClosed) {
-		s.logger.Warn("Storage directory cannot be listed", "err", err)
+		s.logger.Warn("Listing storage directory failed", "err", err)
 	}
 	for _, entry := range entries {
 		if pattern.MatchString(entry.Name()) && entry.Type().IsRegular() {

@@ -164,7 +164,7 @@ func (t *Tenant) write(key string, value []byte) error {
 	}
 	f, size, err := t.open()
 	if err == nil && size != t.size {
-		t.logger.Warn("Storage file was changed by someone else and is read again", "file", t.name)
+		t.logger.Warn("Storage file was changed by another program, reading it again", "file", t.name)
 		t.loadedFrom = nil
 		if err = errors.Join(f.Close(), t.load()); err == nil {
 			f, size, err = t.open()
@@ -201,7 +201,7 @@ func (t *Tenant) load() error {
 			err = t.setAside(mismatch(found.first))
 		} else if err == nil {
 			if found.damaged > 0 {
-				t.logger.Warn("Storage file has damaged records, which are skipped: the values saved before them hold",
+				t.logger.Warn("Skipping damaged records of storage file, using the values saved before them",
 					"file", t.name, "records", found.damaged)
 			}
 			read.size = found.size
@@ -259,7 +259,7 @@ func (t *Tenant) compact() {
 			}
 			got, value, ok := t.parseRecord(line)
 			if !ok || got != key {
-				t.logger.Warn("Storage file has a damaged record, which is skipped", "file", t.name, "key", key)
+				t.logger.Warn("Skipping damaged record of storage file", "file", t.name, "key", key)
 				continue
 			}
 			if _, err := w.Write(line); err != nil {
@@ -270,7 +270,7 @@ func (t *Tenant) compact() {
 		return nil
 	})
 	if err != nil {
-		t.logger.Warn("Storage file cannot be compacted and grows until it can", "file", t.name, "bytes", t.size, "err", err)
+		t.logger.Warn("Compacting storage file failed, the file grows until compacting succeeds", "file", t.name, "bytes", t.size, "err", err)
 		t.compactAt = t.size + t.live + leastJournal
 		return
 	}

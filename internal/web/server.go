@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// DefaultTelemetryPath is where Prometheus looks for metrics unless it is told otherwise.
+// DefaultTelemetryPath is where Prometheus looks for metrics by default.
 const DefaultTelemetryPath = "/metrics"
 
 // Options say what is served. Every func may be called concurrently.

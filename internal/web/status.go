@@ -17,7 +17,7 @@ type Status struct {
 	Tenants []Tenant
 }
 
-// ConfigStatus tells of the configuration in force.
+// ConfigStatus describes the configuration in force.
 type ConfigStatus struct {
 	// Source says where it came from: a file's path, the environment, the demo.
 	Source string
@@ -61,7 +61,7 @@ func (s state) String() string {
 // Bad reports whether somebody should look.
 func (s state) Bad() bool { return s >= stateFailing }
 
-// stateAt tells how the collector stands at a time.
+// stateAt returns how the collector stands at a time.
 func (c *Collector) stateAt(now time.Time) state {
 	aged := c.Page.MaxAge > 0 && now.Sub(c.LastSuccess) > c.Page.MaxAge
 	switch {
