@@ -104,7 +104,7 @@ func TestAQuotaAndItsPausesOutliveTheirClientsForAnHour(t *testing.T) {
 		c = quotaClient(t, q, Limits{1, 100})
 		start := time.Now()
 		pass(t, c.share(Machines))
-		if waited := time.Since(start); waited != time.Minute+quotaGuard {
+		if waited := time.Since(start); waited != time.Minute+onItsWay {
 			t.Errorf("the next client's call waited %v", waited)
 		}
 		_, err := c.api.tokens.attempt(t.Context())
@@ -112,7 +112,7 @@ func TestAQuotaAndItsPausesOutliveTheirClientsForAnHour(t *testing.T) {
 			t.Errorf("the next client asks for a token during the pause: %v", err)
 		}
 		c.Close()
-		time.Sleep(time.Hour + 2*quotaGuard)
+		time.Sleep(time.Hour + 2*onItsWay)
 		q.Sweep()
 		if n := len(q.quotas); n != 1 {
 			t.Errorf("%d quotas are left, want that of the sign-in host", n)

@@ -50,28 +50,35 @@ mde_test{tenant="fabrikam",zone="a"} 0
 }
 
 func TestExpositionWithdrawsValuesWhenTheirTimeIsOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var e Exposition
-		start := time.Now()
-		e.Publisher("contoso", "one").Publish(Snapshot{Blocks: []*Block{
-			testBlock(t, "contoso", start.Add(time.Minute), "a"),
-			testBlock(t, "contoso", start.Add(2*time.Minute), "b"),
-			testBlock(t, "contoso", time.Time{}, "c"),
-		}})
-		count := func() int {
-			families, _ := e.Gather()
-			return len(families[0].Metric)
-		}
-		for _, step := range []struct {
-			wait time.Duration
-			want int
-		}{{0, 3}, {59 * time.Second, 3}, {time.Second, 2}, {59 * time.Second, 2}, {time.Second, 1}, {time.Hour, 1}} {
-			time.Sleep(step.wait)
-			if got := count(); got != step.want {
-				t.Errorf("%s after the start %d series, want %d", time.Since(start), got, step.want)
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			var e Exposition
+			start := time.Now()
+			all := []*Block{
+				testBlock(t, "contoso", start.Add(time.Minute), "a"),
+				testBlock(t, "contoso", start.Add(2*time.Minute), "b"),
+				testBlock(t, "contoso", time.Time{}, "c"),
 			}
-		}
-	})
+			var blocks []*Block
+			for _, i := range order {
+				blocks = append(blocks, all[i])
+			}
+			e.Publisher("contoso", "one").Publish(Snapshot{Blocks: blocks})
+			count := func() int {
+				families, _ := e.Gather()
+				return len(families[0].Metric)
+			}
+			for _, step := range []struct {
+				wait time.Duration
+				want int
+			}{{0, 3}, {59 * time.Second, 3}, {time.Second, 2}, {59 * time.Second, 2}, {time.Second, 1}, {time.Hour, 1}} {
+				time.Sleep(step.wait)
+				if got := count(); got != step.want {
+					t.Errorf("in the order %v, %s after the start, %d series, want %d", order, time.Since(start), got, step.want)
+				}
+			}
+		})
+	}
 }
 
 func TestAnUnchangedExpositionIsGatheredWithoutWork(t *testing.T) {

@@ -211,7 +211,10 @@ func must[T any](v T, err error) T {
 // fixedState is a ClientState that never changes.
 type fixedState struct{}
 
-func (fixedState) Quota(client.API) client.QuotaUse {
+func (fixedState) Quota(api client.API) client.QuotaUse {
+	if api == client.Alerts {
+		return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
+	}
 	return client.QuotaUse{MinuteCalls: 2, HourCalls: 30, Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
 }
 

@@ -64,6 +64,30 @@ func TestAPeriodicCollectorServesItsLastResultUntilItIsTooOld(t *testing.T) {
 	})
 }
 
+func TestAStoredResultMakesReadyWhileItIsExposed(t *testing.T) {
+	for age, want := range map[time.Duration]bool{time.Hour: true, 3*time.Hour - time.Second: true, 3 * time.Hour: false} {
+		synctest.Test(t, func(t *testing.T) {
+			store, w := &collector.MemoryStore{}, collectortest.NewWorld()
+			if err := store.Save("records", map[string]any{"at": time.Now().Add(-age), "result": result{7}}); err != nil {
+				t.Fatal(err)
+			}
+			env := w.Env("records")
+			env.Store = store
+			r := collector.NewRefresher(collector.RefresherOptions{
+				Env: env, Schedule: collector.Schedule{RefreshInterval: model.Duration(time.Hour)}, StartDelay: time.Minute,
+				Collector: (&Config{Schedule: collector.Schedule{MaxAge: model.Duration(3 * time.Hour)}}).New(env), Exposition: w.Exposition,
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go r.Run(ctx)
+			synctest.Wait()
+			if r.Ready() != want {
+				t.Errorf("with a result of %s ago, before the first refresh, ready is %v", age, r.Ready())
+			}
+		})
+	}
+}
+
 // TestTheWorkedExampleIsThisCode compares CONTRIBUTING.md with example_test.go.
 func TestTheWorkedExampleIsThisCode(t *testing.T) {
 	page, err := os.ReadFile("../CONTRIBUTING.md")

@@ -104,6 +104,11 @@ func TestPausesAfterFailuresGrowUpToTheInterval(t *testing.T) {
 			[]time.Duration{time.Minute, time.Minute, time.Minute, 90 * time.Second, 180 * time.Second, 6 * time.Minute},
 			[]time.Duration{time.Minute, time.Minute, 75 * time.Second, 150 * time.Second, 5 * time.Minute, 10 * time.Minute},
 		},
+		"a missing role": {
+			&client.Error{API: client.Machines, Reason: client.ReasonForbidden, Status: 403},
+			[]time.Duration{time.Minute, time.Minute, time.Minute, 90 * time.Second, 180 * time.Second, 6 * time.Minute},
+			[]time.Duration{time.Minute, time.Minute, 75 * time.Second, 150 * time.Second, 5 * time.Minute, 10 * time.Minute},
+		},
 		"a service that asks to wait": {
 			&client.Error{API: client.Machines, Reason: client.ReasonThrottled, Status: 429, RetryAfter: 5 * time.Minute},
 			[]time.Duration{5 * time.Minute},
@@ -335,6 +340,34 @@ func TestStartDelayComesAfterStoredValues(t *testing.T) {
 	})
 }
 
+func TestARestartRefreshesWhenTheStoredValuesAreDue(t *testing.T) {
+	for name, tc := range map[string]struct {
+		age    time.Duration
+		resume bool
+		delay  time.Duration
+		want   time.Duration
+	}{
+		"within the interval":           {20 * time.Minute, true, time.Second, 40 * time.Minute},
+		"soon, but others start before": {59 * time.Minute, true, 2 * time.Minute, 2 * time.Minute},
+		"older than the interval":       {time.Hour, true, time.Second, time.Second},
+		"of the future":                 {-20 * time.Minute, true, time.Second, time.Second},
+		"of a collector on a reload":    {20 * time.Minute, false, time.Second, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, start := newWorld(), time.Now()
+				c := &scripted{name: "security_states", last: start.Add(-tc.age), refresh: func(context.Context, int) error { return nil }}
+				r := w.refresher(c, time.Hour)
+				r.options.StartDelay, r.options.Resume = tc.delay, tc.resume
+				runFor(t, r, 50*time.Minute)
+				if len(c.starts) != 1 || c.starts[0].Sub(start) != tc.want {
+					t.Errorf("refreshes at %v, want one after %v", c.starts, tc.want)
+				}
+			})
+		})
+	}
+}
+
 func TestOnceReturnsWhatTheRefreshDid(t *testing.T) {
 	want := errors.New("as scripted")
 	w := newWorld()
@@ -377,14 +410,18 @@ func TestQuotaAndCredentialAreReadAtTheScrape(t *testing.T) {
 	w.tenant.Call(client.Token, "error", time.Second)
 	got := w.scraped(t)
 	for series, want := range map[string]string{
-		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="minute"}`:     "2",
-		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`:       "30",
-		`mde_api_quota_limit_calls{api="domain_machines",tenant="contoso",window="hour"}`: "1500",
-		`mde_credential_expiry_timestamp_seconds{tenant="contoso"}`:                       "1.9e+09",
-		`mde_api_requests_total{api="domain_machines",code="200",tenant="contoso"}`:       "1",
-		`mde_api_requests_total{api="token",code="error",tenant="contoso"}`:               "1",
-		`mde_api_quota_wait_seconds_total{api="domain_machines",tenant="contoso"}`:        "0",
-		`mde_api_request_duration_seconds_count{api="token",tenant="contoso"}`:            "1",
+		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="minute"}`:       "2",
+		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`:         "30",
+		`mde_api_quota_limit_calls{api="domain_machines",tenant="contoso",window="hour"}`:   "1500",
+		`mde_api_quota_limit_calls{api="domain_machines",tenant="contoso",window="minute"}`: "100",
+		// Called before a restart, and never.
+		`mde_api_quota_calls{api="machines",tenant="contoso",window="hour"}`:        "30",
+		`mde_api_quota_calls{api="alerts",tenant="contoso",window="hour"}`:          "",
+		`mde_credential_expiry_timestamp_seconds{tenant="contoso"}`:                 "1.9e+09",
+		`mde_api_requests_total{api="domain_machines",code="200",tenant="contoso"}`: "1",
+		`mde_api_requests_total{api="token",code="error",tenant="contoso"}`:         "1",
+		`mde_api_quota_wait_seconds_total{api="domain_machines",tenant="contoso"}`:  "0",
+		`mde_api_request_duration_seconds_count{api="token",tenant="contoso"}`:      "1",
 	} {
 		if v := value(got, series); v != want {
 			t.Errorf("%s is %q, want %q", series, v, want)
