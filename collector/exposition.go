@@ -35,7 +35,7 @@ type exposure struct {
 	snapshot  Snapshot
 	refreshes refreshes
 	begun     bool   // The series about refreshes exist.
-	about     *Block // Of refreshes and the snapshot's time; nil until a scrape needs it.
+	about     *Block // Of refreshes and the snapshot's time, of what is shown alone; nil until a scrape needs it.
 	removed   bool
 }
 

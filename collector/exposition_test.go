@@ -146,6 +146,25 @@ func TestBlocksRefuseWhatWouldBreakAScrape(t *testing.T) {
 	}
 }
 
+func TestOnlyTheSeriesOfTheTenantsAreGathered(t *testing.T) {
+	w := newWorld()
+	w.registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "mde_of_the_process", Help: "Of no tenant."}))
+	for _, tenant := range []string{"contoso", "fabrikam", "tailspin"} {
+		w.exposition.Publisher(tenant, "one").Publish(Snapshot{Blocks: []*Block{testBlock(t, tenant, time.Time{}, "a")}})
+	}
+	all := Combine(w.registry, w.exposition)
+	got := must(OnlyTenants(all, []string{"tailspin", "contoso"}).Gather())
+	if len(got) != 1 || len(got[0].Metric) != 2 || strings.Contains(text(t, got), "fabrikam") {
+		t.Errorf("of two tenants:\n%s", text(t, got))
+	}
+	if got := must(all.Gather()); len(got) < 2 || len(got[0].Metric) > 3 {
+		t.Errorf("the gatherer of all was changed:\n%s", text(t, got))
+	}
+	if got := must(OnlyTenants(all, nil).Gather()); len(got) != 0 {
+		t.Errorf("of no tenant:\n%s", text(t, got))
+	}
+}
+
 func TestCombineSortsTheRegistryAmongTheExposition(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	for _, name := range []string{"aaa", "zzz"} {

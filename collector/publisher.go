@@ -149,7 +149,7 @@ func (p *Publisher) swap(s *Snapshot, change func(*refreshes)) bool {
 		if change != nil {
 			change(&x.refreshes)
 		}
-		x.about, x.begun = nil, x.begun || change != nil
+		x.begun = x.begun || change != nil
 	})
 }
 
