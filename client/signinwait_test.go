@@ -84,3 +84,35 @@ func TestWaitForSignInHostEndsWithTheReason(t *testing.T) {
 		}
 	})
 }
+
+// Waiting begins anew once the host has answered, be it with a refusal.
+func TestTheWaitForASignInHostBeginsWithTheFirstRefusalSinceItAnswered(t *testing.T) {
+	throttled := &Error{API: Token, Reason: ReasonThrottled, RetryAfter: time.Second}
+	for name, tc := range map[string]struct {
+		then  error
+		again bool
+	}{
+		"it throttles on":      {throttled, false},
+		"it fails otherwise":   {&Error{API: Token, Reason: ReasonServer}, false},
+		"it refuses":           {&Error{API: Token, Reason: ReasonAuth}, true},
+		"it gives out a token": {nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var h throttle
+				h.record(throttled, callRetry)
+				first := h.deadline()
+				time.Sleep(2 * time.Minute)
+				h.record(tc.then, callRetry)
+				time.Sleep(2 * time.Minute)
+				want := first
+				if tc.again {
+					want = time.Now().Add(5 * time.Minute)
+				}
+				if got := h.deadline(); !got.Equal(want) {
+					t.Errorf("the deadline is %s from now, want %s", time.Until(got), time.Until(want))
+				}
+			})
+		})
+	}
+}
