@@ -672,3 +672,40 @@ func TestADamagedRecordFoundWhileCompactingIsLeftOut(t *testing.T) {
 		t.Errorf("logged %q", log)
 	}
 }
+
+// TestARecordOfAnotherKeyIsNoValue exchanges two records of the same length, each
+// whole, behind the back of the process.
+func TestARecordOfAnotherKeyIsNoValue(t *testing.T) {
+	dir := t.TempDir()
+	s, log := open(t, dir)
+	tenant := s.Tenant("contoso")
+	save(t, tenant, "a", "value of a")
+	save(t, tenant, "b", "value of b")
+	path := file(t, dir, "*.values")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(content, []byte("\n"))
+	lines[1], lines[2] = lines[2], lines[1]
+	if err := os.WriteFile(path, bytes.Join(lines, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := "before"
+	for _, key := range []string{"a", "b"} {
+		if ok, err := tenant.Load(key, &got); ok || err == nil || got != "before" {
+			t.Errorf("Load(%q) = %v, %v, and %q", key, ok, err, got)
+		}
+	}
+	for i := range 100 { // Until the journal is compacted.
+		save(t, tenant, "c", strings.Repeat(fmt.Sprint(i), 1000))
+	}
+	for _, key := range []string{"a", "b"} {
+		if ok, err := tenant.Load(key, &got); ok || err != nil || got != "before" {
+			t.Errorf("once the journal is compacted, Load(%q) = %v, %v, and %q", key, ok, err, got)
+		}
+		if !strings.Contains(log.String(), "key="+key) {
+			t.Errorf("the record of %s is not logged: %s", key, log)
+		}
+	}
+}
