@@ -9,7 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/attention"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
@@ -117,5 +120,109 @@ func TestTheNewestMachinesAreNamedInWhateverOrderTheyCome(t *testing.T) {
 			t.Errorf("named %s, want b c d", got)
 		}
 		machines = append(machines[1:], machines[0])
+	}
+}
+
+// The values live an hour from their reading, the join half an hour from that of
+// its fleet, and no longer than the values.
+func TestEachPartOfADomainIsWithdrawnAtItsOwnTime(t *testing.T) {
+	const maxAge, fleetAge = time.Hour, 30 * time.Minute
+	for name, tc := range map[string]struct {
+		fleet, statistics, invalid time.Duration // Read so long after the machines.
+		withdrawn                  map[string]time.Duration
+	}{
+		"the fleet is older": {-10 * time.Minute, 0, 0, map[string]time.Duration{
+			"mde_watched_domain_machines": maxAge, "mde_watched_domain_machines_attention": 20 * time.Minute, "mde_watched_domain_prevalence": maxAge,
+		}},
+		"the fleet outlives the domain": {40 * time.Minute, 0, 0, map[string]time.Duration{
+			"mde_watched_domain_machines": maxAge, "mde_watched_domain_machines_attention": maxAge,
+		}},
+		"the statistics are older": {0, -20 * time.Minute, 0, map[string]time.Duration{
+			"mde_watched_domain_machines": maxAge, "mde_watched_domain_machines_attention": fleetAge, "mde_watched_domain_prevalence": 40 * time.Minute,
+		}},
+		"the name became invalid": {0, 0, 10 * time.Minute, map[string]time.Duration{
+			"mde_watched_domain_machines": maxAge, "mde_watched_domain_machines_truncated": maxAge, "mde_watched_domain_invalid": 70 * time.Minute,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				at := time.Now()
+				r := &domainResult{
+					At: at, Machines: 2, Truncated: true,
+					Attention:  &domainAttention{At: at.Add(tc.fleet), Properties: []string{"AntivirusOff"}, Machines: []int{1}},
+					Statistics: &domainStatistics{At: at.Add(tc.statistics), Prevalence: 3},
+				}
+				if tc.invalid > 0 {
+					r.Invalid = at.Add(tc.invalid)
+				}
+				w := collectortest.NewWorld()
+				w.Exposition.Publisher("contoso", "watched_domains").Publish(collector.Snapshot{Blocks: must(r.blocks("contoso", "evil.example", maxAge, fleetAge))})
+				for minutes := range 120 {
+					got := w.Exposed(t)
+					for family, withdrawn := range tc.withdrawn {
+						if shown := strings.Contains(got, family+"{"); shown != (time.Since(at) < withdrawn) {
+							t.Errorf("after %d minutes %s is shown: %v", minutes, family, shown)
+						}
+					}
+					if !strings.Contains(got, "mde_watched_domain_last_success_timestamp_seconds{") {
+						t.Errorf("after %d minutes the time of the last success is withdrawn", minutes)
+					}
+					time.Sleep(time.Minute)
+				}
+			})
+		})
+	}
+}
+
+// What a new result lacks is that of the last one, as far as it still fits.
+func TestANewResultKeepsWhatTheLastOneStillKnows(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	joined, statistics := &domainAttention{At: at}, &domainStatistics{At: at}
+	last := &domainResult{At: at, Machines: 1, IDs: []byte("a machine of 20 byte"), Attention: joined, Statistics: statistics}
+	later := at.Add(time.Hour)
+	for name, tc := range map[string]struct {
+		next       domainResult
+		last       *domainResult
+		statistics bool
+		want       domainResult
+	}{
+		"the first": {domainResult{At: later}, nil, true, domainResult{At: later}},
+		"the same machines": {domainResult{At: later, Machines: 1, IDs: last.IDs}, last, true,
+			domainResult{At: later, Machines: 1, IDs: last.IDs, Attention: joined, Statistics: statistics}},
+		"other machines": {domainResult{At: later, Machines: 1, IDs: []byte("another of 20 bytes!")}, last, true,
+			domainResult{At: later, Machines: 1, IDs: []byte("another of 20 bytes!"), Statistics: statistics}},
+		"statistics are not asked for any more": {domainResult{At: later, Machines: 1, IDs: last.IDs}, last, false,
+			domainResult{At: later, Machines: 1, IDs: last.IDs, Attention: joined}},
+		"an invalid name": {domainResult{Invalid: later}, last, true,
+			domainResult{At: at, Invalid: later, Machines: 1, IDs: last.IDs, Attention: joined, Statistics: statistics}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := Collector{config: Config{Statistics: tc.statistics}}
+			if diff := cmp.Diff(&tc.want, w.completed(&tc.next, tc.last)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// A join with one fleet is no join with another.
+func TestAJoinStaysWhereItsFleetIsTheSame(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	joined := &domainAttention{At: at}
+	for name, tc := range map[string]struct {
+		machines int
+		fleet    attention.State
+		want     *domainAttention
+	}{
+		"it is not known whether there is one":   {1, attention.State{Unknown: true}, joined},
+		"the same, of which no machine is known": {1, attention.State{At: at}, joined},
+		"a newer one":                            {1, attention.State{At: at.Add(time.Minute)}, nil},
+		"none":                                   {1, attention.State{}, nil},
+		"of a domain without machines":           {0, attention.State{At: at}, nil},
+	} {
+		r := domainResult{Machines: tc.machines, Attention: joined}
+		if got := r.join(&tc.fleet); got != tc.want {
+			t.Errorf("%s: the join is %v, want %v", name, got, tc.want)
+		}
 	}
 }
