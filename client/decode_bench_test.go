@@ -56,8 +56,7 @@ func onePage[Entity any](tb testing.TB, page []byte, decode func(*decoder, []byt
 		ch.contents = make(map[content]bool)
 		p := &pageCall{cancel: func() {}, done: make(chan struct{}), answer: &answer{body: bytes.NewReader(page), finished: func(error) {}}}
 		close(p.done)
-		if _, err := ch.readPage(context.Background(), p, func(d *decoder, row []byte) bool {
-			decode(d, row, &entity)
+		if _, err := ch.readPage(context.Background(), p, func(d *decoder, row []byte) { decode(d, row, &entity) }, func() bool {
 			count(&entity)
 			return true
 		}); err != nil {
@@ -70,7 +69,7 @@ func BenchmarkSecurityStates(b *testing.B) {
 	builds, properties := map[string]*int{}, map[string]*int{}
 	benchmarkPage(b, simulatedPage(b, "/testwdatppreview/machinesecuritystates", simulation.GraphAudience), decodeSecurityState, func(s *SecurityState) {
 		count(builds, s.Build)
-		for _, p := range s.Properties {
+		for p := range s.Properties.All() {
 			count(properties, p)
 		}
 	})

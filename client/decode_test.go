@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -18,11 +19,13 @@ func readMembers(rows ...string) (got [][][2]string, err error) {
 	p := &pageCall{cancel: func() {}, done: make(chan struct{}), answer: &answer{body: body, finished: func(error) {}}}
 	close(p.done)
 	ch := chain{list: list{api: Machines, bounds: listBounds}, contents: make(map[content]bool)}
-	_, err = ch.readPage(context.Background(), p, func(d *decoder, row []byte) bool {
-		members := [][2]string{}
+	var members [][2]string
+	_, err = ch.readPage(context.Background(), p, func(d *decoder, row []byte) {
+		members = [][2]string{}
 		for name, value := range d.members(row) {
 			members = append(members, [2]string{string(name), string(value)})
 		}
+	}, func() bool {
 		got = append(got, members)
 		return true
 	})
@@ -111,7 +114,7 @@ func TestAnEntityIsBounded(t *testing.T) {
 		}
 	}
 	// Bytes that are no UTF-8 take three each in a text that is spelled with escapes.
-	d := decoder{escapes: true}
+	d := decoder{jsonReader: jsonReader{escapes: true}}
 	value := append(append([]byte(`"\n`), bytes.Repeat([]byte{0xff}, 1<<20-10)...), '"')
 	for n := 0; n < 10 && d.err == nil; n++ {
 		d.text(value)
@@ -137,6 +140,21 @@ func TestNestingAndElementsAreBoundedWhereverTheyAre(t *testing.T) {
 	} {
 		if _, err := readMembers(row); err == nil != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q of %d bytes: error %v, want %q", row, len(row), err, want)
+		}
+	}
+}
+
+// Each byte at each place, beside what encoding/hex says of it.
+func TestAMachineIDIsDecodedAsEncodingHexDoes(t *testing.T) {
+	for place := range 40 {
+		for c := range 256 {
+			text := []byte("000050e1b4afEee3742489ede9Ad7a3e16bbd9c4")
+			text[place] = byte(c)
+			var got, want MachineID
+			_, err := hex.Decode(want[:], text)
+			if ok := decodeHex(&got, text); ok != (err == nil) || ok && got != want {
+				t.Fatalf("%q: %x, %v, want %x, %v", text, got, ok, want, err)
+			}
 		}
 	}
 }

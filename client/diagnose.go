@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -178,9 +177,9 @@ func (c *Client) diagnoseAPI(ctx context.Context, r apiRow, token Check, claims 
 func (r apiRow) readProbe(a *answer) error {
 	var d decoder
 	d.open(a)
-	for d.begin(jsontext.KindBeginObject); d.more(); {
-		name := string(d.text(d.read()))
-		if r.isList() && name == "value" && d.json.PeekKind() == jsontext.KindBeginArray && d.refusal == nil {
+	for d.begin('{'); d.more('{'); {
+		name := d.name()
+		if r.isList() && name == "value" && d.next() == '[' && d.refusal == nil {
 			return nil
 		}
 		d.readError(name, d.read())

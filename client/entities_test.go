@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,7 +44,7 @@ func TestASecurityStateIsReadAsItIsSpelled(t *testing.T) {
 				full := `{"id":"x","build":99999,"revision":99999,"architecture":"Left over","propertiesRequireAttention":["Left","Over","Again"]}`
 				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
 				got, err := collect(t, far.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
-					return fmt.Sprintf("%q %q %q %q", s.Build, s.Revision, s.Architecture, s.Properties)
+					return fmt.Sprintf("%q %q %q %q", s.Build, s.Revision, s.Architecture, slices.Collect(s.Properties.All()))
 				})
 				if err != nil {
 					t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,7 +32,9 @@ func TestTheFurtherFactsOfAMachineAreReadAsTheyAreSpelled(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
 				c := far.client(t)
-				show := func(m *client.Machine) string { return fmt.Sprintf("%q %q %q", m.AgentVersion, m.DeviceGroup, m.Tags) }
+				show := func(m *client.Machine) string {
+					return fmt.Sprintf("%q %q %q", m.AgentVersion, m.DeviceGroup, slices.Collect(m.Tags.All()))
+				}
 				machines, err := collect(t, c.Machines(t.Context()), show)
 				if err != nil || len(machines) != 3 || machines[1] != test.want {
 					t.Errorf("machines %v, error %v, want %v", machines, err, test.want)

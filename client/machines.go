@@ -36,7 +36,7 @@ type Machine struct {
 	// an empty one or "UnassignedGroup".
 	DeviceGroup []byte
 	// Tags are the machineTags, as sent: a tag may occur twice.
-	Tags [][]byte
+	Tags TextList
 	// LastSeen is the zero time where the API names none, or the year 0001.
 	LastSeen time.Time
 	// Merged reports that the record was merged into the machine MergedInto, whose
@@ -54,7 +54,7 @@ func (c *Client) Machines(ctx context.Context) iter.Seq2[*Machine, error] {
 }
 
 func decodeMachine(d *decoder, row []byte, m *Machine) {
-	*m = Machine{Tags: m.Tags[:0]}
+	*m = Machine{}
 	for name, value := range d.members(row) {
 		switch string(name) {
 		case "id":
@@ -88,7 +88,7 @@ func decodeMachine(d *decoder, row []byte, m *Machine) {
 		case "rbacGroupName":
 			m.DeviceGroup = d.text(value)
 		case "machineTags":
-			m.Tags = d.list(value, m.Tags)
+			m.Tags = d.list(value)
 		case "lastSeen":
 			m.LastSeen = d.time(value)
 		}

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
@@ -52,15 +50,14 @@ type list struct {
 	bounds bounds
 }
 
-// rows yields every row of a list, each decoded into the same entity.
+// rows yields every row of a list, each decoded into the same entity. decode may get a
+// row of which the end is missing, and then gets it again: what it sets is right once it
+// has walked through the row's members without an error.
 func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decoder, []byte, *Entity)) iter.Seq2[*Entity, error] {
 	return func(yield func(*Entity, error) bool) {
 		var entity Entity
 		chain := chain{list: l, client: c, expected: c.lastRows(l.api), seen: make(map[[sha256.Size]byte]bool), contents: make(map[content]bool)}
-		err := chain.read(ctx, func(d *decoder, row []byte) bool {
-			decode(d, row, &entity)
-			return d.err != nil || yield(&entity, nil)
-		})
+		err := chain.read(ctx, func(d *decoder, row []byte) { decode(d, row, &entity) }, func() bool { return yield(&entity, nil) })
 		switch {
 		case err == nil && l.top > 0:
 			c.rows.Store(l.api, chain.rows)
@@ -82,7 +79,7 @@ func single[Entity any](ctx context.Context, c *Client, api API, domain string, 
 	defer answer.close()
 	var d decoder
 	d.open(answer)
-	decode(&d, d.readEntity(), &entity)
+	decode(&d, d.read(), &entity)
 	if d.finish(); d.err != nil {
 		return none, c.secrets.error(d.problem(api))
 	}
@@ -124,13 +121,13 @@ type content struct {
 	ids  uint64
 }
 
-// read reads the pages one after another. row reads one row and tells whether
-// more are wanted.
-func (ch *chain) read(ctx context.Context, row func(*decoder, []byte) bool) error {
+// read reads the pages one after another. decode reads a row; count takes it and
+// reports whether more are wanted.
+func (ch *chain) read(ctx context.Context, decode func(d *decoder, row []byte), count func() bool) error {
 	ch.visit(ch.first)
 	page := ch.ask(ctx, ch.first)
 	for page != nil {
-		next, err := ch.readPage(ctx, page, row)
+		next, err := ch.readPage(ctx, page, decode, count)
 		page.close()
 		if err != nil {
 			return err
@@ -144,7 +141,7 @@ func (ch *chain) read(ctx context.Context, row func(*decoder, []byte) bool) erro
 // nil after the last. The next page is asked for as early as its address is
 // known, so that the service prepares it while this one is counted; never more
 // than that one.
-func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder, []byte) bool) (next *pageCall, err error) {
+func (ch *chain) readPage(ctx context.Context, p *pageCall, decode func(d *decoder, row []byte), count func() bool) (next *pageCall, err error) {
 	defer func() {
 		if err != nil {
 			next.close()
@@ -165,8 +162,8 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder, [
 	var link *url.URL
 	hasRows := false
 	held := content{}
-	for d.begin(jsontext.KindBeginObject); d.more(); {
-		switch name := string(d.text(d.read())); name {
+	for d.begin('{'); d.more('{'); {
+		switch name := d.name(); name {
 		case "@odata.nextLink":
 			text := d.link(d.read())
 			if d.err != nil || text == "" {
@@ -187,16 +184,20 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, row func(*decoder, [
 			if next == nil && ch.anotherLikely() && ch.pages < ch.bounds.pages {
 				next = ch.ask(ctx, ch.skip(ch.rows+ch.top))
 			}
-			for d.begin(jsontext.KindBeginArray); d.more(); {
-				value := d.readEntity()
-				if value[0] == 'n' {
-					d.mismatch(value, "an object")
+			for d.begin('['); d.more('['); {
+				if d.next() != '{' {
+					d.mismatch(d.read(), "an object")
 					continue
 				}
 				if held.rows++; ch.rows+held.rows > ch.bounds.rows {
 					return next, ch.astray("it has more than %d rows", ch.bounds.rows)
 				}
-				if !row(d, value) {
+				ids := d.ids
+				d.entity(func(row []byte) {
+					d.ids = ids
+					decode(d, row)
+				})
+				if d.err == nil && !count() {
 					return next, errStopped
 				}
 			}

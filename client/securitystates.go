@@ -18,7 +18,7 @@ type SecurityState struct {
 	Architecture []byte
 	// Properties are the names of propertiesRequireAttention, as sent: a name
 	// may occur twice.
-	Properties [][]byte
+	Properties TextList
 }
 
 // SecurityStates yields the security state of every machine, from the preview
@@ -29,7 +29,7 @@ func (c *Client) SecurityStates(ctx context.Context) iter.Seq2[*SecurityState, e
 }
 
 func decodeSecurityState(d *decoder, row []byte, s *SecurityState) {
-	*s = SecurityState{Properties: s.Properties[:0]}
+	*s = SecurityState{}
 	for name, value := range d.members(row) {
 		switch string(name) {
 		case "id":
@@ -41,7 +41,7 @@ func decodeSecurityState(d *decoder, row []byte, s *SecurityState) {
 		case "architecture":
 			s.Architecture = d.text(value)
 		case "propertiesRequireAttention":
-			s.Properties = d.list(value, s.Properties)
+			s.Properties = d.list(value)
 		}
 	}
 }

@@ -58,11 +58,7 @@ func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.Antiviru
 
 // state is a row of the preview.
 func state(n int, properties ...string) client.SecurityState {
-	s := client.SecurityState{ID: id(n), Build: []byte("19045"), Architecture: []byte("Amd64")}
-	for _, p := range properties {
-		s.Properties = append(s.Properties, []byte(p))
-	}
-	return s
+	return client.SecurityState{ID: id(n), Build: []byte("19045"), Architecture: []byte("Amd64"), Properties: collectortest.TextList(properties...)}
 }
 
 // apiError is a service's own error.

@@ -187,11 +187,13 @@ func madFleet(machines int) func(func(*client.SecurityState, error) bool) {
 				ID: hashedID(uint64(n)), Build: fmt.Appendf(nil, "build %d %s", random.IntN(3000), long),
 				Architecture: fmt.Appendf(nil, "architecture %d %s", random.IntN(70), long), Revision: fmt.Append(nil, random.IntN(3000)),
 			}
+			var properties []string
 			for p := range 120 {
 				if random.IntN(3) == 0 || n < 1000 && p < maxProperties {
-					s.Properties = append(s.Properties, fmt.Appendf(nil, "property %d %s", p, long))
+					properties = append(properties, fmt.Sprintf("property %d %s", p, long))
 				}
 			}
+			s.Properties = collectortest.TextList(properties...)
 			if !yield(&s, nil) {
 				return
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
+	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
 func TestTagsAreCleanAndThereOnce(t *testing.T) {
@@ -51,7 +52,7 @@ func TestTagsAreCleanAndThereOnce(t *testing.T) {
 func TestTagsThatAreNamedAsOtherValuesAreCounted(t *testing.T) {
 	f := machineFleet()
 	f.MachineRows = func(yield func(*client.Machine, error) bool) {
-		row := machine(1, func(m *client.Machine) { m.Tags = [][]byte{[]byte("Other"), []byte("unknown")} })
+		row := machine(1, func(m *client.Machine) { m.Tags = collectortest.TextList("Other", "unknown") })
 		yield(&row, nil)
 	}
 	values(t, refreshed(t, f, func(o *Options) { o.Tags = []string{"other", "unknown", "none"} }), map[string]string{

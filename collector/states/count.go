@@ -47,6 +47,7 @@ type fleetCount struct {
 	record     stateRecord
 
 	combinations *interned[attention.PropertySet]
+	lists        *listValues[uint16] // The combination of each list of properties.
 	attention    *attention.Machines // Once all are counted.
 
 	rows *machineindex.Index[previewRow]
@@ -89,6 +90,7 @@ func newFleetCount(source string, config Config, at time.Time, incomplete bool, 
 		config:       config,
 		at:           at,
 		properties:   labels.NewTable(maxProperties, labels.Other, last.Properties, dropped["property"]),
+		lists:        newListValues[uint16](),
 		combinations: newInterned(attention.PropertySet{}, attention.PropertySet{1 << labels.OtherNumber}),
 	}
 	if source == SourceMachines {
@@ -136,27 +138,29 @@ func (c *fleetCount) checkMachines(distinct int, api client.API) error {
 // that came before are dropped once there are some tens of thousands of them, or an
 // eighth of all machines.
 func (c *fleetCount) securityState(s *client.SecurityState) error {
-	r := &c.record
-	r.properties = attention.PropertySet{}
-	for _, name := range s.Properties {
-		if len(name) > 0 {
-			r.properties.Put(c.property(name))
-		}
-	}
-	builds := c.groupings[0]
-	group := builds.group(s.Build, s.Architecture, s.Revision)
+	combination := c.lists.of(s.Properties, c.combination)
+	group := c.groupings[0].group(s.Build, s.Architecture, s.Revision)
 	if s.ID == (client.MachineID{}) {
 		c.nameless++
 		c.machines++
-		builds.add(group, r)
+		c.addRow(previewRow{uint16(group), combination}, 1)
 		return c.checkMachines(c.nameless, client.MachineSecurityStates)
 	}
-	c.rows.Append(s.ID, previewRow{uint16(group), c.combinations.number(r.properties)})
+	c.rows.Append(s.ID, previewRow{uint16(group), combination})
 	if c.rows.Len() < c.config.MaxMachines+max(c.config.MaxMachines/8, 1<<16) {
 		return nil
 	}
 	c.rows.Settle()
 	return c.checkMachines(c.rows.Len()+c.nameless, client.MachineSecurityStates)
+}
+
+// combination returns the number of the combination of a list of properties.
+func (c *fleetCount) combination(names client.TextList) uint16 {
+	var set attention.PropertySet
+	for name := range names.All() {
+		set.Put(c.property(name))
+	}
+	return c.combinations.number(set)
 }
 
 // securityStates counts each machine whose rows were taken, once.
@@ -165,14 +169,35 @@ func (c *fleetCount) securityStates() error {
 	if err := c.checkMachines(c.rows.Len()+c.nameless, client.MachineSecurityStates); err != nil {
 		return err
 	}
-	c.attention = requiring(c, c.rows, func(row *previewRow) uint16 {
-		c.record.properties = c.combinations.values[row.combination]
-		c.groupings[0].add(int(row.group), &c.record)
+	// Machines that have the same group and combination are counted at once.
+	var tallies [1 << 10]struct {
+		row      previewRow
+		machines int
+	}
+	index := requiring(c.rows, func(row *previewRow) uint16 {
+		t := &tallies[(row.group*61^row.combination)%uint16(len(tallies))]
+		if t.row != *row {
+			c.addRow(t.row, t.machines)
+			t.row, t.machines = *row, 0
+		}
+		t.machines++
 		return row.combination
 	})
+	for i := range tallies {
+		c.addRow(tallies[i].row, tallies[i].machines)
+	}
+	c.setAttention(index)
 	c.machines += c.rows.Len()
 	c.rows = nil
 	return nil
+}
+
+// addRow counts machines that have the same row.
+func (c *fleetCount) addRow(row previewRow, machines int) {
+	if machines > 0 {
+		c.record.properties = c.combinations.values[row.combination]
+		c.groupings[0].add(int(row.group), &c.record, machines)
+	}
 }
 
 // antivirusRow takes the antivirus health of a machine that is still to come.
@@ -288,22 +313,26 @@ func (c *fleetCount) machine(m *client.Machine) error {
 
 // allMachines ends a count of /api/machines.
 func (c *fleetCount) allMachines() {
-	c.attention = requiring(c, c.known, func(known *knownMachine) uint16 {
+	c.setAttention(requiring(c.known, func(known *knownMachine) uint16 {
 		if known.row != rowCounted {
 			return 0
 		}
 		return c.combinations.number(c.derived(known.derived))
-	})
+	}))
 	c.known = nil
 }
 
 // requiring indexes the machines of which combination is not 0.
-func requiring[V any](c *fleetCount, machines *machineindex.Index[V], combination func(*V) uint16) *attention.Machines {
-	index := machineindex.Select(machines, func(v *V) (attention.Machine, bool) {
+func requiring[V any](machines *machineindex.Index[V], combination func(*V) uint16) *machineindex.Index[attention.Machine] {
+	return machineindex.Select(machines, func(v *V) (attention.Machine, bool) {
 		n := combination(v)
 		return attention.Machine{Set: n}, n != 0
 	})
-	return attention.New(index, c.combinations.values, c.properties.Names, c.usedProperties())
+}
+
+// setAttention sets the machines that require attention, once all are counted.
+func (c *fleetCount) setAttention(machines *machineindex.Index[attention.Machine]) {
+	c.attention = attention.New(machines, c.combinations.values, c.properties.Names, c.usedProperties())
 }
 
 // derived turns a set of derivedProperties into one of this count's numbers.

@@ -49,9 +49,7 @@ func fleetOfFacts(now time.Time) *fakeStates {
 	row := func(n int, group, agent string, seen time.Duration, tags ...string) client.Machine {
 		return machine(n, func(m *client.Machine) {
 			m.DeviceGroup, m.AgentVersion, m.LastSeen = []byte(group), []byte(agent), ago(seen)
-			for _, tag := range tags {
-				m.Tags = append(m.Tags, []byte(tag))
-			}
+			m.Tags = collectortest.TextList(tags...)
 		})
 	}
 	with := func(m client.Machine, change func(*client.Machine)) client.Machine { change(&m); return m }
@@ -477,7 +475,7 @@ func TestAnAPIGoneMadIsBoundedInFurtherFacts(t *testing.T) {
 		for n := range machines {
 			name := strconv.AppendInt(nil, int64(n), 10)
 			row := machine(n+1, func(m *client.Machine) {
-				m.AgentVersion, m.DeviceGroup, m.OSPlatform, m.OSBuild, m.OSProcessor, m.Tags = name, name, name, name, name, [][]byte{name, []byte("vip")}
+				m.AgentVersion, m.DeviceGroup, m.OSPlatform, m.OSBuild, m.OSProcessor, m.Tags = name, name, name, name, name, collectortest.TextList(string(name), "vip")
 				m.HealthStatus = []byte("Inactive")
 				if n%3 == 0 {
 					m.OnboardingStatus = name

@@ -91,15 +91,15 @@ func (g *groupCounter) fill(key groupKey) (groups []int) {
 }
 
 // count counts a machine in the group of the values, as an API sent them.
-func (g *groupCounter) count(r *stateRecord, values ...[]byte) { g.add(g.group(values...), r) }
+func (g *groupCounter) count(r *stateRecord, values ...[]byte) { g.add(g.group(values...), r, 1) }
 
 // countPreset counts a machine in the group of the n-th preset values.
-func (g *groupCounter) countPreset(r *stateRecord, n int) { g.add(g.presets[n], r) }
+func (g *groupCounter) countPreset(r *stateRecord, n int) { g.add(g.presets[n], r, 1) }
 
 // countVersion counts a machine by the version, a number of fleetCount.versions, of
 // the n-th component.
 func (g *groupCounter) countVersion(r *stateRecord, n int, version uint16) {
-	g.add(g.groupOf(groupKey{uint16(1 + n), version}), r) // The number 0 is that of other.
+	g.add(g.groupOf(groupKey{uint16(1 + n), version}), r, 1) // The number 0 is that of other.
 }
 
 // group returns the number of a group.
@@ -146,20 +146,20 @@ func (g *groupCounter) number(key groupKey) int {
 // few.
 func (g *groupCounter) countsCells() bool { return g.byProperty && len(g.labels) > 1 }
 
-// add counts a machine in a group.
-func (g *groupCounter) add(group int, r *stateRecord) {
+// add counts machines of the same record in a group.
+func (g *groupCounter) add(group int, r *stateRecord, machines int) {
 	in := &g.groups[group]
 	in.shown = true
 	for i := range g.gauges {
 		switch gauge := &g.gauges[i]; {
 		case gauge.counts != nil && !gauge.counts(r):
 		case !gauge.byProperty:
-			in.counts[i]++
+			in.counts[i] += machines
 		case r.requiresAttention():
 			if n := len(g.fleet.properties.Names); len(in.attention) < n {
 				in.attention = append(in.attention, make([]int, n-len(in.attention))...)
 			}
-			r.properties.Each(func(property int) { in.attention[property]++ })
+			r.properties.Each(func(property int) { in.attention[property] += machines })
 		}
 	}
 }

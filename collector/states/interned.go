@@ -1,6 +1,55 @@
 package states
 
-import "math"
+import (
+	"math"
+
+	"github.com/mde-exporter/mde_exporter/client"
+)
+
+// listValues remembers what is made of a list by its spelling, since most machines have a
+// list that others have, too.
+type listValues[T any] struct {
+	lists  map[string]*listValue[T]
+	recent [1 << 8]*listValue[T] // That were looked up, each in a place by its bytes.
+}
+
+type listValue[T any] struct {
+	spelled string
+	value   T
+}
+
+// Lists that are remembered are so many and so long at most.
+const (
+	maxLists     = 1 << 12
+	maxListBytes = 1 << 9
+)
+
+func newListValues[T any]() *listValues[T] {
+	return &listValues[T]{lists: make(map[string]*listValue[T])}
+}
+
+// of returns what make makes of the list, which must be the same each time.
+func (v *listValues[T]) of(list client.TextList, make func(client.TextList) T) T {
+	place := len(list)
+	if place > 2 {
+		place += 3*int(list[place/4]) + 5*int(list[place/2]) + 7*int(list[place-1-place/4])
+	}
+	recent := &v.recent[place%len(v.recent)]
+	if *recent != nil && (*recent).spelled == string(list) {
+		return (*recent).value
+	}
+	known := v.lists[string(list)]
+	if known == nil {
+		known = &listValue[T]{value: make(list)}
+		if len(v.lists) >= maxLists || len(list) > maxListBytes {
+			return known.value
+		}
+		known.spelled = string(list)
+		v.lists[known.spelled] = known
+	}
+	*recent = known
+	return known.value
+}
 
 // interned gives each distinct value a number, so that a machine takes two bytes for
 // it. Once all numbers are given away, every further value gets that of other.

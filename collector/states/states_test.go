@@ -19,7 +19,7 @@ import (
 
 // previewFleet is a small fleet with everything that is ordinary in odd ways.
 func previewFleet() []client.SecurityState {
-	nameless := client.SecurityState{Build: []byte("19045"), Architecture: []byte("Amd64"), Properties: [][]byte{[]byte("AntivirusNotReporting")}}
+	nameless := client.SecurityState{Build: []byte("19045"), Architecture: []byte("Amd64"), Properties: collectortest.TextList("AntivirusNotReporting")}
 	return []client.SecurityState{
 		state(1, "19045", "Amd64", "AntivirusNotReporting", "EdrImpairedCommunications"),
 		state(2, "19045", "Amd64", "AntivirusNotReporting", "AntivirusNotReporting"),
@@ -587,14 +587,14 @@ func BenchmarkCountMachines(b *testing.B) {
 	const machines = 100_000
 	fleet, rows := make([]client.Machine, machines), make([]client.AntivirusHealth, machines)
 	now := time.Now()
-	tags := [][]byte{[]byte("Site-01"), []byte("Site-02"), []byte("Laptop"), []byte("VIP"), []byte("vip")}
+	tags := []string{"Site-01", "Site-02", "Laptop", "VIP", "vip"}
 	random := rand.New(rand.NewPCG(1, 2))
 	ago := func(days int) time.Time { return now.Add(-time.Duration(random.Int64N(int64(days) * int64(aDay)))) }
 	for i := range fleet {
 		fleet[i] = machine(0, func(m *client.Machine) {
 			m.ID, m.OSBuild = hashedID(uint64(i)), fmt.Append(nil, 10_000+random.IntN(16)*613)
 			m.DeviceGroup, m.AgentVersion = fmt.Append(nil, "Group ", random.IntN(8)), fmt.Append(nil, "10.8790.", string(m.OSBuild), ".", random.IntN(3))
-			m.Tags, m.LastSeen = tags[random.IntN(3):3], ago(10)
+			m.Tags, m.LastSeen = collectortest.TextList(tags[random.IntN(3):3]...), ago(10)
 			if random.IntN(20) == 0 {
 				m.HealthStatus = []byte("Inactive")
 			}

@@ -59,6 +59,15 @@ func (w *World) Env(name string) collector.Env {
 	return collector.Env{Tenant: "contoso", Name: name, Logger: w.Logger, Metrics: w.Tenant, Shared: w.Shared}
 }
 
+// TextList spells texts as the APIs do.
+func TextList(texts ...string) client.TextList {
+	list, err := json.Marshal(append([]string{}, texts...))
+	if err != nil {
+		panic(err)
+	}
+	return list
+}
+
 // Client returns a client whose Defender API is the handler. It gets a token at once.
 func Client(t testing.TB, api http.HandlerFunc) *client.Client {
 	t.Helper()
