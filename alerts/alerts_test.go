@@ -57,7 +57,7 @@ func bundled(t *testing.T) []alert {
 }
 
 var (
-	listSeverity    = regexp.MustCompile(`tenant_domain:mde_watched_domain_list_(\w+):last`)
+	listSeverity    = regexp.MustCompile(`tenant_list:mde_contact_severity\{contact="(\w+)"\}`)
 	defaultSeverity = regexp.MustCompile(`tenant_list:mde_contact_severity:default, labels: \{contact: (\w+), severity: (\w+)\}`)
 )
 
