@@ -29,7 +29,7 @@ build: ## the program, ./mde_exporter
 	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS)' -o $(PROGRAM) .
 
 .PHONY: test
-test: lint rules gotest ## everything
+test: lint gotest ## everything
 
 .PHONY: gotest
 gotest: export MDE_TEST_SERVERS = required
@@ -41,9 +41,9 @@ gotest: ## the tests of every module, with those that take long or start servers
 	@tools/install browser
 	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/*.json
 	@code=0; \
-	run() { gotestsum --format pkgname --jsonfile $(RESULTS)/$$1.json -- -race -shuffle=on -timeout 20m "$${@:2}" || code=1; }; \
+	run() { gotestsum --format $${format:-pkgname} --jsonfile $(RESULTS)/$$1.json -- -race -shuffle=on -timeout 20m "$${@:2}" || code=1; }; \
 	run fast $$($(GO) list ./... | grep -vE '$(SLOW)'); \
-	run slow -p 1 $$($(GO) list ./... | grep -E '$(SLOW)'); \
+	format=testname run slow -p 1 $$($(GO) list ./... | grep -E '$(SLOW)'); \
 	for module in $(NESTED); do echo "module $$module"; cd $(CURDIR)/$$module && run $${module//[.\/]/_} ./...; done; \
 	$(CURDIR)/tools/skips $(CURDIR)/.ci/skips $(RESULTS)/*.json || code=1; \
 	exit $$code
@@ -64,13 +64,10 @@ lint: ## format, vet (for Windows, too), golangci-lint, tidiness of go.mod, work
 	actionlint
 
 .PHONY: rules
-rules: ## the alert rules, their unit tests and the Alertmanager configuration
+rules: export MDE_TEST_SERVERS = required
+rules: ## of these tests, those of the alert rules and the Alertmanager configuration: promtool and amtool
 	@tools/install servers
-	promtool check rules alerts/*.yaml
-	promtool test rules alerts/tests/*.yaml
-	amtool check-config deploy/compose/alertmanager/alertmanager.yml
-	amtool config routes test --config.file=deploy/compose/alertmanager/alertmanager.yml --verify.receivers=pager severity=critical tenant=contoso
-	amtool config routes test --config.file=deploy/compose/alertmanager/alertmanager.yml --verify.receivers=mail severity=warning tenant=contoso
+	$(GO) test -count=1 -v -run 'TestRules|TestAlertmanager' ./alerts
 
 .PHONY: bench
 bench: ## the benchmarks, some minutes; docs/performance.md has the results
