@@ -373,8 +373,8 @@ func (h *history) contactedDomains(job string) {
 	write("added.example", 5, time.Hour, 0)
 }
 
-// staleList writes a tenant with a list read every 15 minutes, of which a domain was
-// confirmed 45 minutes ago, and a list read daily, of which one was two hours ago.
+// staleList writes a tenant with a list read every 15 minutes, whose oldest value
+// is 45 minutes old, and a list read daily, whose oldest is of two hours ago.
 func (h *history) staleList(job string) {
 	const collector = `tenant="t",collector="watched_domains"`
 	h.current(job, "mde_refresh_interval_seconds{"+collector+"}", 3600)
@@ -386,15 +386,10 @@ func (h *history) staleList(job string) {
 		interval float64
 		age      time.Duration
 	}{{"c2", 900, 45 * time.Minute}, {"unwanted", 86400, 2 * time.Hour}} {
-		domain := fmt.Sprintf(`tenant="t",domain="%s.example"`, list.name)
-		h.current(job, fmt.Sprintf(`mde_watched_domain_list_interval_seconds{tenant="t",list=%q}`, list.name), list.interval)
-		h.current(job, fmt.Sprintf("mde_watched_domain_info{%s,list=%q}", domain, list.name), 1)
-		h.current(job, "mde_watched_domain_last_success_timestamp_seconds{"+domain+"}", float64(h.now.Add(-list.age).Unix()))
+		labels := fmt.Sprintf(`tenant="t",list=%q`, list.name)
+		h.current(job, "mde_watched_domain_list_interval_seconds{"+labels+"}", list.interval)
+		h.current(job, "mde_watched_domain_list_last_success_timestamp_seconds{"+labels+"}", float64(h.now.Add(-list.age).Unix()))
 	}
-	// A name that was counted once and that the API calls invalid now.
-	h.current(job, `mde_watched_domain_info{tenant="t",domain="invalid",list="c2"}`, 1)
-	h.current(job, `mde_watched_domain_last_success_timestamp_seconds{tenant="t",domain="invalid"}`, float64(h.now.Add(-24*time.Hour).Unix()))
-	h.current(job, `mde_watched_domain_invalid{tenant="t",domain="invalid"}`, 1)
 }
 
 func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {

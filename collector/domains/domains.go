@@ -443,6 +443,7 @@ func (w *Collector) count(d *watchedDomain, n int) {
 	case !counts:
 	case at.IsZero():
 		w.unread += n
+		d.on.list.unread += n
 	case n > 0:
 		d.on.list.confirmed.put(&d.age, d, at)
 	default:
@@ -474,10 +475,8 @@ func (w *Collector) oldest() time.Time {
 	}
 	oldest := time.Now()
 	for _, l := range w.lists {
-		if d, ok := l.confirmed.first(); ok {
-			if at, _ := d.readAt(); at.Before(oldest) {
-				oldest = at
-			}
+		if at := l.oldest(); !at.IsZero() && at.Before(oldest) {
+			oldest = at
 		}
 	}
 	return oldest
@@ -643,6 +642,11 @@ func (w *Collector) listsBlock() (*collector.Block, error) {
 	}
 	for _, l := range w.lists {
 		b.Add(listConfiguredIntervalFamily, l.interval().Seconds(), l.Name)
+	}
+	for _, l := range w.lists {
+		if at := l.oldest(); !at.IsZero() {
+			b.Add(listLastSuccessFamily, collector.UnixSeconds(at), l.Name)
+		}
 	}
 	if w.files != nil {
 		isRight := func(l *watchList) bool { return l.files != nil && len(l.files.Mistakes) == 0 }

@@ -45,6 +45,8 @@ var (
 		"The interval in which each domain of the list is asked, as the call quota really allows it.", "list")
 	listConfiguredIntervalFamily = collector.NewFamily("mde_watched_domain_list_configured_interval_seconds",
 		"The configured interval of the list.", "list")
+	listLastSuccessFamily = collector.NewFamily("mde_watched_domain_list_last_success_timestamp_seconds",
+		"When the oldest count of a domain on the list was confirmed. A domain on several lists counts for the one with the shortest interval.", "list")
 	domainsIntervalFamily = collector.NewFamily("mde_watched_domains_interval_seconds",
 		"The longest interval that the call quota really allows a watch list.")
 	domainsListReadFamily = collector.NewFamily("mde_watched_domains_list_last_read_successful",

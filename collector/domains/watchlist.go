@@ -21,6 +21,7 @@ type watchList struct {
 	// shorter one.
 	turns     turns
 	confirmed timeQueue[*watchedDomain] // By the age of their values; without invalid ones.
+	unread    int                       // Those that were never read.
 	expiry    time.Duration             // The max_age of their values.
 	warned    int                       // How many they were when their interval was last warned of.
 
@@ -33,6 +34,15 @@ func (l *watchList) interval() time.Duration { return time.Duration(l.RefreshInt
 // once in a cycle.
 func (l *watchList) maxAge(cycle time.Duration) time.Duration {
 	return cmp.Or(time.Duration(l.MaxAge), 3*cycle)
+}
+
+// oldest is how old the values of those domains are at worst. It is the zero time before
+// each of them was read once, and where no domain counts.
+func (l *watchList) oldest() (at time.Time) {
+	if d, ok := l.confirmed.first(); ok && l.unread == 0 {
+		at, _ = d.readAt()
+	}
+	return at
 }
 
 // infoBlock builds what is exposed of each domain on the list.

@@ -5,7 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -121,6 +123,60 @@ func TestADomainOnSeveralListsTakesTheShortestInterval(t *testing.T) {
 		if s := r.Status(); s.Failures > 0 || s.Refreshes < 51 || s.Refreshes > 55 {
 			t.Errorf("%d refreshes, want one each 15 minutes: %+v", s.Refreshes, s)
 		}
+	})
+}
+
+func TestTheAgeOfAListIsThatOfItsOldestDomain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		far := newFarEnd()
+		var failing sync.Map
+		failing.Store("never.example", true)
+		far.answer = func(domain, _ string) (int, string) {
+			if _, ok := failing.Load(domain); ok {
+				return 500, ""
+			}
+			if domain == "invalid.example" {
+				return 400, `{"error":{"code":"InvalidDomainName"}}`
+			}
+			return 200, page()
+		}
+		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"both.example", "slow.example", "never.example"}, func(o *Options) {
+			o.Interval, o.MaxAge = 4*time.Hour, 0
+			o.Lists = []ListConfig{listOf("c2", 15*time.Minute, "both.example", "fast.example", "invalid.example"), listOf("same", 24*time.Hour, "both.example")}
+		})
+		start(t, w, d, 4*time.Hour)
+		ageOf := func(list string) time.Duration {
+			value := collectortest.Value(w.Exposed(t), `mde_watched_domain_list_last_success_timestamp_seconds{list="`+list+`",tenant="contoso"}`)
+			if value == "" {
+				return -1
+			}
+			seconds, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(time.UnixMilli(int64(1000 * seconds)))
+		}
+		check := func(when string, want map[string]time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			for list, want := range want {
+				if age := ageOf(list); age < want-16*time.Minute || age > want+16*time.Minute || (age < 0) != (want < 0) {
+					t.Errorf("%s: list %s is %s old, want about %s", when, list, age, want)
+				}
+			}
+		}
+		time.Sleep(time.Hour)
+		check("before each domain of the list default was read", map[string]time.Duration{"c2": 0, "default": -1, "same": -1})
+		failing.Store("fast.example", true)
+		failing.Delete("never.example")
+		time.Sleep(3*time.Hour + 30*time.Minute)
+		check("when a domain fails", map[string]time.Duration{"c2": 3*time.Hour + 30*time.Minute, "default": 3*time.Hour + 30*time.Minute, "same": -1})
+		failing.Delete("fast.example")
+		time.Sleep(time.Hour)
+		// Every two hours one of the two domains of the list default is asked.
+		check("when it answers again", map[string]time.Duration{"c2": 0, "default": 2*time.Hour + 30*time.Minute, "same": -1})
+		w.Lint(t)
 	})
 }
 

@@ -45,31 +45,26 @@ func sinceYesterday(labels, series string) string {
 // ageOf is the age of a collector's values. A collector that failed and never
 // succeeded has the age $never; one whose first refresh still runs has none.
 func ageOf(selector string) string {
-	return neverUnless(`time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}`, selector)
+	return orNever(`time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}`, selector)
 }
 
 // intervalsOf is ageOf counted in refresh intervals. Of watched domains it has a series
-// for each list, too: the age of its oldest domain in the interval of that list.
+// for each list, too.
 func intervalsOf(selector string) string {
-	return neverUnless(`(time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}) / on (job, instance, tenant, collector) (
+	return orNever(`(time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}) / on (job, instance, tenant, collector) (
   label_replace(mde_watched_domains_interval_seconds{$where}, "collector", "watched_domains", "", "")
   or on (job, instance, tenant, collector) mde_refresh_interval_seconds{`+selector+`}
 )
-or label_replace(max by (job, instance, tenant, list) (`+domainIntervals("$where")+`), "collector", "watched_domains", "", "")
-  and on (job, instance, tenant, collector) mde_refresh_last_success_timestamp_seconds{`+selector+`}`, selector)
+or label_replace(`+listIntervals+`, "collector", "watched_domains", "", "")`, selector)
 }
 
-// domainIntervals is the age of each watched domain's count in the interval that the
-// quota allows each list that it is on. Invalid names have none.
-func domainIntervals(selector string) string {
-	return `(time() - mde_watched_domain_last_success_timestamp_seconds{` + selector + `} unless on (job, instance, tenant, domain) mde_watched_domain_invalid{` + selector + `})
-  * on (job, instance, tenant, domain) group_right () mde_watched_domain_info{` + selector + `}
-  / on (job, instance, tenant, list) group_left () mde_watched_domain_list_interval_seconds{$where}`
-}
+// listIntervals is the age of each watch list's oldest value in the interval that the
+// quota allows the list.
+const listIntervals = `(time() - mde_watched_domain_list_last_success_timestamp_seconds{$where}) / on (job, instance, tenant, list) mde_watched_domain_list_interval_seconds{$where}`
 
-func neverUnless(age, selector string) string {
+func orNever(age, selector string) string {
 	return age + `
-or on (job, instance, tenant, collector) $never + (mde_refresh_success{` + selector + `} == 0)`
+or $never + (mde_refresh_success{` + selector + `} == 0) unless on (job, instance, tenant, collector) mde_refresh_last_success_timestamp_seconds{` + selector + `}`
 }
 
 // fleetStates limits a selector to the collector of security states.

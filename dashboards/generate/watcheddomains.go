@@ -28,8 +28,6 @@ func watchedDomains() dashboard {
 or 0 * count(` + counted + `) unless on () sum(` + uncounted + `) > 0`
 	machines := `max by (` + keys + `) (mde_watched_domain_machines` + chosen + `)`
 
-	listAge := domainIntervals(`$where, domain=~"$domain"`)
-
 	failedUncounted := `(sum(` + uncounted + ` and on (job, instance, tenant) mde_refresh_success{` + refreshes + `} == 0) > 0)`
 	// What the last refresh of a tenant's domains did: 0 failed, 1 good, 2 the first
 	// round through the list still runs, 3 no domain is watched.
@@ -63,8 +61,7 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
 					`sum(`+uncounted+`) == 0`, "all counted").now().thresholds(calm, step{1, alarm}).paint([2]string{"filling", "blue"}).none("no list"),
 				stat("Oldest, in intervals",
 					"Age of the count that was confirmed longest ago, in the interval that the call quota allows its list: below 2 is normal, at 3 counts are withdrawn by default. A list that is read for the first time has no age; never: it failed.",
-					`max(`+listAge+`
-or on (job, instance, tenant) (`+intervalsOf(refreshes)+`))`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).set("mappings", neverWord).none("no full round yet"),
+					`max(`+intervalsOf(refreshes)+`)`).decimals(1).unit("none").now().thresholds(calm, step{2, warn}, step{3, alarm}).set("mappings", neverWord).none("no full round yet"),
 			}},
 			firingAlerts(),
 			{title: "Which, by how many, since when?", panels: []*panel{
@@ -119,7 +116,7 @@ or on (job, instance, tenant) (`+intervalsOf(refreshes)+`))`).decimals(1).unit("
 or 0 * count by (tenant, list) (mde_watched_domain_info{$where} and on (job, tenant, domain) mde_watched_domain_machines{$where})`, sorted: true, unit: "locale", width: 90, steps: []step{{1, warn}}, none: "unknown"},
 					column{title: "Interval", query: `max by (tenant, list) (mde_watched_domain_list_interval_seconds{$where})`, unit: "s", width: 85},
 					column{title: "Stretched", query: `max by (tenant, list) (mde_watched_domain_list_interval_seconds{$where} / mde_watched_domain_list_configured_interval_seconds{$where})`, width: 90, digits: new(1), steps: []step{{1.05, warn}}},
-					column{title: "Oldest", query: `max by (tenant, list) (` + listAge + `)`, width: 80, digits: new(1), steps: []step{{2, warn}, {3, alarm}}, none: "unknown"},
+					column{title: "Oldest", query: `max by (tenant, list) (` + listIntervals + `)`, width: 80, digits: new(1), steps: []step{{2, warn}, {3, alarm}}, none: "unknown"},
 				).none("No domains are watched, or no exporter answers").size(18, 6),
 				table("Invalid names",
 					"Domains on the lists that the API calls invalid. They have no count: correct or remove them.", 500,
