@@ -65,6 +65,7 @@ func newWorld(t *testing.T, s *storage.Storage, sections ...string) *world {
 		Registry: prometheus.NewRegistry(),
 		Storage:  s,
 		Logger:   slog.New(slog.DiscardHandler),
+		Source:   w.file,
 	})
 	t.Cleanup(w.Close)
 	w.write(sections...)
@@ -217,6 +218,9 @@ func TestATenantThatIsGoneLeavesNothing(t *testing.T) {
 	if left := w.tenantSeries("goes"); len(left) > 0 {
 		t.Errorf("series of the tenant that is gone: %v", left)
 	}
+	if n := len(w.stores); n != 1 {
+		t.Errorf("values of %d tenants are kept for their next collectors, want those of the one that stays", n)
+	}
 	if len(w.tenantSeries("stays")) == 0 {
 		t.Error("the tenant that stays lost its series")
 	}
@@ -251,8 +255,8 @@ func TestAMistakeChangesNothingButItsGauge(t *testing.T) {
 	if v, _ := w.value("mde_exporter_config_last_reload_successful{}"); v != 0 {
 		t.Error("the gauge does not tell")
 	}
-	if !strings.Contains(w.Status().Config.Error, "unknown key") {
-		t.Error("the page does not tell")
+	if s := w.Status().Config; !strings.Contains(s.Error, "unknown key") || s.Source != w.file || s.LoadedAt.IsZero() {
+		t.Errorf("the page has %+v", s)
 	}
 	if after := w.tenantSeries("contoso"); len(after) != len(before) || string(w.Config()) != config {
 		t.Errorf("%d series became %d", len(before), len(after))
@@ -458,9 +462,14 @@ func TestARestartServesTheStoredValuesAndCallsNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := newWorld(t, s, far.section("contoso", quickDomains+"  scores: {enabled: true}\n  alerts: {enabled: true}\n"))
+		section := far.section("contoso", quickDomains+"  scores: {enabled: true}\n  alerts: {enabled: true}\n")
+		w := newWorld(t, s, strings.Replace(section, far.ClientSecret(), far.ClientSecret()+", client_secret_expires: 2099-01-31", 1))
 		w.awaitReady()
 		check(w)
+		eventually(t, "the expiry of the secret is known before the first call", func() bool {
+			_, known := w.value(`mde_credential_expiry_timestamp_seconds{tenant="contoso"}`)
+			return known
+		})
 		w.Close()
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

@@ -10,15 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 )
@@ -318,8 +319,7 @@ func TestAFailedReloadMovesNoLimit(t *testing.T) {
 		w := newQuotaWorld(t, service, nil)
 		defer w.Close()
 		caFile := filepath.Join(t.TempDir(), "ca.pem")
-		good := entry("contoso", "tid", "app", 5, 30)
-		w.reload(good)
+		w.reload(entry("contoso", "tid", "app", 5, 30), entry("steady", "tid-3", "app", 5, 1))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		before := w.exposed()
@@ -334,14 +334,18 @@ func TestAFailedReloadMovesNoLimit(t *testing.T) {
 			return c, err
 		}
 		w.write(entry("contoso", "tid", "app", 100, 30), entry("twin", "tid", "app", 2, 30),
+			entry("steady", "tid-3", "app", 5, 1)+"  scores: {enabled: true}\n",
 			entry("broken", "tid-2", "app", 5, 1)+fmt.Sprintf("  http_config: {tls_config: {ca_file: %q}}\n", caFile))
 		if err := w.Reload(); err == nil || !strings.Contains(err.Error(), "broken") {
 			t.Fatalf("the reload's error is %v, want one of the tenant broken", err)
 		}
 		synctest.Wait()
-		for _, line := range w.exposed() {
-			if !slices.Contains(before, line) {
-				t.Errorf("the failed reload changed the exposition: %s", line)
+		if diff := cmp.Diff(before, w.exposed()); diff != "" {
+			t.Errorf("the failed reload changed the exposition, -before +after:\n%s", diff)
+		}
+		for _, name := range []string{"contoso", "steady"} {
+			if n := w.tenants[name].client.Quota(client.DomainMachines).Clients; n != 1 {
+				t.Errorf("after the failed reload %d clients take part in the quota of %s, want its one", n, name)
 			}
 		}
 		time.Sleep(20 * time.Minute)
