@@ -432,6 +432,9 @@ func TestClosingDoesNotWaitForAHangingAPI(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("the exporter waits for calls that never end")
 	}
+	if w.again.Stop() {
+		t.Error("the exporter would sweep its storage after it was closed")
+	}
 }
 
 func TestAReloadReadsTheWatchListFilesOfATenantThatStays(t *testing.T) {
