@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"math/bits"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -392,12 +393,12 @@ func plainBytes(text []byte) int {
 
 func (r *jsonReader) skipEscape(text []byte, at int) int {
 	at++
-	if at == len(text) || bytes.IndexByte([]byte(`"\/bfnrtu`), text[at]) < 0 {
+	if at == len(text) || strings.IndexByte(`"\/bfnrtu`, text[at]) < 0 {
 		return r.unexpected(text, at)
 	}
 	if text[at] == 'u' {
 		for range 4 {
-			if at++; at == len(text) || bytes.IndexByte([]byte("0123456789abcdefABCDEF"), text[at]) < 0 {
+			if at++; at == len(text) || strings.IndexByte("0123456789abcdefABCDEF", text[at]) < 0 {
 				return r.unexpected(text, at)
 			}
 		}

@@ -70,7 +70,7 @@ func referenceText(text []byte, depth int) (value string, err error) {
 		return "null", err
 	}
 	value = string(raw)
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return value, errors.New("something follows")
 	}
 	if len(value) > maxEntity {
@@ -82,7 +82,7 @@ func referenceText(text []byte, depth int) (value string, err error) {
 		kind := d.PeekKind()
 		token, err := d.ReadToken()
 		if err != nil {
-			return value, nil // It was read once: this is the end.
+			return value, nil //nolint:nilerr // It was read once: this is the end.
 		}
 		spelled := strings.TrimLeft(value[before:d.InputOffset()], " \t\r\n,:")
 		last := len(elements) - 1

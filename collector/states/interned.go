@@ -28,8 +28,8 @@ func newListValues[T any]() *listValues[T] {
 	return &listValues[T]{lists: make(map[string]*listValue[T])}
 }
 
-// of returns what make makes of the list, which must be the same each time.
-func (v *listValues[T]) of(list client.TextList, make func(client.TextList) T) T {
+// of returns what read returns for the list, which must be the same each time.
+func (v *listValues[T]) of(list client.TextList, read func(client.TextList) T) T {
 	place := len(list)
 	if place > 2 {
 		place += 3*int(list[place/4]) + 5*int(list[place/2]) + 7*int(list[place-1-place/4])
@@ -40,7 +40,7 @@ func (v *listValues[T]) of(list client.TextList, make func(client.TextList) T) T
 	}
 	known := v.lists[string(list)]
 	if known == nil {
-		known = &listValue[T]{value: make(list)}
+		known = &listValue[T]{value: read(list)}
 		if len(v.lists) >= maxLists || len(list) > maxListBytes {
 			return known.value
 		}
