@@ -358,6 +358,10 @@ func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
 	if got := strings.Count(log.String(), "level=ERROR"); got != 1 {
 		t.Errorf("%d errors logged, want 1: %s", got, log)
 	}
+	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
+	if s.Success() {
+		t.Error("success while spent calls cannot be written")
+	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -365,8 +369,8 @@ func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	spend()
-	if !strings.Contains(log.String(), "succeeded again") {
-		t.Errorf("logged %q", log)
+	if !strings.Contains(log.String(), "succeeded again") || !s.Success() {
+		t.Errorf("success %v, logged %q", s.Success(), log)
 	}
 	closeNow(t, s)
 	s, _ = open(t, dir)
