@@ -88,6 +88,15 @@ func TestClientsOfOneAppShareTheirQuotaAndItsPauses(t *testing.T) {
 		if got := one.Quota(Machines).Limits; got != (Limits{10, 100}) {
 			t.Errorf("the limits of a client that left hold on: %+v", got)
 		}
+		// Nobody may plan with the calls of one that left: it makes no more.
+		if use := one.Quota(Machines); use.Clients != 1 || use.OthersHourCalls != 0 || use.HourCalls != 3 {
+			t.Errorf("beside a client that left, use %+v", use)
+		}
+		time.Sleep(3 * time.Hour)
+		q.Sweep()
+		if n := len(q.quotas); n == 0 {
+			t.Error("the quotas of a client that made no call for hours are forgotten")
+		}
 	})
 }
 

@@ -303,3 +303,16 @@ func TestTheRunbooksOfThePageAreThoseOfTheAlerts(t *testing.T) {
 		}
 	}
 }
+
+// The beginning of a cause is that of the first collector of which it is known.
+func TestACauseBeginsWithItsFirstFailure(t *testing.T) {
+	failure := collector.Failure{Cause: "HTTP 503"}
+	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	var causes list[*cause]
+	for _, since := range []time.Time{noon, {}, noon.Add(-time.Minute), noon.Add(time.Minute)} {
+		addCause(&causes, "contoso", "scores", failure, since)
+	}
+	if len(causes) != 1 || !causes[0].Since.Equal(noon.Add(-time.Minute)) {
+		t.Errorf("%d causes, the first since %s", len(causes), causes[0].Since)
+	}
+}
