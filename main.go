@@ -318,7 +318,7 @@ func serve(stop context.Context, f *flags, running *exporter.Exporter, registry 
 	}
 }
 
-// check tells every mistake of the configuration and of the files it names.
+// check prints every mistake of the configuration and of the files it names.
 func (f *flags) check(stdout io.Writer) error {
 	if f.configFile == "" {
 		return errors.New("--config.check: --config.file names no file")

@@ -118,7 +118,7 @@ func TestEachAlertTellsWhoMustActAndWhatToDo(t *testing.T) {
 	}
 	for title := range sections {
 		if strings.HasPrefix(title, "MDE") && !names[title] {
-			t.Errorf("docs/runbooks.md tells of %s, which is no alert", title)
+			t.Errorf("docs/runbooks.md has a section %s, which is no alert", title)
 		}
 	}
 }

@@ -97,7 +97,7 @@ const (
 // pkcs12BER begins a PKCS#12 file of indefinite length: a sequence, and version 3.
 var pkcs12BER = []byte{0x30, 0x80, 0x02, 0x01, 0x03}
 
-// binaryFormat tells binary formats apart by the first element of their ASN.1
+// binaryFormat names a binary format by the first element of their ASN.1
 // sequence. It is empty for PEM and anything else that is not binary.
 func binaryFormat(content []byte) string {
 	var sequence struct{ First asn1.RawValue }

@@ -54,7 +54,7 @@ func (s signIn) learn(kind, secret string) { s.secrets.learn(kind+" for "+s.scop
 
 // proof is a credential as it was read for one token request.
 type proof struct {
-	// fingerprint tells a changed credential from the one that was refused.
+	// fingerprint differs between a changed credential and the one that was refused.
 	fingerprint [sha256.Size]byte
 	// exchange makes one token request. Its errors are of type *Error.
 	exchange func(ctx context.Context) (*oauth2.Token, error)

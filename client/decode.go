@@ -73,7 +73,7 @@ func (d *decoder) time(value []byte) time.Time {
 	return t
 }
 
-// timeOrNever reads a time as d.time does, and tells the year 0001 from no time.
+// timeOrNever reads a time as d.time does, and reports whether it is of the year 0001.
 func (d *decoder) timeOrNever(value []byte) (t time.Time, never bool) {
 	text := d.text(value)
 	if len(text) == 0 {
@@ -167,7 +167,7 @@ func (d *decoder) finish() {
 	}
 }
 
-// problem turns the error of the decoder into one that tells whose fault it is:
+// problem turns the error of the decoder into one that names whose fault it is:
 // the connection's or the answer's.
 func (d *decoder) problem(api API) error {
 	if err := d.input.answer.broken(); err != nil {

@@ -39,7 +39,7 @@ var (
 	deviceGroupBounds = bounds{pages: 4, rows: 20_000, bytes: maxPageBytes}
 )
 
-// A list is what comes in pages: where it begins and how it goes on.
+// A list is what comes in pages: where it begins and how it continues.
 type list struct {
 	api     API
 	service *service
@@ -93,7 +93,7 @@ func (c *Client) lastRows(api API) int {
 	return n
 }
 
-// errStopped tells that the consumer has had enough.
+// errStopped means that the consumer wants no more.
 var errStopped = errors.New("stopped")
 
 // A chain is the pages of a list while they are read.
@@ -115,7 +115,7 @@ type chain struct {
 	repeated int
 }
 
-// content tells pages apart by what they hold, in whatever order.
+// content distinguishes pages by what they hold, in any order.
 type content struct {
 	rows int
 	ids  uint64
@@ -259,7 +259,7 @@ func (ch *chain) settle(ctx context.Context, rows int, link *url.URL, asked *pag
 	}
 }
 
-// anotherLikely tells whether a page numbered by us should be asked for before
+// anotherLikely reports whether a page numbered by us should be asked for before
 // this one is read. Where nobody knows how many rows there are, one full page
 // suggests another: at most one call, the last, is then made in vain.
 func (ch *chain) anotherLikely() bool {
@@ -320,7 +320,7 @@ func resolveLink(base *url.URL, link string) (*url.URL, error) {
 	return next, nil
 }
 
-// visit notes an address, and tells whether it is new to the chain.
+// visit remembers an address, and reports whether it is new to the chain.
 func (ch *chain) visit(u *url.URL) bool {
 	sum := sha256.Sum256([]byte(u.String()))
 	if ch.seen[sum] {
@@ -330,8 +330,8 @@ func (ch *chain) visit(u *url.URL) bool {
 	return true
 }
 
-// notice tells whether the chain leads in circles under ever new addresses. Rows
-// without ids cannot be told apart: the bounds of the list are their only bounds.
+// notice reports whether the chain leads in circles under ever new addresses. Rows
+// without ids cannot be distinguished: the bounds of the list are their only bounds.
 func (ch *chain) notice(held content) error {
 	if held.rows > 0 && held.ids == 0 {
 		return nil

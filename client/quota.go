@@ -166,7 +166,7 @@ func (g *gate) pass() (wait time.Duration, ok bool) {
 	}
 }
 
-// earliest tells when both windows allow one more call.
+// earliest returns when both windows allow one more call.
 func (g *gate) earliest() (at time.Duration, known bool) {
 	for _, window := range []struct {
 		calls int

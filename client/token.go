@@ -156,7 +156,7 @@ func (t *tokens) start(ctx context.Context) *pendingToken {
 	return p
 }
 
-// leave tells why a waiter goes without a token, and ends the request if it
+// leave returns why a waiter goes without a token, and ends the request if it
 // was the last to wait for it.
 func (t *tokens) leave(ctx context.Context, p *pendingToken) error {
 	t.mu.Lock()

@@ -128,7 +128,7 @@ func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 	return c, append(problems, v.problems...)
 }
 
-// isNull tells a node that holds nothing, or nothing that could be used.
+// isNull reports whether a node holds nothing, or nothing that could be used.
 func isNull(n *yaml.Node) bool { return n.ShortTag() == "!!null" }
 
 // MarshalYAML is the configuration in force, in the shape of the file, with

@@ -40,7 +40,7 @@ const (
 // reportAge is the age from which an antivirus row counts as no report at all.
 const reportAge = 7 * 24 * time.Hour
 
-// edrProperties derives the properties that a machine's healthStatus tells.
+// edrProperties derives the properties that follow from a machine's healthStatus.
 func edrProperties(healthStatus []byte) derivedSet {
 	is := func(status string) bool { return bytes.EqualFold(healthStatus, []byte(status)) }
 	switch {
@@ -57,8 +57,8 @@ func edrProperties(healthStatus []byte) derivedSet {
 	}
 }
 
-// antivirusProperties derives the properties that a row of antivirus health
-// tells. A row without a time of its own is not taken for an old one.
+// antivirusProperties derives the properties that follow from a row of antivirus
+// health. A row without a time of its own is not taken for an old one.
 func antivirusProperties(row *client.AntivirusHealth, now time.Time) derivedSet {
 	var set derivedSet
 	if bytes.EqualFold(row.OSKind, []byte("windows")) {
@@ -96,7 +96,7 @@ var (
 )
 
 // architectureOf spells a machine's architecture as the preview does. It is
-// empty where the API tells none.
+// empty where the API sends none.
 func architectureOf(m *client.Machine) []byte {
 	switch {
 	case bytes.EqualFold(m.OSProcessor, []byte("x64")):

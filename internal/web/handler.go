@@ -47,7 +47,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	return secured(mux), nil
 }
 
-// CheckTelemetryPath tells why the metrics cannot be served at a path: it is
+// CheckTelemetryPath returns why the metrics cannot be served at a path: it is
 // not an absolute, clean path of plain characters, or it is taken.
 func CheckTelemetryPath(p string) error {
 	if !strings.HasPrefix(p, "/") {
