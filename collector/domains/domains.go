@@ -68,7 +68,6 @@ type Collector struct {
 	joined    *attention.State     // With which all domains were joined last.
 	round     domainRound
 	unasked   int               // Domains that neither answered nor failed so far.
-	unread    int               // Domains without a time in confirmed that should have one.
 	filled    bool              // Every domain was read once: what comes later counts from its addition.
 	notes     map[string]string // By subject.
 
@@ -442,7 +441,6 @@ func (w *Collector) count(d *watchedDomain, n int) {
 	switch {
 	case !counts:
 	case at.IsZero():
-		w.unread += n
 		d.on.list.unread += n
 	case n > 0:
 		d.on.list.confirmed.put(&d.age, d, at)
@@ -467,10 +465,18 @@ func (d *watchedDomain) readAt() (at time.Time, counts bool) {
 
 func (d *watchedDomain) invalid() bool { return d.result != nil && !d.result.Invalid.IsZero() }
 
+// unread is how many domains were never read.
+func (w *Collector) unread() (n int) {
+	for _, l := range w.lists {
+		n += l.unread
+	}
+	return n
+}
+
 // oldest is how old the list's values are at worst: the zero time before every
 // domain was read once, now for a list without domains that count.
 func (w *Collector) oldest() time.Time {
-	if w.unread > 0 {
+	if w.unread() > 0 {
 		return time.Time{}
 	}
 	oldest := time.Now()

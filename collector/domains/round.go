@@ -110,7 +110,7 @@ func (w *Collector) roundIsVoid() bool {
 	if len(w.sorted) == 0 || len(w.unconfirmed(now)) > 0 {
 		return false
 	}
-	return w.round.ended == 0 || w.unread == 0 && w.isOverdue(now)
+	return w.round.ended == 0 || w.unread() == 0 && w.isOverdue(now)
 }
 
 // isOverdue reports whether a domain has no answer for longer than it may be.
@@ -433,7 +433,7 @@ func (w *Collector) accept(o *domainOutcome) (stored *domainResult, filled bool)
 	d.round = w.round.number
 	w.count(d, 1)
 	w.round.ended++
-	if filled = !w.filled && w.unread == 0; filled {
+	if filled = !w.filled && w.unread() == 0; filled {
 		w.filled = true
 	}
 	if stored != nil {

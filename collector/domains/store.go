@@ -85,7 +85,7 @@ func (w *Collector) restoreAll() {
 	if list.Filled {
 		w.restoreAdditions(list.Added)
 	}
-	w.filled = w.unread == 0
+	w.filled = w.unread() == 0
 	w.mu.Unlock()
 }
 

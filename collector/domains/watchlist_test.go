@@ -400,8 +400,8 @@ func TestALookupUnderWayMayChangeItsList(t *testing.T) {
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if sum := d.lists[0].turns.domains + d.lists[1].turns.domains; sum != 2 || d.unasked != 0 || d.unread != 0 {
-			t.Errorf("%d domains have turns, %d are unasked, %d unread", sum, d.unasked, d.unread)
+		if sum := d.lists[0].turns.domains + d.lists[1].turns.domains; sum != 2 || d.unasked != 0 || d.unread() != 0 {
+			t.Errorf("%d domains have turns, %d are unasked, %d unread", sum, d.unasked, d.unread())
 		}
 	})
 }
