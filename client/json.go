@@ -177,7 +177,7 @@ func (r *jsonReader) read() []byte {
 
 // entity calls decode with what begins with the object that is next. Where the window
 // ends before the object does, decode is called again with more of it, and has to begin
-// anew. It must walk through all members.
+// anew. It must walk through all members, and through those of no value within the object.
 func (r *jsonReader) entity(decode func(rest []byte)) {
 	for r.next(); r.err == nil; {
 		r.length, r.escapes, r.texts = -1, false, r.texts[:0]
