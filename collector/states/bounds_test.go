@@ -12,8 +12,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// endless yields rows until the consumer stops, and fails the test where it does
-// not do so in time.
+// endless yields rows until the consumer stops. It fails the test if the consumer reads
+// more than the maximum.
 func endless[T any](t *testing.T, most int, row func(n int) T) func(func(*T, error) bool) {
 	return func(yield func(*T, error) bool) {
 		for n := range most {
@@ -26,9 +26,9 @@ func endless[T any](t *testing.T, most int, row func(n int) T) func(func(*T, err
 	}
 }
 
-func TestMoreMachinesThanAllowedFailTheRefresh(t *testing.T) {
+func TestRefreshFailsWithMoreThanMaxMachines(t *testing.T) {
 	const most = 1000
-	nameless := func(m *client.Machine) { m.ID = client.MachineID{} }
+	withoutID := func(m *client.Machine) { m.ID = client.MachineID{} }
 	others := func(m *client.Machine) { m.OnboardingStatus = []byte("CanBeOnboarded") }
 	for name, tc := range map[string]struct {
 		source string
@@ -52,7 +52,7 @@ func TestMoreMachinesThanAllowedFailTheRefresh(t *testing.T) {
 			f.MachineRows = endless(t, most+2, func(n int) client.Machine { return machine(n, nil) })
 		}},
 		"machines without ids": {SourceMachines, client.Machines, func(t *testing.T, f *fakeStates) {
-			f.MachineRows = endless(t, most+2, func(n int) client.Machine { return machine(n, nameless) })
+			f.MachineRows = endless(t, most+2, func(n int) client.Machine { return machine(n, withoutID) })
 		}},
 		"machines that are not onboarded": {SourceMachines, client.Machines, func(t *testing.T, f *fakeStates) {
 			f.MachineRows = endless(t, most+2, func(n int) client.Machine { return machine(n, others) })
@@ -83,7 +83,7 @@ func TestMoreMachinesThanAllowedFailTheRefresh(t *testing.T) {
 	}
 }
 
-func TestAsManyMachinesAsAllowedMayComeAgainAndAgain(t *testing.T) {
+func TestDuplicateRowsDoNotCountTowardsMaxMachines(t *testing.T) {
 	const most = 1000
 	f := &fakeStates{
 		StateRows: func(yield func(*client.SecurityState, error) bool) {
@@ -116,7 +116,7 @@ func TestAsManyMachinesAsAllowedMayComeAgainAndAgain(t *testing.T) {
 	}
 }
 
-func TestOfSeveralRowsWithOneIDTheFirstCounts(t *testing.T) {
+func TestFirstOfDuplicateRowsCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, f := collectortest.NewWorld(), machineFleet()
 		off := func(a *client.AntivirusHealth) { a.Mode = []byte("2") }
@@ -135,30 +135,30 @@ func TestOfSeveralRowsWithOneIDTheFirstCounts(t *testing.T) {
 			t.Errorf("want one machine:\n%s", got)
 		}
 		if index := s.fleet.Current().Machines.ByID; index.Len() != 1 || index.Find(id(2)) == nil {
-			t.Errorf("%d machines in the join, want the second alone", index.Len())
+			t.Errorf("%d machines in the index, want only the second", index.Len())
 		}
 	})
 }
 
-func TestACountHoldsFewMoreRowsThanMachines(t *testing.T) {
+func TestDuplicateRowsAreDroppedDuringTheCount(t *testing.T) {
 	const most = 1000
 	s := newStates(collectortest.NewWorld(), &fakeStates{}, func(o *Options) { o.MaxMachines = most })
-	c, held := s.newCount(SourcePreview, false), 0
+	c, rows := s.newCount(SourcePreview, false), 0
 	for n := range 400_000 {
 		build := "first"
 		if n >= most {
 			build = "later"
 		}
 		row := state(n%most, build, "Amd64", "A")
-		if err := c.securityState(&row); err != nil {
+		if err := c.addSecurityState(&row); err != nil {
 			t.Fatalf("full after %d rows of %d machines: %v", n, most, err)
 		}
-		held = max(held, c.rows.Len())
+		rows = max(rows, c.rows.Len())
 	}
-	if limit := most + 1<<16; held > limit {
-		t.Errorf("held %d rows, want at most %d", held, limit)
+	if limit := most + 1<<16; rows > limit {
+		t.Errorf("%d rows in memory, want at most %d", rows, limit)
 	}
-	if err := c.securityStates(); err != nil {
+	if err := c.finishSecurityStates(); err != nil {
 		t.Fatal(err)
 	}
 	got := c.result().Gauges[machinesGauge]
@@ -167,7 +167,7 @@ func TestACountHoldsFewMoreRowsThanMachines(t *testing.T) {
 	}
 }
 
-// hashedID looks as the ids of the API do: like the sum of a hash.
+// hashedID returns an id that looks like the API's: a hash.
 func hashedID(n uint64) (id client.MachineID) {
 	r := rand.New(rand.NewPCG(n, 7))
 	for i := range id {
@@ -176,9 +176,9 @@ func hashedID(n uint64) (id client.MachineID) {
 	return id
 }
 
-// madFleet is machines each with another random set of properties, random builds,
-// architectures and revisions, and long texts.
-func madFleet(machines int) func(func(*client.SecurityState, error) bool) {
+// randomFleet yields machines with a random set of properties each, random builds,
+// architectures and revisions, and long strings.
+func randomFleet(machines int) func(func(*client.SecurityState, error) bool) {
 	return func(yield func(*client.SecurityState, error) bool) {
 		random := rand.New(rand.NewPCG(1, 2))
 		long := strings.Repeat("y", 200)
@@ -201,7 +201,7 @@ func madFleet(machines int) func(func(*client.SecurityState, error) bool) {
 	}
 }
 
-func TestTheMemoryOfAFleetIsBounded(t *testing.T) {
+func TestFleetMemoryIsBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads a large fleet")
 	}
@@ -213,11 +213,11 @@ func TestTheMemoryOfAFleetIsBounded(t *testing.T) {
 		return m.HeapAlloc
 	}
 	w, before := collectortest.NewWorld(), used()
-	s := newStates(w, &fakeStates{StateRows: madFleet(machines)}, func(o *Options) { o.RevisionLabel = true })
+	s := newStates(w, &fakeStates{StateRows: randomFleet(machines)}, func(o *Options) { o.RevisionLabel = true })
 	if err := w.Refresh(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	// What is exposed is held until the next refresh is published.
+	// The exposed result is kept in memory until the next refresh is published.
 	outcome, err := s.Refresh(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +245,7 @@ func TestTheMemoryOfAFleetIsBounded(t *testing.T) {
 	runtime.KeepAlive(s)
 }
 
-func TestEachPropertyOfEachBuildHasAPlace(t *testing.T) {
+func TestAllPropertiesOfAllBuildsFitTheLimits(t *testing.T) {
 	w := collectortest.NewWorld()
 	s := newStates(w, &fakeStates{StateRows: func(yield func(*client.SecurityState, error) bool) {
 		properties := make([]string, maxProperties)
@@ -263,33 +263,33 @@ func TestEachPropertyOfEachBuildHasAPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := w.Exposed(t); strings.Contains(got, `"other"`) || strings.Count(got, "mde_machines_attention{") != maxBuilds*maxProperties {
-		t.Errorf("%d numbers, want %d", strings.Count(got, "mde_machines_attention{"), maxBuilds*maxProperties)
+		t.Errorf("%d series, want %d", strings.Count(got, "mde_machines_attention{"), maxBuilds*maxProperties)
 	}
 }
 
-func TestUnusualIDsAreMachinesOfTheirOwn(t *testing.T) {
+func TestUnusualMachineIDs(t *testing.T) {
 	zeros := strings.Repeat("0", 40)
 	for name, tc := range map[string]struct {
 		ids  []string // As JSON.
 		want string
 	}{
-		"forty zeros are an id":               {[]string{`"` + zeros + `"`, `"` + zeros + `"`, `"` + zeros + `"`}, "1"},
-		"a number is its decimal text":        {[]string{`17`, `17`, `"17"`, `18`}, "2"},
-		"ids are compared without case":       {[]string{`"Ab"`, `"aB"`, `"` + strings.Repeat("aB", 20) + `"`, `"` + strings.Repeat("Ab", 20) + `"`}, "2"},
-		"a machine without an id is one each": {[]string{`null`, `""`, `null`}, "3"},
+		"forty zeros are a valid id":                    {[]string{`"` + zeros + `"`, `"` + zeros + `"`, `"` + zeros + `"`}, "1"},
+		"a number is its decimal text":                  {[]string{`17`, `17`, `"17"`, `18`}, "2"},
+		"ids are case-insensitive":                      {[]string{`"Ab"`, `"aB"`, `"` + strings.Repeat("aB", 20) + `"`, `"` + strings.Repeat("Ab", 20) + `"`}, "2"},
+		"machines without an id are counted separately": {[]string{`null`, `""`, `null`}, "3"},
 	} {
 		for _, source := range []string{SourcePreview, SourceMachines} {
 			t.Run(name+", "+source, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					w, far := collectortest.NewWorld(), healthyAPIs()
+					w, apis := collectortest.NewWorld(), healthyAPIs()
 					var states, machines []string
 					for _, id := range tc.ids {
 						states = append(states, `{"id":`+id+`,"build":19045,"architecture":"Amd64","propertiesRequireAttention":["A"]}`)
 						machines = append(machines, `{"id":`+id+`,"osBuild":19045,"osProcessor":"x64","healthStatus":"Inactive","onboardingStatus":"Onboarded"}`)
 					}
-					far["machinesecuritystates"] = jsonAnswer(200, `{"value":[`+strings.Join(states, ",")+`]}`)
-					far["machines"] = jsonAnswer(200, `{"value":[`+strings.Join(machines, ",")+`]}`)
-					s := newStates(w, newClient(t, far), func(o *Options) { o.Source = source })
+					apis["machinesecuritystates"] = jsonResponse(200, `{"value":[`+strings.Join(states, ",")+`]}`)
+					apis["machines"] = jsonResponse(200, `{"value":[`+strings.Join(machines, ",")+`]}`)
+					s := newStates(w, newClient(t, apis), func(o *Options) { o.Source = source })
 					if err := w.Refresh(t.Context(), s); err != nil {
 						t.Fatal(err)
 					}
@@ -305,21 +305,21 @@ func TestUnusualIDsAreMachinesOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestARowThatIsNoMachineFailsTheRefresh(t *testing.T) {
+func TestRefreshFailsOnInvalidRow(t *testing.T) {
 	for _, api := range []string{"machinesecuritystates", "machines", "deviceavinfo"} {
 		for _, row := range []string{`null`, `[]`, `"machine"`, `7`} {
 			synctest.Test(t, func(t *testing.T) {
-				w, far := collectortest.NewWorld(), healthyAPIs()
+				w, apis := collectortest.NewWorld(), healthyAPIs()
 				source := SourceMachines
 				if api == "machinesecuritystates" {
 					source = SourcePreview
 				}
-				s := newStates(w, newClient(t, far), func(o *Options) { o.Source = source })
+				s := newStates(w, newClient(t, apis), func(o *Options) { o.Source = source })
 				if err := w.Refresh(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}
 				before := w.Exposed(t)
-				far[api] = jsonAnswer(200, `{"value":[`+row+`]}`)
+				apis[api] = jsonResponse(200, `{"value":[`+row+`]}`)
 				if err := w.Refresh(t.Context(), s); client.ReasonOf(err) != client.ReasonDecode || w.Exposed(t) != before {
 					t.Errorf("%s, row %s: error %v and exposed:\n%s", api, row, err, w.Exposed(t))
 				}
@@ -328,7 +328,7 @@ func TestARowThatIsNoMachineFailsTheRefresh(t *testing.T) {
 	}
 }
 
-func TestMachinesWithMoreSetsOfPropertiesThanAreNumberedStayInTheJoin(t *testing.T) {
+func TestIndexKeepsMachinesBeyondTheLimitOfPropertySets(t *testing.T) {
 	const machines = 1<<16 + 1000
 	f := &fakeStates{StateRows: func(yield func(*client.SecurityState, error) bool) {
 		for n := range machines { // Each machine has another set of properties.
@@ -350,7 +350,7 @@ func TestMachinesWithMoreSetsOfPropertiesThanAreNumberedStayInTheJoin(t *testing
 		t.Fatal(err)
 	}
 	if n := s.fleet.Current().Machines.ByID.Len(); n != machines {
-		t.Errorf("%d machines in the join, want %d", n, machines)
+		t.Errorf("%d machines in the index, want %d", n, machines)
 	}
 	if got := collectortest.Value(w.Exposed(t), `mde_machines_requiring_attention{architecture="Amd64",os_build="19045",tenant="contoso"}`); got != fmt.Sprint(machines) {
 		t.Errorf("%s machines require attention, want %d", got, machines)

@@ -13,7 +13,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
 
-// mostMachines is far more than a tenant has, and what an index can number.
+// mostMachines is the largest max_machines that is accepted.
 const mostMachines = 100_000_000
 
 // Config configures the collector of machine security states.
@@ -25,10 +25,10 @@ type Config struct {
 	RevisionLabel bool `yaml:"revision_label"`
 	// DeviceGroups counts the machines of each device group.
 	DeviceGroups bool `yaml:"device_groups"`
-	// Tags are the machine tags to count, compared without case. In force each is
-	// there once.
+	// Tags are the machine tags to count, compared case-insensitively. Validate removes
+	// duplicates.
 	Tags []string `yaml:"tags,omitempty"`
-	// MaxMachines is how many distinct machines may be read; more fail the refresh.
+	// MaxMachines is the limit of distinct machines. A refresh that reads more fails.
 	MaxMachines int `yaml:"max_machines"`
 }
 
@@ -56,10 +56,11 @@ func (c *Config) Validate(collector.Validation) (mistakes []collector.Mistake) {
 	return append(mistakes, more...)
 }
 
-// validTags returns the tags, each once by its first spelling.
+// validTags returns the trimmed tags without duplicates; of tags that differ in case
+// only, the first.
 func validTags(tags []string) (valid []string, mistakes []collector.Mistake) {
 	if len(tags) > maxTags {
-		return nil, []collector.Mistake{{Key: "tags", Message: fmt.Sprintf("%d tags are more than %d", len(tags), maxTags)}}
+		return nil, []collector.Mistake{{Key: "tags", Message: fmt.Sprintf("%d tags exceed the limit of %d", len(tags), maxTags)}}
 	}
 	for i, tag := range tags {
 		tag = strings.TrimSpace(tag)
@@ -68,7 +69,7 @@ func validTags(tags []string) (valid []string, mistakes []collector.Mistake) {
 			mistakes = append(mistakes, collector.Mistake{Key: fmt.Sprintf("tags[%d]", i), Message: "is empty"})
 		case labels.Clean([]byte(tag)) != tag:
 			mistakes = append(mistakes, collector.Mistake{Key: fmt.Sprintf("tags[%d]", i),
-				Message: fmt.Sprintf("is no label value: it has more than %d bytes, or a character that cannot be printed", labels.MaxBytes)})
+				Message: fmt.Sprintf("is not a valid label value: longer than %d bytes or with an unprintable character", labels.MaxBytes)})
 		case !slices.ContainsFunc(valid, func(other string) bool { return strings.EqualFold(other, tag) }):
 			valid = append(valid, tag)
 		}

@@ -11,21 +11,21 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-func TestTagsAreCleanAndThereOnce(t *testing.T) {
+func TestTagsAreValidatedAndDeduplicated(t *testing.T) {
 	for name, tc := range map[string]struct {
 		tags, want []string
 		mistakes   string
 	}{
-		"none":                      {nil, nil, ""},
-		"an empty list":             {[]string{}, nil, ""},
-		"several":                   {[]string{"VIP", "Tier 0"}, []string{"VIP", "Tier 0"}, ""},
-		"one in two cases":          {[]string{"VIP", "Kiosk", "vip"}, []string{"VIP", "Kiosk"}, ""},
-		"spaces around it":          {[]string{" VIP ", "VIP"}, []string{"VIP"}, ""},
-		"an empty tag":              {[]string{"VIP", " "}, nil, "tags[1]: is empty"},
-		"a long tag":                {[]string{strings.Repeat("x", 129)}, nil, "tags[0]: is no label value: it has more than 128 bytes, or a character that cannot be printed"},
-		"a tag with a line break":   {[]string{"VI\nP"}, nil, "tags[0]: is no label value: it has more than 128 bytes, or a character that cannot be printed"},
-		"too many":                  {slices.Repeat([]string{"VIP"}, maxTags+1), nil, "tags: 201 tags are more than 200"},
-		"the words of other gauges": {[]string{"other", "unknown", "none"}, []string{"other", "unknown", "none"}, ""},
+		"none":                           {nil, nil, ""},
+		"an empty list":                  {[]string{}, nil, ""},
+		"several":                        {[]string{"VIP", "Tier 0"}, []string{"VIP", "Tier 0"}, ""},
+		"different case":                 {[]string{"VIP", "Kiosk", "vip"}, []string{"VIP", "Kiosk"}, ""},
+		"surrounding spaces":             {[]string{" VIP ", "VIP"}, []string{"VIP"}, ""},
+		"an empty tag":                   {[]string{"VIP", " "}, nil, "tags[1]: is empty"},
+		"a long tag":                     {[]string{strings.Repeat("x", 129)}, nil, "tags[0]: is not a valid label value: longer than 128 bytes or with an unprintable character"},
+		"a tag with a line break":        {[]string{"VI\nP"}, nil, "tags[0]: is not a valid label value: longer than 128 bytes or with an unprintable character"},
+		"too many":                       {slices.Repeat([]string{"VIP"}, maxTags+1), nil, "tags: 201 tags exceed the limit of 200"},
+		"reserved words of other labels": {[]string{"other", "unknown", "none"}, []string{"other", "unknown", "none"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c Config
@@ -43,13 +43,13 @@ func TestTagsAreCleanAndThereOnce(t *testing.T) {
 				t.Errorf("tags %q, want %q", c.Tags, tc.want)
 			}
 			if !slices.Equal(tc.tags, given) {
-				t.Errorf("the tags of another section became %q", tc.tags)
+				t.Errorf("Validate changed the shared slice to %q", tc.tags)
 			}
 		})
 	}
 }
 
-func TestTagsThatAreNamedAsOtherValuesAreCounted(t *testing.T) {
+func TestTagsNamedLikeReservedValuesAreCounted(t *testing.T) {
 	f := machineFleet()
 	f.MachineRows = func(yield func(*client.Machine, error) bool) {
 		row := machine(1, func(m *client.Machine) { m.Tags = collectortest.TextList("Other", "unknown") })

@@ -13,74 +13,73 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/machineindex"
 )
 
-// defaultMaxMachines is how many distinct machines a fleet may have unless
-// Config.MaxMachines says otherwise.
+// defaultMaxMachines is the default of Config.MaxMachines.
 const defaultMaxMachines = 2_000_000
 
-// stateRecord is a machine as it is counted.
+// stateRecord holds what the groupings count of one machine.
 type stateRecord struct {
 	build, architecture, revision []byte
 	properties                    attention.PropertySet
 
 	input    input
-	at       time.Time       // When the refresh began.
-	machine  *client.Machine // Nil where the source is the preview, like known.
-	known    *knownMachine
+	at       time.Time       // Start of the refresh.
+	machine  *client.Machine // Nil if the source is the preview, as is facts.
+	facts    *machineFacts
 	software software
 }
 
 func (r *stateRecord) requiresAttention() bool { return !r.properties.IsEmpty() }
 
-func (r *stateRecord) isActive() bool { return r.known.derived&edrInactive == 0 }
+func (r *stateRecord) isActive() bool { return r.facts.derived&edrInactive == 0 }
 
-// fleetCount counts the machines of one refresh, from one of the sources.
+// fleetCount counts the machines that one refresh reads from one of the sources.
 type fleetCount struct {
 	source     string
 	config     Config
-	at         time.Time // When the refresh began.
+	at         time.Time // Start of the refresh.
 	input      input
 	properties *labels.Table
 	groupings  []*groupCounter
-	cells      int // Groups that are counted by property.
+	cells      int // Groups that are counted by property, see maxAttention.
 	machines   int
-	nameless   int // Machines without an id.
+	withoutID  int // Machines without an id.
 	record     stateRecord
 
 	combinations *interned[attention.PropertySet]
 	lists        *listValues[uint16] // The combination of each list of properties.
-	attention    *attention.Machines // Once all are counted.
+	attention    *attention.Machines // Nil until all machines are counted.
 
 	rows *machineindex.Index[previewRow]
 
-	known        *machineindex.Index[knownMachine]
+	facts        *machineindex.Index[machineFacts]
 	revisions    *labels.Table
 	versions     *labels.Table
 	software     *interned[software]
 	revisionText []byte
-	derivedIDs   [len(derivedProperties)]int // In properties; 0 where not looked up yet.
+	derivedIDs   [len(derivedProperties)]int // Numbers in properties; 0 if not looked up yet.
 }
 
 // previewRow is a row of machinesecuritystates.
 type previewRow struct{ group, combination uint16 }
 
-// knownMachine is what is known of a machine of /api/deviceavinfo or /api/machines.
-type knownMachine struct {
-	refreshed uint32 // The time of its antivirus row, in seconds since 1970.
-	software  uint16 // Of fleetCount.software.
+// machineFacts holds what /api/deviceavinfo and /api/machines say about a machine.
+type machineFacts struct {
+	refreshed uint32 // Timestamp of its antivirus row, Unix seconds.
+	software  uint16 // Index into fleetCount.software.
 	derived   derivedSet
 	row       rowState
 	mode      antivirusMode
-	// How many of the windows hold the time of its signatures and scans.
+	// The number of windows that contain the time of its signatures and scans.
 	signatures, quickScan, fullScan uint8
 }
 
-// software is what the antivirus row of a machine says of versions, by their numbers
-// in fleetCount.revisions and fleetCount.versions.
+// software holds the versions in a machine's antivirus row, as numbers of
+// fleetCount.revisions and fleetCount.versions.
 type software struct{ revision, engine, platform uint16 }
 
-// newFleetCount starts a count of a refresh that began at a time, of expected machines.
-// Incomplete says that the antivirus rows cannot be read. The names that last used
-// keep their place.
+// newFleetCount starts the count of a refresh. At is the start of the refresh, expected
+// the likely number of machines. Incomplete means that the antivirus rows are
+// unavailable. Label values of the last result keep their places within the limits.
 func newFleetCount(source string, config Config, at time.Time, incomplete bool, expected int, last *statesResult, dropped droppedLabels) *fleetCount {
 	if last == nil {
 		last = &statesResult{}
@@ -98,7 +97,7 @@ func newFleetCount(source string, config Config, at time.Time, incomplete bool, 
 		if incomplete {
 			c.input = machineRows
 		}
-		c.known = machineindex.New[knownMachine](expected)
+		c.facts = machineindex.New[machineFacts](expected)
 		c.revisions = labels.NewTable(maxRevisions, labels.Unknown, nil, dropped["os_revision"])
 	} else {
 		c.rows = machineindex.New[previewRow](0)
@@ -124,7 +123,7 @@ func (c *fleetCount) property(name []byte) int {
 	return c.properties.Number(name)
 }
 
-// checkMachines is the error of a fleet that has more distinct machines than it may.
+// checkMachines returns an error if the number of distinct machines exceeds the limit.
 func (c *fleetCount) checkMachines(distinct int, api client.API) error {
 	if distinct <= c.config.MaxMachines {
 		return nil
@@ -133,28 +132,29 @@ func (c *fleetCount) checkMachines(distinct int, api client.API) error {
 		"more than %d distinct machines: raise security_states.max_machines if the tenant has so many", c.config.MaxMachines)}
 }
 
-// securityState takes a row of machinesecuritystates. Its machine is counted by
-// securityStates, unless it has no id by which it could come again. Rows of machines
-// that came before are dropped once there are some tens of thousands of them, or an
-// eighth of all machines.
-func (c *fleetCount) securityState(s *client.SecurityState) error {
+// addSecurityState adds a row of machinesecuritystates. finishSecurityStates counts its
+// machine. A row without a machine id cannot be deduplicated and is counted
+// immediately. The index drops duplicate rows whenever the rows exceed the limit of
+// machines by an eighth, or by 65,536 if that is more.
+func (c *fleetCount) addSecurityState(s *client.SecurityState) error {
 	combination := c.lists.of(s.Properties, c.combination)
 	group := c.groupings[0].group(s.Build, s.Architecture, s.Revision)
 	if s.ID == (client.MachineID{}) {
-		c.nameless++
+		c.withoutID++
 		c.machines++
 		c.addRow(previewRow{uint16(group), combination}, 1)
-		return c.checkMachines(c.nameless, client.MachineSecurityStates)
+		return c.checkMachines(c.withoutID, client.MachineSecurityStates)
 	}
 	c.rows.Append(s.ID, previewRow{uint16(group), combination})
 	if c.rows.Len() < c.config.MaxMachines+max(c.config.MaxMachines/8, 1<<16) {
 		return nil
 	}
 	c.rows.Settle()
-	return c.checkMachines(c.rows.Len()+c.nameless, client.MachineSecurityStates)
+	return c.checkMachines(c.rows.Len()+c.withoutID, client.MachineSecurityStates)
 }
 
-// combination returns the number of the combination of a list of properties.
+// combination returns the number of a set of properties, given as the list that the API
+// sent.
 func (c *fleetCount) combination(names client.TextList) uint16 {
 	var set attention.PropertySet
 	for name := range names.All() {
@@ -163,18 +163,18 @@ func (c *fleetCount) combination(names client.TextList) uint16 {
 	return c.combinations.number(set)
 }
 
-// securityStates counts each machine whose rows were taken, once.
-func (c *fleetCount) securityStates() error {
+// finishSecurityStates counts each machine of the rows that were added, once.
+func (c *fleetCount) finishSecurityStates() error {
 	c.rows.Settle()
-	if err := c.checkMachines(c.rows.Len()+c.nameless, client.MachineSecurityStates); err != nil {
+	if err := c.checkMachines(c.rows.Len()+c.withoutID, client.MachineSecurityStates); err != nil {
 		return err
 	}
-	// Machines that have the same group and combination are counted at once.
+	// Machines with the same group and combination are counted in one step.
 	var tallies [1 << 10]struct {
 		row      previewRow
 		machines int
 	}
-	index := requiring(c.rows, func(row *previewRow) uint16 {
+	index := selectRequiring(c.rows, func(row *previewRow) uint16 {
 		t := &tallies[(row.group*61^row.combination)%uint16(len(tallies))]
 		if t.row != *row {
 			c.addRow(t.row, t.machines)
@@ -192,7 +192,7 @@ func (c *fleetCount) securityStates() error {
 	return nil
 }
 
-// addRow counts machines that have the same row.
+// addRow counts machines whose rows are equal.
 func (c *fleetCount) addRow(row previewRow, machines int) {
 	if machines > 0 {
 		c.record.properties = c.combinations.values[row.combination]
@@ -200,10 +200,11 @@ func (c *fleetCount) addRow(row previewRow, machines int) {
 	}
 }
 
-// antivirusRow takes the antivirus health of a machine that is still to come.
-// Of several rows for one machine the newest holds. Rows come in any order, so of
-// equally new ones all properties hold, and of each other fact the worst.
-func (c *fleetCount) antivirusRow(row *client.AntivirusHealth) error {
+// addAntivirusRow adds the antivirus health of a machine, before addMachine adds the
+// machine itself. The newest of several rows of a machine counts. Rows come in any
+// order, so equally new rows are merged: all their properties, and the worst of every
+// other value.
+func (c *fleetCount) addAntivirusRow(row *client.AntivirusHealth) error {
 	if row.MachineID == (client.MachineID{}) {
 		return nil
 	}
@@ -211,30 +212,30 @@ func (c *fleetCount) antivirusRow(row *client.AntivirusHealth) error {
 	if !row.DataRefreshedAt.IsZero() {
 		refreshed = uint32(max(0, row.DataRefreshedAt.Unix()))
 	}
-	known, added := c.known.Add(row.MachineID)
-	if !added && refreshed < known.refreshed {
+	facts, added := c.facts.Add(row.MachineID)
+	if !added && refreshed < facts.refreshed {
 		return nil
 	}
 	now, versions := c.antivirusFacts(row)
 	now.refreshed = refreshed
-	if !added && refreshed == known.refreshed {
-		now.derived |= known.derived
-		now.mode = max(now.mode, known.mode)
-		now.signatures = min(now.signatures, known.signatures)
-		now.quickScan, now.fullScan = min(now.quickScan, known.quickScan), min(now.fullScan, known.fullScan)
-		before := c.software.values[known.software]
+	if !added && refreshed == facts.refreshed {
+		now.derived |= facts.derived
+		now.mode = max(now.mode, facts.mode)
+		now.signatures = min(now.signatures, facts.signatures)
+		now.quickScan, now.fullScan = min(now.quickScan, facts.quickScan), min(now.fullScan, facts.fullScan)
+		before := c.software.values[facts.software]
 		versions.engine, versions.platform = c.firstVersion(versions.engine, before.engine), c.firstVersion(versions.platform, before.platform)
-		if c.hasRevision(known) {
+		if c.hasRevision(facts) {
 			versions.revision = before.revision
 		}
 	}
 	now.software = c.software.number(versions)
-	*known = now
-	return c.checkMachines(c.known.Len(), client.DeviceAVInfo)
+	*facts = now
+	return c.checkMachines(c.facts.Len(), client.DeviceAVInfo)
 }
 
-// antivirusFacts returns what a row of antivirus health says.
-func (c *fleetCount) antivirusFacts(row *client.AntivirusHealth) (knownMachine, software) {
+// antivirusFacts converts a row of antivirus health.
+func (c *fleetCount) antivirusFacts(row *client.AntivirusHealth) (machineFacts, software) {
 	signaturesAt := row.SignaturesPublishedAt
 	if signaturesAt.IsZero() {
 		signaturesAt = row.SignaturesUpdatedAt
@@ -247,16 +248,17 @@ func (c *fleetCount) antivirusFacts(row *client.AntivirusHealth) (knownMachine, 
 	if c.config.RevisionLabel {
 		versions.revision = uint16(c.revisions.Number(revisionOf(row.OSVersion)))
 	}
-	return knownMachine{
+	return machineFacts{
 		derived:    antivirusProperties(row, c.at),
 		mode:       antivirusModeOf(row.Mode),
-		signatures: signatureWindows.holding(signaturesAt, c.at),
-		quickScan:  scanWindows.holding(completed(row.QuickScan), c.at),
-		fullScan:   scanWindows.holding(completed(row.FullScan), c.at),
+		signatures: signatureWindows.containing(signaturesAt, c.at),
+		quickScan:  scanWindows.containing(completed(row.QuickScan), c.at),
+		fullScan:   scanWindows.containing(completed(row.FullScan), c.at),
 	}, versions
 }
 
-// firstVersion returns one of two versions, whatever their order.
+// firstVersion returns the version that sorts first, so that the order of rows does not
+// matter.
 func (c *fleetCount) firstVersion(a, b uint16) uint16 {
 	if c.versions.Names[b] < c.versions.Names[a] {
 		return b
@@ -265,34 +267,35 @@ func (c *fleetCount) firstVersion(a, b uint16) uint16 {
 }
 
 // hasRevision reports whether the antivirus row of a machine has a revision.
-func (c *fleetCount) hasRevision(known *knownMachine) bool {
-	revision := c.software.values[known.software].revision
+func (c *fleetCount) hasRevision(facts *machineFacts) bool {
+	revision := c.software.values[facts.software].revision
 	return revision != labels.OtherNumber && int(revision) != c.revisions.Missing
 }
 
-// machine counts a row of /api/machines, unless it is not the first of its machine.
-func (c *fleetCount) machine(m *client.Machine) error {
-	var known *knownMachine
+// addMachine counts a row of /api/machines. Further rows of the same machine are
+// ignored.
+func (c *fleetCount) addMachine(m *client.Machine) error {
+	var facts *machineFacts
 	if m.ID == (client.MachineID{}) {
-		known = &knownMachine{}
+		facts = &machineFacts{}
 	} else {
-		known, _ = c.known.Add(m.ID)
-		if err := c.checkMachines(c.known.Len()+c.nameless, client.Machines); err != nil {
+		facts, _ = c.facts.Add(m.ID)
+		if err := c.checkMachines(c.facts.Len()+c.withoutID, client.Machines); err != nil {
 			return err
 		}
 	}
-	if known.row != rowMissing {
+	if facts.row != rowMissing {
 		return nil
 	}
-	known.row = rowStateOf(m)
+	facts.row = rowStateOf(m)
 	r := &c.record
-	*r = stateRecord{machine: m, known: known, input: c.input, at: c.at}
-	if known.row == rowCounted {
-		known.derived |= edrProperties(m.HealthStatus)
-		r.software = c.software.values[known.software]
-		r.build, r.architecture, r.properties = m.OSBuild, architectureOf(m), c.derived(known.derived)
+	*r = stateRecord{machine: m, facts: facts, input: c.input, at: c.at}
+	if facts.row == rowCounted {
+		facts.derived |= edrProperties(m.HealthStatus)
+		r.software = c.software.values[facts.software]
+		r.build, r.architecture, r.properties = m.OSBuild, architectureOf(m), c.derived(facts.derived)
 		if c.config.RevisionLabel {
-			if r.revision = revisionOf(m.OSVersion); c.hasRevision(known) {
+			if r.revision = revisionOf(m.OSVersion); c.hasRevision(facts) {
 				c.revisionText = append(c.revisionText[:0], c.revisions.Names[r.software.revision]...)
 				r.revision = c.revisionText
 			}
@@ -300,42 +303,43 @@ func (c *fleetCount) machine(m *client.Machine) error {
 		c.machines++
 	}
 	for _, g := range c.groupings {
-		if g.records || known.row == rowCounted {
+		if g.records || facts.row == rowCounted {
 			g.of(r, g)
 		}
 	}
 	if m.ID != (client.MachineID{}) {
 		return nil
 	}
-	c.nameless++
-	return c.checkMachines(c.known.Len()+c.nameless, client.Machines)
+	c.withoutID++
+	return c.checkMachines(c.facts.Len()+c.withoutID, client.Machines)
 }
 
-// allMachines ends a count of /api/machines.
-func (c *fleetCount) allMachines() {
-	c.setAttention(requiring(c.known, func(known *knownMachine) uint16 {
-		if known.row != rowCounted {
+// finishMachines indexes the machines that require attention, after all rows of
+// /api/machines.
+func (c *fleetCount) finishMachines() {
+	c.setAttention(selectRequiring(c.facts, func(facts *machineFacts) uint16 {
+		if facts.row != rowCounted {
 			return 0
 		}
-		return c.combinations.number(c.derived(known.derived))
+		return c.combinations.number(c.derived(facts.derived))
 	}))
-	c.known = nil
+	c.facts = nil
 }
 
-// requiring indexes the machines of which combination is not 0.
-func requiring[V any](machines *machineindex.Index[V], combination func(*V) uint16) *machineindex.Index[attention.Machine] {
+// selectRequiring returns an index of the machines whose combination is not 0.
+func selectRequiring[V any](machines *machineindex.Index[V], combination func(*V) uint16) *machineindex.Index[attention.Machine] {
 	return machineindex.Select(machines, func(v *V) (attention.Machine, bool) {
 		n := combination(v)
 		return attention.Machine{Set: n}, n != 0
 	})
 }
 
-// setAttention sets the machines that require attention, once all are counted.
+// setAttention sets the machines that require attention. All machines must be counted.
 func (c *fleetCount) setAttention(machines *machineindex.Index[attention.Machine]) {
 	c.attention = attention.New(machines, c.combinations.values, c.properties.Names, c.usedProperties())
 }
 
-// derived turns a set of derivedProperties into one of this count's numbers.
+// derived converts a set of derivedProperties into a set of property numbers.
 func (c *fleetCount) derived(set derivedSet) attention.PropertySet {
 	var out attention.PropertySet
 	for rest := uint8(set); rest != 0; rest &= rest - 1 {
@@ -348,7 +352,7 @@ func (c *fleetCount) derived(set derivedSet) attention.PropertySet {
 	return out
 }
 
-// usedProperties returns the numbers of the properties that a machine has,
+// usedProperties returns the numbers of the properties that at least one machine has,
 // sorted by name.
 func (c *fleetCount) usedProperties() []int {
 	var used attention.PropertySet
@@ -367,7 +371,7 @@ func (c *fleetCount) usedProperties() []int {
 	return ids
 }
 
-// result returns what was counted, sorted.
+// result returns the counts, sorted.
 func (c *fleetCount) result() *statesResult {
 	r := &statesResult{
 		At: c.at, Source: c.source, RevisionLabel: c.config.RevisionLabel, Incomplete: c.input == machineRows, Gauges: make(map[string][]stateGroup),

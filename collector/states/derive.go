@@ -9,9 +9,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
 
-// derivedProperties are the properties that /api/machines and /api/deviceavinfo
-// tell in place of the preview's propertiesRequireAttention, in the preview's
-// manner of naming. A derivedSet has bit i for the i-th of them.
+// derivedProperties are the properties that /api/machines and /api/deviceavinfo provide
+// in place of the preview's propertiesRequireAttention, named like the preview's. A
+// derivedSet has bit i for the i-th of them.
 var derivedProperties = [...]string{
 	"EdrImpairedCommunications",
 	"EdrNoSensorData",
@@ -37,7 +37,7 @@ const (
 	antivirusPlatformOutOfDate
 )
 
-// reportAge is the age from which an antivirus row counts as no report at all.
+// reportAge is the age after which an antivirus row counts as not reported.
 const reportAge = 7 * 24 * time.Hour
 
 // edrProperties derives the properties that follow from a machine's healthStatus.
@@ -58,7 +58,7 @@ func edrProperties(healthStatus []byte) derivedSet {
 }
 
 // antivirusProperties derives the properties that follow from a row of antivirus
-// health. A row without a time of its own is not taken for an old one.
+// health. A row without a timestamp counts as current.
 func antivirusProperties(row *client.AntivirusHealth, now time.Time) derivedSet {
 	var set derivedSet
 	if bytes.EqualFold(row.OSKind, []byte("windows")) {
@@ -95,8 +95,8 @@ var (
 	arm64 = []byte("Arm64")
 )
 
-// architectureOf spells a machine's architecture as the preview does. It is
-// empty where the API sends none.
+// architectureOf returns a machine's architecture in the preview's format, or nil if it
+// is missing or not one of the documented ones.
 func architectureOf(m *client.Machine) []byte {
 	switch {
 	case bytes.EqualFold(m.OSProcessor, []byte("x64")):
@@ -116,7 +116,7 @@ func architectureOf(m *client.Machine) []byte {
 	}
 }
 
-// rowState is what became of the first row of a machine in /api/machines.
+// rowState says how the first row of a machine in /api/machines was counted.
 type rowState uint8
 
 const (
@@ -129,9 +129,8 @@ const (
 // dispositions are the values of the label disposition by rowState.
 var dispositions = []string{"", "merged", "not_onboarded", "counted"}
 
-// rowStateOf returns rowCounted for a machine that belongs to the fleet: onboarded,
-// and not merged into another record. A machine whose onboarding status is missing
-// does: nothing says that it does not.
+// rowStateOf returns rowCounted for a machine that belongs to the fleet: onboarded, and
+// not merged into another record. A machine without an onboarding status belongs to it.
 func rowStateOf(m *client.Machine) rowState {
 	switch {
 	case m.Merged:
@@ -143,11 +142,11 @@ func rowStateOf(m *client.Machine) rowState {
 	}
 }
 
-// antivirusMode is a mode of the antivirus, the worst last.
+// antivirusMode is a mode of the antivirus. A worse mode has a larger value.
 type antivirusMode uint8
 
 const (
-	modeUnknown antivirusMode = iota // Without a row, or a mode in it.
+	modeUnknown antivirusMode = iota // No row, or a row without a mode.
 	modeActive
 	modeEDRBlock
 	modePassiveAudit
@@ -159,7 +158,7 @@ const (
 // antivirusModes are the values of the label mode by antivirusMode.
 var antivirusModes = []string{labels.Unknown, "active", "edr_block", "passive_audit", "passive", labels.Other, "disabled"}
 
-// antivirusModeOf reads avMode.
+// antivirusModeOf parses avMode.
 func antivirusModeOf(raw []byte) antivirusMode {
 	switch string(raw) {
 	case "":
@@ -179,7 +178,7 @@ func antivirusModeOf(raw []byte) antivirusMode {
 	}
 }
 
-// completed returns the time of a scan that completed, else the zero time.
+// completed returns the time of a completed scan, and the zero time of any other.
 func completed(s client.Scan) time.Time {
 	if bytes.EqualFold(s.Result, []byte("Completed")) {
 		return s.At
@@ -187,9 +186,8 @@ func completed(s client.Scan) time.Time {
 	return time.Time{}
 }
 
-// revisionOf returns the last part of a version such as 10.0.19044.1865, the
-// revision of its build; it is empty where a version has fewer parts or its last
-// is no number.
+// revisionOf returns the build revision of a version, such as 1865 of 10.0.19044.1865.
+// It returns nil if the version has fewer than four parts or the last is not a number.
 func revisionOf(version []byte) []byte {
 	if bytes.Count(version, []byte(".")) < 3 {
 		return nil

@@ -17,7 +17,7 @@ func propertyNames(set derivedSet) []string {
 	return names
 }
 
-func TestEDRPropertiesFollowTheSensorHealth(t *testing.T) {
+func TestEDRProperties(t *testing.T) {
 	for health, want := range map[string][]string{
 		"Active":                            nil,
 		"Unknown":                           nil,
@@ -34,7 +34,7 @@ func TestEDRPropertiesFollowTheSensorHealth(t *testing.T) {
 	}
 }
 
-func TestAntivirusPropertiesFollowTheRow(t *testing.T) {
+func TestAntivirusProperties(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	row := func(kind, mode, signature, engine, platform string, age time.Duration) client.AntivirusHealth {
 		return client.AntivirusHealth{
@@ -46,26 +46,26 @@ func TestAntivirusPropertiesFollowTheRow(t *testing.T) {
 		row  client.AntivirusHealth
 		want []string
 	}{
-		"all is well":                               {row("windows", "0", "True", "True", "True", time.Hour), nil},
-		"windows of which nothing is known":         {row("windows", "0", "Unknown", "Unknown", "Unknown", time.Hour), []string{"AntivirusNotReporting"}},
-		"windows of which two of three are unknown": {row("windows", "0", "Unknown", "Unknown", "True", time.Hour), nil},
-		"a mac of which nothing is known":           {row("mac", "0", "Unknown", "Unknown", "Unknown", time.Hour), nil},
-		"windows silent for exactly seven days":     {row("windows", "0", "True", "True", "True", 7*24*time.Hour), nil},
-		"windows silent for longer":                 {row("Windows", "0", "True", "True", "True", 7*24*time.Hour+time.Second), []string{"AntivirusNotReporting"}},
-		"linux silent for longer":                   {row("linux", "0", "True", "True", "True", 8*24*time.Hour), nil},
-		"windows that never reported":               {client.AntivirusHealth{OSKind: []byte("windows"), NeverRefreshed: true}, []string{"AntivirusNotReporting"}},
-		"a mac that never reported":                 {client.AntivirusHealth{OSKind: []byte("mac"), NeverRefreshed: true}, nil},
-		"windows without a time":                    {client.AntivirusHealth{OSKind: []byte("windows")}, nil},
-		"disabled":                                  {row("windows", "2", "True", "True", "True", time.Hour), []string{"AntivirusOff"}},
-		"disabled and behind":                       {row("windows", "2", "False", "True", "True", time.Hour), []string{"AntivirusOff", "AntivirusDefinitionsOutOfDate"}},
-		"definitions behind":                        {row("mac", "0", "False", "True", "True", time.Hour), []string{"AntivirusDefinitionsOutOfDate"}},
-		"engine behind":                             {row("linux", "0", "True", "False", "True", time.Hour), []string{"AntivirusEngineOutOfDate"}},
-		"platform behind":                           {row("windows", "0", "True", "True", "False", time.Hour), []string{"AntivirusPlatformOutOfDate"}},
-		"passive and behind":                        {row("windows", "1", "False", "False", "False", time.Hour), nil},
-		"passive audit and behind":                  {row("windows", "5", "False", "False", "False", time.Hour), nil},
-		"blocking by EDR and behind":                {row("windows", "4", "False", "False", "False", time.Hour), []string{"AntivirusDefinitionsOutOfDate", "AntivirusEngineOutOfDate", "AntivirusPlatformOutOfDate"}},
-		"passive and not reporting":                 {row("windows", "1", "Unknown", "Unknown", "Unknown", time.Hour), []string{"AntivirusNotReporting"}},
-		"an unknown mode":                           {row("windows", "9", "True", "False", "True", time.Hour), []string{"AntivirusEngineOutOfDate"}},
+		"healthy":                               {row("windows", "0", "True", "True", "True", time.Hour), nil},
+		"windows, everything unknown":           {row("windows", "0", "Unknown", "Unknown", "Unknown", time.Hour), []string{"AntivirusNotReporting"}},
+		"windows, two of three unknown":         {row("windows", "0", "Unknown", "Unknown", "True", time.Hour), nil},
+		"mac, everything unknown":               {row("mac", "0", "Unknown", "Unknown", "Unknown", time.Hour), nil},
+		"windows silent for exactly seven days": {row("windows", "0", "True", "True", "True", 7*24*time.Hour), nil},
+		"windows silent for longer":             {row("Windows", "0", "True", "True", "True", 7*24*time.Hour+time.Second), []string{"AntivirusNotReporting"}},
+		"linux silent for longer":               {row("linux", "0", "True", "True", "True", 8*24*time.Hour), nil},
+		"windows that never reported":           {client.AntivirusHealth{OSKind: []byte("windows"), NeverRefreshed: true}, []string{"AntivirusNotReporting"}},
+		"a mac that never reported":             {client.AntivirusHealth{OSKind: []byte("mac"), NeverRefreshed: true}, nil},
+		"windows without a timestamp":           {client.AntivirusHealth{OSKind: []byte("windows")}, nil},
+		"disabled":                              {row("windows", "2", "True", "True", "True", time.Hour), []string{"AntivirusOff"}},
+		"disabled and out of date":              {row("windows", "2", "False", "True", "True", time.Hour), []string{"AntivirusOff", "AntivirusDefinitionsOutOfDate"}},
+		"definitions out of date":               {row("mac", "0", "False", "True", "True", time.Hour), []string{"AntivirusDefinitionsOutOfDate"}},
+		"engine out of date":                    {row("linux", "0", "True", "False", "True", time.Hour), []string{"AntivirusEngineOutOfDate"}},
+		"platform out of date":                  {row("windows", "0", "True", "True", "False", time.Hour), []string{"AntivirusPlatformOutOfDate"}},
+		"passive and out of date":               {row("windows", "1", "False", "False", "False", time.Hour), nil},
+		"passive audit and out of date":         {row("windows", "5", "False", "False", "False", time.Hour), nil},
+		"EDR block mode and out of date":        {row("windows", "4", "False", "False", "False", time.Hour), []string{"AntivirusDefinitionsOutOfDate", "AntivirusEngineOutOfDate", "AntivirusPlatformOutOfDate"}},
+		"passive and not reporting":             {row("windows", "1", "Unknown", "Unknown", "Unknown", time.Hour), []string{"AntivirusNotReporting"}},
+		"an unknown mode":                       {row("windows", "9", "True", "False", "True", time.Hour), []string{"AntivirusEngineOutOfDate"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := propertyNames(antivirusProperties(&tc.row, now)); !slices.Equal(got, tc.want) {
@@ -75,7 +75,7 @@ func TestAntivirusPropertiesFollowTheRow(t *testing.T) {
 	}
 }
 
-func TestArchitecturesAreSpelledAsThePreviewDoes(t *testing.T) {
+func TestArchitecturesUseThePreviewFormat(t *testing.T) {
 	for _, tc := range []struct{ processor, architecture, want string }{
 		{"x64", "64-bit", "Amd64"},
 		{"x86", "64-bit", "X86"},
@@ -116,7 +116,7 @@ func TestOnlyOnboardedMachinesHaveASecurityState(t *testing.T) {
 	}
 }
 
-func TestRevisionsAreTheLastPartOfAVersion(t *testing.T) {
+func TestRevisionOf(t *testing.T) {
 	for version, want := range map[string]string{
 		"10.0.19044.1865": "1865", "10.0.19044": "", "": "", "10.0.19044.": "", "22H2": "", "10.0.14393.2485.amd64fre": "", "1.2.3.x": "",
 	} {

@@ -14,12 +14,12 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-const aDay = 24 * time.Hour
+const day = 24 * time.Hour
 
-// readMachines makes a collector count /api/machines.
+// readMachines sets the source to /api/machines.
 func readMachines(o *Options) { o.Source = SourceMachines }
 
-// refreshed returns what is exposed after one refresh of the machines.
+// refreshed returns the exposition after one refresh from the machines.
 func refreshed(t *testing.T, c Client, change ...func(*Options)) string {
 	t.Helper()
 	w := collectortest.NewWorld()
@@ -31,8 +31,8 @@ func refreshed(t *testing.T, c Client, change ...func(*Options)) string {
 	return w.Exposed(t)
 }
 
-// values compares series, which are written without the tenant. An empty value means
-// that the series is absent.
+// values compares series, which are named without the tenant label. An empty value
+// means that the series is absent.
 func values(t *testing.T, exposed string, want map[string]string) {
 	t.Helper()
 	exposed = strings.NewReplacer(`,tenant="contoso"`, "", `tenant="contoso",`, "", `{tenant="contoso"}`, "").Replace(exposed)
@@ -43,7 +43,7 @@ func values(t *testing.T, exposed string, want map[string]string) {
 	}
 }
 
-// fleetOfFacts has each kind of device group, tag, version and time.
+// fleetOfFacts returns a fleet with every kind of device group, tag, version and time.
 func fleetOfFacts(now time.Time) *fakeStates {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	row := func(n int, group, agent string, seen time.Duration, tags ...string) client.Machine {
@@ -67,10 +67,10 @@ func fleetOfFacts(now time.Time) *fakeStates {
 	return &fakeStates{
 		MachineRows: collectortest.RowsOf(nil,
 			row(1, "Servers", "10.1", time.Hour, "VIP", "Site-01"),
-			row(2, "Servers", "10.1", 2*aDay, "vip", "VIP", "viP"), // Three spellings of one tag.
-			with(row(3, "Branch offices", "10.2", 10*aDay, "Kiosk"), func(m *client.Machine) { m.HealthStatus = []byte("Inactive") }),
-			with(row(4, "UnassignedGroup", "", 20*aDay), func(m *client.Machine) { m.HealthStatus = []byte("Inactive") }),
-			row(5, "", "10.2", 60*aDay),
+			row(2, "Servers", "10.1", 2*day, "vip", "VIP", "viP"), // One tag in three cases.
+			with(row(3, "Branch offices", "10.2", 10*day, "Kiosk"), func(m *client.Machine) { m.HealthStatus = []byte("Inactive") }),
+			with(row(4, "UnassignedGroup", "", 20*day), func(m *client.Machine) { m.HealthStatus = []byte("Inactive") }),
+			row(5, "", "10.2", 60*day),
 			with(row(6, "Servers", "10.2", 0), func(m *client.Machine) { m.LastSeen = time.Time{} }),
 			with(row(7, "Merged group", "9", time.Hour, "VIP"), func(m *client.Machine) { m.Merged, m.MergedInto = true, id(1) }),
 			with(row(8, "Unmanaged", "9", time.Hour, "VIP"), status("canBeOnboarded")),
@@ -80,28 +80,28 @@ func fleetOfFacts(now time.Time) *fakeStates {
 			with(row(10, "Servers", "10.1", time.Hour), status("")),
 			with(row(11, "Unmanaged", "9", time.Hour), status("Quarantined")),
 			with(row(12, "Merged group", "9", time.Hour), func(m *client.Machine) { m.Merged = true; m.OnboardingStatus = []byte("CanBeOnboarded") }),
-			row(1, "Elsewhere", "11", 90*aDay, "Kiosk"), // The first machine again.
+			row(1, "Elsewhere", "11", 90*day, "Kiosk"), // Duplicate of the first machine.
 		),
 		AntivirusRows: collectortest.RowsOf(nil,
-			antivirusRow(1, "0", "1.1.25020.1007", "4.18.25010.11", 12*time.Hour, 12*time.Hour, 5*aDay),
-			antivirusRow(2, "1", "1.1.25020.1007", "4.18.25010.11", 2*aDay, 2*aDay, 31*aDay),
-			antivirusRow(3, "2", "1.1.24080.9", "", 20*aDay, 8*aDay, 8*aDay),
-			antivirusRow(5, "4", "1.1.25020.1007", "4.18.24090.11", 40*aDay, 40*aDay, 40*aDay),
-			antivirusRow(6, "5", "1.1.25020.1007", "4.18.24090.11", 5*aDay, 0, 0),
-			antivirusRow(8, "2", "9", "9", 0, 0, 0), // It is not onboarded.
+			antivirusRow(1, "0", "1.1.25020.1007", "4.18.25010.11", 12*time.Hour, 12*time.Hour, 5*day),
+			antivirusRow(2, "1", "1.1.25020.1007", "4.18.25010.11", 2*day, 2*day, 31*day),
+			antivirusRow(3, "2", "1.1.24080.9", "", 20*day, 8*day, 8*day),
+			antivirusRow(5, "4", "1.1.25020.1007", "4.18.24090.11", 40*day, 40*day, 40*day),
+			antivirusRow(6, "5", "1.1.25020.1007", "4.18.24090.11", 5*day, 0, 0),
+			antivirusRow(8, "2", "9", "9", 0, 0, 0), // Not onboarded.
 			antivirusRow(10, "3", "1.1.25020.1007", "4.18.24090.11", 0, 0, 0),
 		),
 	}
 }
 
-func TestFactsOfMachinesAreCounted(t *testing.T) {
+func TestMachineGauges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tags := func(o *Options) { o.Tags = []string{"VIP", "Kiosk", "Tier 0"} }
 		collectortest.Golden(t, "facts.prom", refreshed(t, fleetOfFacts(time.Now()), tags))
 	})
 }
 
-func TestRecordsWithoutASecurityStateExplainTheDifference(t *testing.T) {
+func TestRecordsWithoutSecurityStateAreCountedByReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		values(t, refreshed(t, fleetOfFacts(time.Now())), map[string]string{
 			`mde_machine_records{disposition="counted"}`:                                          "7",
@@ -124,13 +124,13 @@ func TestRecordsWithoutASecurityStateExplainTheDifference(t *testing.T) {
 	})
 }
 
-func TestAnEmptyTenantHasZeros(t *testing.T) {
+func TestEmptyTenantExposesZeros(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeStates{MachineRows: collectortest.RowsOf[client.Machine](nil), AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil)}
 		got := refreshed(t, f, func(o *Options) { o.Tags = []string{"VIP"} })
 		for series := range strings.Lines(got) {
 			if !strings.HasPrefix(series, "#") && !strings.HasSuffix(series, " 0\n") && !strings.HasPrefix(series, "mde_security_states_source_info") {
-				t.Errorf("of an empty tenant: %s", series)
+				t.Errorf("series of an empty tenant is not 0: %s", series)
 			}
 		}
 		values(t, got, map[string]string{
@@ -144,32 +144,32 @@ func TestAnEmptyTenantHasZeros(t *testing.T) {
 		})
 		for _, metric := range []string{"mde_device_group_machines", "mde_machines_component_version", "mde_machines_onboarding", "mde_tag_machines_attention"} {
 			if strings.Contains(got, metric+"{") {
-				t.Errorf("%s is there", metric)
+				t.Errorf("%s is exposed", metric)
 			}
 		}
 	})
 }
 
-func TestWindowsHoldTimesUpToTheirLength(t *testing.T) {
+func TestWindowsContaining(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for name, tc := range map[string]struct {
 		at   time.Time
 		want uint8
 	}{
-		"now":                               {now, 5},
-		"exactly a day ago":                 {now.Add(-aDay), 5},
-		"a moment more than a day ago":      {now.Add(-aDay - 1), 4},
-		"exactly 90 days ago":               {now.Add(-90 * aDay), 1},
-		"a moment more than 90 days ago":    {now.Add(-90*aDay - 1), 0},
-		"never":                             {time.Time{}, 0},
-		"in the year 2":                     {time.Date(2, 1, 1, 0, 0, 0, 0, time.UTC), 0},
-		"a clock that is fast":              {now.Add(10 * time.Minute), 5},
-		"a day ahead":                       {now.Add(aDay), 5},
-		"more than a day ahead":             {now.Add(aDay + 1), 0},
-		"in the year 9999":                  {time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), 0},
-		"in another zone, two hours before": {now.Add(-2 * time.Hour).In(time.FixedZone("", -12*3600)), 5},
+		"now":                                {now, 5},
+		"exactly a day ago":                  {now.Add(-day), 5},
+		"a nanosecond more than a day ago":   {now.Add(-day - 1), 4},
+		"exactly 90 days ago":                {now.Add(-90 * day), 1},
+		"a nanosecond more than 90 days ago": {now.Add(-90*day - 1), 0},
+		"never":                              {time.Time{}, 0},
+		"in the year 2":                      {time.Date(2, 1, 1, 0, 0, 0, 0, time.UTC), 0},
+		"a clock that is fast":               {now.Add(10 * time.Minute), 5},
+		"a day ahead":                        {now.Add(day), 5},
+		"more than a day ahead":              {now.Add(day + 1), 0},
+		"in the year 9999":                   {time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), 0},
+		"in another zone, two hours before":  {now.Add(-2 * time.Hour).In(time.FixedZone("", -12*3600)), 5},
 	} {
-		if got := seenWindows.holding(tc.at, now); got != tc.want {
+		if got := seenWindows.containing(tc.at, now); got != tc.want {
 			t.Errorf("%s: %d windows, want %d", name, got, tc.want)
 		}
 	}
@@ -178,7 +178,7 @@ func TestWindowsHoldTimesUpToTheirLength(t *testing.T) {
 func TestTimesAreComparedWithTheStartOfTheRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeStates{}
-		seen := time.Now().Add(-aDay + time.Minute)
+		seen := time.Now().Add(-day + time.Minute)
 		rows := collectortest.RowsOf(nil, machine(1, func(m *client.Machine) { m.LastSeen = seen }))
 		antivirusRows := collectortest.RowsOf(nil, antivirus(1, func(a *client.AntivirusHealth) { a.SignaturesUpdatedAt = seen }))
 		f.AntivirusRows = func(yield func(*client.AntivirusHealth, error) bool) {
@@ -195,7 +195,7 @@ func TestTimesAreComparedWithTheStartOfTheRefresh(t *testing.T) {
 	})
 }
 
-func TestOddFactsOfMachines(t *testing.T) {
+func TestUnusualMachines(t *testing.T) {
 	long := strings.Repeat("x", 100_000)
 	cut := long[:labels.MaxBytes]
 	ago := func(d time.Duration) string { return time.Now().Add(-d).UTC().Format(time.RFC3339Nano) }
@@ -235,11 +235,11 @@ func TestOddFactsOfMachines(t *testing.T) {
 			`mde_machines_component_version{component="sensor",version="11"}`: "1",
 		}},
 		"groups whose case differs": {[]string{`{"id":"1","rbacGroupName":"A"` + onboarded, `{"id":"2","rbacGroupName":"a"` + onboarded}, map[string]string{of: "1", `mde_device_group_machines{device_group="a"}`: "1"}},
-		"tags again and again, in any case": {[]string{`{"id":"1","machineTags":["VIP","vip","Vip","VIP"]` + onboarded, `{"id":"2","machineTags":["vIP"]` + onboarded,
+		"repeated tags in any case": {[]string{`{"id":"1","machineTags":["VIP","vip","Vip","VIP"]` + onboarded, `{"id":"2","machineTags":["vIP"]` + onboarded,
 			`{"id":"1","machineTags":["VIP"]` + onboarded, `{"id":"3","machineTags":["VIP2","V","VI P"]` + onboarded}, map[string]string{tag: "2", `mde_tag_machines{tag="vip"}`: ""}},
 		"times": {[]string{`{"id":"1","lastSeen":"` + ago(-time.Hour) + `"` + onboarded, `{"id":"2","lastSeen":"9999-12-31T23:59:59Z"` + onboarded,
-			`{"id":"3","lastSeen":"0001-01-01T00:00:00Z"` + onboarded, `{"id":"4","lastSeen":"` + strings.TrimSuffix(ago(10*aDay), "Z") + `"` + onboarded,
-			`{"id":"5","lastSeen":"` + ago(91*aDay) + `"` + onboarded}, map[string]string{
+			`{"id":"3","lastSeen":"0001-01-01T00:00:00Z"` + onboarded, `{"id":"4","lastSeen":"` + strings.TrimSuffix(ago(10*day), "Z") + `"` + onboarded,
+			`{"id":"5","lastSeen":"` + ago(91*day) + `"` + onboarded}, map[string]string{
 			`mde_machines_seen_within{window="1d"}`: "1", `mde_machines_seen_within{window="7d"}`: "1", `mde_machines_seen_within{window="14d"}`: "2",
 			`mde_machines_seen_within{window="30d"}`: "2", seen: "2",
 		}},
@@ -267,14 +267,14 @@ func TestOddFactsOfMachines(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			far := healthyAPIs()
-			far["machines"] = jsonAnswer(200, `{"value":[`+strings.Join(tc.rows, ",")+`]}`)
-			values(t, refreshed(t, newClient(t, far), func(o *Options) { o.Tags = []string{"VIP", "7"} }), tc.want)
+			apis := healthyAPIs()
+			apis["machines"] = jsonResponse(200, `{"value":[`+strings.Join(tc.rows, ",")+`]}`)
+			values(t, refreshed(t, newClient(t, apis), func(o *Options) { o.Tags = []string{"VIP", "7"} }), tc.want)
 		})
 	}
 }
 
-func TestOddFactsOfAntivirusHealth(t *testing.T) {
+func TestUnusualAntivirusHealth(t *testing.T) {
 	long := strings.Repeat("x", 100_000)
 	cut := long[:labels.MaxBytes]
 	ago := func(d time.Duration) string { return time.Now().Add(-d).UTC().Format(time.RFC3339) }
@@ -287,7 +287,7 @@ func TestOddFactsOfAntivirusHealth(t *testing.T) {
 		return `mde_machines_antivirus_scanned_within{scan="` + scan + `",window="` + window + `"}`
 	}
 	for name, tc := range map[string]struct {
-		rows []string // Of the first of three machines, in any order.
+		rows []string // Rows of the first of three machines. Every rotation is tested.
 		want map[string]string
 	}{
 		"no row": {nil, map[string]string{mode("unknown"): "3", mode("active"): "0", engine + `"unknown"}`: "3", signatures("30d"): "0"}},
@@ -300,28 +300,28 @@ func TestOddFactsOfAntivirusHealth(t *testing.T) {
 		"a long mode": {[]string{`,"avMode":"` + long + `"`}, map[string]string{mode("other"): "1", mode("unknown"): "2"}},
 		"versions of 100 kB": {[]string{`,"avEngineVersion":"` + long + `","avPlatformVersion":"\u0000` + long + `"`},
 			map[string]string{engine + `"` + cut + `"}`: "1", platform + `"` + cut + `"}`: "1", engine + `"unknown"}`: "2"}},
-		"published, though updated later": {[]string{`,"avSignaturePublishTime":"` + ago(5*aDay) + `","avSignatureUpdateTime":"` + ago(time.Hour) + `"`},
+		"published, though updated later": {[]string{`,"avSignaturePublishTime":"` + ago(5*day) + `","avSignatureUpdateTime":"` + ago(time.Hour) + `"`},
 			map[string]string{signatures("3d"): "0", signatures("7d"): "1"}},
-		"updated, for nobody knows when published": {[]string{`,"avSignaturePublishTime":null,"avSignatureUpdateTime":"` + ago(2*aDay) + `"`},
+		"updated, publication time missing": {[]string{`,"avSignaturePublishTime":null,"avSignatureUpdateTime":"` + ago(2*day) + `"`},
 			map[string]string{signatures("1d"): "0", signatures("3d"): "1"}},
-		"times to come": {[]string{`,"avSignaturePublishTime":"` + ago(-time.Hour) + `","quickScanTime":"2999-01-01T00:00:00Z","quickScanResult":"Completed"`},
+		"times in the future": {[]string{`,"avSignaturePublishTime":"` + ago(-time.Hour) + `","quickScanTime":"2999-01-01T00:00:00Z","quickScanResult":"Completed"`},
 			map[string]string{signatures("1d"): "1", scanned("quick", "30d"): "0"}},
-		"scans that completed, and others": {[]string{`,"quickScanTime":"` + ago(2*aDay) + `","quickScanResult":"completed","fullScanTime":"` + ago(time.Hour) + `","fullScanResult":"Canceled"`},
+		"scans that completed, and others": {[]string{`,"quickScanTime":"` + ago(2*day) + `","quickScanResult":"completed","fullScanTime":"` + ago(time.Hour) + `","fullScanResult":"Canceled"`},
 			map[string]string{scanned("quick", "1d"): "0", scanned("quick", "7d"): "1", scanned("quick", "30d"): "1", scanned("full", "30d"): "0"}},
-		"a scan without a result": {[]string{`,"quickScanTime":"` + ago(aDay) + `","quickScanResult":"-","fullScanTime":"` + ago(time.Hour) + `","fullScanResult":""`},
+		"a scan without a result": {[]string{`,"quickScanTime":"` + ago(day) + `","quickScanResult":"-","fullScanTime":"` + ago(time.Hour) + `","fullScanResult":""`},
 			map[string]string{scanned("quick", "30d"): "0", scanned("full", "30d"): "0"}},
-		"of several rows the newest": {[]string{
+		"newest of several rows": {[]string{
 			at(3*time.Hour) + `,"avMode":"2","avEngineVersion":"old","avSignaturePublishTime":"` + ago(time.Hour) + `","quickScanTime":"` + ago(time.Hour) + `","quickScanResult":"Completed"`,
-			at(2*time.Hour) + `,"avMode":"1","avEngineVersion":"new","avSignaturePublishTime":"` + ago(20*aDay) + `"`,
+			at(2*time.Hour) + `,"avMode":"1","avEngineVersion":"new","avSignaturePublishTime":"` + ago(20*day) + `"`,
 			`,"avMode":"4","avEngineVersion":"without a time"`,
 		}, map[string]string{
 			mode("passive"): "1", mode("disabled"): "0", mode("unknown"): "2", engine + `"new"}`: "1", engine + `"old"}`: "", engine + `"unknown"}`: "2",
 			signatures("14d"): "0", signatures("30d"): "1", scanned("quick", "30d"): "0",
 		}},
-		"of equally new rows the worst": {[]string{
+		"worst of equally new rows": {[]string{
 			at(time.Hour) + `,"avMode":"0","avEngineVersion":"1.2","avPlatformVersion":"4.1","avSignaturePublishTime":"` + ago(time.Hour) + `"`,
-			at(time.Hour) + `,"avMode":"2","avEngineVersion":"1.1","avPlatformVersion":"4.2","avSignaturePublishTime":"` + ago(10*aDay) + `"`,
-			at(time.Hour) + `,"avMode":"1","avEngineVersion":"1.3","avPlatformVersion":"4.3","avSignaturePublishTime":"` + ago(2*aDay) + `"`,
+			at(time.Hour) + `,"avMode":"2","avEngineVersion":"1.1","avPlatformVersion":"4.2","avSignaturePublishTime":"` + ago(10*day) + `"`,
+			at(time.Hour) + `,"avMode":"1","avEngineVersion":"1.3","avPlatformVersion":"4.3","avSignaturePublishTime":"` + ago(2*day) + `"`,
 		}, map[string]string{
 			mode("disabled"): "1", mode("active"): "0", mode("passive"): "0", engine + `"1.1"}`: "1", engine + `"1.2"}`: "", platform + `"4.1"}`: "1",
 			signatures("7d"): "0", signatures("14d"): "1",
@@ -335,9 +335,9 @@ func TestOddFactsOfAntivirusHealth(t *testing.T) {
 				for _, row := range tc.rows {
 					rows = append(rows, machineIDs(row))
 				}
-				far := healthyAPIs()
-				far["deviceavinfo"] = jsonAnswer(200, `{"value":[`+strings.Join(rows, ",")+`]}`)
-				values(t, refreshed(t, newClient(t, far)), tc.want)
+				apis := healthyAPIs()
+				apis["deviceavinfo"] = jsonResponse(200, `{"value":[`+strings.Join(rows, ",")+`]}`)
+				values(t, refreshed(t, newClient(t, apis)), tc.want)
 				if len(tc.rows) > 0 {
 					tc.rows = append(tc.rows[1:], tc.rows[0])
 				}
@@ -346,7 +346,7 @@ func TestOddFactsOfAntivirusHealth(t *testing.T) {
 	}
 }
 
-func TestWhatASourceDoesNotTellIsAbsent(t *testing.T) {
+func TestGaugesThatASourceLacksAreAbsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tags := func(o *Options) { o.Tags = []string{"VIP"} }
 		metrics := func(exposed string) map[string]bool {
@@ -371,7 +371,7 @@ func TestWhatASourceDoesNotTellIsAbsent(t *testing.T) {
 		refused := refreshed(t, f, tags)
 		for name := range whole {
 			if there := metrics(refused)[name]; there != !strings.HasPrefix(name, "mde_machines_antivirus") {
-				t.Errorf("without the antivirus role, %s is there: %v", name, there)
+				t.Errorf("without the antivirus role, %s exposed: %v", name, there)
 			}
 		}
 		values(t, refused, map[string]string{
@@ -384,13 +384,13 @@ func TestWhatASourceDoesNotTellIsAbsent(t *testing.T) {
 			switch name {
 			case "mde_machines", "mde_machines_attention", "mde_machines_requiring_attention", "mde_security_states_incomplete", "mde_security_states_source_info":
 			default:
-				t.Errorf("%s comes from the preview", name)
+				t.Errorf("unexpected %s from the preview", name)
 			}
 		}
 	})
 }
 
-func TestDeviceGroupsCanBeTurnedOff(t *testing.T) {
+func TestDeviceGroupsCanBeDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if got := refreshed(t, fleetOfFacts(time.Now()), func(o *Options) { o.DeviceGroups = false }); strings.Contains(got, "device_group") || strings.Contains(got, "mde_tag") {
 			t.Errorf("exposed:\n%s", got)
@@ -398,7 +398,7 @@ func TestDeviceGroupsCanBeTurnedOff(t *testing.T) {
 	})
 }
 
-func TestTheMostFrequentVersionsAreExposed(t *testing.T) {
+func TestMostFrequentVersionsAreExposed(t *testing.T) {
 	const versions = 4000
 	w := collectortest.NewWorld()
 	total := 0
@@ -441,7 +441,7 @@ func TestTheMostFrequentVersionsAreExposed(t *testing.T) {
 	}
 }
 
-func TestOfEquallyFrequentVersionsTheSameAreExposed(t *testing.T) {
+func TestEquallyFrequentVersionsAreSelectedDeterministically(t *testing.T) {
 	versions := func() string {
 		f := &fakeStates{AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil), MachineRows: func(yield func(*client.Machine, error) bool) {
 			for _, v := range rand.Perm(2 * maxComponents) {
@@ -454,11 +454,11 @@ func TestOfEquallyFrequentVersionsTheSameAreExposed(t *testing.T) {
 		return refreshed(t, f)
 	}
 	if a, b := versions(), versions(); a != b {
-		t.Errorf("once:\n%s\nthen:\n%s", a, b)
+		t.Errorf("first:\n%s\nsecond:\n%s", a, b)
 	}
 }
 
-func TestAnAPIGoneMadIsBoundedInFurtherFacts(t *testing.T) {
+func TestMachineGaugesAreBounded(t *testing.T) {
 	const machines = 30_000
 	w := collectortest.NewWorld()
 	f := &fakeStates{AntivirusRows: func(yield func(*client.AntivirusHealth, error) bool) {
@@ -514,7 +514,7 @@ func TestAnAPIGoneMadIsBoundedInFurtherFacts(t *testing.T) {
 		"mde_machines_component_version": 3 * counted, "mde_machines_antivirus_mode": counted,
 	} {
 		if sums[name] != want {
-			t.Errorf("%s adds up to %v, want %v", name, sums[name], want)
+			t.Errorf("sum of %s is %v, want %v", name, sums[name], want)
 		}
 	}
 	for label, most := range map[string]int{
@@ -533,12 +533,12 @@ func TestAnAPIGoneMadIsBoundedInFurtherFacts(t *testing.T) {
 	}
 	for _, label := range []string{"tag", "window", "mode", "component", "disposition"} {
 		if strings.Contains(got, `label="`+label+`"`) {
-			t.Errorf("values of %s are counted, though the API sends none", label)
+			t.Errorf("dropped values of %s are counted, but its values do not come from the API", label)
 		}
 	}
 }
 
-func TestStoredStatesAreServedUnderOtherTags(t *testing.T) {
+func TestStoredStatesAreServedAfterTagsChange(t *testing.T) {
 	store := &collector.MemoryStore{}
 	tags := func(tags ...string) func(*Options) {
 		return func(o *Options) { o.Store, o.Source, o.Tags = store, SourceMachines, tags }
@@ -552,7 +552,7 @@ func TestStoredStatesAreServedUnderOtherTags(t *testing.T) {
 		want   map[string]string
 	}{
 		"other tags":       {tags("Kiosk", "Pilot ring"), map[string]string{`mde_tag_machines{tag="Kiosk"}`: "1", `mde_tag_machines{tag="VIP"}`: "", `mde_tag_machines{tag="Pilot ring"}`: ""}},
-		"another spelling": {tags("vip"), map[string]string{`mde_tag_machines{tag="VIP"}`: "", `mde_tag_machines{tag="vip"}`: "", `mde_tag_machines_attention{property="EdrInactive",tag="vip"}`: ""}},
+		"different case":   {tags("vip"), map[string]string{`mde_tag_machines{tag="VIP"}`: "", `mde_tag_machines{tag="vip"}`: "", `mde_tag_machines_attention{property="EdrInactive",tag="vip"}`: ""}},
 		"no tags":          {tags(), map[string]string{`mde_tag_machines{tag="VIP"}`: ""}},
 		"no device groups": {func(o *Options) { tags("VIP")(o); o.DeviceGroups = false }, map[string]string{`mde_device_group_machines{device_group="Servers"}`: "", `mde_tag_machines{tag="VIP"}`: "2"}},
 	} {

@@ -33,7 +33,7 @@ func newStates(w *collectortest.World, c Client, change ...func(*Options)) *Coll
 	return New(o.Config, o.Env, c)
 }
 
-// fakeStates answers as a client, functions of the test.
+// fakeStates is a Client that returns the rows of the test.
 type fakeStates struct {
 	StateRows     func(yield func(*client.SecurityState, error) bool)
 	MachineRows   func(yield func(*client.Machine, error) bool)
@@ -58,12 +58,12 @@ func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.Antiviru
 	return f.AntivirusRows
 }
 
-// state is a row of the preview.
+// state returns a row of the preview.
 func state(n int, build, architecture string, properties ...string) client.SecurityState {
 	return client.SecurityState{ID: id(n), Build: []byte(build), Architecture: []byte(architecture), Properties: collectortest.TextList(properties...)}
 }
 
-// apiError is a service's own error.
+// apiError returns an error that the service itself sent.
 func apiError(api client.API, status int) error {
 	e := &client.Error{API: api, Status: status, Reason: client.ReasonOther, Message: "as scripted"}
 	e.Code = map[int]string{400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "ResourceNotFound", 410: "Gone"}[status]
@@ -78,7 +78,7 @@ func apiError(api client.API, status int) error {
 	return e
 }
 
-// failingStore is a Store on a full disk.
+// failingStore is a Store that always fails.
 type failingStore struct{}
 
 var errDiskFull = errors.New("disk full")
@@ -88,12 +88,12 @@ func (failingStore) Save(string, any) error         { return errDiskFull }
 func (failingStore) Delete(string) error            { return errDiskFull }
 func (failingStore) Keys(string) ([]string, error)  { return nil, errDiskFull }
 
-// id makes a machine id; no two numbers make the same.
+// id returns a machine id, a different one for each number.
 func id(n int) client.MachineID {
 	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
 }
 
-// newClient is a real client behind the transport.
+// newClient returns a real client that uses the transport.
 func newClient(t testing.TB, transport http.RoundTripper) *client.Client {
 	t.Helper()
 	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }

@@ -8,75 +8,78 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
 
-// input is what a gauge is counted from.
+// input says which rows a gauge needs.
 type input uint8
 
 const (
 	anySource     input = iota
-	machineRows         // Of /api/machines.
-	antivirusRows       // Of /api/machines and /api/deviceavinfo.
+	machineRows         // Rows of /api/machines.
+	antivirusRows       // Rows of /api/machines and /api/deviceavinfo.
 )
 
-// A grouping is a row of the table of what is counted: labels, and gauges that
-// count the machines that share their values.
+// A grouping declares labels, and gauges that count the machines with the same values
+// of these labels.
 type grouping struct {
 	labels []boundedLabel
-	// of counts a machine in the groups it belongs to: one, several, or none.
+	// of counts a machine in the groups that it belongs to: one, several, or none.
 	of     func(*stateRecord, *groupCounter)
 	gauges []stateGauge
-	// records passes every distinct record of /api/machines to of, not only machines
+	// records passes all distinct records of /api/machines to of, not only the machines
 	// with a security state.
 	records bool
-	// cumulative adds the machines of each value of the last label to those of the
-	// next one.
+	// cumulative adds the count of each value of the last label to the next value's.
 	cumulative bool
-	// filled also exposes the preset values at 0 beside each value that occurs of
-	// labels that have none.
+	// filled exposes the preset values, at 0 if no machine has them, beside each value
+	// of the labels that have no preset values.
 	filled bool
-	// frequent is how many values of the last label are exposed for each value of the
-	// label before, the most frequent ones; the rest is other. Zero means all.
+	// frequent limits the values of the last label that are exposed for each value of
+	// the label before: the most frequent ones stay, the rest counts under other. Zero
+	// means no limit.
 	frequent int
-	// places is how many groups there may be, other and missing values included. Zero
-	// means maxGroups for several labels, and the label's limit for one.
-	places int
+	// maxGroups limits the groups, including those of other and of missing values. Zero
+	// means the constant maxGroups for several labels, and the label's limit for a
+	// single label.
+	maxGroups int
 }
 
-// stateGauge counts those machines of each group for which counts is true; without
-// it, all.
+// stateGauge counts the machines of each group for which counts returns true. A nil
+// counts means all machines.
 type stateGauge struct {
 	name, help string
 	counts     func(*stateRecord) bool
-	// byProperty adds the label property and counts a machine once for each of
-	// its properties. At most one gauge of a grouping does.
+	// byProperty adds the label property and counts a machine once for each of its
+	// properties. At most one gauge of a grouping may set it.
 	byProperty bool
-	// from is what counts and of need. The gauge is absent without it.
+	// from is what the gauge is counted from. The gauge is absent if that is
+	// unavailable.
 	from input
 }
 
-// boundedLabel is a label with values from an API. Values past the limit count
+// boundedLabel is a label whose values come from an API. Values past the limit count
 // under other.
 type boundedLabel struct {
 	name  string
 	limit int
-	// missing stands for an empty value.
+	// missing replaces an empty value.
 	missing string
-	// preset values are exposed even at 0, where each label of a grouping has some, and
-	// recognized in any case. They take no place from the limit; with the limit 0 there
-	// are no others.
+	// preset values are compared case-insensitively and do not count towards the limit.
+	// With limit 0 they are the only values. They are exposed even at 0 if every label
+	// of the grouping has preset values.
 	preset []string
 }
 
-// Distinct values of each label that a tenant may have; the rest is other.
+// Limits of the distinct values of each label in a tenant. Further values count under
+// other.
 const (
 	maxProperties    = 100
 	maxArchitectures = 50
 	maxBuilds        = 1000
 	maxRevisions     = 1000
 	maxPlatforms     = 100
-	maxStates        = 20     // Of health, risk and exposure, whose sets are documented.
-	maxOnboarding    = 20     // The documented ones included.
-	maxComponents    = 50     // Versions of each component that are exposed.
-	maxVersions      = 10_000 // That are counted, to find the most frequent ones.
+	maxStates        = 20     // Health, risk and exposure, whose values are documented.
+	maxOnboarding    = 20     // Including the documented ones.
+	maxComponents    = 50     // Exposed versions of each component.
+	maxVersions      = 10_000 // Counted versions, of which the most frequent ones are exposed.
 	maxTags          = 200
 )
 
@@ -87,16 +90,16 @@ const (
 	versionGauge   = "mde_machines_component_version"
 )
 
-// maxGroups bounds the groups of several labels, and maxAttention the numbers of
-// machines by such a group and property, so that a scrape stays small even where an
-// API sends every combination. Machines of further groups, and further properties,
-// count under other. maxAttention has room for all builds with all properties.
+// maxGroups limits the groups of a grouping with several labels. maxAttention limits
+// the counts by group and property. Both keep a scrape small even if an API sends every
+// combination. Further groups and properties count under other. maxAttention has room
+// for all builds with all properties.
 const (
 	maxGroups    = 2000
 	maxAttention = (maxBuilds + 100) * (maxProperties + 1)
 )
 
-// The values that the APIs document; each is exposed even at 0.
+// The values that the APIs document. Each is exposed even at 0.
 var (
 	healthStates       = []string{"Active", "Inactive", "ImpairedCommunication", "NoSensorData", "NoSensorDataImpairedCommunication", "Unknown"}
 	exposureLevels     = []string{"None", "Low", "Medium", "High"}
@@ -106,7 +109,7 @@ var (
 // components are the values of the label component.
 var components = []string{"sensor", "antivirus_engine", "antivirus_platform"}
 
-// groupings is the table of what is counted. The first counts by build.
+// groupings returns what is counted. The first grouping counts by build.
 func (c *Config) groupings() []grouping {
 	builds := []boundedLabel{
 		{name: "os_build", limit: maxBuilds, missing: labels.Unknown},
@@ -142,10 +145,10 @@ func (c *Config) groupings() []grouping {
 		machinesBy("mde_machines_os_platform", "Machines by operating system. From /api/machines only.",
 			boundedLabel{name: "os_platform", limit: maxPlatforms, missing: labels.Unknown}, func(r *stateRecord) []byte { return r.machine.OSPlatform }),
 		machinesWithin("mde_machines_seen_within", "Machines last seen within the window before the start of the refresh; cumulative. From /api/machines only.", machineRows,
-			seenWindows, func(r *stateRecord) uint8 { return seenWindows.holding(r.machine.LastSeen, r.at) }),
+			seenWindows, func(r *stateRecord) uint8 { return seenWindows.containing(r.machine.LastSeen, r.at) }),
 		{
 			labels:  []boundedLabel{{name: "disposition", preset: dispositions[rowMerged:]}},
-			of:      func(r *stateRecord, in *groupCounter) { in.countPreset(r, int(r.known.row-rowMerged)) },
+			of:      func(r *stateRecord, in *groupCounter) { in.countPreset(r, int(r.facts.row-rowMerged)) },
 			gauges:  []stateGauge{{name: "mde_machine_records", help: "Records of /api/machines by what became of them; only those counted have a security state.", from: machineRows}},
 			records: true,
 		},
@@ -155,26 +158,26 @@ func (c *Config) groupings() []grouping {
 				{name: "os_platform", limit: maxPlatforms, missing: labels.Unknown},
 			},
 			of: func(r *stateRecord, in *groupCounter) {
-				if r.known.row != rowMerged {
+				if r.facts.row != rowMerged {
 					in.count(r, r.machine.OnboardingStatus, r.machine.OSPlatform)
 				}
 			},
-			gauges:  []stateGauge{{name: "mde_machines_onboarding", help: "Records of /api/machines by onboarding status and operating system, without merged ones.", from: machineRows}},
-			records: true,
-			filled:  true,
-			places:  (maxOnboarding + 2) * (maxPlatforms + 2),
+			gauges:    []stateGauge{{name: "mde_machines_onboarding", help: "Records of /api/machines by onboarding status and operating system, without merged ones.", from: machineRows}},
+			records:   true,
+			filled:    true,
+			maxGroups: (maxOnboarding + 2) * (maxPlatforms + 2),
 		},
 		{
 			labels: []boundedLabel{{name: "mode", preset: antivirusModes}},
-			of:     func(r *stateRecord, in *groupCounter) { in.countPreset(r, int(r.known.mode)) },
+			of:     func(r *stateRecord, in *groupCounter) { in.countPreset(r, int(r.facts.mode)) },
 			gauges: []stateGauge{{name: "mde_machines_antivirus_mode", help: "Machines by antivirus mode; unknown without antivirus health. From /api/deviceavinfo.", from: antivirusRows}},
 		},
 		machinesWithin("mde_machines_antivirus_signatures_within", "Machines whose antivirus signatures were published within the window before the start of the refresh; cumulative. From /api/deviceavinfo.", antivirusRows,
-			signatureWindows, func(r *stateRecord) uint8 { return r.known.signatures }),
+			signatureWindows, func(r *stateRecord) uint8 { return r.facts.signatures }),
 		{
 			labels: []boundedLabel{{name: "scan", preset: []string{"quick", "full"}}, scanWindows.label()},
 			of: func(r *stateRecord, in *groupCounter) {
-				for scan, n := range [...]uint8{r.known.quickScan, r.known.fullScan} {
+				for scan, n := range [...]uint8{r.facts.quickScan, r.facts.fullScan} {
 					if n > 0 {
 						in.countPreset(r, scan*len(scanWindows)+scanWindows.shortest(n))
 					}
@@ -198,15 +201,15 @@ func (c *Config) groupings() []grouping {
 			},
 			gauges: []stateGauge{{name: versionGauge, from: machineRows,
 				help: "Machines by version of the sensor, the antivirus engine and the antivirus platform. Sensor from /api/machines, others from /api/deviceavinfo."}},
-			frequent: maxComponents,
-			places:   3*(maxVersions+2) + 1,
+			frequent:  maxComponents,
+			maxGroups: 3*(maxVersions+2) + 1,
 		},
 	}
 	if c.DeviceGroups {
 		table = append(table, grouping{
 			labels: []boundedLabel{{name: "device_group", limit: labels.MaxDeviceGroups, missing: labels.NoDeviceGroup}},
 			of:     func(r *stateRecord, in *groupCounter) { in.count(r, labels.DeviceGroup(r.machine.DeviceGroup)) },
-			gauges: ownedMachines("mde_device_group_machines", "of the device group"),
+			gauges: membershipGauges("mde_device_group_machines", "of the device group"),
 		})
 	}
 	if len(c.Tags) > 0 {
@@ -218,13 +221,13 @@ func (c *Config) groupings() []grouping {
 					in.countPreset(r, tag)
 				}
 			},
-			gauges: ownedMachines("mde_tag_machines", "that carry the tag"),
+			gauges: membershipGauges("mde_tag_machines", "that carry the tag"),
 		})
 	}
 	return table
 }
 
-// machinesBy is a gauge of the machines of /api/machines by one of their fields.
+// machinesBy returns a gauge of the machines of /api/machines by one of their fields.
 func machinesBy(name, help string, label boundedLabel, field func(*stateRecord) []byte) grouping {
 	return grouping{
 		labels: []boundedLabel{label},
@@ -233,13 +236,13 @@ func machinesBy(name, help string, label boundedLabel, field func(*stateRecord) 
 	}
 }
 
-// machinesWithin is a gauge of the machines by how many of the windows hold a time of
-// theirs.
-func machinesWithin(name, help string, from input, w windows, holding func(*stateRecord) uint8) grouping {
+// machinesWithin returns a gauge of the machines by window. Containing returns the
+// number of windows that contain a time of the machine.
+func machinesWithin(name, help string, from input, w windows, containing func(*stateRecord) uint8) grouping {
 	return grouping{
 		labels: []boundedLabel{w.label()},
 		of: func(r *stateRecord, in *groupCounter) {
-			if n := holding(r); n > 0 {
+			if n := containing(r); n > 0 {
 				in.countPreset(r, w.shortest(n))
 			}
 		},
@@ -248,8 +251,9 @@ func machinesWithin(name, help string, from input, w windows, holding func(*stat
 	}
 }
 
-// ownedMachines are the gauges of machines that somebody is responsible for.
-func ownedMachines(name, whose string) []stateGauge {
+// membershipGauges returns the gauges of machines that belong to a device group or
+// carry a tag.
+func membershipGauges(name, whose string) []stateGauge {
 	return []stateGauge{
 		{name: name, from: machineRows, help: "Machines " + whose + ". From /api/machines only."},
 		{name: name + "_requiring_attention", from: machineRows, counts: (*stateRecord).requiresAttention,
@@ -259,7 +263,7 @@ func ownedMachines(name, whose string) []stateGauge {
 	}
 }
 
-// family describes the series of a gauge of the grouping.
+// family returns the metric family of a gauge of the grouping.
 func (g *grouping) family(gauge stateGauge) *collector.Family {
 	var labels []string
 	for _, l := range g.labels {
@@ -271,19 +275,20 @@ func (g *grouping) family(gauge stateGauge) *collector.Family {
 	return collector.NewFamily(gauge.name, gauge.help, labels...)
 }
 
-// most is how many groups there may be, other and the missing value included.
-func (g *grouping) most() int {
+// groupLimit returns the limit of groups, including those of other and of missing
+// values.
+func (g *grouping) groupLimit() int {
 	switch {
-	case g.places > 0:
-		return g.places
+	case g.maxGroups > 0:
+		return g.maxGroups
 	case len(g.labels) > 1:
 		return maxGroups
 	}
 	return g.labels[0].limit + len(g.labels[0].preset) + 2
 }
 
-// admits reports whether a group with these values can be counted: where a label has
-// preset values only, its value is one of them.
+// admits reports whether a group with these values can be counted: the value of a label
+// that has preset values only must be one of them.
 func (g *grouping) admits(values []string) bool {
 	for i, l := range g.labels {
 		if l.limit == 0 && i < len(values) && !slices.Contains(l.preset, values[i]) {
@@ -293,8 +298,8 @@ func (g *grouping) admits(values []string) bool {
 	return true
 }
 
-// droppedLabels are the values without a place of each label of the states, and of
-// groups.
+// droppedLabels counts, by label, the values that exceed a limit. The key "group"
+// counts the combinations of values.
 type droppedLabels map[string]*labels.Dropped
 
 func newDroppedLabels(m *collector.TenantMetrics, isSecret func(name string) bool) droppedLabels {
@@ -313,7 +318,7 @@ func newDroppedLabels(m *collector.TenantMetrics, isSecret func(name string) boo
 	return d
 }
 
-// announce makes the series of every label before anything is dropped.
+// announce creates the series of every label at 0.
 func (d droppedLabels) announce() {
 	for _, values := range d {
 		values.Announce()

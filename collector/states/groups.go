@@ -12,33 +12,35 @@ import (
 type groupCounter struct {
 	grouping
 	fleet   *fleetCount
-	tables  []*labels.Table // Of each label.
-	groups  []groupCount    // The first is the one of other.
+	tables  []*labels.Table // One for each label.
+	groups  []groupCount    // The first is that of other.
 	numbers map[groupKey]int
-	recent  [64]struct { // Groups that were looked up, in a place by their key.
+	recent  [64]struct { // Cache of looked-up groups by a hash of their key.
 		key groupKey
 		n   int
 	}
-	presets    []int // The groups of preset values, those of the last label innermost.
+	presets    []int // Group numbers of the preset values. The last label varies fastest.
 	byProperty bool
 	dropped    droppedLabels
 }
 
-// groupKey is the numbers of the values of the labels in their tables.
+// groupKey holds the numbers of a group's label values in their tables.
 type groupKey [3]uint16
 
 type groupCount struct {
 	key    groupKey
-	shown  bool            // It is in the result: it has a machine, or is one of preset values.
-	counts [mostGauges]int // Of each gauge.
-	// attention is the count of each property, of the gauge by property.
+	shown  bool            // Whether the result includes it: it has machines or preset values.
+	counts [mostGauges]int // One for each gauge.
+	// attention counts the machines of the gauge by property, indexed by property
+	// number.
 	attention []int
 }
 
-// mostGauges is how many gauges a grouping may have.
+// mostGauges is the maximum number of gauges of a grouping.
 const mostGauges = 5
 
-// newGroupCounter starts a count in which the groups that last used keep their place.
+// newGroupCounter returns a counter in which the groups of the last result keep their
+// places within the limits.
 func newGroupCounter(c *fleetCount, of grouping, last []stateGroup, dropped droppedLabels) *groupCounter {
 	g := &groupCounter{grouping: of, fleet: c, numbers: make(map[groupKey]int), dropped: dropped}
 	g.byProperty = slices.ContainsFunc(of.gauges, func(gauge stateGauge) bool { return gauge.byProperty })
@@ -65,8 +67,8 @@ func newGroupCounter(c *fleetCount, of grouping, last []stateGroup, dropped drop
 	return g
 }
 
-// fill shows the groups of all preset values, with the values of the key for labels
-// that have none, and returns their numbers.
+// fill marks the groups of all preset values as shown and returns their numbers. Labels
+// without preset values keep the value in key.
 func (g *groupCounter) fill(key groupKey) (groups []int) {
 	keys := []groupKey{key}
 	for i, l := range g.labels {
@@ -90,19 +92,19 @@ func (g *groupCounter) fill(key groupKey) (groups []int) {
 	return groups
 }
 
-// count counts a machine in the group of the values, as an API sent them.
+// count counts a machine in the group of the label values, as an API sent them.
 func (g *groupCounter) count(r *stateRecord, values ...[]byte) { g.add(g.group(values...), r, 1) }
 
-// countPreset counts a machine in the group of the n-th preset values.
+// countPreset counts a machine in the group of the n-th combination of preset values.
 func (g *groupCounter) countPreset(r *stateRecord, n int) { g.add(g.presets[n], r, 1) }
 
-// countVersion counts a machine by the version, a number of fleetCount.versions, of
-// the n-th component.
+// countVersion counts a machine by the version of its n-th component. The version is a
+// number of fleetCount.versions.
 func (g *groupCounter) countVersion(r *stateRecord, n int, version uint16) {
-	g.add(g.groupOf(groupKey{uint16(1 + n), version}), r, 1) // The number 0 is that of other.
+	g.add(g.groupOf(groupKey{uint16(1 + n), version}), r, 1) // 0 is the number of other.
 }
 
-// group returns the number of a group.
+// group returns the number of the group of the label values, as an API sent them.
 func (g *groupCounter) group(values ...[]byte) int {
 	var key groupKey
 	for i, table := range g.tables {
@@ -125,7 +127,7 @@ func (g *groupCounter) number(key groupKey) int {
 		return n
 	}
 	crowded := g.countsCells() && (g.fleet.cells+1)*len(g.fleet.properties.Names) > maxAttention
-	if len(g.groups) >= g.most() || crowded {
+	if len(g.groups) >= g.groupLimit() || crowded {
 		var names []string
 		for i, table := range g.tables {
 			names = append(names, table.Names[key[i]])
@@ -142,11 +144,11 @@ func (g *groupCounter) number(key groupKey) int {
 	return n
 }
 
-// countsCells reports whether maxAttention bounds the groups. Those of one label are
-// few.
+// countsCells reports whether maxAttention limits the groups. Groupings with one label
+// have few groups and are exempt.
 func (g *groupCounter) countsCells() bool { return g.byProperty && len(g.labels) > 1 }
 
-// add counts machines of the same record in a group.
+// add counts machines with the same record in a group.
 func (g *groupCounter) add(group int, r *stateRecord, machines int) {
 	in := &g.groups[group]
 	in.shown = true
@@ -164,7 +166,7 @@ func (g *groupCounter) add(group int, r *stateRecord, machines int) {
 	}
 }
 
-// finish makes the groups of the result of those that were counted.
+// finish completes the groups after the last machine.
 func (g *groupCounter) finish() {
 	last := len(g.labels) - 1
 	if g.cumulative {
@@ -187,10 +189,10 @@ func (g *groupCounter) finish() {
 	}
 }
 
-// cut adds the groups of all but the most frequent values of the last label to other.
-// The value of a missing one stays.
+// cut merges all but the most frequent values of the last label into other. The missing
+// value is kept.
 func (g *groupCounter) cut(last int) {
-	numbers := make(map[groupKey][]int) // Of the groups by their values of the other labels.
+	numbers := make(map[groupKey][]int) // Group numbers by the values of the other labels.
 	for n, group := range g.groups {
 		if value := int(group.key[last]); group.shown && value != labels.OtherNumber && value != g.tables[last].Missing {
 			group.key[last] = labels.OtherNumber
@@ -215,7 +217,8 @@ func (g *groupCounter) cut(last int) {
 	}
 }
 
-// result returns the counts of a gauge by the values of its groups, sorted.
+// result returns a gauge's counts of the shown groups, sorted by label values. Used are
+// the properties to include.
 func (g *groupCounter) result(gauge int, used []int) []stateGroup {
 	result := []stateGroup{}
 	for n := range g.groups {

@@ -6,19 +6,20 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// listValues remembers what is made of a list by its spelling, since most machines have a
-// list that others have, too.
+// listValues caches the value of each list by its raw text, since most machines have
+// the same list as others.
 type listValues[T any] struct {
 	lists  map[string]*listValue[T]
-	recent [1 << 8]*listValue[T] // That were looked up, each in a place by its bytes.
+	recent [1 << 8]*listValue[T] // Looked up recently, by a hash of the raw text.
 }
 
 type listValue[T any] struct {
-	spelled string
-	value   T
+	raw   string
+	value T
 }
 
-// Lists that are remembered are so many and so long at most.
+// Limits of the cached lists: their number and the length of each. Other lists are read
+// again.
 const (
 	maxLists     = 1 << 12
 	maxListBytes = 1 << 9
@@ -28,40 +29,41 @@ func newListValues[T any]() *listValues[T] {
 	return &listValues[T]{lists: make(map[string]*listValue[T])}
 }
 
-// of returns what read returns for the list, which must be the same each time.
+// of returns read(list), possibly cached: read must return the same value for the same
+// list.
 func (v *listValues[T]) of(list client.TextList, read func(client.TextList) T) T {
 	place := len(list)
 	if place > 2 {
 		place += 3*int(list[place/4]) + 5*int(list[place/2]) + 7*int(list[place-1-place/4])
 	}
 	recent := &v.recent[place%len(v.recent)]
-	if *recent != nil && (*recent).spelled == string(list) {
+	if *recent != nil && (*recent).raw == string(list) {
 		return (*recent).value
 	}
-	known := v.lists[string(list)]
-	if known == nil {
-		known = &listValue[T]{value: read(list)}
+	cached := v.lists[string(list)]
+	if cached == nil {
+		cached = &listValue[T]{value: read(list)}
 		if len(v.lists) >= maxLists || len(list) > maxListBytes {
-			return known.value
+			return cached.value
 		}
-		known.spelled = string(list)
-		v.lists[known.spelled] = known
+		cached.raw = string(list)
+		v.lists[cached.raw] = cached
 	}
-	*recent = known
-	return known.value
+	*recent = cached
+	return cached.value
 }
 
-// interned gives each distinct value a number, so that a machine takes two bytes for
-// it. Once all numbers are given away, every further value gets that of other.
+// interned maps each distinct value to a 16-bit number. Once the numbers are used up,
+// further values get the number of other.
 type interned[T comparable] struct {
 	values  []T
 	numbers map[T]uint16
 	other   T
-	last    T // The value that was looked up last, with its number.
+	last    T // The last value that was looked up.
 	lastN   uint16
 }
 
-// newInterned gives first the number 0.
+// newInterned returns a map in which first has the number 0.
 func newInterned[T comparable](first, other T) *interned[T] {
 	return &interned[T]{values: []T{first}, numbers: map[T]uint16{first: 0}, other: other, last: first}
 }

@@ -19,29 +19,30 @@ var (
 		"1: the API the security states come from.", "source")
 )
 
-// statesResult is what one refresh counted: plain, sorted, and stored as it is.
+// statesResult is the result of one refresh. It is sorted, and stored as JSON.
 type statesResult struct {
-	// At is when reading began, by the wall clock.
+	// At is the start of the refresh, wall clock time.
 	At            time.Time `json:"at"`
 	Source        string    `json:"source"`
 	RevisionLabel bool      `json:"revision_label,omitempty"`
-	// Incomplete is true where the antivirus states are missing.
+	// Incomplete is true if the antivirus states are missing.
 	Incomplete bool `json:"incomplete,omitempty"`
-	// Properties that a machine of the tenant has, sorted.
+	// Properties are those that at least one machine has, sorted.
 	Properties []string `json:"properties"`
-	// Gauges are the counts of each gauge by its name.
+	// Gauges holds the counts by gauge name.
 	Gauges map[string][]stateGroup `json:"gauges"`
 }
 
-// stateGroup is the machines that share label values.
+// stateGroup holds the counts of the machines with the same label values.
 type stateGroup struct {
 	Values []string `json:"values"`
-	// Counts is one number, or, of a gauge by property, one for each of Properties.
+	// Counts has one element, or one for each of Properties if the gauge counts by
+	// property.
 	Counts []int `json:"counts"`
 }
 
-// UnmarshalJSON also reads the form in which results were stored before they had
-// gauges, so that an upgrade keeps the last values.
+// UnmarshalJSON also accepts the format of versions that stored no gauges, so that an
+// upgrade keeps the last values.
 func (r *statesResult) UnmarshalJSON(text []byte) error {
 	type result statesResult
 	stored := struct {
@@ -76,7 +77,7 @@ func (r *statesResult) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// sum adds up the counts of a gauge. No result has none.
+// sum returns the sum of a gauge. It returns 0 for a nil result.
 func (r *statesResult) sum(gauge string) (n int) {
 	if r != nil {
 		for _, g := range r.Gauges[gauge] {
@@ -86,8 +87,8 @@ func (r *statesResult) sum(gauge string) (n int) {
 	return n
 }
 
-// measures are the share of the machines that require attention, and the property
-// of most of them. No result knows neither.
+// measures returns the share of machines that require attention and the most frequent
+// property. For a nil result both are empty.
 func (r *statesResult) measures() []collector.Measure {
 	share, top := collector.Measure{Title: "Requires attention"}, collector.Measure{Title: "Top property"}
 	if r == nil {
@@ -123,8 +124,8 @@ func (r *statesResult) measures() []collector.Measure {
 	return []collector.Measure{share, top}
 }
 
-// check returns why a stored result is not one that a refresh can have made that
-// counted these groupings.
+// check returns an error if a stored result cannot come from a refresh with these
+// groupings.
 func (r *statesResult) check(groupings []grouping) error {
 	if err := collector.CheckTime(r.At); err != nil {
 		return err
@@ -137,28 +138,28 @@ func (r *statesResult) check(groupings []grouping) error {
 				width = len(r.Properties)
 				cells += width * len(groups)
 			}
-			if len(groups) > g.most() {
-				return errors.New("more groups or values of a label than there may be")
+			if len(groups) > g.groupLimit() {
+				return errors.New("too many groups or label values")
 			}
 			for _, group := range groups {
 				if len(group.Values) != len(g.labels) || len(group.Counts) != width || slices.ContainsFunc(group.Counts, func(n int) bool { return n < 0 }) {
-					return errors.New("a group does not hold a value for each label and a number for each property")
+					return errors.New("a group has the wrong number of label values or counts")
 				}
 				values = append(values, group.Values...)
 			}
 		}
 	}
 	if len(r.Properties) > maxProperties+1 || cells > maxAttention+(labels.MaxDeviceGroups+maxTags+4)*(maxProperties+1) {
-		return errors.New("more properties than there may be")
+		return errors.New("too many properties")
 	}
 	if slices.ContainsFunc(values, func(value string) bool { return len(value) > labels.MaxBytes }) {
-		return errors.New("a label value is longer than it may be")
+		return errors.New("a label value is too long")
 	}
 	return nil
 }
 
 // keep drops the groups that these groupings do not admit, such as those of a tag that
-// is not configured any more.
+// is no longer configured.
 func (r *statesResult) keep(groupings []grouping) {
 	for _, g := range groupings {
 		for _, gauge := range g.gauges {
@@ -167,7 +168,7 @@ func (r *statesResult) keep(groupings []grouping) {
 	}
 }
 
-// counts builds the families of the fleet.
+// counts returns the series of the counts, which expire at the given time.
 func (r *statesResult) counts(groupings []grouping, tenant string, expires time.Time) (*collector.Block, error) {
 	b := collector.NewBlock(tenant, expires)
 	for _, g := range groupings {
@@ -190,7 +191,7 @@ func (r *statesResult) counts(groupings []grouping, tenant string, expires time.
 	return b.Build()
 }
 
-// sourceInfo builds the family that stays when the counts are withdrawn.
+// sourceInfo returns the series that is kept when the counts expire.
 func (r *statesResult) sourceInfo(tenant string) (*collector.Block, error) {
 	b := collector.NewBlock(tenant, time.Time{})
 	b.Add(sourceFamily, 1, r.Source)

@@ -18,7 +18,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// manySeries is a result of about so many series.
+// manySeries returns a result of about n series.
 func manySeries(n int) *statesResult {
 	r := &statesResult{At: time.Now(), Source: SourcePreview, Gauges: make(map[string][]stateGroup)}
 	for i := range 98 {
@@ -36,9 +36,9 @@ func manySeries(n int) *statesResult {
 	return r
 }
 
-// TestScrapersAtOnceGetWholeExpositions scrapes through the handler while one
-// refresh after the other is published: each scrape shows one of them, whole.
-func TestScrapersAtOnceGetWholeExpositions(t *testing.T) {
+// TestConcurrentScrapesSeeOneRefresh scrapes while refreshes are published. Each scrape
+// must contain the values of a single refresh.
+func TestConcurrentScrapesSeeOneRefresh(t *testing.T) {
 	const series = 1000
 	for _, scrapers := range []int{1, 2, 16} {
 		t.Run(fmt.Sprint(scrapers, " scrapers"), func(t *testing.T) {
@@ -72,10 +72,10 @@ func TestScrapersAtOnceGetWholeExpositions(t *testing.T) {
 			for range scrapers {
 				scraping.Go(func() {
 					for range 32 / scrapers {
-						answer := httptest.NewRecorder()
-						handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+						response := httptest.NewRecorder()
+						handler.ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 						lines, values := 0, make(map[string]int)
-						for line := range strings.Lines(answer.Body.String()) {
+						for line := range strings.Lines(response.Body.String()) {
 							if strings.HasPrefix(line, "mde_machines") {
 								lines++
 							}
@@ -83,8 +83,8 @@ func TestScrapersAtOnceGetWholeExpositions(t *testing.T) {
 								values[line[strings.LastIndexByte(line, ' '):]]++
 							}
 						}
-						if answer.Code != http.StatusOK || lines != series || len(values) != 1 {
-							t.Errorf("%d with %d series of %d, from refreshes %v", answer.Code, lines, series, values)
+						if response.Code != http.StatusOK || lines != series || len(values) != 1 {
+							t.Errorf("status %d, %d series, want %d; values of refreshes %v", response.Code, lines, series, values)
 							return
 						}
 					}
@@ -97,9 +97,9 @@ func TestScrapersAtOnceGetWholeExpositions(t *testing.T) {
 	}
 }
 
-// BenchmarkScrape compares the whole way of a scrape with the handler's own cost:
-// the same families, gathered once and served as they are. Both take turns, and
-// the median of the ratios within a round is reported.
+// BenchmarkScrape compares a scrape with the handler's own cost, which is that of
+// serving families that were gathered once. Both run alternately. The benchmark reports
+// the median of the ratios.
 func BenchmarkScrape(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprint(n, " series"), func(b *testing.B) {
@@ -115,24 +115,24 @@ func BenchmarkScrape(b *testing.B) {
 				b.Fatal(err)
 			}
 			scrape := scraper(combined)
-			asTheyAre := scraper(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, nil }))
+			baseline := scraper(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, nil }))
 			var ratios, each []float64
 			for b.Loop() {
 				ours := scrape()
-				ratios = append(ratios, ours/asTheyAre())
+				ratios = append(ratios, ours/baseline())
 				each = append(each, ours/float64(n))
 			}
 			slices.Sort(ratios)
 			slices.Sort(each)
-			b.ReportMetric(0, "ns/op") // A round's, which says nothing.
+			b.ReportMetric(0, "ns/op") // Suppressed: it covers both scrapes.
 			b.ReportMetric(each[len(each)/2], "ns/series")
-			b.ReportMetric(ratios[len(ratios)/2], "times-as-they-are")
+			b.ReportMetric(ratios[len(ratios)/2], "times-baseline")
 			b.ReportMetric(testing.AllocsPerRun(5, func() { scrape() })/float64(n), "allocs/series")
 		})
 	}
 }
 
-// scraper returns a func that scrapes and returns how many nanoseconds that took.
+// scraper returns a func that scrapes and returns the duration in nanoseconds.
 func scraper(g prometheus.Gatherer) func() float64 {
 	handler := promhttp.HandlerFor(g, promhttp.HandlerOpts{DisableCompression: true})
 	request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
@@ -143,7 +143,7 @@ func scraper(g prometheus.Gatherer) func() float64 {
 	}
 }
 
-// BenchmarkRefreshedScrape is a scrape right after something was published.
+// BenchmarkRefreshedScrape measures a scrape directly after a refresh was published.
 func BenchmarkRefreshedScrape(b *testing.B) {
 	w := collectortest.NewWorld()
 	counts, err := manySeries(10_000).counts((&Config{}).groupings(), "contoso", time.Now().Add(time.Hour))

@@ -12,34 +12,35 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// Where security states may come from.
+// Values of Config.Source.
 const (
-	// SourceAuto is the preview and, where it is unavailable, the machines.
+	// SourceAuto reads the preview, and the machines if the preview is unavailable.
 	SourceAuto = "auto"
-	// SourcePreview is Microsoft Graph's preview of machine security states.
+	// SourcePreview reads Microsoft Graph's preview of machine security states.
 	SourcePreview = "machinesecuritystates"
-	// SourceMachines is /api/machines with /api/deviceavinfo.
+	// SourceMachines reads /api/machines and /api/deviceavinfo.
 	SourceMachines = "machines"
 )
 
-// keptRefusals is how many refused refreshes in a row keep the preview's values
-// before the source changes.
+// keptRefusals is the number of consecutive refused refreshes after which the source
+// changes. Until then the preview's values are kept.
 const keptRefusals = 3
 
-// sourceChoice is what SourceAuto knows of the preview, as it is stored. The zero
-// value asks it.
+// sourceChoice is the stored state of SourceAuto. The zero value means that the next
+// refresh requests the preview.
 type sourceChoice struct {
-	// Refusals are the refused refreshes in a row while the preview's values stay.
+	// Refusals counts consecutive refused refreshes during which the preview's values
+	// are kept.
 	Refusals int `json:"refusals,omitempty"`
-	// Left is when the preview was last asked in vain, by the wall clock; the zero
-	// time while it is the source.
+	// Left is when the preview was last requested without success, wall clock time. It
+	// is zero while the preview is the source.
 	Left time.Time `json:"left,omitzero"`
 }
 
 func (s *Collector) sourceKey() string { return s.env.Name + "_source" }
 
-// loadSource restores the choice of the last run. One that makes no sense is
-// ignored: the preview is then asked, which costs a call.
+// loadSource restores the choice of the last run. An invalid one is ignored, which
+// costs one request of the preview.
 func (s *Collector) loadSource() {
 	var stored sourceChoice
 	if s.config.Source != SourceAuto || !s.memory.Load(s.sourceKey(), &stored) {
@@ -60,20 +61,20 @@ func (s *Collector) setSource(c sourceChoice) {
 	}
 }
 
-// countAuto counts from the preview or, where that is unavailable, from the
-// machines. A preview whose values are shown is left after keptRefusals refused
-// refreshes, and asked again within client.PreviewRecheck. A change of the source is
-// remembered once the machines have answered, so that an app that may read
-// neither gets both reasons each time.
+// countAuto counts from the preview, and from the machines if the preview is
+// unavailable. If the preview's values are exposed, the source changes only after
+// keptRefusals refused refreshes. The preview is requested again within
+// client.PreviewRecheck. A change is stored only after the machines were read, so that
+// an app without access to either gets both errors each time.
 func (s *Collector) countAuto(ctx context.Context) (*fleetCount, error) {
 	now := collector.Wall(time.Now())
 	left := !s.source.Left.IsZero()
-	if again := s.again.Swap(false); left && !again && !s.mustAskAgain(now) {
+	if again := s.recheck.Swap(false); left && !again && !s.recheckDue(now) {
 		return s.countTwiceIfEmpty(ctx, s.countMachines)
 	}
 	previewCtx := ctx
 	if left {
-		previewCtx = client.WithRetryDeadline(ctx, now) // One attempt: the machines answer meanwhile.
+		previewCtx = client.WithRetryDeadline(ctx, now) // No retries: the machines are available meanwhile.
 	}
 	c, previewErr := s.countTwiceIfEmpty(previewCtx, s.countPreview)
 	if previewErr == nil {
@@ -88,8 +89,8 @@ func (s *Collector) countAuto(ctx context.Context) (*fleetCount, error) {
 	case ctx.Err() != nil:
 		return nil, previewErr
 	case left:
-	case !refused, s.showsPreview() && !refusal.own:
-		s.setSource(sourceChoice{}) // Not refused in a row.
+	case !refused, s.showsPreview() && !refusal.fromService:
+		s.setSource(sourceChoice{}) // The refusals are not consecutive.
 		return nil, previewErr
 	case s.showsPreview() && s.source.Refusals < keptRefusals:
 		s.setSource(sourceChoice{Refusals: s.source.Refusals + 1})
@@ -106,20 +107,21 @@ func (s *Collector) countAuto(ctx context.Context) (*fleetCount, error) {
 	return c, nil
 }
 
-// mustAskAgain reports whether the next refresh would ask a left preview too late.
-func (s *Collector) mustAskAgain(now time.Time) bool {
-	next := now.Add(s.config.Interval() + s.config.Interval()/4) // With its jitter and duration.
+// recheckDue reports whether a recheck at the next refresh would exceed
+// client.PreviewRecheck.
+func (s *Collector) recheckDue(now time.Time) bool {
+	next := now.Add(s.config.Interval() + s.config.Interval()/4) // Includes jitter and duration.
 	return !next.Before(s.source.Left.Add(client.PreviewRecheck))
 }
 
-// showsPreview reports whether values of the preview are exposed, which a refusal
-// in passing must not replace.
+// showsPreview reports whether the preview's values are exposed. A temporary refusal
+// must not replace them.
 func (s *Collector) showsPreview() bool {
 	return s.last != nil && s.last.Source == SourcePreview && collector.IsFresh(s.last.At, s.config.Age())
 }
 
-// logFallback logs the change to the machines. Most tenants have no preview:
-// only where it was the source before should somebody look.
+// logFallback logs the fallback to the machines: as a warning only if the preview was
+// the source before, since most tenants have no preview.
 func (s *Collector) logFallback(previewErr error) {
 	level := slog.LevelInfo
 	if s.last != nil && s.last.Source == SourcePreview {
@@ -132,17 +134,17 @@ func (s *Collector) logFallback(previewErr error) {
 	s.logger.Log(context.Background(), level, "Graph preview unavailable, falling back to /api/machines", "status", status, "err", previewErr)
 }
 
-// refusedError says that the preview is gone or refused, and that not one machine
-// was read before.
+// refusedError means that the preview is missing or refused, and that no machine was
+// read before the error.
 type refusedError struct {
 	error
-	own bool // The service itself says so.
+	fromService bool // Sent by the service itself, not by a gateway.
 }
 
 func (e refusedError) Unwrap() error { return e.error }
 
-// isRefusal reports whether a source is unavailable, not failing in passing, and
-// not refused because of a credential that no API accepts.
+// isRefusal reports whether the error means that a source is unavailable. Temporary
+// failures do not, nor does a credential that is invalid for every API.
 func isRefusal(e *client.Error) bool {
 	if e.API == client.Token {
 		return e.Reason == client.ReasonAuth && e.Status != 0 && e.Code != "invalid_client"
@@ -155,9 +157,9 @@ func isRefusal(e *client.Error) bool {
 	}
 }
 
-// isOwnError reports whether the service itself answered, by a JSON error of its
-// form. The page of a gateway says nothing about the service.
-func isOwnError(e *client.Error) bool {
+// isServiceError reports whether the error was sent by the service itself, as JSON in
+// its format. A gateway's error page says nothing about the service.
+func isServiceError(e *client.Error) bool {
 	if e.API != client.Token && e.Status == http.StatusNotFound {
 		return e.NotFound()
 	}

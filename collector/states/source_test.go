@@ -19,11 +19,11 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// scriptedAPIs is a far end that gives the same answer to every call of an API,
-// by the last part of its path.
-type scriptedAPIs map[string]scriptedAnswer
+// scriptedAPIs is a transport with a fixed response for each API, by the last element
+// of the path.
+type scriptedAPIs map[string]scriptedResponse
 
-type scriptedAnswer struct {
+type scriptedResponse struct {
 	status     int
 	kind, body string
 }
@@ -44,56 +44,58 @@ func (s scriptedAPIs) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-func jsonAnswer(status int, body string) scriptedAnswer {
-	return scriptedAnswer{status, "application/json", body}
+func jsonResponse(status int, body string) scriptedResponse {
+	return scriptedResponse{status, "application/json", body}
 }
 
-// ownError is an error as the service itself sends it.
-func ownError(status int, code string) scriptedAnswer {
-	return jsonAnswer(status, `{"error":{"code":"`+code+`","message":"as scripted","target":"00000000"}}`)
+// serviceError returns an error in the format of the service itself.
+func serviceError(status int, code string) scriptedResponse {
+	return jsonResponse(status, `{"error":{"code":"`+code+`","message":"as scripted","target":"00000000"}}`)
 }
 
-// gatewayAnswers are what stands between the exporter and the service.
-func gatewayAnswers() map[string]scriptedAnswer {
-	answers := map[string]scriptedAnswer{
-		"404 of Kong":        jsonAnswer(404, `{"message":"no Route matched with those values"}`),
-		"404 of Spring":      jsonAnswer(404, `{"timestamp":"2026-01-01T00:00:00Z","status":404,"error":"Not Found","path":"/"}`),
-		"404 of API gateway": jsonAnswer(404, `{"statusCode":404,"message":"Resource not found"}`),
-		"404 with a number":  jsonAnswer(404, `{"error":{"code":404,"message":"Not Found"}}`),
-		"404 of another API": jsonAnswer(404, `{"error":{"code":"DeploymentNotFound","message":"x"}}`),
+// gatewayResponses returns errors of proxies and gateways between the exporter and the
+// service.
+func gatewayResponses() map[string]scriptedResponse {
+	responses := map[string]scriptedResponse{
+		"404 of Kong":        jsonResponse(404, `{"message":"no Route matched with those values"}`),
+		"404 of Spring":      jsonResponse(404, `{"timestamp":"2026-01-01T00:00:00Z","status":404,"error":"Not Found","path":"/"}`),
+		"404 of API gateway": jsonResponse(404, `{"statusCode":404,"message":"Resource not found"}`),
+		"404 with a number":  jsonResponse(404, `{"error":{"code":404,"message":"Not Found"}}`),
+		"404 of another API": jsonResponse(404, `{"error":{"code":"DeploymentNotFound","message":"x"}}`),
 	}
 	for _, status := range []int{401, 403, 404, 410} {
-		answers[fmt.Sprint(status, " HTML")] = scriptedAnswer{status, "text/html", "<html><title>" + http.StatusText(status) + "</title></html>"}
-		answers[fmt.Sprint(status, " without a body")] = scriptedAnswer{status: status}
+		responses[fmt.Sprint(status, " HTML")] = scriptedResponse{status, "text/html", "<html><title>" + http.StatusText(status) + "</title></html>"}
+		responses[fmt.Sprint(status, " without a body")] = scriptedResponse{status: status}
 	}
-	return answers
+	return responses
 }
 
-// healthyAPIs are a far end of 3 machines, of which one has its antivirus off.
+// healthyAPIs returns the responses of a tenant with 3 machines, one of them with its
+// antivirus off.
 func healthyAPIs() scriptedAPIs {
 	row := func(n int) string {
 		return fmt.Sprintf(`{"id":"%040x","osBuild":19045,"osProcessor":"x64","healthStatus":"Active","onboardingStatus":"Onboarded"}`, n)
 	}
 	return scriptedAPIs{
-		"token":                 jsonAnswer(200, `{"access_token":"of-no-worth","token_type":"Bearer","expires_in":3600}`),
-		"machines":              jsonAnswer(200, `{"value":[`+row(1)+`,`+row(2)+`,`+row(3)+`]}`),
-		"deviceavinfo":          jsonAnswer(200, fmt.Sprintf(`{"value":[{"machineId":"%040x","osKind":"windows","avMode":"2","dataRefreshTimestamp":"%s"}]}`, 1, time.Now().UTC().Format(time.RFC3339))),
-		"machinesecuritystates": jsonAnswer(200, fmt.Sprintf(`{"value":[{"id":"%040x","build":14393,"architecture":"Amd64","propertiesRequireAttention":["AntivirusNotReporting"]}]}`, 1)),
+		"token":                 jsonResponse(200, `{"access_token":"of-no-worth","token_type":"Bearer","expires_in":3600}`),
+		"machines":              jsonResponse(200, `{"value":[`+row(1)+`,`+row(2)+`,`+row(3)+`]}`),
+		"deviceavinfo":          jsonResponse(200, fmt.Sprintf(`{"value":[{"machineId":"%040x","osKind":"windows","avMode":"2","dataRefreshTimestamp":"%s"}]}`, 1, time.Now().UTC().Format(time.RFC3339))),
+		"machinesecuritystates": jsonResponse(200, fmt.Sprintf(`{"value":[{"id":"%040x","build":14393,"architecture":"Amd64","propertiesRequireAttention":["AntivirusNotReporting"]}]}`, 1)),
 	}
 }
 
-func TestAGatewaysAnswerChangesNothing(t *testing.T) {
+func TestGatewayErrorsKeepTheValues(t *testing.T) {
 	for api, source := range map[string]string{"machines": SourceMachines, "deviceavinfo": SourceMachines, "machinesecuritystates": SourceAuto} {
-		for name, answer := range gatewayAnswers() {
+		for name, response := range gatewayResponses() {
 			t.Run(api+", "+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					w, far := collectortest.NewWorld(), healthyAPIs()
-					s := newStates(w, newClient(t, far), func(o *Options) { o.Source = source })
+					w, apis := collectortest.NewWorld(), healthyAPIs()
+					s := newStates(w, newClient(t, apis), func(o *Options) { o.Source = source })
 					if err := w.Refresh(t.Context(), s); err != nil {
 						t.Fatal(err)
 					}
-					before, healthy := w.Exposed(t), far[api]
-					far[api] = answer
+					before, healthy := w.Exposed(t), apis[api]
+					apis[api] = response
 					for range 2 * keptRefusals {
 						if err := w.Refresh(t.Context(), s); err == nil {
 							t.Error("no error")
@@ -103,9 +105,9 @@ func TestAGatewaysAnswerChangesNothing(t *testing.T) {
 						}
 						time.Sleep(time.Minute)
 					}
-					far[api] = healthy
+					apis[api] = healthy
 					if err := w.Refresh(t.Context(), s); err != nil || w.Exposed(t) != before {
-						t.Errorf("error %v and once the gateway has gone:\n%s", err, w.Exposed(t))
+						t.Errorf("after the gateway's errors: error %v, exposed:\n%s", err, w.Exposed(t))
 					}
 				})
 			})
@@ -113,31 +115,31 @@ func TestAGatewaysAnswerChangesNothing(t *testing.T) {
 	}
 }
 
-func TestTheServicesOwnWordsAreAccepted(t *testing.T) {
+func TestServiceErrorsAreAccepted(t *testing.T) {
 	const machines, off = `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`, `mde_machines_attention{architecture="Amd64",os_build="19045",property="AntivirusOff",tenant="contoso"}`
 	for name, tc := range map[string]struct {
 		api              string
-		answer           scriptedAnswer
+		response         scriptedResponse
 		machines, avOff  string
 		incomplete, fail bool
 	}{
-		"no machines":             {"machines", ownError(404, "ResourceNotFound"), "", "", false, false},
-		"no antivirus rows":       {"deviceavinfo", ownError(404, "NotFound"), "3", "", true, false},
-		"no role":                 {"deviceavinfo", ownError(403, "Forbidden"), "3", "", true, false},
-		"a switched-off feature":  {"deviceavinfo", ownError(403, "DisabledFeature"), "3", "", true, false},
-		"a revoked token":         {"deviceavinfo", ownError(401, "Unauthorized"), "3", "1", false, true},
-		"an API that has gone":    {"deviceavinfo", ownError(410, "Gone"), "3", "", true, false},
-		"a bad request":           {"deviceavinfo", ownError(400, "BadRequest"), "3", "1", false, true},
-		"machines that need more": {"machines", ownError(403, "Forbidden"), "3", "1", false, true},
+		"no machines":            {"machines", serviceError(404, "ResourceNotFound"), "", "", false, false},
+		"no antivirus rows":      {"deviceavinfo", serviceError(404, "NotFound"), "3", "", true, false},
+		"no role":                {"deviceavinfo", serviceError(403, "Forbidden"), "3", "", true, false},
+		"a switched-off feature": {"deviceavinfo", serviceError(403, "DisabledFeature"), "3", "", true, false},
+		"a revoked token":        {"deviceavinfo", serviceError(401, "Unauthorized"), "3", "1", false, true},
+		"a removed API":          {"deviceavinfo", serviceError(410, "Gone"), "3", "", true, false},
+		"a bad request":          {"deviceavinfo", serviceError(400, "BadRequest"), "3", "1", false, true},
+		"no role for machines":   {"machines", serviceError(403, "Forbidden"), "3", "1", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w, far := collectortest.NewWorld(), healthyAPIs()
-				s := newStates(w, newClient(t, far), func(o *Options) { o.Source = SourceMachines })
+				w, apis := collectortest.NewWorld(), healthyAPIs()
+				s := newStates(w, newClient(t, apis), func(o *Options) { o.Source = SourceMachines })
 				if err := w.Refresh(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}
-				far[tc.api] = tc.answer
+				apis[tc.api] = tc.response
 				if err := w.Refresh(t.Context(), s); (err != nil) != tc.fail {
 					t.Errorf("error %v", err)
 				}
@@ -150,11 +152,11 @@ func TestTheServicesOwnWordsAreAccepted(t *testing.T) {
 	}
 }
 
-func TestNoMachinesWithoutAntivirusRowsIsIncomplete(t *testing.T) {
+func TestEmptyTenantWithoutAntivirusRowsIsIncomplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, far := collectortest.NewWorld(), healthyAPIs()
-		far["machines"], far["deviceavinfo"] = ownError(404, "NotFound"), ownError(403, "Forbidden")
-		s := newStates(w, newClient(t, far), func(o *Options) { o.Source = SourceMachines })
+		w, apis := collectortest.NewWorld(), healthyAPIs()
+		apis["machines"], apis["deviceavinfo"] = serviceError(404, "NotFound"), serviceError(403, "Forbidden")
+		s := newStates(w, newClient(t, apis), func(o *Options) { o.Source = SourceMachines })
 		if err := w.Refresh(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +166,7 @@ func TestNoMachinesWithoutAntivirusRowsIsIncomplete(t *testing.T) {
 	})
 }
 
-// previewThen is a fleet whose preview answered once and then does so no more.
+// previewThen returns a collector that has read the preview once, and what it exposes.
 func previewThen(t *testing.T, w *collectortest.World, f *fakeStates, change ...func(*Options)) (s *Collector, before string) {
 	t.Helper()
 	f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
@@ -181,43 +183,43 @@ func refusedPreview(status int) func(func(*client.SecurityState, error) bool) {
 	return collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, status))
 }
 
-func TestAuto(t *testing.T) {
-	passing, html := refusedPreview(503), collectortest.RowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Status: 404, Reason: client.ReasonOther})
+func TestAutoFallsBackAfterConsecutiveRefusals(t *testing.T) {
+	temporary, html := refusedPreview(503), collectortest.RowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Status: 404, Reason: client.ReasonOther})
 	noToken := collectortest.RowsOf[client.SecurityState](&client.Error{API: client.Token, Status: 400, Reason: client.ReasonAuth, Code: "invalid_resource"})
-	type answer = func(func(*client.SecurityState, error) bool)
+	type response = func(func(*client.SecurityState, error) bool)
 	for name, tc := range map[string]struct {
-		answers []answer // After a first one that is a fleet, a minute from each other.
-		moves   bool     // At the last answer, and not before.
+		responses []response // One a minute, after a first success.
+		moves     bool       // Whether the last response, and none before it, changes the source.
 	}{
-		"a claims challenge":                    {[]answer{refusedPreview(401)}, false},
-		"three refusals in a row":               {[]answer{refusedPreview(401), refusedPreview(403), refusedPreview(404)}, false},
-		"four refusals in a row":                {[]answer{refusedPreview(410), refusedPreview(410), refusedPreview(410), refusedPreview(410)}, true},
-		"no Graph token any more":               {[]answer{noToken, noToken, noToken, noToken}, true},
-		"a passing fault among the refusals":    {[]answer{refusedPreview(403), refusedPreview(403), passing, refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
-		"a gateway's page among the refusals":   {[]answer{refusedPreview(403), refusedPreview(403), html, refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
-		"a success among the refusals":          {[]answer{refusedPreview(403), refusedPreview(403), refusedPreview(403), collectortest.RowsOf(nil, previewFleet()...), refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
-		"a gateway's page for half an hour":     {slices.Repeat([]answer{html}, 30), false},
-		"a gateway's page until values expired": {slices.Repeat([]answer{html}, 45), true},
+		"a claims challenge":                     {[]response{refusedPreview(401)}, false},
+		"three refusals in a row":                {[]response{refusedPreview(401), refusedPreview(403), refusedPreview(404)}, false},
+		"four refusals in a row":                 {[]response{refusedPreview(410), refusedPreview(410), refusedPreview(410), refusedPreview(410)}, true},
+		"no more Graph tokens":                   {[]response{noToken, noToken, noToken, noToken}, true},
+		"temporary failure between refusals":     {[]response{refusedPreview(403), refusedPreview(403), temporary, refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
+		"gateway error between refusals":         {[]response{refusedPreview(403), refusedPreview(403), html, refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
+		"success between refusals":               {[]response{refusedPreview(403), refusedPreview(403), refusedPreview(403), collectortest.RowsOf(nil, previewFleet()...), refusedPreview(403), refusedPreview(403), refusedPreview(403)}, false},
+		"gateway errors for half an hour":        {slices.Repeat([]response{html}, 30), false},
+		"gateway errors until the values expire": {slices.Repeat([]response{html}, 45), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, f := collectortest.NewWorld(), machineFleet()
 				s, before := previewThen(t, w, f)
-				for i, answer := range tc.answers {
+				for i, response := range tc.responses {
 					time.Sleep(time.Minute)
-					f.StateRows = answer
+					f.StateRows = response
 					err := w.Refresh(t.Context(), s)
 					got := w.Exposed(t)
-					if tc.moves && i == len(tc.answers)-1 {
+					if tc.moves && i == len(tc.responses)-1 {
 						if err != nil || collectortest.Value(got, fromMachines) != "1" {
-							t.Fatalf("at the last answer: error %v\n%s", err, got)
+							t.Fatalf("last response: error %v\n%s", err, got)
 						}
 						continue
 					}
 					var rows int
-					answer(func(*client.SecurityState, error) bool { rows++; return true })
+					response(func(*client.SecurityState, error) bool { rows++; return true })
 					if succeeds := rows > 1; (err == nil) != succeeds || got != before {
-						t.Fatalf("at answer %d: error %v\n%s", i+1, err, got)
+						t.Fatalf("response %d: error %v\n%s", i+1, err, got)
 					}
 				}
 				if warned := strings.Contains(w.Log.String(), "level=WARN"); warned != tc.moves {
@@ -228,7 +230,7 @@ func TestAuto(t *testing.T) {
 	}
 }
 
-func TestRefusalsCountOnAfterARestart(t *testing.T) {
+func TestRefusalsAreCountedAcrossRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
 		keep := func(o *Options) { o.Store = store }
@@ -259,12 +261,12 @@ func TestRefusalsCountOnAfterARestart(t *testing.T) {
 		s = newStates(w, f, keep)
 		s.Start(t.Context(), w.Publisher(s))
 		if err := w.Refresh(t.Context(), s); err != nil || slices.Contains(f.Calls[calls:], client.MachineSecurityStates) {
-			t.Errorf("error %v and, right after the source was left, the calls %v", err, f.Calls[calls:])
+			t.Errorf("error %v, calls immediately after the fallback %v", err, f.Calls[calls:])
 		}
 	})
 }
 
-func TestAStoredSourceThatMakesNoSenseIsIgnored(t *testing.T) {
+func TestInvalidStoredSourceIsIgnored(t *testing.T) {
 	for _, text := range []string{`[]`, `{"refusals":-1}`, `{"left":"2999-01-01T00:00:00Z"}`} {
 		w, f := collectortest.NewWorld(), machineFleet()
 		f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
@@ -281,14 +283,14 @@ func TestAStoredSourceThatMakesNoSenseIsIgnored(t *testing.T) {
 	}
 }
 
-func TestALeftPreviewIsAskedAgainWithinTheHour(t *testing.T) {
+func TestUnavailablePreviewIsRequestedAgainWithinAnHour(t *testing.T) {
 	for _, interval := range []time.Duration{10 * time.Second, 5 * time.Minute, 15 * time.Minute, 20 * time.Minute, 30 * time.Minute, 50 * time.Minute} {
 		t.Run(interval.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, f := collectortest.NewWorld(), machineFleet()
-				var asked []time.Time
+				var requested []time.Time
 				f.StateRows = func(yield func(*client.SecurityState, error) bool) {
-					asked = append(asked, time.Now())
+					requested = append(requested, time.Now())
 					refusedPreview(404)(yield)
 				}
 				s := newStates(w, f, func(o *Options) { o.Interval, o.MaxAge = interval, 3*interval })
@@ -297,12 +299,12 @@ func TestALeftPreviewIsAskedAgainWithinTheHour(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if len(asked) < 8 || len(asked) > 17 {
-					t.Errorf("asked %d times in 8 hours", len(asked))
+				if len(requested) < 8 || len(requested) > 17 {
+					t.Errorf("requested %d times in 8 hours", len(requested))
 				}
-				for i := range asked[1:] {
-					if pause := asked[i+1].Sub(asked[i]); pause > time.Hour {
-						t.Errorf("asked again after %s", pause)
+				for i := range requested[1:] {
+					if pause := requested[i+1].Sub(requested[i]); pause > time.Hour {
+						t.Errorf("requested again after %s", pause)
 					}
 				}
 			})
@@ -310,7 +312,7 @@ func TestALeftPreviewIsAskedAgainWithinTheHour(t *testing.T) {
 	}
 }
 
-func TestAStartWithoutAPreviewWarnsNobody(t *testing.T) {
+func TestStartWithoutPreviewLogsNoWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		collectortest.RunFor(t, w.Refresher(newStates(w, machineFleet()), 15*time.Minute), time.Hour)

@@ -18,8 +18,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/attention"
 )
 
-// Client is what a Collector asks of a tenant's client; *client.Client
-// implements it.
+// Client is the part of *client.Client that a Collector uses.
 type Client interface {
 	SecurityStates(ctx context.Context) iter.Seq2[*client.SecurityState, error]
 	Machines(ctx context.Context) iter.Seq2[*client.Machine, error]
@@ -37,39 +36,40 @@ type Collector struct {
 	logger  *slog.Logger
 	memory  collector.Memory
 	dropped droppedLabels
-	again   atomic.Bool // The preview is to be asked at the next refresh.
+	recheck atomic.Bool // Request the preview at the next refresh.
 
-	// Of the goroutine that refreshes.
-	began   time.Time // The refresh under way.
+	// Only used by the refreshing goroutine.
+	began   time.Time // Start of the current refresh.
 	last    *statesResult
 	source  sourceChoice
-	indexed int // Machines in the last index that was complete: the next one has room for them.
-	read    int // Rows of the refresh under way.
+	indexed int // Size of the last complete index, the expected size of the next one.
+	read    int // Rows read by the current refresh.
 
 	mu    sync.Mutex
 	notes []string
-	shown *statesResult // However old; nil where there is none.
+	shown *statesResult // The last result, even if expired; nil if there is none.
 }
 
-// New returns a collector that has not asked anything yet.
-func New(c Config, e collector.Env, asked Client) *Collector {
+// New returns a collector. It makes no API call.
+func New(c Config, e collector.Env, api Client) *Collector {
 	s := &Collector{
 		config:  c,
 		env:     e,
-		client:  asked,
+		client:  api,
 		fleet:   attention.Of(e.Shared),
 		logger:  e.Log(),
 		memory:  e.Memory(),
-		dropped: newDroppedLabels(e.Metrics, asked.HoldsSecret),
+		dropped: newDroppedLabels(e.Metrics, api.HoldsSecret),
 	}
 	s.fleet.Expect(c.Age())
 	return s
 }
 
-// Reloaded makes the next refresh ask a refused preview again.
-func (s *Collector) Reloaded() { s.again.Store(true) }
+// Reloaded makes the next refresh request the preview, even if it was refused before.
+func (s *Collector) Reloaded() { s.recheck.Store(true) }
 
-// Page describes the states that were counted last, and those that could not be read.
+// Page returns the summary of the last result and notes about states that could not be
+// read.
 func (s *Collector) Page() collector.Page {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,8 +87,8 @@ func (s *Collector) Page() collector.Page {
 	return page
 }
 
-// Start publishes the stored result, unless it is of another shape. Of one that
-// is too old only the time is shown.
+// Start publishes the stored result, unless its labels differ from the configured ones.
+// Of an expired result only the time is published.
 func (s *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	p.OnWithdraw(s.fleet.Withdraw)
 	s.dropped.announce()
@@ -117,8 +117,8 @@ func (s *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	return r.At
 }
 
-// restore returns the stored result, nil where there is none that can be shown
-// with the labels that are configured.
+// restore returns the stored result. It returns nil if there is none with the
+// configured labels.
 func (s *Collector) restore() (*statesResult, collector.Snapshot, error) {
 	var r statesResult
 	if !s.memory.Load(s.env.Name, &r) {
@@ -141,10 +141,11 @@ func (s *Collector) restore() (*statesResult, collector.Snapshot, error) {
 	return &r, snapshot, nil
 }
 
-// Follow returns at once: nothing changes the states but a refresh.
+// Follow returns immediately: only a refresh changes the states.
 func (s *Collector) Follow(context.Context) {}
 
-// Refresh counts the whole fleet and returns the counts, or changes nothing.
+// Refresh reads the whole fleet and returns its counts. If it fails, the last counts
+// are kept.
 func (s *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 	s.began, s.read = collector.Wall(time.Now()), 0
 	c, err := s.count(ctx)
@@ -168,29 +169,30 @@ func (s *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 	return collector.Outcome{Snapshot: &snapshot}, nil
 }
 
-// largeFleet is how many rows leave so much garbage behind that it is collected at
-// once, and not only when the heap has doubled: an index of millions of machines
-// would be held twice. The index has no pointers, so this takes a few milliseconds.
+// largeFleet is the number of rows after which a refresh runs the garbage collector
+// itself. The runtime would wait until the heap has doubled, with two indexes of
+// millions of machines in memory. The index has no pointers, so a collection takes a
+// few milliseconds.
 const largeFleet = 100_000
 
-// countRow counts a row of the refresh under way, and collects the garbage of every
-// fifth large fleet of them.
+// countRow counts a row of the current refresh and collects garbage once every five
+// times largeFleet rows.
 func (s *Collector) countRow() {
 	if s.read++; s.read%(5*largeFleet) == 0 {
 		runtime.GC()
 	}
 }
 
-// collectGarbage frees the memory of a refresh that read a large fleet, whether it
-// succeeded or not.
+// collectGarbage runs the garbage collector after a refresh of a large fleet,
+// successful or not.
 func (s *Collector) collectGarbage() {
 	if s.read >= largeFleet {
 		runtime.GC()
 	}
 }
 
-// snapshot is a result as it is exposed until it is too old. Where it came from
-// stays.
+// snapshot returns the series of a result. All but the source expire after the maximum
+// age.
 func (s *Collector) snapshot(r *statesResult) (collector.Snapshot, error) {
 	counts, err := r.counts(s.config.groupings(), s.env.Tenant, r.At.Add(s.config.Age()))
 	if err != nil {
@@ -203,7 +205,7 @@ func (s *Collector) snapshot(r *statesResult) (collector.Snapshot, error) {
 	return collector.Snapshot{Blocks: []*collector.Block{counts, source}, At: r.At}, nil
 }
 
-// setShown keeps what a page shows.
+// setShown sets the result that Page describes.
 func (s *Collector) setShown(r *statesResult) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -222,9 +224,8 @@ func (s *Collector) count(ctx context.Context) (*fleetCount, error) {
 	}
 }
 
-// countTwiceIfEmpty counts, and counts again where the answer was an empty fleet
-// that was not empty before, or errNoMachines. A second answer that says the same
-// is accepted.
+// countTwiceIfEmpty runs count, and once more if it returned errNoMachines or an empty
+// fleet that was not empty before. The second result is accepted.
 func (s *Collector) countTwiceIfEmpty(ctx context.Context, count func(context.Context) (*fleetCount, error)) (*fleetCount, error) {
 	c, err := count(ctx)
 	doubtful := errors.Is(err, errNoMachines) || err == nil && c.machines == 0 && s.last.sum(machinesGauge) > 0
@@ -247,29 +248,29 @@ func (s *Collector) countPreview(ctx context.Context) (*fleetCount, error) {
 			e, ok := errors.AsType[*client.Error](err)
 			err = fmt.Errorf("read machine security states: %w", err)
 			if ok && rows == 0 && isRefusal(e) {
-				return nil, refusedError{err, isOwnError(e)}
+				return nil, refusedError{err, isServiceError(e)}
 			}
 			return nil, err
 		}
 		rows++
 		s.countRow()
-		if err := c.securityState(state); err != nil {
+		if err := c.addSecurityState(state); err != nil {
 			return nil, fmt.Errorf("read machine security states: %w", err)
 		}
 	}
-	if err := c.securityStates(); err != nil {
+	if err := c.finishSecurityStates(); err != nil {
 		return nil, fmt.Errorf("read machine security states: %w", err)
 	}
 	s.reportAntivirus(nil)
 	return c, nil
 }
 
-// errNoMachines says that the service itself answers 404 for /api/machines, which
-// means that there are none. It comes with an empty count.
+// errNoMachines means that the service itself responded 404 to /api/machines because
+// the tenant has no machines. It comes with an empty count.
 var errNoMachines = errors.New("404 from /api/machines")
 
-// countMachines reads the antivirus rows first, so that one index serves to join
-// them and to count each machine once.
+// countMachines reads the antivirus rows first. A single index then serves to join them
+// with the machines and to deduplicate the machines.
 func (s *Collector) countMachines(ctx context.Context) (*fleetCount, error) {
 	c, err := s.countAntivirus(ctx)
 	if err != nil {
@@ -279,25 +280,25 @@ func (s *Collector) countMachines(ctx context.Context) (*fleetCount, error) {
 	for machine, err := range s.client.Machines(ctx) {
 		if err != nil {
 			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.API == client.Machines && e.NotFound() {
-				c.allMachines()
+				c.finishMachines()
 				return c, errNoMachines
 			}
 			return nil, fmt.Errorf("read machines: %w", err)
 		}
 		rows++
 		s.countRow()
-		if err := c.machine(machine); err != nil {
+		if err := c.addMachine(machine); err != nil {
 			return nil, fmt.Errorf("read machines: %w", err)
 		}
 	}
-	s.indexed = c.known.Len()
-	c.allMachines()
+	s.indexed = c.facts.Len()
+	c.finishMachines()
 	return c, nil
 }
 
-// countAntivirus begins a count with the antivirus rows, or without them where
-// the service itself says that the app may not read them or that there are none.
-// A 404 is asked once more.
+// countAntivirus starts a count with the antivirus rows. It leaves them out if the
+// service itself says that the app may not read them or that there are none. A 404 is
+// retried once.
 func (s *Collector) countAntivirus(ctx context.Context) (*fleetCount, error) {
 	c, err := s.readAntivirus(ctx)
 	if e, ok := errors.AsType[*client.Error](err); ok && e.API == client.DeviceAVInfo && e.Status == http.StatusNotFound {
@@ -314,11 +315,11 @@ func (s *Collector) countAntivirus(ctx context.Context) (*fleetCount, error) {
 	return nil, fmt.Errorf("read antivirus health: %w", err)
 }
 
-// refusesAntivirus reports whether /api/deviceavinfo itself is unavailable to the
-// app. An answer of a gateway in its place is a failure, and so is a 401, which is
-// about the token: neither may drop the antivirus properties of the whole fleet.
+// refusesAntivirus reports whether the service itself refuses the app
+// /api/deviceavinfo. A gateway's error and a 401, which is about the token, are
+// failures: they must not drop the antivirus properties of the whole fleet.
 func refusesAntivirus(e *client.Error) bool {
-	if e.API != client.DeviceAVInfo || !isOwnError(e) {
+	if e.API != client.DeviceAVInfo || !isServiceError(e) {
 		return false
 	}
 	switch e.Status {
@@ -336,15 +337,15 @@ func (s *Collector) readAntivirus(ctx context.Context) (*fleetCount, error) {
 			return nil, err
 		}
 		s.countRow()
-		if err := c.antivirusRow(row); err != nil {
+		if err := c.addAntivirusRow(row); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
 }
 
-// reportAntivirus shows on the page, and logs once, whether antivirus states are
-// missing.
+// reportAntivirus updates the page's note about missing antivirus states and logs when
+// they become unavailable or available.
 func (s *Collector) reportAntivirus(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

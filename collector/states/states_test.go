@@ -17,18 +17,18 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// previewFleet is a small fleet with everything that is ordinary in odd ways.
+// previewFleet returns a small fleet with duplicate rows, missing and unusual values.
 func previewFleet() []client.SecurityState {
-	nameless := client.SecurityState{Build: []byte("19045"), Architecture: []byte("Amd64"), Properties: collectortest.TextList("AntivirusNotReporting")}
+	withoutID := client.SecurityState{Build: []byte("19045"), Architecture: []byte("Amd64"), Properties: collectortest.TextList("AntivirusNotReporting")}
 	return []client.SecurityState{
 		state(1, "19045", "Amd64", "AntivirusNotReporting", "EdrImpairedCommunications"),
 		state(2, "19045", "Amd64", "AntivirusNotReporting", "AntivirusNotReporting"),
 		state(3, "19045", "Amd64"),
-		state(1, "22631", "Arm64", "EdrImpairedCommunications"), // The first machine again.
+		state(1, "22631", "Arm64", "EdrImpairedCommunications"), // Duplicate of the first machine.
 		state(4, "14393", "X86"),
 		state(5, "", ""),
 		state(6, "", "Amd64", "Weird\nName\x00"),
-		nameless, nameless, // Two machines without an id are two machines.
+		withoutID, withoutID, // Machines without an id are counted separately.
 	}
 }
 
@@ -44,7 +44,7 @@ func TestSecurityStatesCountEachMachineOnce(t *testing.T) {
 	})
 }
 
-func TestRevisionLabelSplitsTheFleet(t *testing.T) {
+func TestRevisionLabel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fleet := previewFleet()
 		for i := range fleet {
@@ -92,7 +92,7 @@ func machineFleet() *fakeStates {
 			machine(1, nil),
 			machine(2, set(health, "Inactive")),
 			machine(3, set(health, "NoSensorDataImpairedCommunication")),
-			machine(1, set(health, "Inactive")), // The first machine again.
+			machine(1, set(health, "Inactive")), // Duplicate of the first machine.
 			machine(4, func(m *client.Machine) { m.Merged = true }),
 			machine(5, set(func(m *client.Machine) *[]byte { return &m.OnboardingStatus }, "CanBeOnboarded")),
 			machine(6, func(m *client.Machine) {
@@ -106,13 +106,13 @@ func machineFleet() *fakeStates {
 			antivirus(1, nil),
 			antivirus(2, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }),
 			antivirus(7, func(a *client.AntivirusHealth) { a.SignatureUpToDate = []byte("False") }),
-			antivirus(7, func(a *client.AntivirusHealth) { a.DataRefreshedAt = time.Now().Add(-2 * time.Hour) }), // Older: it says nothing.
-			antivirus(99, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }),                              // Of no machine.
+			antivirus(7, func(a *client.AntivirusHealth) { a.DataRefreshedAt = time.Now().Add(-2 * time.Hour) }), // Older, ignored.
+			antivirus(99, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }),                              // Matches no machine.
 		),
 	}
 }
 
-func TestMachinesGiveTheSameGaugesAndMore(t *testing.T) {
+func TestMachinesSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		s := newStates(w, machineFleet(), func(o *Options) { o.Source = SourceMachines; o.RevisionLabel = true })
@@ -124,7 +124,7 @@ func TestMachinesGiveTheSameGaugesAndMore(t *testing.T) {
 	})
 }
 
-func TestOfSeveralAntivirusRowsTheNewestHold(t *testing.T) {
+func TestNewestAntivirusRowCounts(t *testing.T) {
 	set := func(mode, signature string, age time.Duration) func(*client.AntivirusHealth) {
 		return func(a *client.AntivirusHealth) {
 			a.Mode, a.SignatureUpToDate, a.DataRefreshedAt = []byte(mode), []byte(signature), time.Now().Add(-age)
@@ -156,12 +156,12 @@ func TestOfSeveralAntivirusRowsTheNewestHold(t *testing.T) {
 	})
 }
 
-func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
+func TestFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, status := range []int{403, 404, 410} {
 			w := collectortest.NewWorld()
 			f := machineFleet()
-			// Rows before a refusal are not half believed.
+			// Rows before a refusal are discarded.
 			f.AntivirusRows = collectortest.RowsOf(apiError(client.DeviceAVInfo, status), antivirus(1, func(a *client.AntivirusHealth) { a.Mode = []byte("2") }))
 			s := newStates(w, f, func(o *Options) { o.Source = SourceMachines })
 			for range 2 {
@@ -177,7 +177,7 @@ func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 				t.Errorf("with a %d:\n%s", status, got)
 			}
 			if n := strings.Count(w.Log.String(), "Antivirus states unavailable"); n != 1 {
-				t.Errorf("with a %d the log says so %d times", status, n)
+				t.Errorf("status %d logged %d times, want once", status, n)
 			}
 			if notes := s.Page().Notes; len(notes) != 1 || !strings.Contains(notes[0], "Machine.Read.All") {
 				t.Errorf("notes %q", notes)
@@ -193,28 +193,28 @@ func TestTheFleetIsCountedWithoutAntivirusRows(t *testing.T) {
 	})
 }
 
-func TestAFailedRefreshChangesNothing(t *testing.T) {
-	for name, breakIt := range map[string]func(f *fakeStates){
-		"the preview breaks after some machines": func(f *fakeStates) {
+func TestFailedRefreshKeepsTheValues(t *testing.T) {
+	for name, fail := range map[string]func(f *fakeStates){
+		"preview fails after some machines": func(f *fakeStates) {
 			f.StateRows = collectortest.RowsOf(apiError(client.MachineSecurityStates, 502), previewFleet()[:2]...)
 		},
-		"the preview is refused after some machines": func(f *fakeStates) {
+		"preview refused after some machines": func(f *fakeStates) {
 			f.StateRows = collectortest.RowsOf(apiError(client.MachineSecurityStates, 403), previewFleet()[:2]...)
 		},
-		"the preview times out": func(f *fakeStates) {
+		"preview times out": func(f *fakeStates) {
 			f.StateRows = collectortest.RowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Reason: client.ReasonTimeout})
 		},
-		"the preview is throttled": func(f *fakeStates) {
+		"preview throttled": func(f *fakeStates) {
 			f.StateRows = collectortest.RowsOf[client.SecurityState](&client.Error{API: client.MachineSecurityStates, Status: 429, Reason: client.ReasonThrottled})
 		},
-		"the sign-in host cannot be reached": func(f *fakeStates) {
+		"sign-in host unreachable": func(f *fakeStates) {
 			f.StateRows = collectortest.RowsOf[client.SecurityState](&client.Error{API: client.Token, Reason: client.ReasonNetwork})
 		},
-		"the preview is gone and the machines break": func(f *fakeStates) {
+		"preview gone, machines fail": func(f *fakeStates) {
 			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
 			f.MachineRows = collectortest.RowsOf(apiError(client.Machines, 500), machine(1, nil))
 		},
-		"the preview is gone and the antivirus rows break": func(f *fakeStates) {
+		"preview gone, antivirus rows fail": func(f *fakeStates) {
 			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 410))
 			f.AntivirusRows = collectortest.RowsOf(apiError(client.DeviceAVInfo, 500), antivirus(1, nil))
 		},
@@ -229,7 +229,7 @@ func TestAFailedRefreshChangesNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 				before := w.Exposed(t)
-				breakIt(f)
+				fail(f)
 				if err := w.Refresh(t.Context(), s); err == nil {
 					t.Fatal("no error")
 				}
@@ -241,7 +241,7 @@ func TestAFailedRefreshChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
+func TestAutoFallsBackImmediatelyWithoutPreviewValues(t *testing.T) {
 	for name, refusal := range map[string]error{
 		"404": apiError(client.MachineSecurityStates, 404),
 		"410": apiError(client.MachineSecurityStates, 410),
@@ -263,7 +263,7 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 					}
 					time.Sleep(15 * time.Minute)
 				}
-				asked := func() int {
+				requested := func() int {
 					n := 0
 					for _, api := range f.Calls {
 						if api == client.MachineSecurityStates {
@@ -272,11 +272,11 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 					}
 					return n
 				}
-				if asked() != 1 {
-					t.Errorf("the preview was asked %d times in three refreshes", asked())
+				if requested() != 1 {
+					t.Errorf("the preview requested %d times in three refreshes", requested())
 				}
 				if n := strings.Count(w.Log.String(), "Graph preview unavailable, falling back"); n != 1 {
-					t.Errorf("the log says so %d times", n)
+					t.Errorf("fallback logged %d times", n)
 				}
 				if got := w.Exposed(t); collectortest.Value(got, `mde_security_states_source_info{source="machines",tenant="contoso"}`) != "1" {
 					t.Errorf("exposed:\n%s", got)
@@ -287,19 +287,19 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 					if err := w.Refresh(t.Context(), s); err != nil {
 						t.Fatal(err)
 					}
-					if asked() != want {
-						t.Errorf("%s the preview was asked %d times in all, want %d", when, asked(), want)
+					if requested() != want {
+						t.Errorf("%s the preview was requested %d times in total, want %d", when, requested(), want)
 					}
 				}
 				refresh(2, "after a reload")
 				refresh(2, "right after that")
 				time.Sleep(24 * time.Hour)
 				f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 503))
-				refresh(3, "a day later, amid a passing fault,")
+				refresh(3, "a day later, during a temporary failure,")
 				time.Sleep(24 * time.Hour)
 				f.StateRows = collectortest.RowsOf(nil, previewFleet()...)
 				refresh(4, "another day later")
-				refresh(5, "once it is back")
+				refresh(5, "once it is available again")
 				if got := w.Exposed(t); collectortest.Value(got, `mde_security_states_source_info{source="machinesecuritystates",tenant="contoso"}`) != "1" ||
 					strings.Contains(got, `source="machines"`) || strings.Contains(got, "mde_machines_health") {
 					t.Errorf("exposed:\n%s", got)
@@ -309,7 +309,7 @@ func TestAutoChangesOverWhereThePreviewIsPlainlyGone(t *testing.T) {
 	}
 }
 
-func TestARefusalOfBothSourcesIsToldWithBothReasons(t *testing.T) {
+func TestRefusalOfBothSourcesReportsBothErrors(t *testing.T) {
 	w := collectortest.NewWorld()
 	f := &fakeStates{
 		StateRows:     collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 403)),
@@ -322,21 +322,21 @@ func TestARefusalOfBothSourcesIsToldWithBothReasons(t *testing.T) {
 	}
 }
 
-func TestAnEmptyAnswerIsAskedOnceMore(t *testing.T) {
+func TestEmptyFleetIsReadTwice(t *testing.T) {
 	const fleet = `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`
 	for name, tc := range map[string]struct {
-		answers []func(func(*client.Machine, error) bool) // After the first, which is a whole fleet.
-		calls   int
-		want    string
-		fails   bool
+		responses []func(func(*client.Machine, error) bool) // After a first complete fleet.
+		calls     int
+		want      string
+		fails     bool
 	}{
-		"a passing empty page":        {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf(nil, machine(1, nil))}, 2, "1", false},
-		"an empty page that stays":    {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf[client.Machine](nil)}, 2, "", false},
-		"a passing 404":               {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](apiError(client.Machines, 404)), collectortest.RowsOf(nil, machine(1, nil))}, 2, "1", false},
-		"a 404 that stays":            {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](apiError(client.Machines, 404)), collectortest.RowsOf[client.Machine](apiError(client.Machines, 404))}, 2, "", false},
-		"an empty page and a fault":   {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf[client.Machine](apiError(client.Machines, 500))}, 2, "2", true},
-		"a 404 after some machines":   {[]func(func(*client.Machine, error) bool){collectortest.RowsOf(apiError(client.Machines, 404), machine(1, nil))}, 1, "2", true},
-		"a smaller fleet is no doubt": {[]func(func(*client.Machine, error) bool){collectortest.RowsOf(nil, machine(1, nil))}, 1, "1", false},
+		"temporary empty page":       {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf(nil, machine(1, nil))}, 2, "1", false},
+		"permanent empty page":       {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf[client.Machine](nil)}, 2, "", false},
+		"temporary 404":              {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](apiError(client.Machines, 404)), collectortest.RowsOf(nil, machine(1, nil))}, 2, "1", false},
+		"permanent 404":              {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](apiError(client.Machines, 404)), collectortest.RowsOf[client.Machine](apiError(client.Machines, 404))}, 2, "", false},
+		"empty page, then a failure": {[]func(func(*client.Machine, error) bool){collectortest.RowsOf[client.Machine](nil), collectortest.RowsOf[client.Machine](apiError(client.Machines, 500))}, 2, "2", true},
+		"404 after some machines":    {[]func(func(*client.Machine, error) bool){collectortest.RowsOf(apiError(client.Machines, 404), machine(1, nil))}, 1, "2", true},
+		"smaller fleet":              {[]func(func(*client.Machine, error) bool){collectortest.RowsOf(nil, machine(1, nil))}, 1, "1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := collectortest.NewWorld()
@@ -347,9 +347,9 @@ func TestAnEmptyAnswerIsAskedOnceMore(t *testing.T) {
 			}
 			calls := 0
 			f.MachineRows = func(yield func(*client.Machine, error) bool) {
-				answer := tc.answers[calls]
+				response := tc.responses[calls]
 				calls++
-				answer(yield)
+				response(yield)
 			}
 			if err := w.Refresh(t.Context(), s); (err != nil) != tc.fails {
 				t.Errorf("error %v", err)
@@ -361,7 +361,7 @@ func TestAnEmptyAnswerIsAskedOnceMore(t *testing.T) {
 	}
 }
 
-func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
+func TestLabelValuesAreBoundedAndAllMachinesCounted(t *testing.T) {
 	const machines = 6_000
 	w := collectortest.NewWorld()
 	s := newStates(w, &fakeStates{StateRows: func(yield func(*client.SecurityState, error) bool) {
@@ -417,7 +417,7 @@ func TestAnAPIGoneMadIsBoundedAndNothingIsLost(t *testing.T) {
 	}
 }
 
-func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
+func TestStoredStatesAreServedUntilTheyExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
 		keep := func(o *Options) { o.Store = store }
@@ -436,13 +436,13 @@ func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
 			AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil),
 		}, keep)
 		if got := s.Start(t.Context(), w.Publisher(s)); !got.Equal(at) {
-			t.Errorf("the values are of %s, want %s", got, at)
+			t.Errorf("age of the values %s, want %s", got, at)
 		}
 		if after := w.Exposed(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 		if err := w.Refresh(t.Context(), s); err == nil || strings.Contains(err.Error(), "preview") {
-			t.Errorf("error %v; the refused preview is remembered", err)
+			t.Errorf("error %v, want the preview not requested", err)
 		}
 		time.Sleep(15 * time.Minute)
 		if got := w.Exposed(t); strings.Contains(got, "mde_machines{") || !strings.Contains(got, "mde_security_states_source_info") {
@@ -451,7 +451,7 @@ func TestStoredStatesAreServedUntilTheyAreTooOld(t *testing.T) {
 	})
 }
 
-func TestStatesThatAnOlderVersionStoredAreServed(t *testing.T) {
+func TestStatesStoredByOlderVersionsAreServed(t *testing.T) {
 	const stored = `{"at":"AT","source":"machines","revision_label":true,"properties":["AntivirusOff","EdrInactive"],
 		"groups":[{"build":"19045","architecture":"Amd64","revision":"4046","machines":3,"requiring":1,"attention":[0,1]},
 			{"build":"unknown","architecture":"Arm64","revision":"unknown","machines":1,"requiring":1,"attention":[1,1]}],
@@ -480,7 +480,7 @@ func TestStatesThatAnOlderVersionStoredAreServed(t *testing.T) {
 	}
 }
 
-func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
+func TestRestartWithOtherLabelsRefreshesImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
 		w := collectortest.NewWorld()
@@ -502,24 +502,24 @@ func TestARestartWithOtherLabelsDoesNotWaitForTheInterval(t *testing.T) {
 	})
 }
 
-func TestStoredStatesThatMakeNoSenseAreSetAside(t *testing.T) {
+func TestInvalidStoredStatesAreIgnored(t *testing.T) {
 	at := time.Now().Format(time.RFC3339)
 	for name, tc := range map[string]struct {
 		text, logged string
 	}{
 		"no object":                  {`[]`, "cannot read it"},
 		"no time":                    {`{}`, "no time"},
-		"too few numbers":            {`{"at":"` + at + `","properties":["a","b"],"groups":[{"build":"1","machines":1,"attention":[1]}]}`, "a number for each property"},
-		"a negative number":          {`{"at":"` + at + `","properties":["a"],"groups":[{"build":"1","machines":1,"attention":[-1]}]}`, "a number for each property"},
-		"a long label":               {`{"at":"` + at + `","groups":[{"build":"` + strings.Repeat("1", 129) + `","machines":1}]}`, "longer than it may be"},
-		"too many groups":            {`{"at":"` + at + `","groups":[{"build":"1"}` + strings.Repeat(`,{"build":"1"}`, maxGroups) + `]}`, "than there may be"},
-		"too many platforms":         {`{"at":"` + at + `","platforms":{"0":1` + manyKeys(maxPlatforms+2) + `}}`, "than there may be"},
+		"too few counts":             {`{"at":"` + at + `","properties":["a","b"],"groups":[{"build":"1","machines":1,"attention":[1]}]}`, "wrong number"},
+		"a negative count":           {`{"at":"` + at + `","properties":["a"],"groups":[{"build":"1","machines":1,"attention":[-1]}]}`, "wrong number"},
+		"a long label":               {`{"at":"` + at + `","groups":[{"build":"` + strings.Repeat("1", 129) + `","machines":1}]}`, "too long"},
+		"too many groups":            {`{"at":"` + at + `","groups":[{"build":"1"}` + strings.Repeat(`,{"build":"1"}`, maxGroups) + `]}`, "too many groups"},
+		"too many platforms":         {`{"at":"` + at + `","platforms":{"0":1` + manyKeys(maxPlatforms+2) + `}}`, "too many groups"},
 		"a series twice":             {`{"at":"` + at + `","groups":[{"build":"1"},{"build":"1"}]}`, "occur twice"},
-		"a time that is to come":     {`{"at":"2999-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, "still to come"},
+		"a time in the future":       {`{"at":"2999-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, "still to come"},
 		"another set of labels":      {`{"at":"` + at + `","revision_label":true,"groups":[{"build":"1","machines":1}]}`, ""},
-		"too few numbers of a gauge": {`{"at":"` + at + `","properties":["a","b"],"gauges":{"mde_machines_attention":[{"values":["1",""],"counts":[1]}]}}`, "a number for each property"},
-		"too many values of a gauge": {`{"at":"` + at + `","gauges":{"mde_machines":[{"values":["1","",""],"counts":[1]}]}}`, "a value for each label"},
-		"a value that is too old":    {`{"at":"2020-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, ""},
+		"too few counts of a gauge":  {`{"at":"` + at + `","properties":["a","b"],"gauges":{"mde_machines_attention":[{"values":["1",""],"counts":[1]}]}}`, "wrong number"},
+		"too many values of a gauge": {`{"at":"` + at + `","gauges":{"mde_machines":[{"values":["1","",""],"counts":[1]}]}}`, "wrong number"},
+		"an expired result":          {`{"at":"2020-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := collectortest.NewWorld()
@@ -545,7 +545,7 @@ func manyKeys(n int) string {
 	return b.String()
 }
 
-func TestAStoreThatFailsFailsNoRefresh(t *testing.T) {
+func TestFailingStoreDoesNotFailTheRefresh(t *testing.T) {
 	w := collectortest.NewWorld()
 	s := newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)}, func(o *Options) {
 		o.Store = failingStore{}
@@ -572,11 +572,11 @@ func BenchmarkCountSecurityStates(b *testing.B) {
 	for b.Loop() {
 		c := newFleetCount(SourcePreview, Config{MaxMachines: machines}, time.Now(), false, 0, nil, dropped)
 		for i := range fleet {
-			if err := c.securityState(&fleet[i]); err != nil {
+			if err := c.addSecurityState(&fleet[i]); err != nil {
 				b.Fatal(err)
 			}
 		}
-		if err := c.securityStates(); err != nil {
+		if err := c.finishSecurityStates(); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -589,7 +589,7 @@ func BenchmarkCountMachines(b *testing.B) {
 	now := time.Now()
 	tags := []string{"Site-01", "Site-02", "Laptop", "VIP", "vip"}
 	random := rand.New(rand.NewPCG(1, 2))
-	ago := func(days int) time.Time { return now.Add(-time.Duration(random.Int64N(int64(days) * int64(aDay)))) }
+	ago := func(days int) time.Time { return now.Add(-time.Duration(random.Int64N(int64(days) * int64(day)))) }
 	for i := range fleet {
 		fleet[i] = machine(0, func(m *client.Machine) {
 			m.ID, m.OSBuild = hashedID(uint64(i)), fmt.Append(nil, 10_000+random.IntN(16)*613)
@@ -614,21 +614,21 @@ func BenchmarkCountMachines(b *testing.B) {
 	for b.Loop() {
 		c := s.newCount(SourceMachines, false)
 		for i := range rows {
-			if err := c.antivirusRow(&rows[i]); err != nil {
+			if err := c.addAntivirusRow(&rows[i]); err != nil {
 				b.Fatal(err)
 			}
 		}
 		for i := range fleet {
-			if err := c.machine(&fleet[i]); err != nil {
+			if err := c.addMachine(&fleet[i]); err != nil {
 				b.Fatal(err)
 			}
 		}
-		c.allMachines()
+		c.finishMachines()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*machines), "ns/machine")
 }
 
-func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
+func TestSummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
 		keep := func(o *Options) { o.Store = store }
@@ -666,8 +666,7 @@ func TestASummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 	})
 }
 
-// TestTheMeasuresShowNothingUnknownAsGood compares tenants by what is known only.
-func TestTheMeasuresShowNothingUnknownAsGood(t *testing.T) {
+func TestMeasures(t *testing.T) {
 	result := func(machines, requiring int, incomplete bool, attention ...int) *statesResult {
 		return &statesResult{
 			Incomplete: incomplete, Properties: []string{"AntivirusOff", "FirewallOff"}[:len(attention)],
@@ -680,14 +679,14 @@ func TestTheMeasuresShowNothingUnknownAsGood(t *testing.T) {
 		result     *statesResult
 		share, top string
 	}{
-		"nothing was read":              {nil, "", ""},
-		"some machines":                 {result(8, 5, false, 2, 4), "62.5 %", "FirewallOff: 4"},
-		"no machine requires attention": {result(8, 0, false), "0.0 %", "none"},
-		"very few require attention":    {result(100000, 1, false, 1), "under 0.1 %", "AntivirusOff: 1"},
-		"thousands require attention":   {result(100000, 50000, false, 45678), "50.0 %", "AntivirusOff: 45,678"},
-		"no machines":                   {result(0, 0, false), "no machines", "none"},
-		"a part could not be read":      {result(8, 2, true, 2), "25.0 % or more", "AntivirusOff: 2"},
-		"all that was read, of a part":  {result(8, 0, true), "0.0 % or more", ""},
+		"nothing was read":                        {nil, "", ""},
+		"some machines":                           {result(8, 5, false, 2, 4), "62.5 %", "FirewallOff: 4"},
+		"no machine requires attention":           {result(8, 0, false), "0.0 %", "none"},
+		"very few require attention":              {result(100000, 1, false, 1), "under 0.1 %", "AntivirusOff: 1"},
+		"thousands require attention":             {result(100000, 50000, false, 45678), "50.0 %", "AntivirusOff: 45,678"},
+		"no machines":                             {result(0, 0, false), "no machines", "none"},
+		"a part could not be read":                {result(8, 2, true, 2), "25.0 % or more", "AntivirusOff: 2"},
+		"nothing found, a part could not be read": {result(8, 0, true), "0.0 % or more", ""},
 	} {
 		got := test.result.measures()
 		if got[0].Text != test.share || got[1].Text != test.top {
@@ -696,7 +695,7 @@ func TestTheMeasuresShowNothingUnknownAsGood(t *testing.T) {
 	}
 }
 
-func TestValuesAreAsOldAsTheBeginningOfTheirReading(t *testing.T) {
+func TestValuesAreAsOldAsTheStartOfTheRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, f := collectortest.NewWorld(), machineFleet()
 		for _, source := range []string{SourcePreview, SourceMachines} {

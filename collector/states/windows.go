@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// windows are spans of time that end at the start of a refresh, the shortest first.
+// windows are periods that end at the start of a refresh, the shortest first.
 type windows []window
 
 type window struct {
@@ -13,7 +13,7 @@ type window struct {
 	length time.Duration
 }
 
-// The windows of each gauge, in days.
+// The windows of each gauge.
 var (
 	seenWindows      = days(1, 7, 14, 30, 90)
 	signatureWindows = days(1, 3, 7, 14, 30)
@@ -27,12 +27,13 @@ func days(lengths ...int) (w windows) {
 	return w
 }
 
-// maxAhead is how far the clock of a machine may be ahead.
+// maxAhead is the clock skew of a machine that is tolerated: times further in the
+// future are invalid.
 const maxAhead = 24 * time.Hour
 
-// holding returns how many of the windows hold a time. The zero time, and one that is
-// more than maxAhead in the future, are unknown: no window holds them.
-func (w windows) holding(at, now time.Time) (n uint8) {
+// containing returns the number of windows that contain a time. It returns 0 for the
+// zero time and for one more than maxAhead in the future.
+func (w windows) containing(at, now time.Time) (n uint8) {
 	age := now.Sub(at)
 	if at.IsZero() || age < -maxAhead {
 		return 0
@@ -43,10 +44,10 @@ func (w windows) holding(at, now time.Time) (n uint8) {
 	return n
 }
 
-// shortest returns the place of the shortest of n windows that hold a time.
+// shortest returns the index of the shortest of n windows that contain a time.
 func (w windows) shortest(n uint8) int { return len(w) - int(n) }
 
-// label has the windows as its values.
+// label returns a label with the window names as preset values.
 func (w windows) label() boundedLabel {
 	l := boundedLabel{name: "window"}
 	for _, window := range w {
