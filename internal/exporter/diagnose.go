@@ -7,8 +7,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// Diagnose loads the configuration and tries, for each of its tenants, the
-// tokens and the smallest call of each API. Nothing is started.
+// Diagnose loads the configuration and checks each tenant: it gets each token and
+// makes the smallest call of each API. It starts no collector.
 func (e *Exporter) Diagnose(ctx context.Context) ([]client.Diagnosis, error) {
 	e.apply.Lock()
 	defer e.apply.Unlock()

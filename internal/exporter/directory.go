@@ -7,16 +7,17 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// directoryKey is where a tenant's values say which directory they are of.
+// directoryKey is the storage key of the Entra tenant id that a tenant's stored
+// values belong to.
 const directoryKey = "directory"
 
-// directory is the tenant id: values of one directory are not those of another,
-// even where a tenant of the configuration keeps its name.
+// directory returns the Entra tenant id. A tenant of the configuration may keep
+// its name and get another id; stored values must not survive that.
 func (t *tenant) directory() string { return t.client.QuotaKey(client.Machines).TenantID }
 
-// claimStore deletes what is stored of another directory under the tenant's name.
-// Values of which no directory is known, as of an earlier version, stay. Nothing
-// of the tenant runs.
+// claimStore deletes the tenant's stored values if they belong to another Entra
+// tenant. It keeps values without a recorded id, which earlier versions wrote. No
+// collector of the tenant may be running.
 func claimStore(s collector.Store, directory string, logger *slog.Logger) {
 	var last string
 	found, err := s.Load(directoryKey, &last)

@@ -1,6 +1,6 @@
-// Package exporter runs the tenants of one configuration, each
-// with its client and collectors. It starts them spread out, swaps them when the
-// configuration is loaded again, and reports how they stand.
+// Package exporter runs the tenants of one configuration, each with its client
+// and collectors. It spreads their starts over time, replaces them on reload, and
+// reports their status.
 package exporter
 
 import (
@@ -24,41 +24,42 @@ import (
 
 // Options configure an Exporter.
 type Options struct {
-	// Load reads the configuration as it is now. Required.
+	// Load reads the current configuration. Required.
 	Load func() (*config.Config, error)
-	// Source says where the configuration comes from, for the page.
+	// Source describes where the configuration comes from. The status page shows
+	// it.
 	Source string
-	// Registry takes the instruments that measure the exporter itself. Required.
+	// Registry receives the exporter's own metrics. Required.
 	Registry *prometheus.Registry
-	// Storage keeps values and spent quota across restarts. Nil keeps none.
+	// Storage keeps values and spent quota across restarts. Nil means no storage.
 	Storage *storage.Storage
 	// StorageSuccess reports whether the last write to the storage succeeded. Nil
-	// means that no storage was asked for.
+	// means that no storage is configured.
 	StorageSuccess func() bool
-	// UserAgent is sent with every call to an API.
+	// UserAgent is sent with every API request.
 	UserAgent string
 	// Logger is required.
 	Logger *slog.Logger
 
-	// transport carries a tenant's calls, for tests without a network. Nil means
-	// that each tenant has the one of its configuration.
+	// transport returns a tenant's HTTP transport, for tests without a network.
+	// Nil means the transport of the tenant's configuration.
 	transport func(tenant string) http.RoundTripper
 }
 
-// Exporter runs the tenants of the configuration last applied. Its methods may
-// be called concurrently.
+// Exporter runs the tenants of the configuration last applied. Its methods are
+// safe for concurrent use.
 type Exporter struct {
 	options    Options
 	metrics    *collector.Metrics
 	exposition *collector.Exposition
 	reloads    *reloads
-	shared     collector.Shared // Of all tenants.
+	shared     collector.Shared // Shared by all tenants.
 	quotas     *client.Quotas
 	ready      atomic.Bool
 
-	apply  sync.Mutex  // Held while a configuration is applied.
-	once   bool        // Nothing is refreshed twice.
-	again  *time.Timer // The sweep to come, nil before the first reload.
+	apply  sync.Mutex // Locked while a configuration is applied.
+	once   bool // Once was called: collectors refresh one time only.
+	sweepTimer  *time.Timer // The next sweep. Nil before the first reload.
 	stores map[string]collector.Store
 
 	mu      sync.RWMutex
@@ -86,14 +87,14 @@ func New(o Options) *Exporter {
 	}
 }
 
-// Gatherer gathers the registry and the values of all tenants. Gathering calls
-// no API and waits for none.
+// Gatherer returns a gatherer of the registry and of all tenants' series.
+// Gathering neither calls an API nor waits for one.
 func (e *Exporter) Gatherer() prometheus.Gatherer {
 	return collector.Combine(e.options.Registry, e.exposition)
 }
 
-// TenantGatherer gathers the series of these tenants alone. It reports false
-// where one of them is not in the configuration in force.
+// TenantGatherer returns a gatherer of only these tenants' series. It returns
+// false if a name is not in the configuration in force.
 func (e *Exporter) TenantGatherer(names []string) (prometheus.Gatherer, bool) {
 	_, tenants := e.inForce()
 	if slices.ContainsFunc(names, func(name string) bool { return tenants[name] == nil }) {
@@ -102,10 +103,10 @@ func (e *Exporter) TenantGatherer(names []string) (prometheus.Gatherer, bool) {
 	return collector.OnlyTenants(e.Gatherer(), names), true
 }
 
-// Reload loads the configuration and applies it: what did not change keeps
-// running, with its values, its schedule and its quota; what is gone stops and
-// loses its series. The new tenants are built whole before anything of the old ones
-// is touched, so an error changes nothing.
+// Reload loads the configuration and applies it. Unchanged collectors keep
+// running with their values, schedule and quota. Removed ones stop, and their
+// series disappear. All new tenants are built before a running one is touched, so
+// a failed reload changes nothing.
 func (e *Exporter) Reload() error {
 	e.apply.Lock()
 	defer e.apply.Unlock()
@@ -113,14 +114,14 @@ func (e *Exporter) Reload() error {
 	e.reloads.record(err)
 	if err == nil {
 		e.sweep()
-		e.sweepAgain()
+		e.scheduleSweep()
 		e.options.Logger.Info("Loaded configuration", "from", e.options.Source, "tenants", len(e.config.Tenants))
 	}
 	return err
 }
 
-// Changed loads the configuration and reports whether that has another result than
-// the last Reload: other settings, or another error.
+// Changed loads the configuration and reports whether a Reload would have a
+// different result than the last one: different settings or a different error.
 func (e *Exporter) Changed() bool {
 	c, err := e.options.Load()
 	_, failed := e.reloads.last()
@@ -131,9 +132,9 @@ func (e *Exporter) Changed() bool {
 	return failed != "" || !slices.EqualFunc(c.Tenants, inForce.Tenants, (*config.Tenant).Equal)
 }
 
-// Once loads the configuration, refreshes every collector of every tenant one
-// time, which takes as long as the quota needs to ask every watched domain, and
-// returns what failed.
+// Once loads the configuration and refreshes every collector of every tenant one
+// time. Watched domains wait for the quota. It returns the joined errors of all
+// failed refreshes.
 func (e *Exporter) Once(ctx context.Context) error {
 	e.apply.Lock()
 	defer e.apply.Unlock()
@@ -156,8 +157,8 @@ func (e *Exporter) Once(ctx context.Context) error {
 	return errors.Join(append(failed, err)...)
 }
 
-// Progress returns how much of what is read one by one was tried so far, all
-// tenants together.
+// Progress returns the progress of collectors that read item by item, summed over
+// all tenants.
 func (e *Exporter) Progress() collector.Progress {
 	_, tenants := e.inForce()
 	var sum collector.Progress
@@ -171,7 +172,7 @@ func (e *Exporter) Progress() collector.Progress {
 	return sum
 }
 
-// load makes the tenants of the configuration as it is now and swaps them in.
+// load loads the configuration, builds its tenants and swaps them in.
 func (e *Exporter) load(start func(*tenant)) error {
 	c, err := e.options.Load()
 	if err != nil {
@@ -185,8 +186,8 @@ func (e *Exporter) load(start func(*tenant)) error {
 	return nil
 }
 
-// Ready reports whether every collector has something to show or has failed once.
-// It stays true once it was: a reload makes nothing unready.
+// Ready reports whether every collector has values or has failed once. Once true
+// it stays true, after a reload too.
 func (e *Exporter) Ready() bool {
 	if e.ready.Load() {
 		return true
@@ -210,14 +211,14 @@ func (e *Exporter) Close() {
 		wg.Go(func() { stopAll(t.enabled()) })
 	}
 	wg.Wait()
-	e.leaveQuotas(e.tenants, nil)
-	if e.again != nil {
-		e.again.Stop()
+	e.closeClients(e.tenants, nil)
+	if e.sweepTimer != nil {
+		e.sweepTimer.Stop()
 	}
 }
 
-// prepare makes the tenants of a configuration, those that did not change being
-// the running ones. It starts none.
+// prepare builds the tenants of a configuration without starting them. It returns
+// the running tenant where the configuration did not change.
 func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
 	next := make(map[string]*tenant, len(c.Tenants))
 	var (
@@ -247,14 +248,14 @@ func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
 	return next, nil
 }
 
-// swap stops what is no longer wanted, makes the next tenants those in force and
-// starts the new ones among them.
+// swap stops removed and changed tenants, puts the next tenants in force and
+// starts the new ones.
 func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*tenant)) {
-	e.takeQuotas(c, next)
+	e.applyQuotas(c, next)
 	var wg sync.WaitGroup
 	for name, old := range e.tenants {
 		if next[name] != old {
-			wg.Go(func() { old.leaveTo(next[name]) })
+			wg.Go(func() { old.handOverTo(next[name]) })
 		}
 	}
 	wg.Wait()
@@ -269,7 +270,7 @@ func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*t
 		}
 	}
 
-	e.leaveQuotas(last, next)
+	e.closeClients(last, next)
 	var replacing []*run
 	for _, tc := range c.Tenants {
 		t, old := next[tc.Name], last[tc.Name]
@@ -288,14 +289,14 @@ func (e *Exporter) swap(c *config.Config, next map[string]*tenant, start func(*t
 	awaitStarted(replacing)
 }
 
-// startPatience is how long a reload waits for the collectors that it replaces
-// to be replaced in the exposition, too. Only a storage that hangs takes longer.
-const startPatience = 5 * time.Second
+// startTimeout limits how long a reload waits until the new collectors have
+// replaced the series of the old ones. Only a hanging storage takes longer.
+const startTimeout = 5 * time.Second
 
-// awaitStarted returns when a scrape shows nothing of the collectors that these
-// runs replace, so that what a reload removes is gone when it has ended.
+// awaitStarted returns when scrapes no longer contain series of the collectors
+// that these runs replace, or after startTimeout.
 func awaitStarted(runs []*run) {
-	timeout := time.After(startPatience)
+	timeout := time.After(startTimeout)
 	for _, r := range runs {
 		select {
 		case <-r.refresher.Started():
@@ -305,7 +306,8 @@ func awaitStarted(runs []*run) {
 	}
 }
 
-// store returns where a tenant's values outlive its collectors.
+// store returns the store that keeps a tenant's values across its collectors: on
+// disk with storage, else in memory.
 func (e *Exporter) store(tenant string) collector.Store {
 	if e.options.Storage != nil {
 		return e.options.Storage.Tenant(tenant)

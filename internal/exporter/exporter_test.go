@@ -432,7 +432,7 @@ func TestClosingDoesNotWaitForAHangingAPI(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("the exporter waits for calls that never end")
 	}
-	if w.again.Stop() {
+	if w.sweepTimer.Stop() {
 		t.Error("the exporter would sweep its storage after it was closed")
 	}
 }

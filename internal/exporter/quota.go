@@ -6,9 +6,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 )
 
-// newQuotas returns the call quotas of the process. They belong to app
-// registrations, so they outlive reloads and the names of tenants, and with
-// storage the process.
+// newQuotas returns the call quotas of the process. A quota belongs to an app
+// registration, so it survives reloads and renamed tenants, and with storage also
+// restarts.
 func newQuotas(s *storage.Storage) *client.Quotas {
 	if s == nil {
 		return client.NewQuotas(nil)
@@ -16,10 +16,10 @@ func newQuotas(s *storage.Storage) *client.Quotas {
 	return client.NewQuotas(func(key client.QuotaKey) client.Ledger { return s.Ledger(key.String()) })
 }
 
-// takeQuotas puts the limits of the tenants in force, beside those of the tenants
-// that still run. Calls that an earlier version stored under the name of a tenant
-// count for its quota.
-func (e *Exporter) takeQuotas(c *config.Config, tenants map[string]*tenant) {
+// applyQuotas registers the limits of the tenants in force, in addition to those
+// of tenants that still run. Calls that version 0.1 stored by tenant name are
+// added to that tenant's quota.
+func (e *Exporter) applyQuotas(c *config.Config, tenants map[string]*tenant) {
 	if s := e.options.Storage; s != nil {
 		for _, tc := range c.Tenants {
 			for _, api := range client.PacedAPIs() {
@@ -32,10 +32,10 @@ func (e *Exporter) takeQuotas(c *config.Config, tenants map[string]*tenant) {
 	}
 }
 
-// leaveQuotas closes the clients of tenants that have stopped, unless the next
-// ones go on with them. All of them have stopped: a smaller limit that is gone
-// frees no call of another tenant that is about to stop.
-func (e *Exporter) leaveQuotas(stopped, next map[string]*tenant) {
+// closeClients closes the clients of stopped tenants that the next tenants do not
+// reuse. All of these tenants must have stopped. Otherwise removing a smaller
+// limit would allow extra calls to a tenant that is about to stop.
+func (e *Exporter) closeClients(stopped, next map[string]*tenant) {
 	for name, t := range stopped {
 		if n := next[name]; n == nil || n.client != t.client {
 			t.client.Close()

@@ -6,30 +6,31 @@ import (
 	"time"
 )
 
-// A Reloader runs reloads one at a time and never holds up who asks for one.
-// Requests that come while a reload runs share the next one, however many they
-// are. Its methods may be called concurrently.
+// A Reloader runs reloads one at a time. Requests during a reload share the next
+// one, so callers never queue up more than one reload. Its methods are safe for
+// concurrent use.
 type Reloader struct {
 	reload func() error
-	wanted chan struct{} // Holds one element while a reload is to begin.
+	wanted chan struct{} // Contains one element while a reload is requested and has not begun.
 
 	mu   sync.Mutex
-	next *pendingReload // The reload that has not begun; nil while nobody asked for one.
+	next *pendingReload // The reload that has not begun. Nil means none was requested.
 }
 
-// pendingReload is a reload that was asked for. The error is set when done is closed.
+// pendingReload is a requested reload. err is valid once done is closed.
 type pendingReload struct {
 	done chan struct{}
 	err  error
 }
 
-// NewReloader returns a Reloader of the function; nothing happens until Run.
+// NewReloader returns a Reloader that calls reload. Nothing runs until Run is
+// called.
 func NewReloader(reload func() error) *Reloader {
 	return &Reloader{reload: reload, wanted: make(chan struct{}, 1)}
 }
 
-// Run reloads whenever that is asked for, until the context ends. A reload that
-// runs then is not interrupted.
+// Run runs the requested reloads until the context ends. It does not interrupt a
+// running reload.
 func (r *Reloader) Run(ctx context.Context) {
 	for {
 		select {
@@ -46,11 +47,12 @@ func (r *Reloader) Run(ctx context.Context) {
 	}
 }
 
-// Request asks for a reload that begins after the call. It does not wait for it.
+// Request requests a reload that begins after the call. It does not wait for it.
 func (r *Reloader) Request() { r.request() }
 
-// Reload asks for a reload that begins after the call and returns its error. The
-// error is the context's where that ends first; the reload takes place all the same.
+// Reload requests a reload that begins after the call, waits for it and returns
+// its error. If the context ends first, Reload returns the context's error and
+// the reload still runs.
 func (r *Reloader) Reload(ctx context.Context) error {
 	pending := r.request()
 	select {
@@ -61,8 +63,8 @@ func (r *Reloader) Reload(ctx context.Context) error {
 	}
 }
 
-// Watch asks every interval whether the configuration changed, and reloads it then,
-// until the context ends.
+// Watch calls changed every interval and reloads if it returns true, until the
+// context ends.
 func (r *Reloader) Watch(ctx context.Context, interval time.Duration, changed func() bool) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -70,7 +72,7 @@ func (r *Reloader) Watch(ctx context.Context, interval time.Duration, changed fu
 		select {
 		case <-ticker.C:
 			if changed() {
-				_ = r.Reload(ctx) // The function that reloads reports it.
+				_ = r.Reload(ctx) // The reload function logs it.
 			}
 		case <-ctx.Done():
 			return
@@ -83,7 +85,7 @@ func (r *Reloader) request() *pendingReload {
 	defer r.mu.Unlock()
 	if r.next == nil {
 		r.next = &pendingReload{done: make(chan struct{})}
-		r.wanted <- struct{}{} // Run took the one before when it took next.
+		r.wanted <- struct{}{} // Never blocks: Run emptied the channel before it took next.
 	}
 	return r.next
 }

@@ -7,13 +7,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// reloads records how loading the configuration went, for a scrape and for the
-// page. A scrape sees one attempt, never the half of one.
+// reloads records the result of the last attempt to load the configuration, for
+// scrapes and for the status page. A scrape sees one whole attempt. It implements
+// prometheus.Collector.
 type reloads struct {
 	mu       sync.Mutex
 	tried    bool
-	loadedAt time.Time // By the wall clock. Zero means never.
-	err      string    // Of the last attempt, empty where it succeeded.
+	loadedAt time.Time // Wall clock. Zero means never.
+	err      string // Error of the last attempt. Empty if it succeeded.
 }
 
 var (
@@ -35,8 +36,8 @@ func (r *reloads) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- reloadLastSuccess
 }
 
-// Collect implements prometheus.Collector. The timestamp is absent until a
-// configuration was loaded, both are absent before the first attempt.
+// Collect implements prometheus.Collector. The timestamp is absent until a load
+// succeeds. Both series are absent before the first attempt.
 func (r *reloads) Collect(metrics chan<- prometheus.Metric) {
 	r.mu.Lock()
 	tried, loadedAt, err := r.tried, r.loadedAt, r.err
@@ -54,7 +55,7 @@ func (r *reloads) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// record takes the result of one attempt.
+// record stores the result of one attempt.
 func (r *reloads) record(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,8 +67,8 @@ func (r *reloads) record(err error) {
 	r.loadedAt, r.err = time.Now().Round(0), ""
 }
 
-// last returns when the configuration in force was loaded, and why a later
-// attempt failed.
+// last returns when the configuration in force was loaded, and the error of the
+// last attempt. The error is empty if that attempt succeeded.
 func (r *reloads) last() (loadedAt time.Time, err string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -9,13 +9,14 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/web"
 )
 
-// Config is the configuration in force as YAML, secrets masked.
+// Config returns the configuration in force as YAML, secrets masked.
 func (e *Exporter) Config() []byte {
 	c, _ := e.inForce()
 	return []byte(c.String())
 }
 
-// Status is how everything stands, for the front page. It waits for no refresh.
+// Status returns the state of all tenants and collectors, for the status page. It
+// waits for no refresh.
 func (e *Exporter) Status() web.Status {
 	loadedAt, mistake := e.reloads.last()
 	s := web.Status{
@@ -29,15 +30,16 @@ func (e *Exporter) Status() web.Status {
 	return s
 }
 
-// inForce returns the configuration and the tenants in force. Neither is changed
-// any more: a reload makes new ones.
+// inForce returns the configuration and the tenants in force. Both are immutable:
+// a reload replaces them.
 func (e *Exporter) inForce() (*config.Config, map[string]*tenant) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.config, e.tenants
 }
 
-// programVersion is the version, which main sets, and the beginning of the revision.
+// programVersion returns the version, which main sets, and the abbreviated
+// revision.
 func programVersion() string {
 	const short = 12
 	revision := version.GetRevision()

@@ -2,11 +2,12 @@ package exporter
 
 import "time"
 
-// sweepAfter is when a quota that a reload left without a tenant is of no
-// interest any more: an hour after its last call, and a guard.
+// sweepAfter is the time from a reload until the quota of a removed tenant has
+// expired: the longest window of one hour plus a margin.
 const sweepAfter = time.Hour + 2*time.Minute
 
-// sweep forgets what tenants that are gone left behind. The caller holds apply.
+// sweep removes the quotas and stored files of tenants that are no longer
+// configured. The caller holds e.apply.
 func (e *Exporter) sweep() {
 	keys := e.quotas.Sweep()
 	s := e.options.Storage
@@ -23,14 +24,14 @@ func (e *Exporter) sweep() {
 	s.Sweep(tenants, owners)
 }
 
-// sweepAgain sweeps once more when the quotas that were left now are of no
-// interest, unless the configuration is applied at that moment: that sweeps, too.
-// The caller holds apply.
-func (e *Exporter) sweepAgain() {
-	if e.again != nil {
-		e.again.Stop()
+// scheduleSweep sweeps again after sweepAfter, when the quotas of removed tenants
+// have expired. It skips the sweep if a configuration is being applied then,
+// because a reload sweeps too. The caller holds e.apply.
+func (e *Exporter) scheduleSweep() {
+	if e.sweepTimer != nil {
+		e.sweepTimer.Stop()
 	}
-	e.again = time.AfterFunc(sweepAfter, func() {
+	e.sweepTimer = time.AfterFunc(sweepAfter, func() {
 		if e.apply.TryLock() {
 			defer e.apply.Unlock()
 			e.sweep()

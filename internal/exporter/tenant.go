@@ -15,17 +15,17 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-// tenant is one tenant of the configuration. What a reload does not change is
-// shared by the tenants before and after it: the client, a collector that runs.
+// tenant is one tenant of the configuration. A reload builds a new one, which
+// reuses the client and the running collectors that did not change.
 type tenant struct {
 	config     *config.Tenant
 	client     *client.Client
 	metrics    *collector.TenantMetrics
 	exposition *collector.Exposition
-	shared     *collector.Shared // Of the client.
+	shared     *collector.Shared // Shared by the collectors of one client.
 	store      collector.Store
 	logger     *slog.Logger
-	runs       []*run // One for each of config.Collectors, nil where it is not enabled.
+	runs       []*run // One for each of config.Collectors. Nil means disabled.
 }
 
 // run is one collector of one tenant.
@@ -36,7 +36,7 @@ type run struct {
 	refresher *collector.Refresher
 }
 
-// stopAll ends the refreshes of the runs and returns when they have ended.
+// stopAll stops the runs and returns when their refreshes have ended.
 func stopAll(runs []*run) {
 	var wg sync.WaitGroup
 	for _, r := range runs {
@@ -45,9 +45,10 @@ func stopAll(runs []*run) {
 	wg.Wait()
 }
 
-// newTenant makes a tenant without starting it; its first refreshes wait for the
-// delay. It takes over what it can from the tenant of the same name that runs,
-// if there is one. What it returns with an error is to be discarded.
+// newTenant builds a tenant without starting it. Its first refreshes wait for the
+// delay. It reuses what it can from old, the running tenant of the same name; old
+// may be nil. If it returns an error, the caller must discard the returned
+// tenant.
 func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration) (*tenant, error) {
 	t := &tenant{config: c, exposition: e.exposition}
 	if old != nil {
@@ -79,7 +80,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 	return t, nil
 }
 
-// newRun makes a collector of the tenant.
+// newRun builds a collector of the tenant and its refresher.
 func (e *Exporter) newRun(t *tenant, name string, section collector.Config, delay time.Duration, resume bool) *run {
 	env := collector.Env{
 		Tenant: t.config.Name, Name: name, Client: t.client, Metrics: t.metrics, Store: t.store, Logger: e.options.Logger,
@@ -92,8 +93,8 @@ func (e *Exporter) newRun(t *tenant, name string, section collector.Config, dela
 	return r
 }
 
-// connect gives the tenant the client of the old one, where nothing about it
-// changed, or a new one. Either way it spends the quota of its app registration.
+// connect sets the tenant's client: the old one if no setting of it changed, else
+// a new one. Both spend the quota of the app registration.
 func (e *Exporter) connect(t, old *tenant) error {
 	if old != nil && old.config.SameClient(t.config) {
 		t.client = old.client
@@ -111,18 +112,18 @@ func (e *Exporter) connect(t, old *tenant) error {
 	return err
 }
 
-// start runs what is not running yet.
+// start starts the collectors that are not yet running.
 func (t *tenant) start() {
 	t.metrics.SetClient(t.client)
-	go t.client.ReadCredential(context.Background()) // Bounded in time.
+	go t.client.ReadCredential(context.Background()) // Times out by itself.
 	claimStore(t.store, t.directory(), t.logger)
 	for _, r := range t.enabled() {
 		r.refresher.Go()
 	}
 }
 
-// once refreshes every collector one time, in the order of the list: one that
-// shares values comes before those that use them.
+// once refreshes every collector one time, in the order of config.Collectors: a
+// collector that shares values comes before those that read them.
 func (t *tenant) once(ctx context.Context) error {
 	t.metrics.SetClient(t.client)
 	claimStore(t.store, t.directory(), t.logger)
@@ -135,7 +136,7 @@ func (t *tenant) once(ctx context.Context) error {
 	return failed
 }
 
-// enabled are the collectors that are.
+// enabled returns the runs of the enabled collectors.
 func (t *tenant) enabled() []*run {
 	return slices.DeleteFunc(slices.Clone(t.runs), func(r *run) bool { return r == nil })
 }
@@ -144,7 +145,8 @@ func (t *tenant) ready() bool {
 	return !slices.ContainsFunc(t.enabled(), func(r *run) bool { return !r.refresher.Ready() })
 }
 
-// discard gives up a tenant that was never started, the old one going on.
+// discard releases a tenant that was never started. It keeps what old, the
+// running tenant, still uses; old may be nil.
 func (t *tenant) discard(old *tenant) {
 	if t == nil || t == old {
 		return
@@ -157,16 +159,17 @@ func (t *tenant) discard(old *tenant) {
 	}
 }
 
-// leaveTo stops what the next tenant of the same name does not share, and then
-// removes the series of what it does not have, or has of another directory, all in
-// one scrape. Next is nil where there is none.
-func (t *tenant) leaveTo(next *tenant) {
+// handOverTo stops the collectors that the next tenant of the same name does not
+// reuse. It then removes the series of collectors that next does not have, or has
+// for another Entra tenant, in a single scrape. Next is nil if the tenant was
+// removed.
+func (t *tenant) handOverTo(next *tenant) {
 	if next == nil {
 		next = &tenant{}
 		defer t.metrics.Delete()
 	}
-	elsewhere := next.client == nil || next.directory() != t.directory()
-	var left, gone []*run
+	otherDirectory := next.client == nil || next.directory() != t.directory()
+	var replaced, removed []*run
 	for i, r := range t.runs {
 		var successor *run
 		if i < len(next.runs) {
@@ -175,14 +178,14 @@ func (t *tenant) leaveTo(next *tenant) {
 		if r == nil || r == successor {
 			continue
 		}
-		left = append(left, r)
-		if successor == nil || elsewhere {
-			gone = append(gone, r)
+		replaced = append(replaced, r)
+		if successor == nil || otherDirectory {
+			removed = append(removed, r)
 		}
 	}
-	stopAll(left)
+	stopAll(replaced)
 	t.exposition.Together(t.config.Name, func() {
-		for _, r := range gone {
+		for _, r := range removed {
 			r.refresher.Withdraw()
 		}
 	})
