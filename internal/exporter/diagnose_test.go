@@ -15,32 +15,32 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-func TestATenantWithoutAClientKeepsNoOtherFromItsDiagnosis(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 5})
+func TestDiagnoseContinuesWhenOneTenantHasNoClient(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 5})
 	server := httptest.NewTLSServer(nil)
 	server.Close()
 	dir := t.TempDir()
 	file, ca := filepath.Join(dir, "mde.yml"), filepath.Join(dir, "ca.pem")
 	for path, content := range map[string][]byte{
 		ca: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
-		file: []byte("tenants:" + far.section("contoso", "  http_config: {tls_config: {ca_file: ca.pem}}\n") +
-			far.section("fabrikam", "")),
+		file: []byte("tenants:" + sim.section("contoso", "  http_config: {tls_config: {ca_file: ca.pem}}\n") +
+			sim.section("fabrikam", "")),
 	} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	world := New(Options{
+	testExporter := New(Options{
 		Load: func() (*config.Config, error) {
 			c, err := config.Load(file, config.Overrides{})
-			_ = os.Remove(ca) // As a rotation may do between reading and use.
+			_ = os.Remove(ca) // A rotation may remove it between validation and use.
 			return c, err
 		},
 		Registry: prometheus.NewRegistry(),
 		Logger:   slog.New(slog.DiscardHandler),
 	})
-	defer world.Close()
-	diagnoses, err := world.Diagnose(t.Context())
+	defer testExporter.Close()
+	diagnoses, err := testExporter.Diagnose(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 )
 
-// TestValuesOfAnotherDirectoryAreNotShown gives a tenant of the configuration
-// another tenant id under its old name, by a reload and by a restart.
-func TestValuesOfAnotherDirectoryAreNotShown(t *testing.T) {
+// TestStoredValuesOfAnotherEntraTenantAreDropped changes the tenant id of a
+// tenant that keeps its name, by a reload and by a restart.
+func TestStoredValuesOfAnotherEntraTenantAreDropped(t *testing.T) {
 	open := func(dir string) *storage.Storage {
 		s, err := storage.Open(dir, slog.New(slog.DiscardHandler))
 		if err != nil {
@@ -23,37 +23,37 @@ func TestValuesOfAnotherDirectoryAreNotShown(t *testing.T) {
 	}
 	for _, how := range []string{"a reload", "a reload with storage", "a restart"} {
 		t.Run(how, func(t *testing.T) {
-			first := newFarEnd(t, simulation.Options{Machines: 30})
+			first := newSimulatedTenant(t, simulation.Options{Machines: 30})
 			first.Contact("evil.example", 3)
-			second := newFarEnd(t, simulation.Options{Machines: 40, TenantID: "22222222-2222-2222-2222-222222222222"})
+			second := newSimulatedTenant(t, simulation.Options{Machines: 40, TenantID: "22222222-2222-2222-2222-222222222222"})
 			second.Fail(simulation.Every, simulation.Fault{Status: http.StatusInternalServerError})
 			dir := t.TempDir()
 			var s *storage.Storage
 			if how != "a reload" {
 				s = open(dir)
 			}
-			w := newWorld(t, s, first.section("contoso", quickDomains))
-			w.awaitReady()
-			eventually(t, "the values are there", func() bool {
-				series := strings.Join(w.tenantSeries("contoso"), "\n")
+			e := newTestExporter(t, s, first.section("contoso", quickDomains))
+			e.awaitReady()
+			eventually(t, "the values are exposed", func() bool {
+				series := strings.Join(e.tenantSeries("contoso"), "\n")
 				return strings.Contains(series, "mde_machines{") && strings.Contains(series, "mde_watched_domain_machines{")
 			})
 
 			if how == "a restart" {
-				w.Close()
+				e.Close()
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
 				s = open(dir)
-				w = newWorld(t, s, second.section("contoso", quickDomains))
+				e = newTestExporter(t, s, second.section("contoso", quickDomains))
 			} else {
-				w.reload(second.section("contoso", quickDomains))
+				e.reload(second.section("contoso", quickDomains))
 			}
 			for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-				for _, series := range w.tenantSeries("contoso") {
+				for _, series := range e.tenantSeries("contoso") {
 					isConfigured := strings.HasPrefix(series, "mde_watched_domain_info") || strings.HasPrefix(series, "mde_watched_domain_list_")
 					if strings.HasPrefix(series, "mde_machines") || strings.HasPrefix(series, "mde_watched_domain_") && !isConfigured || strings.HasPrefix(series, "mde_refresh_success") {
-						t.Fatalf("of another directory: %s", series)
+						t.Fatalf("series of the other Entra tenant: %s", series)
 					}
 				}
 			}

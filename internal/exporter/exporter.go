@@ -57,10 +57,10 @@ type Exporter struct {
 	quotas     *client.Quotas
 	ready      atomic.Bool
 
-	apply  sync.Mutex // Locked while a configuration is applied.
-	once   bool // Once was called: collectors refresh one time only.
-	sweepTimer  *time.Timer // The next sweep. Nil before the first reload.
-	stores map[string]collector.Store
+	apply      sync.Mutex  // Locked while a configuration is applied.
+	once       bool        // Once was called: collectors refresh one time only.
+	sweepTimer *time.Timer // The next sweep. Nil before the first reload.
+	stores     map[string]collector.Store
 
 	mu      sync.RWMutex
 	config  *config.Config

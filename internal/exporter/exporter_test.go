@@ -24,13 +24,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// farEnd is a simulated tenant that is served for the length of a test.
-type farEnd struct {
+// simulatedTenant is a simulated tenant that is served until the test ends.
+type simulatedTenant struct {
 	*simulation.Tenant
 	server *simulation.Server
 }
 
-func newFarEnd(t *testing.T, o simulation.Options) *farEnd {
+func newSimulatedTenant(t *testing.T, o simulation.Options) *simulatedTenant {
 	t.Helper()
 	simulated := simulation.New(o)
 	server, err := simulated.Listen(simulation.ListenOptions{})
@@ -38,65 +38,66 @@ func newFarEnd(t *testing.T, o simulation.Options) *farEnd {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	return &farEnd{simulated, server}
+	return &simulatedTenant{simulated, server}
 }
 
-// section is a tenant of the configuration file that this far end serves.
-func (f *farEnd) section(name, settings string) string {
+// section returns a tenant of the configuration file that uses this simulated
+// tenant's endpoints and credentials.
+func (s *simulatedTenant) section(name, settings string) string {
 	return fmt.Sprintf(`
 - name: %s
   azuread: {oauth: {tenant_id: %s, client_id: %s, client_secret: %s}}
   endpoints: {login_url: %q, graph_url: %q, api_url: %q}
-%s`, name, f.TenantID(), f.ClientID(), f.ClientSecret(), f.server.LoginURL, f.server.GraphURL, f.server.APIURL, settings)
+%s`, name, s.TenantID(), s.ClientID(), s.ClientSecret(), s.server.LoginURL, s.server.GraphURL, s.server.APIURL, settings)
 }
 
-// world is an exporter whose configuration is a file of the test.
-type world struct {
+// testExporter is an exporter whose configuration is a temporary file.
+type testExporter struct {
 	*Exporter
 	t    *testing.T
 	file string
 }
 
-func newWorld(t *testing.T, s *storage.Storage, sections ...string) *world {
+func newTestExporter(t *testing.T, s *storage.Storage, sections ...string) *testExporter {
 	t.Helper()
-	w := &world{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
-	w.Exporter = New(Options{
-		Load:     func() (*config.Config, error) { return config.Load(w.file, config.Overrides{}) },
+	e := &testExporter{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
+	e.Exporter = New(Options{
+		Load:     func() (*config.Config, error) { return config.Load(e.file, config.Overrides{}) },
 		Registry: prometheus.NewRegistry(),
 		Storage:  s,
 		Logger:   slog.New(slog.DiscardHandler),
-		Source:   w.file,
+		Source:   e.file,
 	})
-	t.Cleanup(w.Close)
-	w.write(sections...)
-	if err := w.Reload(); err != nil {
+	t.Cleanup(e.Close)
+	e.write(sections...)
+	if err := e.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	return w
+	return e
 }
 
-func (w *world) write(sections ...string) {
-	w.t.Helper()
-	if err := os.WriteFile(w.file, []byte("tenants:"+strings.Join(sections, "")), 0o600); err != nil {
-		w.t.Fatal(err)
+func (e *testExporter) write(sections ...string) {
+	e.t.Helper()
+	if err := os.WriteFile(e.file, []byte("tenants:"+strings.Join(sections, "")), 0o600); err != nil {
+		e.t.Fatal(err)
 	}
 }
 
-func (w *world) reload(sections ...string) {
-	w.t.Helper()
-	w.write(sections...)
-	if err := w.Reload(); err != nil {
-		w.t.Fatal(err)
+func (e *testExporter) reload(sections ...string) {
+	e.t.Helper()
+	e.write(sections...)
+	if err := e.Reload(); err != nil {
+		e.t.Fatal(err)
 	}
 }
 
-// value returns the value of a series, given as name{label="value",…} with its
-// labels in the order of the alphabet.
-func (w *world) value(series string) (float64, bool) {
-	w.t.Helper()
-	families, err := w.Gatherer().Gather()
+// value returns the value of a series, written as name{label="value",…} with
+// sorted labels, and whether it exists.
+func (e *testExporter) value(series string) (float64, bool) {
+	e.t.Helper()
+	families, err := e.Gatherer().Gather()
 	if err != nil {
-		w.t.Fatal(err)
+		e.t.Fatal(err)
 	}
 	name, _, _ := strings.Cut(series, "{")
 	for _, f := range families {
@@ -117,12 +118,12 @@ func seriesName(f *dto.MetricFamily, m *dto.Metric) string {
 	return f.GetName() + "{" + strings.Join(labels, ",") + "}"
 }
 
-// tenantSeries are the series that carry the tenant's label.
-func (w *world) tenantSeries(tenant string) []string {
-	w.t.Helper()
-	families, err := w.Gatherer().Gather()
+// tenantSeries returns the names of the series with this tenant label.
+func (e *testExporter) tenantSeries(tenant string) []string {
+	e.t.Helper()
+	families, err := e.Gatherer().Gather()
 	if err != nil {
-		w.t.Fatal(err)
+		e.t.Fatal(err)
 	}
 	var found []string
 	for _, f := range families {
@@ -135,182 +136,182 @@ func (w *world) tenantSeries(tenant string) []string {
 	return found
 }
 
-// eventually waits for what another goroutine does.
+// eventually waits up to 20 seconds until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("never came true: %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
 
-func (w *world) awaitReady() {
-	w.t.Helper()
-	eventually(w.t, "every collector has finished a refresh", w.Ready)
+func (e *testExporter) awaitReady() {
+	e.t.Helper()
+	eventually(e.t, "every collector has finished a refresh", e.Ready)
 }
 
 const quickDomains = `  watched_domains: {domains: [evil.example], refresh_interval: 1h}
 `
 
-func TestWhatAReloadRemovesIsGoneWhenItReturns(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	far.Contact("evil.example", 3)
+func TestReloadRemovesSeriesBeforeItReturns(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	sim.Contact("evil.example", 3)
 	section := func(domains string) string {
-		return far.section("contoso", "  watched_domains: {refresh_interval: 1h, domains: ["+domains+"]}\n")
+		return sim.section("contoso", "  watched_domains: {refresh_interval: 1h, domains: ["+domains+"]}\n")
 	}
-	w := newWorld(t, nil, section("evil.example, kept.example"))
+	e := newTestExporter(t, nil, section("evil.example, kept.example"))
 	for try := range 20 {
 		eventually(t, "the domain has a count", func() bool {
-			n, _ := w.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`)
+			n, _ := e.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`)
 			return n == 3
 		})
-		w.reload(section("kept.example"))
-		if n, there := w.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`); there {
+		e.reload(section("kept.example"))
+		if n, there := e.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`); there {
 			t.Fatalf("try %d: right after the reload the removed domain has %v machines", try, n)
 		}
-		if n, _ := w.value(`mde_watched_domains{tenant="contoso"}`); n != 1 {
+		if n, _ := e.value(`mde_watched_domains{tenant="contoso"}`); n != 1 {
 			t.Fatalf("try %d: right after the reload %v domains are watched", try, n)
 		}
-		w.reload(section("evil.example, kept.example"))
+		e.reload(section("evil.example, kept.example"))
 	}
 }
 
-func TestAReloadLeavesAloneWhatDidNotChange(t *testing.T) {
-	kept := newFarEnd(t, simulation.Options{Machines: 40})
-	changed := newFarEnd(t, simulation.Options{Machines: 50})
+func TestReloadKeepsUnchangedCollectorsRunning(t *testing.T) {
+	kept := newSimulatedTenant(t, simulation.Options{Machines: 40})
+	changed := newSimulatedTenant(t, simulation.Options{Machines: 50})
 	changed.Contact("evil.example", 3)
 	changed.Contact("bad.example", 4)
-	w := newWorld(t, nil, kept.section("kept", quickDomains), changed.section("changed", quickDomains))
-	w.awaitReady()
+	e := newTestExporter(t, nil, kept.section("kept", quickDomains), changed.section("changed", quickDomains))
+	e.awaitReady()
 	callsToKept := kept.Count(simulation.Every)
 	statesOfChanged := changed.Count(simulation.MachineSecurityStates)
 
-	w.reload(kept.section("kept", quickDomains), changed.section("changed", `  watched_domains: {domains: [evil.example, bad.example], refresh_interval: 1h}
+	e.reload(kept.section("kept", quickDomains), changed.section("changed", `  watched_domains: {domains: [evil.example, bad.example], refresh_interval: 1h}
 `))
-	if v, ok := w.value(`mde_watched_domain_machines{domain="evil.example",tenant="changed"}`); !ok || v != 3 {
-		t.Errorf("right after the reload a domain that stayed has the value %v, %v", v, ok)
+	if v, ok := e.value(`mde_watched_domain_machines{domain="evil.example",tenant="changed"}`); !ok || v != 3 {
+		t.Errorf("right after the reload an unchanged domain has the value %v, %v", v, ok)
 	}
-	eventually(t, "the new domain is asked", func() bool {
-		v, _ := w.value(`mde_watched_domain_machines{domain="bad.example",tenant="changed"}`)
+	eventually(t, "the new domain is queried", func() bool {
+		v, _ := e.value(`mde_watched_domain_machines{domain="bad.example",tenant="changed"}`)
 		return v == 4
 	})
 	if n := kept.Count(simulation.Every); n != callsToKept {
-		t.Errorf("the reload cost the tenant that did not change %d calls", n-callsToKept)
+		t.Errorf("the reload made %d calls for the unchanged tenant", n-callsToKept)
 	}
 	if n := changed.Count(simulation.MachineSecurityStates); n != statesOfChanged {
-		t.Errorf("the reload cost the collector that did not change %d calls", n-statesOfChanged)
+		t.Errorf("the reload made %d calls for the unchanged collector", n-statesOfChanged)
 	}
-	if v, _ := w.value(`mde_refreshes_total{collector="security_states",tenant="changed"}`); v != 1 {
-		t.Errorf("the collector that did not change has finished %v refreshes, want its one", v)
+	if v, _ := e.value(`mde_refreshes_total{collector="security_states",tenant="changed"}`); v != 1 {
+		t.Errorf("the unchanged collector has finished %v refreshes, want 1", v)
 	}
 }
 
-func TestATenantThatIsGoneLeavesNothing(t *testing.T) {
-	stays := newFarEnd(t, simulation.Options{Machines: 10})
-	goes := newFarEnd(t, simulation.Options{Machines: 10})
-	w := newWorld(t, nil, stays.section("stays", quickDomains), goes.section("goes", quickDomains))
-	w.awaitReady()
-	if len(w.tenantSeries("goes")) == 0 {
+func TestRemovedTenantLosesItsSeriesAndStore(t *testing.T) {
+	kept := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	removed := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	e := newTestExporter(t, nil, kept.section("kept", quickDomains), removed.section("removed", quickDomains))
+	e.awaitReady()
+	if len(e.tenantSeries("removed")) == 0 {
 		t.Fatal("the tenant has no series to begin with")
 	}
-	w.reload(stays.section("stays", quickDomains))
-	if left := w.tenantSeries("goes"); len(left) > 0 {
-		t.Errorf("series of the tenant that is gone: %v", left)
+	e.reload(kept.section("kept", quickDomains))
+	if left := e.tenantSeries("removed"); len(left) > 0 {
+		t.Errorf("series of the removed tenant: %v", left)
 	}
-	if n := len(w.stores); n != 1 {
-		t.Errorf("values of %d tenants are kept for their next collectors, want those of the one that stays", n)
+	if n := len(e.stores); n != 1 {
+		t.Errorf("%d tenants have a store, want 1", n)
 	}
-	if len(w.tenantSeries("stays")) == 0 {
-		t.Error("the tenant that stays lost its series")
+	if len(e.tenantSeries("kept")) == 0 {
+		t.Error("the unchanged tenant lost its series")
 	}
 }
 
-func TestACollectorThatIsSwitchedOffLosesItsSeries(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	w := newWorld(t, nil, far.section("contoso", quickDomains))
-	w.awaitReady()
-	w.reload(far.section("contoso", `  watched_domains: {enabled: false}
+func TestDisabledCollectorLosesItsSeries(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	e := newTestExporter(t, nil, sim.section("contoso", quickDomains))
+	e.awaitReady()
+	e.reload(sim.section("contoso", `  watched_domains: {enabled: false}
 `))
-	for _, series := range w.tenantSeries("contoso") {
+	for _, series := range e.tenantSeries("contoso") {
 		if strings.HasPrefix(series, "mde_watched_domain") || strings.Contains(series, `collector="watched_domains"`) {
-			t.Errorf("left behind: %s", series)
+			t.Errorf("still exposed: %s", series)
 		}
 	}
-	if v, ok := w.value(`mde_refresh_success{collector="security_states",tenant="contoso"}`); !ok || v != 1 {
+	if v, ok := e.value(`mde_refresh_success{collector="security_states",tenant="contoso"}`); !ok || v != 1 {
 		t.Errorf("the other collector's success is %v, %v", v, ok)
 	}
 }
 
-func TestAMistakeChangesNothingButItsGauge(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	w := newWorld(t, nil, far.section("contoso", quickDomains))
-	w.awaitReady()
-	before, config := w.tenantSeries("contoso"), string(w.Config())
-	w.write(far.section("contoso", "  unknown_key: 1\n"))
-	err := w.Reload()
+func TestFailedReloadChangesOnlyReloadMetrics(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	e := newTestExporter(t, nil, sim.section("contoso", quickDomains))
+	e.awaitReady()
+	before, config := e.tenantSeries("contoso"), string(e.Config())
+	e.write(sim.section("contoso", "  unknown_key: 1\n"))
+	err := e.Reload()
 	if err == nil || !strings.Contains(err.Error(), "unknown key") {
 		t.Fatalf("the reload's error is %v", err)
 	}
-	if v, _ := w.value("mde_exporter_config_last_reload_successful{}"); v != 0 {
-		t.Error("the gauge does not tell")
+	if v, _ := e.value("mde_exporter_config_last_reload_successful{}"); v != 0 {
+		t.Error("the reload gauge is not 0")
 	}
-	if s := w.Status().Config; !strings.Contains(s.Error, "unknown key") || s.Source != w.file || s.LoadedAt.IsZero() {
-		t.Errorf("the page has %+v", s)
+	if s := e.Status().Config; !strings.Contains(s.Error, "unknown key") || s.Source != e.file || s.LoadedAt.IsZero() {
+		t.Errorf("the page shows %+v", s)
 	}
-	if after := w.tenantSeries("contoso"); len(after) != len(before) || string(w.Config()) != config {
+	if after := e.tenantSeries("contoso"); len(after) != len(before) || string(e.Config()) != config {
 		t.Errorf("%d series became %d", len(before), len(after))
 	}
-	w.reload(far.section("contoso", quickDomains))
-	if v, _ := w.value("mde_exporter_config_last_reload_successful{}"); v != 1 {
-		t.Error("the gauge does not show that the mistake is fixed")
+	e.reload(sim.section("contoso", quickDomains))
+	if v, _ := e.value("mde_exporter_config_last_reload_successful{}"); v != 1 {
+		t.Error("the reload gauge is not 1 after the mistake is fixed")
 	}
 }
 
-func TestAnotherCredentialKeepsValuesAndQuota(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	far.Contact("evil.example", 3)
-	w := newWorld(t, nil, far.section("contoso", quickDomains))
-	w.awaitReady()
-	spent, _ := w.value(`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`)
-	far.Fail(simulation.Every, simulation.Fault{Hang: true})
+func TestChangedCredentialKeepsValuesAndQuota(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	sim.Contact("evil.example", 3)
+	e := newTestExporter(t, nil, sim.section("contoso", quickDomains))
+	e.awaitReady()
+	spent, _ := e.value(`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`)
+	sim.Fail(simulation.Every, simulation.Fault{Hang: true})
 
-	w.reload(strings.Replace(far.section("contoso", quickDomains), far.ClientSecret(), "another", 1))
-	if v, ok := w.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`); !ok || v != 3 {
+	e.reload(strings.Replace(sim.section("contoso", quickDomains), sim.ClientSecret(), "another", 1))
+	if v, ok := e.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`); !ok || v != 3 {
 		t.Errorf("the domain's value after the reload is %v, %v", v, ok)
 	}
-	if v, ok := w.value(`mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`); !ok || v == 0 {
+	if v, ok := e.value(`mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`); !ok || v == 0 {
 		t.Errorf("the fleet after the reload is %v, %v", v, ok)
 	}
-	if after, _ := w.value(`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`); spent == 0 || after < spent {
-		t.Errorf("%v calls were spent before the reload, %v after it", spent, after)
+	if after, _ := e.value(`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`); spent == 0 || after < spent {
+		t.Errorf("%v calls spent before the reload, %v after it", spent, after)
 	}
 }
 
-func TestAReloadLooksAgainForAPreviewThatWasRefused(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10, PreviewStatus: http.StatusForbidden})
-	section := far.section("contoso", "  watched_domains: {enabled: false}\n")
-	refreshEach := func(interval string) string {
+func TestReloadRetriesRejectedPreview(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10, PreviewStatus: http.StatusForbidden})
+	section := sim.section("contoso", "  watched_domains: {enabled: false}\n")
+	refreshEvery := func(interval string) string {
 		return section + "  security_states: {refresh_interval: " + interval + ", max_age: 1m}\n"
 	}
-	w := newWorld(t, nil, refreshEach("1s"))
-	w.awaitReady()
+	e := newTestExporter(t, nil, refreshEvery("1s"))
+	e.awaitReady()
 	for name, next := range map[string]string{
-		"of the same configuration": refreshEach("1s"),
-		"with another quota":        refreshEach("1s") + "  quota: {calls_per_hour: 700}\n",
-		"with another interval":     refreshEach("2s"),
+		"of the same configuration": refreshEvery("1s"),
+		"with another quota":        refreshEvery("1s") + "  quota: {calls_per_hour: 700}\n",
+		"with another interval":     refreshEvery("2s"),
 	} {
-		before := far.Count(simulation.MachineSecurityStates)
-		w.reload(next)
-		eventually(t, "after a reload "+name+" the preview is asked", func() bool {
-			return far.Count(simulation.MachineSecurityStates) > before
+		before := sim.Count(simulation.MachineSecurityStates)
+		e.reload(next)
+		eventually(t, "after a reload "+name+" the preview is requested", func() bool {
+			return sim.Count(simulation.MachineSecurityStates) > before
 		})
 	}
 }
 
-func TestWatchListFilesAreReadAgainWhenTheyChange(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	far.Contact("new.example", 2)
+func TestChangedWatchListFilesAreReloaded(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	sim.Contact("new.example", 2)
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write := func(content string) {
 		if err := os.WriteFile(list, []byte(content), 0o600); err != nil {
@@ -318,35 +319,35 @@ func TestWatchListFilesAreReadAgainWhenTheyChange(t *testing.T) {
 		}
 	}
 	write("old.example\n")
-	w := newWorld(t, nil, far.section("contoso", fmt.Sprintf("  watched_domains: {files: [%q], refresh_interval: 1h}\n", list)))
-	w.awaitReady()
-	readAgain := func() {
-		w.shared.Load()
-		w.tenants["contoso"].runs[1].collector.Reloaded()
+	e := newTestExporter(t, nil, sim.section("contoso", fmt.Sprintf("  watched_domains: {files: [%q], refresh_interval: 1h}\n", list)))
+	e.awaitReady()
+	reload := func() {
+		e.shared.Load()
+		e.tenants["contoso"].runs[1].collector.Reloaded()
 	}
 
 	write("new.example # joined\n")
-	readAgain()
-	eventually(t, "the new domain is asked", func() bool {
-		v, _ := w.value(`mde_watched_domain_machines{domain="new.example",tenant="contoso"}`)
+	reload()
+	eventually(t, "the new domain is queried", func() bool {
+		v, _ := e.value(`mde_watched_domain_machines{domain="new.example",tenant="contoso"}`)
 		return v == 2
 	})
-	if _, ok := w.value(`mde_watched_domain_machines{domain="old.example",tenant="contoso"}`); ok {
-		t.Error("the domain that left the list still has a series")
+	if _, ok := e.value(`mde_watched_domain_machines{domain="old.example",tenant="contoso"}`); ok {
+		t.Error("the removed domain still has a series")
 	}
 
 	write("new.example\nhttp://not-a-domain/\n")
-	readAgain()
-	if _, ok := w.value(`mde_watched_domain_machines{domain="new.example",tenant="contoso"}`); !ok {
-		t.Error("a mistake in the file cost the last good list")
+	reload()
+	if _, ok := e.value(`mde_watched_domain_machines{domain="new.example",tenant="contoso"}`); !ok {
+		t.Error("a mistake in the file dropped the last valid list")
 	}
-	if notes := strings.Join(w.Status().Tenants[0].Collectors[1].Page.Notes, "\n"); !strings.Contains(notes, list+":2") {
-		t.Errorf("the page's notes do not name the file and the line: %q", notes)
+	if notes := strings.Join(e.Status().Tenants[0].Collectors[1].Page.Notes, "\n"); !strings.Contains(notes, list+":2") {
+		t.Errorf("the page does not name file and line: %q", notes)
 	}
 }
 
-func TestABrokenWatchListStopsNothing(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
+func TestInvalidWatchListKeepsLastValidList(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
 	dir := t.TempDir()
 	list := filepath.Join(dir, "list.txt")
 	write := func(content string) {
@@ -354,91 +355,91 @@ func TestABrokenWatchListStopsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	section := far.section("contoso", fmt.Sprintf("  watched_domains: {domains: [inline.example], files: [%q, %q], refresh_interval: 1h}\n", list, filepath.Join(dir, "none*.txt")))
+	section := sim.section("contoso", fmt.Sprintf("  watched_domains: {domains: [inline.example], files: [%q, %q], refresh_interval: 1h}\n", list, filepath.Join(dir, "none*.txt")))
 	write("right.example\nhttps://wrong.example/\n")
-	w := newWorld(t, nil, section)
+	e := newTestExporter(t, nil, section)
 	const gauge = `mde_watched_domains_list_last_read_successful{tenant="contoso"}`
 	check := func(when string, successful, domains float64, note string) {
 		t.Helper()
-		if v, ok := w.value(gauge); !ok || v != successful {
+		if v, ok := e.value(gauge); !ok || v != successful {
 			t.Errorf("%s the gauge is %v, %t, want %v", when, v, ok, successful)
 		}
-		if n, _ := w.value(`mde_watched_domains{tenant="contoso"}`); n != domains {
+		if n, _ := e.value(`mde_watched_domains{tenant="contoso"}`); n != domains {
 			t.Errorf("%s %v domains are watched, want %v", when, n, domains)
 		}
-		if notes := strings.Join(w.Status().Tenants[0].Collectors[1].Page.Notes, "\n"); (note == "") != !strings.Contains(notes, list) || !strings.Contains(notes, note) {
+		if notes := strings.Join(e.Status().Tenants[0].Collectors[1].Page.Notes, "\n"); (note == "") != !strings.Contains(notes, list) || !strings.Contains(notes, note) {
 			t.Errorf("%s the page's notes are %q, want %q", when, notes, note)
 		}
 	}
-	w.awaitReady()
-	check("after a start with a broken list", 0, 2, "Only the lines of the watch list that are right")
+	e.awaitReady()
+	check("after a start with an invalid list", 0, 2, "Only the lines of the watch list that are right")
 	write("right.example\nfixed.example\n")
-	w.reload(section)
+	e.reload(section)
 	check("when it is fixed", 1, 3, "")
 	write("new.example\nhttps://wrong.example/\n")
-	w.reload(section)
-	check("when it breaks again", 0, 3, "The last good watch list stays in force")
-	w.reload(strings.Replace(section, "inline.example", "other.example", 1))
+	e.reload(section)
+	check("when it is invalid again", 0, 3, "The last good watch list stays in force")
+	e.reload(strings.Replace(section, "inline.example", "other.example", 1))
 	check("after a reload of the tenant", 0, 3, "The last good watch list stays in force")
 	if err := os.Remove(list); err != nil {
 		t.Fatal(err)
 	}
-	w.reload(section)
-	check("when it is gone", 0, 3, "The last good watch list stays in force")
+	e.reload(section)
+	check("when the file is removed", 0, 3, "The last good watch list stays in force")
 	write("")
-	w.reload(section)
+	e.reload(section)
 	check("when it is empty", 1, 1, "")
-	w.reload(far.section("contoso", "  watched_domains: {enabled: false}\n"))
-	if v, ok := w.value(gauge); ok {
+	e.reload(sim.section("contoso", "  watched_domains: {enabled: false}\n"))
+	if v, ok := e.value(gauge); ok {
 		t.Errorf("without the collector the gauge is %v", v)
 	}
 }
 
-func TestOnceTellsWhatFailedAndExposesTheRest(t *testing.T) {
-	good := newFarEnd(t, simulation.Options{Machines: 10})
-	bad := newFarEnd(t, simulation.Options{Machines: 10, Roles: []string{}, PreviewStatus: 404})
-	w := &world{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
-	w.Exporter = New(Options{
-		Load:     func() (*config.Config, error) { return config.Load(w.file, config.Overrides{}) },
+func TestOnceReportsFailuresAndExposesOtherTenants(t *testing.T) {
+	good := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	bad := newSimulatedTenant(t, simulation.Options{Machines: 10, Roles: []string{}, PreviewStatus: 404})
+	e := &testExporter{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
+	e.Exporter = New(Options{
+		Load:     func() (*config.Config, error) { return config.Load(e.file, config.Overrides{}) },
 		Registry: prometheus.NewRegistry(),
 		Logger:   slog.New(slog.DiscardHandler),
 	})
-	t.Cleanup(w.Close)
-	w.write(good.section("good", quickDomains), bad.section("bad", quickDomains))
-	err := w.Once(t.Context())
+	t.Cleanup(e.Close)
+	e.write(good.section("good", quickDomains), bad.section("bad", quickDomains))
+	err := e.Once(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "tenant bad: security_states") || !strings.Contains(err.Error(), "Machine.Read.All") {
-		t.Errorf("the error does not name tenant, collector and role: %v", err)
+		t.Errorf("the error lacks tenant, collector or role: %v", err)
 	}
 	if strings.Contains(fmt.Sprint(err), "tenant good") {
-		t.Errorf("the error blames the tenant that is well: %v", err)
+		t.Errorf("the error names the healthy tenant: %v", err)
 	}
-	if v, _ := w.value(`mde_refresh_success{collector="security_states",tenant="good"}`); v != 1 {
-		t.Error("the tenant that is well was not refreshed")
+	if v, _ := e.value(`mde_refresh_success{collector="security_states",tenant="good"}`); v != 1 {
+		t.Error("the healthy tenant was not refreshed")
 	}
 }
 
-func TestClosingDoesNotWaitForAHangingAPI(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	far.Fail(simulation.Every, simulation.Fault{Hang: true})
-	w := newWorld(t, nil, far.section("contoso", quickDomains))
-	eventually(t, "calls are under way", func() bool { return len(w.tenantSeries("contoso")) > 0 })
+func TestCloseDoesNotWaitForHangingAPI(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	sim.Fail(simulation.Every, simulation.Fault{Hang: true})
+	e := newTestExporter(t, nil, sim.section("contoso", quickDomains))
+	eventually(t, "calls are in progress", func() bool { return len(e.tenantSeries("contoso")) > 0 })
 	closed := make(chan struct{})
 	go func() {
-		w.Close()
+		e.Close()
 		close(closed)
 	}()
 	select {
 	case <-closed:
 	case <-time.After(20 * time.Second):
-		t.Error("the exporter waits for calls that never end")
+		t.Error("Close waits for hanging calls")
 	}
-	if w.sweepTimer.Stop() {
-		t.Error("the exporter would sweep its storage after it was closed")
+	if e.sweepTimer.Stop() {
+		t.Error("Close did not stop the sweep timer")
 	}
 }
 
-func TestAReloadReadsTheWatchListFilesOfATenantThatStays(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
+func TestReloadReadsWatchListFilesOfUnchangedTenant(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
 	list := filepath.Join(t.TempDir(), "watched.txt")
 	write := func(content string) {
 		if err := os.WriteFile(list, []byte(content), 0o600); err != nil {
@@ -446,56 +447,56 @@ func TestAReloadReadsTheWatchListFilesOfATenantThatStays(t *testing.T) {
 		}
 	}
 	write("evil.example\n")
-	section := far.section("contoso", fmt.Sprintf("  watched_domains: {files: [%q], refresh_interval: 1h}\n", list))
-	w := newWorld(t, nil, section)
-	w.awaitReady()
+	section := sim.section("contoso", fmt.Sprintf("  watched_domains: {files: [%q], refresh_interval: 1h}\n", list))
+	e := newTestExporter(t, nil, section)
+	e.awaitReady()
 	write("evil.example\nbad.example\n")
-	w.reload(section)
-	if n, _ := w.value(`mde_watched_domains{tenant="contoso"}`); n != 2 {
+	e.reload(section)
+	if n, _ := e.value(`mde_watched_domains{tenant="contoso"}`); n != 2 {
 		t.Errorf("after the reload %v domains are watched, want 2", n)
 	}
 }
 
-func TestARestartServesTheStoredValuesAndCallsNobody(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 30, Roles: []string{simulation.RoleMachines, simulation.RoleScores, simulation.RoleAlerts}})
-	far.Contact("evil.example", 3)
+func TestRestartServesStoredValuesWithoutAPICalls(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 30, Roles: []string{simulation.RoleMachines, simulation.RoleScores, simulation.RoleAlerts}})
+	sim.Contact("evil.example", 3)
 	dir := t.TempDir()
-	run := func(check func(*world)) {
+	run := func(check func(*testExporter)) {
 		s, err := storage.Open(dir, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
-		section := far.section("contoso", quickDomains+"  scores: {enabled: true}\n  alerts: {enabled: true}\n")
-		w := newWorld(t, s, strings.Replace(section, far.ClientSecret(), far.ClientSecret()+", client_secret_expires: 2099-01-31", 1))
-		w.awaitReady()
-		check(w)
-		eventually(t, "the expiry of the secret is known before the first call", func() bool {
-			_, known := w.value(`mde_credential_expiry_timestamp_seconds{tenant="contoso"}`)
+		section := sim.section("contoso", quickDomains+"  scores: {enabled: true}\n  alerts: {enabled: true}\n")
+		e := newTestExporter(t, s, strings.Replace(section, sim.ClientSecret(), sim.ClientSecret()+", client_secret_expires: 2099-01-31", 1))
+		e.awaitReady()
+		check(e)
+		eventually(t, "the secret's expiry is exposed before the first call", func() bool {
+			_, known := e.value(`mde_credential_expiry_timestamp_seconds{tenant="contoso"}`)
 			return known
 		})
-		w.Close()
+		e.Close()
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var read float64
 	small := map[string]float64{}
-	run(func(w *world) {
-		for _, series := range w.tenantSeries("contoso") {
+	run(func(e *testExporter) {
+		for _, series := range e.tenantSeries("contoso") {
 			if strings.Contains(series, "score{") || strings.HasPrefix(series, "mde_unresolved_alerts") {
-				small[series], _ = w.value(series)
+				small[series], _ = e.value(series)
 			}
 		}
-		read, _ = w.value(`mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`)
+		read, _ = e.value(`mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`)
 	})
-	calls := far.Count(simulation.Every)
-	far.Fail(simulation.Every, simulation.Fault{Status: 503})
+	calls := sim.Count(simulation.Every)
+	sim.Fail(simulation.Every, simulation.Fault{Status: 503})
 	for range 3 {
-		run(func(w *world) {
+		run(func(e *testExporter) {
 			var sum float64
-			for _, series := range w.tenantSeries("contoso") {
+			for _, series := range e.tenantSeries("contoso") {
 				if strings.HasPrefix(series, "mde_machines{") {
-					v, _ := w.value(series)
+					v, _ := e.value(series)
 					sum += v
 				}
 			}
@@ -503,40 +504,40 @@ func TestARestartServesTheStoredValuesAndCallsNobody(t *testing.T) {
 				t.Errorf("after a restart the fleet has %v machines, want 30", sum)
 			}
 			for series, want := range small {
-				if v, there := w.value(series); !there || v != want {
+				if v, there := e.value(series); !there || v != want {
 					t.Errorf("after a restart %s is %v, %v, want %v", series, v, there, want)
 				}
 			}
-			if v, _ := w.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`); v != 3 {
+			if v, _ := e.value(`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`); v != 3 {
 				t.Errorf("after a restart the domain has %v machines, want 3", v)
 			}
-			if v, _ := w.value(`mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`); math.Abs(v-read) > 1 {
-				t.Errorf("the values claim to be of %v, not of %v", v, read)
+			if v, _ := e.value(`mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`); math.Abs(v-read) > 1 {
+				t.Errorf("the last success is %v, want %v", v, read)
 			}
 		})
 	}
-	if n := far.Count(simulation.Every); n != calls {
-		t.Errorf("the restarts cost %d calls", n-calls)
+	if n := sim.Count(simulation.Every); n != calls {
+		t.Errorf("the restarts made %d calls", n-calls)
 	}
 }
 
-func TestOneTenantsTroubleIsItsOwn(t *testing.T) {
-	well := newFarEnd(t, simulation.Options{Machines: 10})
+func TestFailingTenantsDoNotAffectOthers(t *testing.T) {
+	healthy := newSimulatedTenant(t, simulation.Options{Machines: 10})
 	var sections []string
 	for _, fault := range []simulation.Fault{{Hang: true}, {Status: 429, RetryAfter: "3600"}, {Status: 500}, {Reset: true}, {Body: "{"}} {
-		far := newFarEnd(t, simulation.Options{Machines: 10})
-		far.Fail(simulation.Every, fault)
-		sections = append(sections, far.section(fmt.Sprintf("ill-%d", len(sections)), quickDomains))
+		sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+		sim.Fail(simulation.Every, fault)
+		sections = append(sections, sim.section(fmt.Sprintf("failing-%d", len(sections)), quickDomains))
 	}
-	w := newWorld(t, nil, append(sections, well.section("well", quickDomains))...)
-	eventually(t, "the tenant that is well is refreshed", func() bool {
-		states, _ := w.value(`mde_refresh_success{collector="security_states",tenant="well"}`)
-		domains, _ := w.value(`mde_refresh_success{collector="watched_domains",tenant="well"}`)
+	e := newTestExporter(t, nil, append(sections, healthy.section("healthy", quickDomains))...)
+	eventually(t, "the healthy tenant is refreshed", func() bool {
+		states, _ := e.value(`mde_refresh_success{collector="security_states",tenant="healthy"}`)
+		domains, _ := e.value(`mde_refresh_success{collector="watched_domains",tenant="healthy"}`)
 		return states == 1 && domains == 1
 	})
 }
 
-func TestTheStoragesSuccessIsExposedWhereStorageWasAskedFor(t *testing.T) {
+func TestStorageSuccessIsExposedOnlyWithStorage(t *testing.T) {
 	const series = "mde_exporter_storage_success{}"
 	var none *storage.Storage
 	s, err := storage.Open(t.TempDir(), slog.New(slog.DiscardHandler))
@@ -551,11 +552,11 @@ func TestTheStoragesSuccessIsExposedWhereStorageWasAskedFor(t *testing.T) {
 	}{
 		{"no storage", nil, 0, false},
 		{"storage", s.Success, 1, true},
-		{"a directory that cannot be used", none.Success, 0, true},
+		{"an unusable directory", none.Success, 0, true},
 	} {
-		w := &world{t: t}
-		w.Exporter = New(Options{Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), StorageSuccess: test.success})
-		if v, ok := w.value(series); v != test.want || ok != test.exposed {
+		e := &testExporter{t: t}
+		e.Exporter = New(Options{Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), StorageSuccess: test.success})
+		if v, ok := e.value(series); v != test.want || ok != test.exposed {
 			t.Errorf("%s: %v, %v; want %v, %v", test.name, v, ok, test.want, test.exposed)
 		}
 	}
@@ -564,15 +565,15 @@ func TestTheStoragesSuccessIsExposedWhereStorageWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestTheSeriesOfATenantAreItsOwn(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 20, MultiTenant: true})
-	w := newWorld(t, nil, far.section("contoso", quickDomains), far.section("fabrikam", quickDomains), far.section("contoso-2", quickDomains))
-	w.awaitReady()
+func TestTenantGathererReturnsOnlySelectedTenants(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 20, MultiTenant: true})
+	e := newTestExporter(t, nil, sim.section("contoso", quickDomains), sim.section("fabrikam", quickDomains), sim.section("contoso-2", quickDomains))
+	e.awaitReady()
 	series := func(names ...string) map[string]bool {
 		t.Helper()
-		g, ok := w.TenantGatherer(names)
+		g, ok := e.TenantGatherer(names)
 		if !ok {
-			t.Fatalf("%q are not served", names)
+			t.Fatalf("TenantGatherer(%q) returned false", names)
 		}
 		families, err := g.Gather()
 		if err != nil {
@@ -587,10 +588,10 @@ func TestTheSeriesOfATenantAreItsOwn(t *testing.T) {
 		return all
 	}
 	for _, names := range [][]string{{"contoso"}, {"contoso", "fabrikam"}, {"contoso", "contoso"}} {
-		eventually(t, fmt.Sprintf("%q have all their series and no other", names), func() bool {
+		eventually(t, fmt.Sprintf("the series of %q match", names), func() bool {
 			want := map[string]bool{}
 			for _, name := range names {
-				for _, s := range w.tenantSeries(name) {
+				for _, s := range e.tenantSeries(name) {
 					want[s] = true
 				}
 			}
@@ -602,13 +603,13 @@ func TestTheSeriesOfATenantAreItsOwn(t *testing.T) {
 			t.Errorf("contoso has %s", s)
 		}
 	}
-	for _, names := range [][]string{{"nobody"}, {"contoso", "nobody"}, {""}, {"Contoso"}} {
-		if _, ok := w.TenantGatherer(names); ok {
-			t.Errorf("%q are served", names)
+	for _, names := range [][]string{{"unknown"}, {"contoso", "unknown"}, {""}, {"Contoso"}} {
+		if _, ok := e.TenantGatherer(names); ok {
+			t.Errorf("TenantGatherer(%q) returned true", names)
 		}
 	}
-	w.reload(far.section("fabrikam", quickDomains))
-	if _, ok := w.TenantGatherer([]string{"contoso"}); ok {
-		t.Error("a tenant that a reload removed is served")
+	e.reload(sim.section("fabrikam", quickDomains))
+	if _, ok := e.TenantGatherer([]string{"contoso"}); ok {
+		t.Error("TenantGatherer returned true for a removed tenant")
 	}
 }

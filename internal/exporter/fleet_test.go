@@ -16,58 +16,58 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// TestTheJoinStandsAndFallsWithTheFleet changes the states' settings by a reload
-// ten minutes after the fleet was read, when the service fails.
-func TestTheJoinStandsAndFallsWithTheFleet(t *testing.T) {
+// TestFleetAndJoinExpireTogether changes the settings of the states by a reload
+// ten minutes after the fleet was read, while the API fails.
+func TestFleetAndJoinExpireTogether(t *testing.T) {
 	const domains = "  watched_domains: {domains: [evil.example], refresh_interval: 1h}\n"
 	for name, tc := range map[string]struct {
 		states string
 		shown  bool
 	}{
-		"a lower max_age that the values have not reached": {"  security_states: {refresh_interval: 15m, max_age: 20m}\n", true},
-		"another interval":         {"  security_states: {refresh_interval: 20m, max_age: 1h}\n", true},
-		"a lower max_age":          {"  security_states: {refresh_interval: 1m, max_age: 5m}\n", false},
-		"no states":                {"  security_states: {enabled: false}\n", false},
-		"a higher max_age":         {"  security_states: {refresh_interval: 15m, max_age: 9h}\n", true},
-		"a quota that is replaced": {"  security_states: {refresh_interval: 15m, max_age: 1h}\n  quota: {calls_per_hour: 700}\n", true},
+		"a lower max_age above the values' age": {"  security_states: {refresh_interval: 15m, max_age: 20m}\n", true},
+		"another interval":                      {"  security_states: {refresh_interval: 20m, max_age: 1h}\n", true},
+		"a lower max_age":                       {"  security_states: {refresh_interval: 1m, max_age: 5m}\n", false},
+		"states disabled":                       {"  security_states: {enabled: false}\n", false},
+		"a higher max_age":                      {"  security_states: {refresh_interval: 15m, max_age: 9h}\n", true},
+		"another quota":                         {"  security_states: {refresh_interval: 15m, max_age: 1h}\n  quota: {calls_per_hour: 700}\n", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far, transport := inMemory(t, simulation.Options{
+				sim, transport := inMemory(t, simulation.Options{
 					Machines: 50, Domains: map[string]simulation.Domain{"evil.example": {Machines: 40}},
 				})
-				w := &world{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
-				if err := os.WriteFile(w.file, nil, 0o600); err != nil {
+				e := &testExporter{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
+				if err := os.WriteFile(e.file, nil, 0o600); err != nil {
 					t.Fatal(err)
 				}
-				w.Exporter = New(Options{
-					Load:      func() (*config.Config, error) { return config.Load(w.file, config.Overrides{}) },
+				e.Exporter = New(Options{
+					Load:      func() (*config.Config, error) { return config.Load(e.file, config.Overrides{}) },
 					Registry:  prometheus.NewRegistry(),
 					Logger:    slog.New(slog.DiscardHandler),
 					transport: transport,
 				})
-				defer w.Close()
+				defer e.Close()
 				shown := func() (fleet, join, domain bool) {
-					series := strings.Join(w.tenantSeries("contoso"), "\n")
+					series := strings.Join(e.tenantSeries("contoso"), "\n")
 					return strings.Contains(series, "mde_machines{"), strings.Contains(series, "mde_watched_domain_machines_attention{"),
 						strings.Contains(series, "mde_watched_domain_machines{")
 				}
-				w.reload(far.section("contoso", domains+"  security_states: {refresh_interval: 15m, max_age: 1h}\n"))
+				e.reload(sim.section("contoso", domains+"  security_states: {refresh_interval: 15m, max_age: 1h}\n"))
 				time.Sleep(10 * time.Minute)
 				if fleet, join, domain := shown(); !fleet || !join || !domain {
 					t.Fatalf("before the reload: fleet %v, join %v, domain %v", fleet, join, domain)
 				}
-				asked := far.Count(simulation.DomainMachines)
-				far.Fail(simulation.MachineSecurityStates, simulation.Fault{Status: http.StatusInternalServerError})
+				queried := sim.Count(simulation.DomainMachines)
+				sim.Fail(simulation.MachineSecurityStates, simulation.Fault{Status: http.StatusInternalServerError})
 
-				w.reload(far.section("contoso", domains+tc.states))
+				e.reload(sim.section("contoso", domains+tc.states))
 				synctest.Wait()
 				if fleet, join, domain := shown(); fleet != tc.shown || join != tc.shown || !domain {
 					t.Errorf("fleet %v, join %v, domain %v; want %v, %v, true", fleet, join, domain, tc.shown, tc.shown)
 				}
 				time.Sleep(time.Minute)
-				if n := far.Count(simulation.DomainMachines); n != asked {
-					t.Errorf("the reload of the states cost %d calls for domains", n-asked)
+				if n := sim.Count(simulation.DomainMachines); n != queried {
+					t.Errorf("the reload of the states made %d calls for domains", n-queried)
 				}
 				time.Sleep(50 * time.Minute)
 				if fleet, join, _ := shown(); fleet != join || fleet != (name == "a higher max_age") {

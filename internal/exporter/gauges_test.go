@@ -10,29 +10,30 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// stateGauges begin the names of the gauges that only /api/machines and
-// /api/deviceavinfo have.
+// stateGauges are name prefixes of the gauges that only /api/machines and
+// /api/deviceavinfo provide.
 var stateGauges = []string{
 	"mde_machine_records", "mde_machines_onboarding", "mde_machines_seen_within", "mde_active_machines", "mde_machines_antivirus_", "mde_machines_component_version",
 	"mde_device_group_machines", "mde_tag_machines",
 }
 
-var countedTags = []string{"VIP", "Site-01", "Nobody has it"}
+var countedTags = []string{"VIP", "Site-01", "Unused"}
 
-// factsOf counts the machines of a tenant as its exporter should.
-func factsOf(v simulation.View) map[string]float64 {
+// expectedGauges counts the machines of a simulated tenant. It returns the
+// expected value of each series.
+func expectedGauges(v simulation.View) map[string]float64 {
 	want := map[string]float64{}
-	count := func(holds bool, name string, labels ...string) {
+	count := func(matches bool, name string, labels ...string) {
 		series := name + "{" + strings.Join(labels, ",") + "}"
-		if want[series] += 0; holds {
+		if want[series] += 0; matches {
 			want[series]++
 		}
 	}
 	label := func(name, value string) string { return fmt.Sprintf("%s=%q", name, value) }
 	const tenant = `tenant="contoso"`
-	within := func(name string, age time.Duration, known bool, windows []int, labels ...string) {
+	within := func(name string, age time.Duration, hasAge bool, windows []int, labels ...string) {
 		for _, days := range windows {
-			count(known && age >= 0 && age <= time.Duration(days)*24*time.Hour, name, append(labels, label("window", fmt.Sprintf("%dd", days)))...)
+			count(hasAge && age >= 0 && age <= time.Duration(days)*24*time.Hour, name, append(labels, label("window", fmt.Sprintf("%dd", days)))...)
 		}
 	}
 	properties := map[string]bool{}
@@ -67,27 +68,27 @@ func factsOf(v simulation.View) map[string]float64 {
 		if group == "" || group == "UnassignedGroup" {
 			group = "none"
 		}
-		owned := func(name, owner string, owns bool) {
-			count(owns, name, owner, tenant)
-			count(owns && requiring, name+"_requiring_attention", owner, tenant)
+		grouped := func(name, group string, member bool) {
+			count(member, name, group, tenant)
+			count(member && requiring, name+"_requiring_attention", group, tenant)
 			for property := range properties {
-				labels := []string{owner, label("property", property), tenant}
-				if strings.HasPrefix(owner, "tag") {
-					labels = []string{label("property", property), owner, tenant}
+				labels := []string{group, label("property", property), tenant}
+				if strings.HasPrefix(group, "tag") {
+					labels = []string{label("property", property), group, tenant}
 				}
 				count(false, name+"_attention", labels...)
 			}
 			for _, property := range m.Properties() {
-				labels := []string{owner, label("property", property), tenant}
-				if strings.HasPrefix(owner, "tag") {
-					labels = []string{label("property", property), owner, tenant}
+				labels := []string{group, label("property", property), tenant}
+				if strings.HasPrefix(group, "tag") {
+					labels = []string{label("property", property), group, tenant}
 				}
-				count(owns, name+"_attention", labels...)
+				count(member, name+"_attention", labels...)
 			}
 		}
-		owned("mde_device_group_machines", label("device_group", group), true)
+		grouped("mde_device_group_machines", label("device_group", group), true)
 		for _, tag := range countedTags {
-			owned("mde_tag_machines", label("tag", tag), strings.Contains(strings.ToLower("|"+strings.Join(m.Tags, "|")+"|"), strings.ToLower("|"+tag+"|")))
+			grouped("mde_tag_machines", label("tag", tag), strings.Contains(strings.ToLower("|"+strings.Join(m.Tags, "|")+"|"), strings.ToLower("|"+tag+"|")))
 		}
 
 		row := !m.Antivirus.Absent && m.Health != "Inactive" && !strings.HasPrefix(m.Health, "NoSensorData")
@@ -115,7 +116,7 @@ func factsOf(v simulation.View) map[string]float64 {
 	return want
 }
 
-func TestTheFactsOfMachinesAreThoseOfTheTenant(t *testing.T) {
+func TestMachineGaugesMatchSimulatedTenant(t *testing.T) {
 	for name, o := range map[string]simulation.Options{
 		"pages that repeat rows": {Machines: 2500},
 		"pages with links":       {Machines: 2500, NextLinks: true, Seed: 7},
@@ -123,8 +124,8 @@ func TestTheFactsOfMachinesAreThoseOfTheTenant(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o.PreviewStatus = 404
-			far := newFarEnd(t, o)
-			far.Change(func(m *simulation.Machine) { // No age is near the end of a window.
+			sim := newSimulatedTenant(t, o)
+			sim.Change(func(m *simulation.Machine) { // Keep every age away from the bounds of a window.
 				av := &m.Antivirus
 				for _, age := range []*time.Duration{&m.LastSeen, &av.SignatureAge, &av.Quick.Age, &av.Full.Age} {
 					if *age >= 0 {
@@ -132,15 +133,15 @@ func TestTheFactsOfMachinesAreThoseOfTheTenant(t *testing.T) {
 					}
 				}
 			})
-			w := newWorld(t, nil, far.section("contoso", "  watched_domains: {enabled: false}\n  security_states: {tags: ["+strings.Join(countedTags, ", ")+"]}\n"))
-			w.awaitReady()
-			want := factsOf(far.Now())
+			e := newTestExporter(t, nil, sim.section("contoso", "  watched_domains: {enabled: false}\n  security_states: {tags: ["+strings.Join(countedTags, ", ")+"]}\n"))
+			e.awaitReady()
+			want := expectedGauges(sim.Now())
 			for series, value := range want {
-				if got, there := w.value(series); !there || got != value {
+				if got, there := e.value(series); !there || got != value {
 					t.Errorf("%s is %v, %v, want %v", series, got, there, value)
 				}
 			}
-			for _, series := range w.tenantSeries("contoso") {
+			for _, series := range e.tenantSeries("contoso") {
 				if _, wanted := want[series]; !wanted && isStateGauge(series) {
 					t.Errorf("%s is exposed", series)
 				}
@@ -158,38 +159,38 @@ func isStateGauge(series string) bool {
 	return false
 }
 
-func TestThePreviewHasNoFactsOfMachines(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 100})
-	w := newWorld(t, nil, far.section("contoso", "  watched_domains: {enabled: false}\n  security_states: {tags: [VIP]}\n"))
-	w.awaitReady()
-	for _, series := range w.tenantSeries("contoso") {
+func TestPreviewExposesNoMachineGauges(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 100})
+	e := newTestExporter(t, nil, sim.section("contoso", "  watched_domains: {enabled: false}\n  security_states: {tags: [VIP]}\n"))
+	e.awaitReady()
+	for _, series := range e.tenantSeries("contoso") {
 		if isStateGauge(series) {
 			t.Errorf("%s is exposed", series)
 		}
 	}
 }
 
-func TestOtherTagsKeepTheValuesOfTheFleet(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 300, PreviewStatus: 404})
+func TestChangedTagsKeepFleetValues(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 300, PreviewStatus: 404})
 	section := func(settings string) string {
-		return far.section("contoso", "  watched_domains: {enabled: false}\n  security_states: {"+settings+"}\n")
+		return sim.section("contoso", "  watched_domains: {enabled: false}\n  security_states: {"+settings+"}\n")
 	}
-	w := newWorld(t, nil, section("tags: [VIP]"))
-	w.awaitReady()
+	e := newTestExporter(t, nil, section("tags: [VIP]"))
+	e.awaitReady()
 	const counted, vip, site = `mde_machine_records{disposition="counted",tenant="contoso"}`, `mde_tag_machines{tag="VIP",tenant="contoso"}`, `mde_tag_machines{tag="Site-01",tenant="contoso"}`
-	before, _ := w.value(vip)
-	far.Fail(simulation.DeviceAVInfo, simulation.Fault{Delay: 2 * time.Second})
-	w.reload(section("tags: [Site-01, VIP], device_groups: false"))
-	if n, _ := w.value(counted); n != 300 {
+	before, _ := e.value(vip)
+	sim.Fail(simulation.DeviceAVInfo, simulation.Fault{Delay: 2 * time.Second})
+	e.reload(section("tags: [Site-01, VIP], device_groups: false"))
+	if n, _ := e.value(counted); n != 300 {
 		t.Errorf("%v machines after the reload", n)
 	}
-	if n, there := w.value(vip); !there || n != before {
+	if n, there := e.value(vip); !there || n != before {
 		t.Errorf("%v machines carry the tag after the reload, %v before", n, before)
 	}
-	for _, series := range w.tenantSeries("contoso") {
+	for _, series := range e.tenantSeries("contoso") {
 		if series == site || strings.HasPrefix(series, "mde_device_group_machines") {
 			t.Errorf("%s is exposed", series)
 		}
 	}
-	eventually(t, "the other tag is counted", func() bool { n, _ := w.value(site); return n > 0 })
+	eventually(t, "the new tag is counted", func() bool { n, _ := e.value(site); return n > 0 })
 }

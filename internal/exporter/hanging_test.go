@@ -12,11 +12,11 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// hangingStore is a Store on a file system that hangs when the test wants it.
+// hangingStore is a Store whose calls block while hang is set.
 type hangingStore struct {
 	collector.Store
-	hung chan struct{}                 // Gets an element when somebody waits.
-	hang atomic.Pointer[chan struct{}] // Nil unless it hangs.
+	hung chan struct{}                 // Receives an element when a call blocks.
+	hang atomic.Pointer[chan struct{}] // Calls block until this channel is closed. Nil: they do not block.
 }
 
 func (s *hangingStore) wait() {
@@ -34,9 +34,9 @@ func (s *hangingStore) Save(key string, v any) error         { s.wait(); return 
 func (s *hangingStore) Delete(key string) error              { s.wait(); return s.Store.Delete(key) }
 func (s *hangingStore) Keys(prefix string) ([]string, error) { s.wait(); return s.Store.Keys(prefix) }
 
-// TestAStorageThatHangsHoldsUpNoScrape hangs the storage while a watch list
-// changes, and while a reload waits for what hangs.
-func TestAStorageThatHangsHoldsUpNoScrape(t *testing.T) {
+// TestHangingStorageDoesNotBlockScrapes blocks the storage while a watch list
+// changes, and while a reload waits for it.
+func TestHangingStorageDoesNotBlockScrapes(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write := func(content string) {
 		if err := os.WriteFile(list, []byte(content), 0o600); err != nil {
@@ -44,44 +44,44 @@ func TestAStorageThatHangsHoldsUpNoScrape(t *testing.T) {
 		}
 	}
 	write("old.example\n")
-	w := newQuotaWorld(t, newService(), nil)
-	defer w.Close()
+	e := newQuotaExporter(t, newService(), nil)
+	defer e.Close()
 	store := &hangingStore{Store: &collector.MemoryStore{}, hung: make(chan struct{}, 1)}
-	w.stores["contoso"] = store
+	e.stores["contoso"] = store
 	tenant := func(perMinute int) string {
 		return strings.Replace(entry("contoso", "tid", "app", perMinute, 0), "domains: []", fmt.Sprintf("files: [%q]", list), 1)
 	}
-	w.reload(tenant(100))
-	w.awaitReady()
+	e.reload(tenant(100))
+	e.awaitReady()
 
-	answers := func(when string) {
+	checkResponsive := func(when string) {
 		t.Helper()
-		answered := make(chan struct{})
+		done := make(chan struct{})
 		go func() {
-			defer close(answered)
-			_, _ = w.Gatherer().Gather()
-			w.Status()
-			w.Config()
-			w.Ready()
+			defer close(done)
+			_, _ = e.Gatherer().Gather()
+			e.Status()
+			e.Config()
+			e.Ready()
 		}()
 		select {
-		case <-answered:
+		case <-done:
 		case <-time.After(10 * time.Second):
-			t.Errorf("nothing is answered %s", when)
+			t.Errorf("scrape, page or readiness blocked %s", when)
 		}
 	}
 	hang := make(chan struct{})
 	store.hang.Store(&hang)
 	write("new.example\n")
-	w.write(tenant(100))
+	e.write(tenant(100))
 	reloaded := make(chan error)
-	go func() { reloaded <- w.Reload() }()
+	go func() { reloaded <- e.Reload() }()
 	<-store.hung
-	answers("while a watch list changes")
-	w.write(tenant(90))
+	checkResponsive("while a watch list changes")
+	e.write(tenant(90))
 	again := make(chan error)
-	go func() { again <- w.Reload() }()
-	answers("while a reload waits")
+	go func() { again <- e.Reload() }()
+	checkResponsive("while a reload waits")
 	store.hang.Store(nil)
 	close(hang)
 	for _, ended := range []chan error{reloaded, again} {

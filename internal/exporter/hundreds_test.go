@@ -19,8 +19,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// inMemory serves a far end without a network.
-func inMemory(t *testing.T, o simulation.Options) (*farEnd, func(string) http.RoundTripper) {
+// inMemory returns a simulated tenant and the transport that reaches it without a
+// network.
+func inMemory(t *testing.T, o simulation.Options) (*simulatedTenant, func(string) http.RoundTripper) {
 	t.Helper()
 	simulated := simulation.New(o)
 	server, err := simulated.Listen(simulation.ListenOptions{InMemory: true})
@@ -28,46 +29,47 @@ func inMemory(t *testing.T, o simulation.Options) (*farEnd, func(string) http.Ro
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	return &farEnd{simulated, server}, func(string) http.RoundTripper { return server.Transport() }
+	return &simulatedTenant{simulated, server}, func(string) http.RoundTripper { return server.Transport() }
 }
 
-// sectionOf is a section with a tenant id of its own, and so with a quota of its own.
-func (f *farEnd) sectionOf(i int, name, settings string) string {
-	return strings.Replace(f.section(name, settings), f.TenantID(), fmt.Sprintf("00000000-0000-4000-8000-%012d", i), 1)
+// sectionWithTenantID returns a section with another Entra tenant id, and
+// therefore another quota, per index.
+func (s *simulatedTenant) sectionWithTenantID(i int, name, settings string) string {
+	return strings.Replace(s.section(name, settings), s.TenantID(), fmt.Sprintf("00000000-0000-4000-8000-%012d", i), 1)
 }
 
-// TestHundredsOfTenantsStartSpreadOutAndStayApart runs 500 tenants, of which
-// three are in trouble, for 36 minutes of fake time.
-func TestHundredsOfTenantsStartSpreadOutAndStayApart(t *testing.T) {
+// TestHundredsOfTenantsStartStaggeredAndIndependent runs 500 tenants, three of
+// which fail, for 36 minutes of fake time.
+func TestHundredsOfTenantsStartStaggeredAndIndependent(t *testing.T) {
 	const tenants = 500
 	synctest.Test(t, func(t *testing.T) {
-		well, transport := inMemory(t, simulation.Options{MultiTenant: true, Machines: 5, Domains: map[string]simulation.Domain{"evil.example": {Machines: 3}}})
-		far := map[string]*farEnd{}
+		healthy, transport := inMemory(t, simulation.Options{MultiTenant: true, Machines: 5, Domains: map[string]simulation.Domain{"evil.example": {Machines: 3}}})
+		failing := map[string]*simulatedTenant{}
 		transports := map[string]func(string) http.RoundTripper{}
 		for name, fault := range map[string]simulation.Fault{
 			"t0007": {Hang: true},
 			"t0100": {Status: http.StatusTooManyRequests, RetryAfter: "3600"},
 			"t0300": {Status: http.StatusUnauthorized},
 		} {
-			far[name], transports[name] = inMemory(t, simulation.Options{MultiTenant: true, Machines: 5})
-			far[name].Fail(simulation.Every, fault)
+			failing[name], transports[name] = inMemory(t, simulation.Options{MultiTenant: true, Machines: 5})
+			failing[name].Fail(simulation.Every, fault)
 		}
 		var file strings.Builder
 		file.WriteString("tenants:")
 		for i := range tenants {
 			name := fmt.Sprintf("t%04d", i)
-			end := well
-			if far[name] != nil {
-				end = far[name]
+			sim := healthy
+			if failing[name] != nil {
+				sim = failing[name]
 			}
-			file.WriteString(end.sectionOf(i, name, "  watched_domains: {domains: [evil.example]}\n"))
+			file.WriteString(sim.sectionWithTenantID(i, name, "  watched_domains: {domains: [evil.example]}\n"))
 		}
-		w := &world{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
-		if err := os.WriteFile(w.file, []byte(file.String()), 0o600); err != nil {
+		e := &testExporter{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
+		if err := os.WriteFile(e.file, []byte(file.String()), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		w.Exporter = New(Options{
-			Load:     func() (*config.Config, error) { return config.Load(w.file, config.Overrides{}) },
+		e.Exporter = New(Options{
+			Load:     func() (*config.Config, error) { return config.Load(e.file, config.Overrides{}) },
 			Registry: prometheus.NewRegistry(),
 			Logger:   slog.New(slog.DiscardHandler),
 			transport: func(tenant string) http.RoundTripper {
@@ -77,28 +79,28 @@ func TestHundredsOfTenantsStartSpreadOutAndStayApart(t *testing.T) {
 				return transport(tenant)
 			},
 		})
-		defer w.Close()
+		defer e.Close()
 		before := runtime.NumGoroutine()
-		if err := w.Reload(); err != nil {
+		if err := e.Reload(); err != nil {
 			t.Fatal(err)
 		}
 
 		time.Sleep(tenants * client.StartSpacing)
 		synctest.Wait()
-		refreshed := w.sums("mde_refresh_success")
+		refreshed := e.sums("mde_refresh_success")
 		for i := range tenants {
 			name := fmt.Sprintf("t%04d", i)
-			if far[name] == nil && refreshed[name] != 2 {
+			if failing[name] == nil && refreshed[name] != 2 {
 				t.Errorf("%s: %v of 2 collectors have succeeded once all have started", name, refreshed[name])
 			}
 		}
-		// Each tenant gets two tokens; a second sees the starts of ten.
-		if n := well.Busiest(simulation.Token, time.Second); n > 2*11 {
-			t.Errorf("%d tokens were asked for within a second", n)
+		// Each tenant gets two tokens, and ten tenants start per second.
+		if n := healthy.Busiest(simulation.Token, time.Second); n > 2*11 {
+			t.Errorf("%d token requests within a second", n)
 		}
 
-		// The far end's goroutines are among them: two of each connection. Between
-		// two refreshes no connection is left.
+		// The count includes two goroutines of the simulated tenant per
+		// connection. No connection is open between two refreshes.
 		fewest := func(minutes int) int {
 			fewest := runtime.NumGoroutine()
 			for range minutes {
@@ -115,27 +117,27 @@ func TestHundredsOfTenantsStartSpreadOutAndStayApart(t *testing.T) {
 		if first, second := fewest(15), fewest(20); second > first+tenants/10 {
 			t.Errorf("%d goroutines became %d", first, second)
 		}
-		refreshes := w.sums("mde_refreshes_total")
-		failures := w.sums("mde_refresh_failures_total")
-		machines := w.sums("mde_machines")
+		refreshes := e.sums("mde_refreshes_total")
+		failures := e.sums("mde_refresh_failures_total")
+		machines := e.sums("mde_machines")
 		for i := range tenants {
 			name := fmt.Sprintf("t%04d", i)
 			switch {
-			case far[name] != nil && failures[name] == 0:
+			case failing[name] != nil && failures[name] == 0:
 				t.Errorf("%s: nothing failed", name)
-			case far[name] == nil && (failures[name] > 0 || refreshes[name] < 3 || machines[name] != 5):
+			case failing[name] == nil && (failures[name] > 0 || refreshes[name] < 3 || machines[name] != 5):
 				t.Errorf("%s: %v refreshes, %v failures, %v machines", name, refreshes[name], failures[name], machines[name])
 			}
 		}
 	})
 }
 
-// sums adds up the series of a family, by tenant.
-func (w *world) sums(family string) map[string]float64 {
-	w.t.Helper()
-	families, err := w.Gatherer().Gather()
+// sums returns the sum of a family's series by tenant.
+func (e *testExporter) sums(family string) map[string]float64 {
+	e.t.Helper()
+	families, err := e.Gatherer().Gather()
 	if err != nil {
-		w.t.Fatal(err)
+		e.t.Fatal(err)
 	}
 	sums := map[string]float64{}
 	for _, f := range families {

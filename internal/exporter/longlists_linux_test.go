@@ -21,20 +21,20 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
 
-// silent is a far end that never answers.
-type silent struct{}
+// hangingTransport never returns a response.
+type hangingTransport struct{}
 
-func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
+func (hangingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	<-r.Context().Done()
 	return nil, r.Context().Err()
 }
 
 const longListsFile = "MDE_TEST_LONG_LISTS"
 
-// TestLongSharedWatchListsStartWithinTheirLimits starts 50 tenants that watch 10,000
-// domains of shared files, in a process of its own, and measures it before the first
-// answers.
-func TestLongSharedWatchListsStartWithinTheirLimits(t *testing.T) {
+// TestLongSharedWatchListsStartWithinLimits starts 50 tenants that watch the same
+// 10,000 domains from shared files, in a separate process. It measures that
+// process before the first API response.
+func TestLongSharedWatchListsStartWithinLimits(t *testing.T) {
 	if path := os.Getenv(longListsFile); path != "" {
 		startLongLists(t, path)
 		return
@@ -52,20 +52,20 @@ func TestLongSharedWatchListsStartWithinTheirLimits(t *testing.T) {
 	}
 	file := "global:\n  watched_domains: {files: ['[0-2].txt'], lists: [{name: c2, refresh_interval: 15m, files: [3.txt]}]}\ntenants:\n"
 	for i := range 50 {
-		file += fmt.Sprintf("- name: t%02d\n  azuread: {oauth: {tenant_id: 4d7e0f1c-6f3b-4b0e-9d55-0c5d1c5f2a%02d, client_id: 0b9c2a54-52a1-4c2b-8e5f-6d1f3f0e7b21, client_secret: of-no-worth}}\n", i, i)
+		file += fmt.Sprintf("- name: t%02d\n  azuread: {oauth: {tenant_id: 4d7e0f1c-6f3b-4b0e-9d55-0c5d1c5f2a%02d, client_id: 0b9c2a54-52a1-4c2b-8e5f-6d1f3f0e7b21, client_secret: secret}}\n", i, i)
 	}
 	path := filepath.Join(dir, "mde.yml")
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The limits are those of a program without the race detector.
+	// The limits apply to a binary without the race detector.
 	tests := filepath.Join(dir, "exporter.test")
 	if output, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", tests, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v:\n%s", err, output)
 	}
-	program := exec.CommandContext(t.Context(), tests, "-test.run=^"+t.Name()+"$", "-test.v")
-	program.Env = append(os.Environ(), longListsFile+"="+path)
-	output, err := program.CombinedOutput()
+	command := exec.CommandContext(t.Context(), tests, "-test.run=^"+t.Name()+"$", "-test.v")
+	command.Env = append(os.Environ(), longListsFile+"="+path)
+	output, err := command.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v:\n%s", err, output)
 	}
@@ -77,7 +77,7 @@ func TestLongSharedWatchListsStartWithinTheirLimits(t *testing.T) {
 }
 
 func startLongLists(t *testing.T, path string) {
-	const mostSeconds, mostMiB, mostFollowing = 2, 300, 100 * time.Millisecond
+	const maxSeconds, maxMiB, maxFollowing = 2, 300, 100 * time.Millisecond
 	begin, begun := time.Now(), processorTime(t)
 	if _, err := config.Check(path, config.Overrides{}); err != nil {
 		t.Fatal(err)
@@ -86,21 +86,21 @@ func startLongLists(t *testing.T, path string) {
 		Load:      func() (*config.Config, error) { return config.Load(path, config.Overrides{}) },
 		Registry:  prometheus.NewRegistry(),
 		Logger:    slog.New(slog.DiscardHandler),
-		transport: func(string) http.RoundTripper { return silent{} },
+		transport: func(string) http.RoundTripper { return hangingTransport{} },
 	})
 	defer e.Close()
 	if err := e.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, Exporter: e}
-	for len(w.sums("mde_watched_domains")) < 50 {
+	watched := &testExporter{t: t, Exporter: e}
+	for len(watched.sums("mde_watched_domains")) < 50 {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Logf("started after %s, %s of processor time, %d MiB", time.Since(begin).Round(time.Millisecond), processorTime(t)-begun, peakMiB(t))
-	if used := processorTime(t) - begun; used > mostSeconds*time.Second {
+	if used := processorTime(t) - begun; used > maxSeconds*time.Second {
 		t.Errorf("the start took %s of processor time", used)
 	}
-	for name, n := range w.sums("mde_watched_domain_info") {
+	for name, n := range watched.sums("mde_watched_domain_info") {
 		if n != 10_000 {
 			t.Errorf("%s: %v domains are on a list", name, n)
 		}
@@ -115,15 +115,15 @@ func startLongLists(t *testing.T, path string) {
 		}
 	}
 	t.Logf("after a scrape %d MiB", peakMiB(t))
-	if peak := peakMiB(t); peak > mostMiB {
-		t.Errorf("the peak is %d MiB, want %d at most", peak, mostMiB)
+	if peak := peakMiB(t); peak > maxMiB {
+		t.Errorf("the peak is %d MiB, want at most %d", peak, maxMiB)
 	}
-	time.Sleep(6 * time.Second) // Until every tenant has made its first calls.
+	time.Sleep(6 * time.Second) // Wait until every tenant has made its first calls.
 	before := processorTime(t)
 	time.Sleep(10 * time.Second)
 	following := processorTime(t) - before
 	t.Logf("following the files for 10 s took %s of processor time", following)
-	if following > mostFollowing {
+	if following > maxFollowing {
 		t.Errorf("following the files for 10 s took %s of processor time", following)
 	}
 }
@@ -137,7 +137,7 @@ func processorTime(t *testing.T) time.Duration {
 	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
-// peakMiB is the largest resident set of this process.
+// peakMiB returns the largest resident set size of this process.
 func peakMiB(t *testing.T) (peak int) {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")

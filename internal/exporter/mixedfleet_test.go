@@ -17,9 +17,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// TestMixedFleetShows33GoodAndSevenBadTenants runs the exporter with the mixed
-// fleet's own configuration for two minutes of fake time.
-func TestMixedFleetShows33GoodAndSevenBadTenants(t *testing.T) {
+// TestMixedFleetHas33HealthyAndSevenFailingTenants runs the exporter with the
+// mixed fleet's configuration for two minutes of fake time.
+func TestMixedFleetHas33HealthyAndSevenFailingTenants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fleet, err := mixedfleet.Start(simulation.ListenOptions{InMemory: true})
 		if err != nil {
@@ -32,30 +32,30 @@ func TestMixedFleetShows33GoodAndSevenBadTenants(t *testing.T) {
 			defer transport.CloseIdleConnections()
 			transports[tenant.Name] = transport
 		}
-		w := &world{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
-		if err := os.WriteFile(w.file, []byte(fleet.Configuration()), 0o600); err != nil {
+		e := &testExporter{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
+		if err := os.WriteFile(e.file, []byte(fleet.Configuration()), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		w.Exporter = New(Options{
-			Load:      func() (*config.Config, error) { return config.Load(w.file, config.Overrides{}) },
+		e.Exporter = New(Options{
+			Load:      func() (*config.Config, error) { return config.Load(e.file, config.Overrides{}) },
 			Registry:  prometheus.NewRegistry(),
 			Logger:    slog.New(slog.DiscardHandler),
 			transport: func(tenant string) http.RoundTripper { return transports[tenant] },
 		})
-		defer w.Close()
-		if err := w.Reload(); err != nil {
+		defer e.Close()
+		if err := e.Reload(); err != nil {
 			t.Fatal(err)
 		}
 
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		machines := w.sums("mde_machines")
+		machines := e.sums("mde_machines")
 		counts := map[bool]int{}
 		for _, tenant := range fleet {
 			counts[tenant.Good]++
-			state, read := w.value(fmt.Sprintf("mde_refresh_success{collector=%q,tenant=%q}", "security_states", tenant.Name))
-			_, once := w.value(fmt.Sprintf("mde_refresh_last_success_timestamp_seconds{collector=%q,tenant=%q}", "security_states", tenant.Name))
-			domains, domainsRead := w.value(fmt.Sprintf("mde_refresh_success{collector=%q,tenant=%q}", "watched_domains", tenant.Name))
+			state, read := e.value(fmt.Sprintf("mde_refresh_success{collector=%q,tenant=%q}", "security_states", tenant.Name))
+			_, once := e.value(fmt.Sprintf("mde_refresh_last_success_timestamp_seconds{collector=%q,tenant=%q}", "security_states", tenant.Name))
+			domains, domainsRead := e.value(fmt.Sprintf("mde_refresh_success{collector=%q,tenant=%q}", "watched_domains", tenant.Name))
 			t.Logf("%-42s states %v (read %v, once %v, %v machines), domains %v (read %v)",
 				tenant.Name, state, read, once, machines[tenant.Name], domains, domainsRead)
 			switch {
@@ -68,7 +68,7 @@ func TestMixedFleetShows33GoodAndSevenBadTenants(t *testing.T) {
 			}
 		}
 		if counts[true] != 33 || counts[false] != 7 {
-			t.Errorf("%d good tenants and %d bad ones", counts[true], counts[false])
+			t.Errorf("%d healthy and %d failing tenants", counts[true], counts[false])
 		}
 	})
 }

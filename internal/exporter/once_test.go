@@ -17,14 +17,14 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-// roundTrip is a far end in memory.
+// roundTrip is an http.RoundTripper made of a function.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// The sign-in host throttles every request. Nobody waits for the interval of an
-// hour to read why --once prints nothing.
-func TestOnceEndsSoonWhereTheSignInHostThrottles(t *testing.T) {
+// TestOnceEndsEarlyWhenSignInHostThrottles throttles every token request. --once
+// must report that within minutes, not after the refresh interval of an hour.
+func TestOnceEndsEarlyWhenSignInHostThrottles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttling := roundTrip(func(r *http.Request) (*http.Response, error) {
 			return &http.Response{

@@ -24,9 +24,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 )
 
-// A countingService is a sign-in host and a Defender API in one, reached without
-// a network. It counts the calls as the service does: by the app and the tenant
-// that the token was issued to, and the kind of call.
+// A countingService is a sign-in host and a Defender API, reached without a
+// network. Like the API, it counts calls by app, tenant of the token, and kind of
+// call.
 type countingService struct {
 	mu    sync.Mutex
 	calls map[string][]time.Time
@@ -56,8 +56,8 @@ func (s *countingService) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// worst returns the most calls of one app, tenant and kind that any span of the
-// length holds, and how many calls there were in all.
+// worst returns the most calls of one app, tenant and kind within any span, and
+// the total number of calls.
 func (s *countingService) worst(span time.Duration) (worst, all int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +87,7 @@ func (s *countingService) callsTo(kind string) int {
 	return n
 }
 
-// entry is a tenant of the configuration file.
+// entry returns a tenant of the configuration file.
 func entry(name, tenantID, clientID string, perMinute, domains int) string {
 	list := make([]string, domains)
 	for i := range list {
@@ -102,53 +102,53 @@ func entry(name, tenantID, clientID string, perMinute, domains int) string {
 `, name, tenantID, clientID, strings.Join(list, ", "), perMinute)
 }
 
-// newQuotaWorld is an exporter whose tenants are all served by the service.
-func newQuotaWorld(t *testing.T, service http.RoundTripper, s *storage.Storage) *world {
+// newQuotaExporter returns an exporter whose tenants all use the service.
+func newQuotaExporter(t *testing.T, service http.RoundTripper, s *storage.Storage) *testExporter {
 	t.Helper()
-	w := &world{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
-	w.Exporter = New(Options{
-		Load:      func() (*config.Config, error) { return config.Load(w.file, config.Overrides{}) },
+	e := &testExporter{t: t, file: filepath.Join(t.TempDir(), "mde.yml")}
+	e.Exporter = New(Options{
+		Load:      func() (*config.Config, error) { return config.Load(e.file, config.Overrides{}) },
 		Registry:  prometheus.NewRegistry(),
 		Storage:   s,
 		Logger:    slog.New(slog.DiscardHandler),
 		transport: func(string) http.RoundTripper { return service },
 	})
-	return w
+	return e
 }
 
 func newService() *countingService { return &countingService{calls: make(map[string][]time.Time)} }
 
-// TestNoReloadGrantsMoreCallsThanTheQuota removes, renames, duplicates and adds
-// again the entries of one app registration, 300 times in half an hour.
-func TestNoReloadGrantsMoreCallsThanTheQuota(t *testing.T) {
+// TestReloadsNeverExceedQuota removes, renames, duplicates and adds the entries
+// of one app registration again, 300 times in half an hour.
+func TestReloadsNeverExceedQuota(t *testing.T) {
 	const perMinute, reloads = 5, 300
 	variants := [][]string{
 		{entry("contoso", "tid", "app", perMinute, 20)},
 		{}, // Removed.
-		{entry("contoso", "TID", "APP", perMinute, 20)},                                       // The same ids, in other letters.
+		{entry("contoso", "TID", "APP", perMinute, 20)},                                       // The same ids in upper case.
 		{entry("renamed", "tid", "app", perMinute, 20)},                                       // Renamed.
-		{entry("contoso", "tid", "app", 100, 20), entry("twin", "tid", "app", perMinute, 20)}, // The smaller limit holds.
+		{entry("contoso", "tid", "app", 100, 20), entry("twin", "tid", "app", perMinute, 20)}, // The smaller limit applies.
 		{entry("contoso", "tid", "app", perMinute, 40)},
 		{entry("other", "tid-2", "app", perMinute, 20), entry("contoso", "tid", "app", perMinute, 20)},
 	}
-	keeper := entry("keeper", "tid-3", "app", perMinute, 1)
-	for _, kept := range []string{"without storage", "with storage"} {
-		t.Run(kept, func(t *testing.T) {
+	unchanged := entry("unchanged", "tid-3", "app", perMinute, 1)
+	for _, storageMode := range []string{"without storage", "with storage"} {
+		t.Run(storageMode, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				service := newService()
 				var s *storage.Storage
-				if kept == "with storage" {
+				if storageMode == "with storage" {
 					var err error
 					if s, err = storage.Open(t.TempDir(), slog.New(slog.DiscardHandler)); err != nil {
 						t.Fatal(err)
 					}
 					defer s.Close()
 				}
-				w := newQuotaWorld(t, service, s)
-				defer w.Close()
+				e := newQuotaExporter(t, service, s)
+				defer e.Close()
 				var few int
 				for i := range reloads {
-					w.reload(append([]string{keeper}, variants[i%len(variants)]...)...)
+					e.reload(append([]string{unchanged}, variants[i%len(variants)]...)...)
 					time.Sleep(6 * time.Second)
 					synctest.Wait()
 					if i == 10*len(variants) {
@@ -160,7 +160,7 @@ func TestNoReloadGrantsMoreCallsThanTheQuota(t *testing.T) {
 					t.Errorf("the service counts %d calls in a minute, the limit is %d", worst, perMinute)
 				}
 				if all < perMinute*reloads/10 {
-					t.Errorf("%d calls in %d minutes: the quota is not used", all, reloads/10)
+					t.Errorf("%d calls in %d minutes: quota left unused", all, reloads/10)
 				}
 				if now := runtime.NumGoroutine(); now > few+20 {
 					t.Errorf("%d goroutines became %d", few, now)
@@ -170,10 +170,9 @@ func TestNoReloadGrantsMoreCallsThanTheQuota(t *testing.T) {
 	}
 }
 
-// TestTheFirstStartAfterAnUpgradeKnowsWhatWasSpent begins with files of version
-// 0.1, which counted by the names of tenants: 40 calls of each, in the last 40
-// seconds.
-func TestTheFirstStartAfterAnUpgradeKnowsWhatWasSpent(t *testing.T) {
+// TestUpgradeFromVersion01KeepsSpentCalls starts with files of version 0.1, which
+// counted calls by tenant name: 40 calls of each tenant in the last 40 seconds.
+func TestUpgradeFromVersion01KeepsSpentCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		service, dir := newService(), t.TempDir()
 		if err := os.CopyFS(dir, os.DirFS("testdata/spent-1")); err != nil {
@@ -184,22 +183,22 @@ func TestTheFirstStartAfterAnUpgradeKnowsWhatWasSpent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := newQuotaWorld(t, service, s)
-			w.reload(entry("contoso", "tid", "app", 80, 20), entry("twin", "tid", "app", 80, 20))
+			e := newQuotaExporter(t, service, s)
+			e.reload(entry("contoso", "tid", "app", 80, 20), entry("twin", "tid", "app", 80, 20))
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
-			if spent, _ := w.value(`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`); spent != 80 {
-				t.Errorf("%v calls count, want the 40 of each file", spent)
+			if spent, _ := e.value(`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`); spent != 80 {
+				t.Errorf("%v calls counted, want the 40 of each file", spent)
 			}
-			w.Close()
+			e.Close()
 			_ = s.Close()
 		}
 		if calls := service.callsTo("/api/domains"); calls != 0 {
-			t.Errorf("%d calls left although the quota was spent", calls)
+			t.Errorf("%d calls made although the quota was spent", calls)
 		}
 		for _, name := range fileNames(t, dir) {
 			if strings.Contains(name, ".spent") && !strings.HasPrefix(name, "tid_app") {
-				t.Errorf("%s is still there", name)
+				t.Errorf("%s still exists", name)
 			}
 		}
 	})
@@ -218,9 +217,9 @@ func fileNames(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestARestartKnowsWhatWasSpentUnderAnotherName stops one exporter and starts
-// another, which has renamed the tenant.
-func TestARestartKnowsWhatWasSpentUnderAnotherName(t *testing.T) {
+// TestRestartKeepsSpentCallsOfRenamedTenant restarts the exporter with another
+// name for the tenant.
+func TestRestartKeepsSpentCallsOfRenamedTenant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		service, dir := newService(), t.TempDir()
 		for i := range 6 {
@@ -228,10 +227,10 @@ func TestARestartKnowsWhatWasSpentUnderAnotherName(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := newQuotaWorld(t, service, s)
-			w.reload(entry(fmt.Sprint("contoso-", i), "tid", "app", 5, 20))
+			e := newQuotaExporter(t, service, s)
+			e.reload(entry(fmt.Sprint("contoso-", i), "tid", "app", 5, 20))
 			time.Sleep(10 * time.Second)
-			w.Close()
+			e.Close()
 			_ = s.Close()
 		}
 		if worst, _ := service.worst(time.Minute); worst > 5 {
@@ -240,14 +239,14 @@ func TestARestartKnowsWhatWasSpentUnderAnotherName(t *testing.T) {
 	})
 }
 
-func TestTheSmallestLimitOfThoseThatShareAQuotaIsInForce(t *testing.T) {
+func TestSmallestLimitAppliesToSharedQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newQuotaWorld(t, newService(), nil)
-		defer w.Close()
+		e := newQuotaExporter(t, newService(), nil)
+		defer e.Close()
 		limit := func() float64 {
 			time.Sleep(time.Second)
 			synctest.Wait()
-			v, _ := w.value(`mde_api_quota_limit_calls{api="domain_machines",tenant="a",window="minute"}`)
+			v, _ := e.value(`mde_api_quota_limit_calls{api="domain_machines",tenant="a",window="minute"}`)
 			return v
 		}
 		for _, step := range []struct {
@@ -259,7 +258,7 @@ func TestTheSmallestLimitOfThoseThatShareAQuotaIsInForce(t *testing.T) {
 			{[]string{entry("b", "tid", "app", 70, 1)}, 50},
 			{nil, 50},
 		} {
-			w.reload(append([]string{entry("a", "tid", "app", 50, 1)}, step.others...)...)
+			e.reload(append([]string{entry("a", "tid", "app", 50, 1)}, step.others...)...)
 			if got := limit(); got != step.want {
 				t.Errorf("beside %d others the limit is %v, want %v", len(step.others), got, step.want)
 			}
@@ -267,26 +266,26 @@ func TestTheSmallestLimitOfThoseThatShareAQuotaIsInForce(t *testing.T) {
 	})
 }
 
-// TestListsThatShareAQuotaPlanWithTheirPart watches two lists that need 40 minutes
-// each of the whole quota, and then one of them alone.
-func TestListsThatShareAQuotaPlanWithTheirPart(t *testing.T) {
+// TestWatchListsShareQuotaEvenly watches two lists that need half an hour each
+// with half of the quota, and then one of them alone.
+func TestWatchListsShareQuotaEvenly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		service := newService()
-		w := newQuotaWorld(t, service, nil)
-		defer w.Close()
+		e := newQuotaExporter(t, service, nil)
+		defer e.Close()
 		interval := func(tenant string) time.Duration {
-			v, _ := w.value(fmt.Sprintf("mde_watched_domains_interval_seconds{tenant=%q}", tenant))
+			v, _ := e.value(fmt.Sprintf("mde_watched_domains_interval_seconds{tenant=%q}", tenant))
 			return time.Duration(v) * time.Second
 		}
 		a, b := entry("a", "tid", "app", 100, 400), entry("b", "tid", "app", 100, 400)
-		w.reload(a, b, entry("small", "tid", "app", 100, 1))
+		e.reload(a, b, entry("small", "tid", "app", 100, 1))
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
 		for _, tenant := range []string{"a", "b"} {
 			if got := interval(tenant); got < 28*time.Minute || got > 36*time.Minute {
 				t.Errorf("beside another the list of %s takes %v, want about the 32 minutes that half the quota allows", tenant, got)
 			}
-			oldest, _ := w.value(fmt.Sprintf(`mde_refresh_last_success_timestamp_seconds{collector="watched_domains",tenant=%q}`, tenant))
+			oldest, _ := e.value(fmt.Sprintf(`mde_refresh_last_success_timestamp_seconds{collector="watched_domains",tenant=%q}`, tenant))
 			if age := time.Since(time.Unix(int64(oldest), 0)); age > 40*time.Minute {
 				t.Errorf("the oldest value of %s is %v old", tenant, age)
 			}
@@ -296,7 +295,7 @@ func TestListsThatShareAQuotaPlanWithTheirPart(t *testing.T) {
 		if spent := service.callsTo("/api/domains") - before; spent < 1450 {
 			t.Errorf("%d calls in an hour, want nearly the whole quota of 1500", spent)
 		}
-		w.reload(a)
+		e.reload(a)
 		time.Sleep(time.Hour + time.Minute)
 		synctest.Wait()
 		if got := interval("a"); got > 16*time.Minute+24*time.Second {
@@ -308,44 +307,44 @@ func TestListsThatShareAQuotaPlanWithTheirPart(t *testing.T) {
 	})
 }
 
-// TestAFailedReloadMovesNoLimit makes a reload fail after the tenants before the
-// mistake were prepared.
-func TestAFailedReloadMovesNoLimit(t *testing.T) {
-	far := httptest.NewTLSServer(http.NotFoundHandler())
-	far.Close()
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: far.Certificate().Raw})
+// TestFailedReloadKeepsLimits fails a reload after the tenants before the mistake
+// were prepared.
+func TestFailedReloadKeepsLimits(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	server.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	synctest.Test(t, func(t *testing.T) {
 		service := newService()
-		w := newQuotaWorld(t, service, nil)
-		defer w.Close()
+		e := newQuotaExporter(t, service, nil)
+		defer e.Close()
 		caFile := filepath.Join(t.TempDir(), "ca.pem")
-		w.reload(entry("contoso", "tid", "app", 5, 30), entry("steady", "tid-3", "app", 5, 1))
+		e.reload(entry("contoso", "tid", "app", 5, 30), entry("steady", "tid-3", "app", 5, 1))
 		time.Sleep(time.Second)
 		synctest.Wait()
-		before := w.exposed()
+		before := e.exposed()
 
 		if err := os.WriteFile(caFile, ca, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		load := w.options.Load
-		w.options.Load = func() (*config.Config, error) {
+		load := e.options.Load
+		e.options.Load = func() (*config.Config, error) {
 			c, err := load()
-			_ = os.Remove(caFile) // As by someone who replaces it at this moment.
+			_ = os.Remove(caFile) // The file may be replaced between validation and use.
 			return c, err
 		}
-		w.write(entry("contoso", "tid", "app", 100, 30), entry("twin", "tid", "app", 2, 30),
+		e.write(entry("contoso", "tid", "app", 100, 30), entry("twin", "tid", "app", 2, 30),
 			entry("steady", "tid-3", "app", 5, 1)+"  scores: {enabled: true}\n",
 			entry("broken", "tid-2", "app", 5, 1)+fmt.Sprintf("  http_config: {tls_config: {ca_file: %q}}\n", caFile))
-		if err := w.Reload(); err == nil || !strings.Contains(err.Error(), "broken") {
-			t.Fatalf("the reload's error is %v, want one of the tenant broken", err)
+		if err := e.Reload(); err == nil || !strings.Contains(err.Error(), "broken") {
+			t.Fatalf("the reload's error is %v, want it to name the tenant broken", err)
 		}
 		synctest.Wait()
-		if diff := cmp.Diff(before, w.exposed()); diff != "" {
+		if diff := cmp.Diff(before, e.exposed()); diff != "" {
 			t.Errorf("the failed reload changed the exposition, -before +after:\n%s", diff)
 		}
 		for _, name := range []string{"contoso", "steady"} {
-			if n := w.tenants[name].client.Quota(client.DomainMachines).Clients; n != 1 {
-				t.Errorf("after the failed reload %d clients take part in the quota of %s, want its one", n, name)
+			if n := e.tenants[name].client.Quota(client.DomainMachines).Clients; n != 1 {
+				t.Errorf("after the failed reload %d clients share the quota of %s, want 1", n, name)
 			}
 		}
 		time.Sleep(20 * time.Minute)
@@ -355,8 +354,9 @@ func TestAFailedReloadMovesNoLimit(t *testing.T) {
 	})
 }
 
-// TestWhatIsGoneIsForgotten reloads with another tenant of another app each time.
-func TestWhatIsGoneIsForgotten(t *testing.T) {
+// TestQuotasOfRemovedTenantsExpire replaces one tenant by one of another app at
+// each reload.
+func TestQuotasOfRemovedTenantsExpire(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s, err := storage.Open(dir, slog.New(slog.DiscardHandler))
@@ -364,34 +364,34 @@ func TestWhatIsGoneIsForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		w := newQuotaWorld(t, newService(), s)
-		defer w.Close()
-		keeper := entry("keeper", "tid", "app", 100, 1)
+		e := newQuotaExporter(t, newService(), s)
+		defer e.Close()
+		unchanged := entry("unchanged", "tid", "app", 100, 1)
 		for i := range 300 {
-			w.reload(keeper, entry(fmt.Sprint("t", i), fmt.Sprint("tid-", i), "app", 100, 1))
+			e.reload(unchanged, entry(fmt.Sprint("t", i), fmt.Sprint("tid-", i), "app", 100, 1))
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
-		w.reload(keeper)
-		if n := len(w.quotas.Sweep()); n < 300 {
-			t.Errorf("%d quotas are left after 5 minutes, want those of all calls of the last hour", n)
+		e.reload(unchanged)
+		if n := len(e.quotas.Sweep()); n < 300 {
+			t.Errorf("%d quotas after 5 minutes, want those of all calls of the last hour", n)
 		}
 		time.Sleep(sweepAfter)
 		synctest.Wait()
-		// A tenant has a quota at the sign-in host, one at Graph and one at the API.
-		if n := len(w.quotas.Sweep()); n != 3 {
-			t.Errorf("%d quotas are left, want the 3 of the tenant that stays", n)
+		// A tenant has one quota each at the sign-in host, Graph and the API.
+		if n := len(e.quotas.Sweep()); n != 3 {
+			t.Errorf("%d quotas, want the 3 of the unchanged tenant", n)
 		}
 	})
 }
 
-// exposed lists every series with its value, but for those that the time or the
-// attempt to reload itself moves.
-func (w *world) exposed() []string {
-	w.t.Helper()
-	families, err := w.Gatherer().Gather()
+// exposed returns every series with its value. It omits metrics that a reload
+// attempt itself changes.
+func (e *testExporter) exposed() []string {
+	e.t.Helper()
+	families, err := e.Gatherer().Gather()
 	if err != nil {
-		w.t.Fatal(err)
+		e.t.Fatal(err)
 	}
 	var lines []string
 	for _, f := range families {

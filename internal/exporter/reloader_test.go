@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestReloadsThatAreAskedForDuringOneShareTheNext(t *testing.T) {
+func TestRequestsDuringReloadShareNextReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var reloads atomic.Int32
@@ -33,16 +33,16 @@ func TestReloadsThatAreAskedForDuringOneShareTheNext(t *testing.T) {
 			r.Request()
 			during.Go(func() {
 				if err := r.Reload(ctx); !errors.Is(err, mistake) {
-					t.Errorf("a request during a reload gets %v, want the error of the next one", err)
+					t.Errorf("a request during a reload returned %v, want the error of the next reload", err)
 				}
 			})
 		}
 		during.Wait()
 		if err := <-first; err != nil {
-			t.Errorf("the reload that ran gets %v", err)
+			t.Errorf("the running reload returned %v", err)
 		}
 		if took := time.Since(start); took != 2*time.Minute {
-			t.Errorf("100 requests took %v, want the rest of one reload and another", took)
+			t.Errorf("100 requests took %v, want two reloads", took)
 		}
 		time.Sleep(time.Hour)
 		if n := reloads.Load(); n != 2 {
@@ -52,7 +52,7 @@ func TestReloadsThatAreAskedForDuringOneShareTheNext(t *testing.T) {
 	})
 }
 
-func TestAReloadThatHangsHoldsUpNoRequest(t *testing.T) {
+func TestReloadRequestEndsWithContextWhileReloadHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		hang := make(chan struct{})
@@ -60,8 +60,8 @@ func TestAReloadThatHangsHoldsUpNoRequest(t *testing.T) {
 		go r.Run(ctx)
 		for range 3 {
 			start := time.Now()
-			patience, done := context.WithTimeout(ctx, 30*time.Second)
-			if err := r.Reload(patience); !errors.Is(err, context.DeadlineExceeded) {
+			waitCtx, done := context.WithTimeout(ctx, 30*time.Second)
+			if err := r.Reload(waitCtx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v, want that of the context", err)
 			}
 			done()

@@ -14,7 +14,7 @@ type reloads struct {
 	mu       sync.Mutex
 	tried    bool
 	loadedAt time.Time // Wall clock. Zero means never.
-	err      string // Error of the last attempt. Empty if it succeeded.
+	err      string    // Error of the last attempt. Empty if it succeeded.
 }
 
 var (

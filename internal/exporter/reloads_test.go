@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-func TestWhatWasNeverLoadedHasNoTime(t *testing.T) {
+func TestReloadMetricsBeforeFirstLoadAndAfterFailures(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	r := newReloads(registry)
 	scrape := func() map[string]float64 {
@@ -24,20 +24,20 @@ func TestWhatWasNeverLoadedHasNoTime(t *testing.T) {
 	}
 	const successful, lastSuccess = "mde_exporter_config_last_reload_successful", "mde_exporter_config_last_reload_success_timestamp_seconds"
 	if got := scrape(); len(got) != 0 {
-		t.Errorf("before the first attempt there is %v", got)
+		t.Errorf("before the first attempt: %v", got)
 	}
-	r.record(errors.New("refused"))
+	r.record(errors.New("invalid"))
 	if got := scrape(); len(got) != 1 || got[successful] != 0 {
-		t.Errorf("after a first attempt that failed there is %v", got)
+		t.Errorf("after a failed first attempt: %v", got)
 	}
 	before := time.Now()
 	r.record(nil)
 	if got := scrape(); got[successful] != 1 || got[lastSuccess] < float64(before.Unix()) {
-		t.Errorf("after a success there is %v", got)
+		t.Errorf("after a success: %v", got)
 	}
 	loaded := scrape()[lastSuccess]
-	r.record(errors.New("refused"))
+	r.record(errors.New("invalid"))
 	if got := scrape(); got[successful] != 0 || got[lastSuccess] != loaded {
-		t.Errorf("after a failure there is %v, want the time %v", got, loaded)
+		t.Errorf("after a failure: %v, want the time %v", got, loaded)
 	}
 }

@@ -21,24 +21,24 @@ var scoreAPIs = []simulation.API{
 	simulation.ExposureScore, simulation.DeviceGroupExposureScore, simulation.DeviceSecureScore, simulation.Alerts,
 }
 
-func TestScoresAndAlertsAreThoseOfTheTenant(t *testing.T) {
+func TestScoresAndAlertsMatchSimulatedTenant(t *testing.T) {
 	for name, o := range map[string]simulation.Options{
-		"pages by number":            {},
-		"pages with links":           {NextLinks: true},
-		"a filter that is refused":   {NoAlertFilter: true},
-		"no alerts":                  {Alerts: -1},
-		"pages that repeat no alert": {InOrder: true},
+		"pages by number":               {},
+		"pages with links":              {NextLinks: true},
+		"a rejected filter":             {NoAlertFilter: true},
+		"no alerts":                     {Alerts: -1},
+		"pages without repeated alerts": {InOrder: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o.Machines, o.Roles = 10, []string{simulation.RoleScores, simulation.RoleAlerts}
 			if o.Alerts == 0 {
-				o.Alerts = 5000 // Three pages, two of unresolved ones.
+				o.Alerts = 5000 // Three pages; two with unresolved alerts only.
 			}
-			far := newFarEnd(t, o)
-			w := newWorld(t, nil, far.section("contoso", scoresAndAlerts))
-			w.awaitReady()
+			sim := newSimulatedTenant(t, o)
+			e := newTestExporter(t, nil, sim.section("contoso", scoresAndAlerts))
+			e.awaitReady()
 			want := map[string]float64{}
-			scores := far.Now().Scores()
+			scores := sim.Now().Scores()
 			want[`mde_exposure_score{tenant="contoso"}`] = scores.Exposure
 			want[`mde_device_secure_score{tenant="contoso"}`] = scores.DeviceSecure
 			for group, score := range scores.Groups {
@@ -56,36 +56,36 @@ func TestScoresAndAlertsAreThoseOfTheTenant(t *testing.T) {
 				}
 			}
 			documented := strings.NewReplacer("high", "High", "new", "New", "inProgress", "InProgress")
-			for a := range far.Now().Alerts() {
+			for a := range sim.Now().Alerts() {
 				if a.Resolved() {
 					continue
 				}
 				severity := documented.Replace(a.Severity)
 				want[`mde_unresolved_alerts{severity="`+severity+`",status="`+documented.Replace(a.Status)+`",tenant="contoso"}`]++
 				want[`mde_unresolved_alerts_detection_source{detection_source="`+a.Source+`",tenant="contoso"}`]++
-				keep := func(metric string) {
+				keepOldest := func(metric string) {
 					series := metric + `_oldest_timestamp_seconds{severity="` + severity + `",tenant="contoso"}`
 					oldest[series] = min(oldest[series], a.Created)
 				}
-				keep("mde_unresolved_alerts")
+				keepOldest("mde_unresolved_alerts")
 				if a.Owner == "" {
 					want[`mde_unresolved_alerts_unassigned{severity="`+severity+`",tenant="contoso"}`]++
-					keep("mde_unresolved_alerts_unassigned")
+					keepOldest("mde_unresolved_alerts_unassigned")
 				}
 			}
 			for series, created := range oldest {
 				at := time.Now().Add(created)
-				if got, _ := w.value(series); math.Abs(got-float64(at.Unix())) > 60 {
+				if got, _ := e.value(series); math.Abs(got-float64(at.Unix())) > 60 {
 					t.Errorf("%s is %v, want %v", series, time.Unix(int64(got), 0), at)
 				}
-				want[series], _ = w.value(series)
+				want[series], _ = e.value(series)
 			}
 			for series, value := range want {
-				if got, there := w.value(series); !there || got != value {
+				if got, there := e.value(series); !there || got != value {
 					t.Errorf("%s is %v, %v, want %v", series, got, there, value)
 				}
 			}
-			for _, series := range w.tenantSeries("contoso") {
+			for _, series := range e.tenantSeries("contoso") {
 				if _, wanted := want[series]; !wanted && (strings.Contains(series, "score{") || strings.Contains(series, "unresolved_alerts")) {
 					t.Errorf("%s is exposed", series)
 				}
@@ -95,15 +95,15 @@ func TestScoresAndAlertsAreThoseOfTheTenant(t *testing.T) {
 }
 
 func TestScoresAndAlertsAreOffByDefault(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	w := newWorld(t, nil, far.section("contoso", quickDomains))
-	w.awaitReady()
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	e := newTestExporter(t, nil, sim.section("contoso", quickDomains))
+	e.awaitReady()
 	for _, api := range scoreAPIs {
-		if n := far.Count(api); n > 0 {
+		if n := sim.Count(api); n > 0 {
 			t.Errorf("%d calls of %s", n, api)
 		}
 	}
-	for _, series := range w.tenantSeries("contoso") {
+	for _, series := range e.tenantSeries("contoso") {
 		for _, word := range []string{`collector="scores"`, `collector="alerts"`, "mde_exposure", "secure_score", "unresolved"} {
 			if strings.Contains(series, word) {
 				t.Errorf("%s is exposed", series)
@@ -112,13 +112,13 @@ func TestScoresAndAlertsAreOffByDefault(t *testing.T) {
 	}
 }
 
-func TestDiagnoseAsksForTheRolesOfCollectorsThatAreOn(t *testing.T) {
-	far := newFarEnd(t, simulation.Options{Machines: 10})
+func TestDiagnoseRequiresRolesOfEnabledCollectors(t *testing.T) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
 	for settings, want := range map[string]client.Result{
 		"": client.Optional, "  scores: {enabled: true}\n  alerts: {enabled: true}\n": client.Missing,
 	} {
-		w := newWorld(t, nil, far.section("contoso", settings))
-		diagnoses, err := w.Diagnose(t.Context())
+		e := newTestExporter(t, nil, sim.section("contoso", settings))
+		diagnoses, err := e.Diagnose(t.Context())
 		if err != nil || len(diagnoses) != 1 || diagnoses[0].Complete() != (want == client.Optional) {
 			t.Fatalf("with %q: error %v, diagnoses %+v", settings, err, diagnoses)
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-// BenchmarkLoad loads, prepares and discards 50 tenants that share a list of
+// BenchmarkLoad loads, prepares and discards 50 tenants with a shared list of
 // 10,000 domains in four files.
 func BenchmarkLoad(b *testing.B) {
 	const tenants, files, domains = 50, 4, 2500

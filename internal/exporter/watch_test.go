@@ -17,10 +17,10 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-func TestAWatchReloadsOnceForEachChange(t *testing.T) {
+func TestWatchReloadsOncePerChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var reloads, looks atomic.Int32
+		var reloads, checks atomic.Int32
 		var changed atomic.Bool
 		r := NewReloader(func() error {
 			reloads.Add(1)
@@ -29,7 +29,7 @@ func TestAWatchReloadsOnceForEachChange(t *testing.T) {
 		})
 		go r.Run(ctx)
 		go r.Watch(ctx, 30*time.Second, func() bool {
-			looks.Add(1)
+			checks.Add(1)
 			return changed.Load()
 		})
 		for range 2 {
@@ -41,14 +41,14 @@ func TestAWatchReloadsOnceForEachChange(t *testing.T) {
 				t.Errorf("%d reloads, want %d", got, want)
 			}
 		}
-		if got := looks.Load(); got < 239 || got > 240 {
-			t.Errorf("the configuration was compared %d times in two hours, want every 30s", got)
+		if got := checks.Load(); got < 239 || got > 240 {
+			t.Errorf("the configuration was checked %d times in two hours, want every 30s", got)
 		}
 		cancel()
 	})
 }
 
-func TestTheConfigurationHasChangedWhenALoadHasAnotherResult(t *testing.T) {
+func TestChangedReportsDifferentLoadResult(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "mde.yml")
 	put := func(name, text string) {
@@ -57,7 +57,7 @@ func TestTheConfigurationHasChangedWhenALoadHasAnotherResult(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	link := func(to string) { // As the kubelet swaps the link of a ConfigMap.
+	link := func(to string) { // Swap the link as the kubelet does for a ConfigMap.
 		t.Helper()
 		_ = os.Remove(filepath.Join(dir, "..data"))
 		if err := os.Symlink(to, filepath.Join(dir, "..data")); err != nil {
@@ -80,11 +80,11 @@ func TestTheConfigurationHasChangedWhenALoadHasAnotherResult(t *testing.T) {
 	if err := os.Symlink("..data/mde.yml", path); err != nil {
 		t.Fatal(err)
 	}
-	var refused error
+	var loadErr error
 	e := New(Options{
 		Load: func() (*config.Config, error) {
-			if refused != nil {
-				return nil, refused
+			if loadErr != nil {
+				return nil, loadErr
 			}
 			return config.Load(path, config.Overrides{})
 		},
@@ -105,9 +105,9 @@ func TestTheConfigurationHasChangedWhenALoadHasAnotherResult(t *testing.T) {
 		{"a tenant is added", func() { put("tenant-b.yml", "name: b\n"+signIn) }, true, true},
 		{"a tenant's secret is replaced", func() { put("tenant-b.yml", "name: b\n"+strings.Replace(signIn, "hush", "quiet", 1)) }, true, true},
 		{"a tenant gets a mistake", func() { put("tenant-b.yml", "name: a\n"+signIn) }, true, false},
-		{"the tenant is as it was", func() { put("tenant-b.yml", "name: b\n"+strings.Replace(signIn, "hush", "quiet", 1)) }, true, true},
+		{"the tenant is restored", func() { put("tenant-b.yml", "name: b\n"+strings.Replace(signIn, "hush", "quiet", 1)) }, true, true},
 		{"a tenant is removed", func() { _ = os.Remove(filepath.Join(dir, "tenant-b.yml")) }, true, true},
-		{"the file is gone", func() { _ = os.Remove(path) }, true, false},
+		{"the file is removed", func() { _ = os.Remove(path) }, true, false},
 	} {
 		step.change()
 		if changed := e.Changed(); changed != step.changed {
@@ -120,15 +120,15 @@ func TestTheConfigurationHasChangedWhenALoadHasAnotherResult(t *testing.T) {
 			t.Errorf("%s: changed after it was loaded", step.name)
 		}
 	}
-	refused = errors.New("a tenant of the demo")
+	loadErr = errors.New("a tenant of the demo")
 	if err := e.Reload(); err == nil {
-		t.Error("a refused reload")
+		t.Error("Reload returned no error")
 	}
-	refused = nil
+	loadErr = nil
 	if err := os.WriteFile(path, []byte("tenant_files: [tenant-*.yml]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if !e.Changed() {
-		t.Error("a reload that failed is not tried again when the configuration is the one in force")
+		t.Error("Changed returned false after a failed reload, although the configuration is valid again")
 	}
 }
