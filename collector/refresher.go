@@ -180,10 +180,8 @@ func (r *Refresher) start(ctx context.Context) (delay time.Duration, newest time
 	r.publisher.begin(r.options.Interval())
 	newest = r.options.Collector.Start(ctx, r.publisher)
 	r.mark.Do(func() { close(r.started) })
-	at := r.publisher.at()
-	age := time.Since(at)
-	resumed := r.options.Resume && !at.IsZero() && age >= 0 && age < r.options.Interval()
-	if resumed && !r.options.Continuous {
+	age := time.Since(r.publisher.at()) // Centuries where there are no values.
+	if r.options.Resume && !r.options.Continuous && age >= 0 {
 		return max(r.options.StartDelay, r.options.Interval()-age), newest
 	}
 	return r.options.StartDelay, newest
@@ -283,9 +281,6 @@ func (r *Refresher) failures() int {
 func (r *Refresher) wait(ctx context.Context, d time.Duration) bool {
 	if ctx.Err() != nil {
 		return false
-	}
-	if d <= 0 {
-		return true
 	}
 	r.update(func(s *Status) { s.Next = Wall(time.Now().Add(d)) })
 	return client.Sleep(ctx, d) == nil

@@ -187,6 +187,7 @@ func TestRefreshMetricsTellHowItWent(t *testing.T) {
 			"mde_refresh_success" + labels:                                                              "",
 			"mde_refresh_last_success_timestamp_seconds" + labels:                                       "",
 			"mde_refreshes_total" + labels:                                                              "0",
+			"mde_refresh_duration_seconds" + labels:                                                     "",
 			`mde_refresh_failures_total{collector="security_states",reason="auth",tenant="contoso"}`:    "0",
 			`mde_refresh_failures_total{collector="security_states",reason="network",tenant="contoso"}`: "0",
 			"mde_refresh_interval_seconds" + labels:                                                     "600",
@@ -480,5 +481,67 @@ func TestEveryFailureHasARunbook(t *testing.T) {
 		if alert := explain(&client.Error{Reason: reason}, "contoso").Runbook; !strings.Contains(string(text), "\n### "+alert+"\n") {
 			t.Errorf("%s has no section %q", reason, alert)
 		}
+	}
+}
+
+func TestAContinuousCollectorPausesOnlyAfterAFailureOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := &outcomes{
+			&scripted{name: "watched_domains", refresh: func(_ context.Context, n int) error {
+				time.Sleep(time.Minute)
+				if n == 2 || n == 3 {
+					return errors.New("no")
+				}
+				return nil
+			}},
+			[]Outcome{{}, {Partial: true}, {}},
+		}
+		runFor(t, w.refresher(c, 10*time.Minute), 4*time.Minute)
+		pauses := c.pauses()
+		if len(pauses) != 3 || pauses[0] != time.Minute || pauses[1] != time.Minute || pauses[2] < time.Minute+11*time.Second || pauses[2] > time.Minute+38*time.Second {
+			t.Errorf("refreshes of a minute start after %v: want no pause but after the third", pauses)
+		}
+	})
+}
+
+func TestValuesOfThisMomentAreNotReadAgainBeforeTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, start := newWorld(), time.Now()
+		c := &scripted{name: "security_states", last: start, refresh: func(context.Context, int) error { return nil }}
+		r := w.refresher(c, time.Hour)
+		r.options.Resume = true
+		runFor(t, r, 90*time.Minute)
+		if len(c.starts) != 1 || c.starts[0].Sub(start) != time.Hour {
+			t.Errorf("refreshes at %v, want one after an hour", c.starts)
+		}
+	})
+}
+
+func TestACollectorIsReadyWhileAFailureOfTheLastRunIsWaitedOut(t *testing.T) {
+	const pause = 5 * time.Minute
+	for after, want := range map[time.Duration]bool{pause - time.Second: true, pause: false} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &memoryStore{}
+			start := func(refresh func(context.Context, int) error) *Refresher {
+				w := newWorld()
+				r := w.refresher(&scripted{name: "security_states", refresh: refresh}, 10*time.Minute)
+				r.options.Resume, r.memory = true, Memory{store.untilKilled(after), w.logger}
+				return r
+			}
+			runFor(t, start(func(context.Context, int) error {
+				return &client.Error{API: client.Machines, Reason: client.ReasonThrottled, Status: 429, RetryAfter: pause}
+			}), after)
+			r := start(func(ctx context.Context, _ int) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			r.Go()
+			defer r.Stop()
+			synctest.Wait()
+			if r.Ready() != want {
+				t.Errorf("%s after a failure that asked to wait %s, ready is %v", after, pause, r.Ready())
+			}
+		})
 	}
 }
