@@ -7,7 +7,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// BenchmarkSpend is what every API call waits for before it leaves.
+// BenchmarkSpend measures the delay that storing a spent call adds to every API
+// call.
 func BenchmarkSpend(b *testing.B) {
 	s, _ := open(b, b.TempDir())
 	ledger := s.Ledger("00000000-0000-0000-0000-000000000000/00000000-0000-0000-0000-000000000000@api.security.microsoft.com:443")
@@ -21,7 +22,8 @@ func BenchmarkSpend(b *testing.B) {
 	b.ReportMetric(float64(slowest.Microseconds()), "µs/slowest")
 }
 
-// BenchmarkSpent is a restart that reads an hour of calls at the documented limit.
+// BenchmarkSpent measures a restart that reads an hour of calls at the documented
+// limit.
 func BenchmarkSpent(b *testing.B) {
 	s, _ := open(b, b.TempDir())
 	ledger := s.Ledger("tid/app@host")

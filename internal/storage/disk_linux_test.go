@@ -22,11 +22,11 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 )
 
-// childEnv is set in the processes that the tests below start of themselves.
+// childEnv is set in child processes of the tests.
 const childEnv = "MDE_STORAGE_TEST_CHILD"
 
-// again starts the running test once more, in a process of its own.
-func again(t *testing.T, value string, attr *syscall.SysProcAttr) *exec.Cmd {
+// rerun returns a command that runs the current test again in a child process.
+func rerun(t *testing.T, value string, attr *syscall.SysProcAttr) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), childEnv+"="+value)
@@ -34,17 +34,17 @@ func again(t *testing.T, value string, attr *syscall.SysProcAttr) *exec.Cmd {
 	return cmd
 }
 
-// onSmallDisk runs the test on a file system of its own, which only a process
-// of its own sees and which vanishes with it.
+// onSmallDisk runs the test on a small temporary file system, in a child process
+// with its own mount namespace.
 func onSmallDisk(t *testing.T, size string, test func(disk string)) {
 	t.Helper()
 	if os.Getenv(childEnv) != "" {
 		disk := t.TempDir()
 		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-			t.Skipf("mounts cannot be made private here: %v", err)
+			t.Skipf("private mounts are unavailable: %v", err)
 		}
 		if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size="+size); err != nil {
-			t.Skipf("a small disk cannot be mounted here: %v", err)
+			t.Skipf("mounting tmpfs is not possible: %v", err)
 		}
 		defer func() {
 			if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
@@ -60,9 +60,9 @@ func onSmallDisk(t *testing.T, size string, test func(disk string)) {
 		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
 	}
-	out, err := again(t, "disk", attr).CombinedOutput()
+	out, err := rerun(t, "disk", attr).CombinedOutput()
 	if errors.Is(err, syscall.EPERM) {
-		t.Skipf("no mount namespace can be had here: %v", err)
+		t.Skipf("mount namespaces are unavailable: %v", err)
 	}
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -72,7 +72,7 @@ func onSmallDisk(t *testing.T, size string, test func(disk string)) {
 	}
 }
 
-// fill writes a file until the disk, or the size, is full.
+// fill writes a file of the given size, or until the disk is full.
 func fill(t *testing.T, path string, size int64) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -90,7 +90,7 @@ func fill(t *testing.T, path string, size int64) {
 	}
 }
 
-func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
+func TestFullDiskKeepsStoredValues(t *testing.T) {
 	onSmallDisk(t, "256k", func(disk string) {
 		big := strings.Repeat("big", 5000)
 		filler := filepath.Join(disk, "filler")
@@ -114,19 +114,19 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 				wantSpent(t, ledger, client.DomainMachines, spent...)
 			}
 			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "Writing last values to --storage.path failed") {
-				t.Errorf("three values that could not be written are logged as %s", log)
+				t.Errorf("three failed writes are logged as %s", log)
 			}
 			if s.Success() {
-				t.Error("the last write is called a success")
+				t.Error("Success returned true after a failed write")
 			}
 		}
 		check()
-		closeNow(t, s)
+		closeStorage(t, s)
 		s, log = open(t, disk)
 		tenant, ledger = s.Tenant("contoso"), s.Ledger("contoso")
 		check()
 
-		// A file that is not there yet cannot be made now.
+		// A new file cannot be created now.
 		late, other := time.Now(), s.Ledger("fabrikam")
 		other.Spend(client.Machines, late)
 		wantSpent(t, other, client.Machines, late)
@@ -143,7 +143,7 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 		if !s.Success() || !strings.Contains(log.String(), "Writing last values succeeded again") {
 			t.Errorf("success %v, logged %s", s.Success(), log)
 		}
-		closeNow(t, s)
+		closeStorage(t, s)
 		s, log = open(t, disk)
 		wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(2))
 		wantSpent(t, s.Ledger("contoso"), client.DomainMachines, spent...)
@@ -154,7 +154,7 @@ func TestAFullDiskLosesNothingThatWasKept(t *testing.T) {
 	})
 }
 
-func TestAJournalThatCannotBeCompactedGoesOn(t *testing.T) {
+func TestFailedCompactionKeepsJournalUsable(t *testing.T) {
 	onSmallDisk(t, "512k", func(disk string) {
 		value := func(i int) string { return strings.Repeat(fmt.Sprint(i), 100_000) }
 		s, log := open(t, disk)
@@ -172,16 +172,16 @@ func TestAJournalThatCannotBeCompactedGoesOn(t *testing.T) {
 			t.Errorf("logged %q", log)
 		}
 		if half, _ := filepath.Glob(filepath.Join(disk, ".*")); len(half) > 0 {
-			t.Errorf("half-written files remain: %v", half)
+			t.Errorf("temporary files remain: %v", half)
 		}
 	})
 }
 
-func TestADiskThatCannotBeWrittenIsAnErrorAtTheStart(t *testing.T) {
+func TestOpenFailsOnReadOnlyDisk(t *testing.T) {
 	onSmallDisk(t, "256k", func(disk string) {
 		s, _ := open(t, disk)
 		save(t, s.Tenant("contoso"), "states", snapshotOf(1))
-		closeNow(t, s)
+		closeStorage(t, s)
 		if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 			t.Fatal(err)
 		}
@@ -192,16 +192,16 @@ func TestADiskThatCannotBeWrittenIsAnErrorAtTheStart(t *testing.T) {
 	})
 }
 
-// asSomeoneElse runs the function with the file permissions of another user.
-func asSomeoneElse(t *testing.T, function func()) {
+// asOtherUser runs the function with the file permissions of another user.
+func asOtherUser(t *testing.T, function func()) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("only root can act as someone else")
+		t.Skip("only root can act as another user")
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // The thread ends with this goroutine, and nobody else gets its identity.
+		runtime.LockOSThread() // The thread ends with this goroutine, so no other goroutine runs as this user.
 		const nobody = 65534
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETFSUID, nobody, 0, 0); errno != 0 {
 			t.Errorf("setfsuid: %v", errno)
@@ -212,11 +212,11 @@ func asSomeoneElse(t *testing.T, function func()) {
 	<-done
 }
 
-func TestADirectoryOfSomeoneElseIsAnErrorThatNamesIt(t *testing.T) {
+func TestOpenFailsForDirectoryOfOtherUser(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
-	closeNow(t, s)
-	asSomeoneElse(t, func() {
+	closeStorage(t, s)
+	asOtherUser(t, func() {
 		_, err := storage.Open(dir, slog.New(slog.DiscardHandler))
 		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("Open returned %v", err)
@@ -224,19 +224,19 @@ func TestADirectoryOfSomeoneElseIsAnErrorThatNamesIt(t *testing.T) {
 	})
 }
 
-func TestFilesOfSomeoneElseAreSetAside(t *testing.T) {
+func TestFilesOfOtherUserAreSetAside(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
 	s.Ledger("contoso").Spend(client.Machines, time.Now())
-	closeNow(t, s)
+	closeStorage(t, s)
 	for path, mode := range map[string]os.FileMode{dir: 0o777, filepath.Dir(dir): 0o755, filepath.Join(dir, "mde_exporter.lock"): 0o666} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
 	}
 	log := &logged{}
-	asSomeoneElse(t, func() {
+	asOtherUser(t, func() {
 		s, err := storage.Open(dir, slog.New(slog.NewTextHandler(log, nil)))
 		if err != nil {
 			t.Errorf("Open: %v", err)
@@ -258,8 +258,8 @@ func TestFilesOfSomeoneElseAreSetAside(t *testing.T) {
 	}
 }
 
-// writeUntilKilled is the other process of the test below. It tells what it has
-// done when it is done.
+// writeUntilKilled runs in the child process. It prints each operation when it is
+// done.
 func writeUntilKilled(t *testing.T, dir string) {
 	t.Helper()
 	s, err := storage.Open(dir, slog.New(slog.NewTextHandler(os.Stdout, nil)))
@@ -278,26 +278,26 @@ func writeUntilKilled(t *testing.T, dir string) {
 	}
 }
 
-// padded is a value that is large enough for the journal to be compacted often.
+// padded returns a value that is large enough to cause frequent compaction.
 func padded(n int) []string {
 	return []string{fmt.Sprint(n), strings.Repeat(fmt.Sprint(n%10), 20_000)}
 }
 
-func TestAProcessThatIsKilledLosesNothingItKept(t *testing.T) {
+func TestKilledProcessKeepsStoredValues(t *testing.T) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		writeUntilKilled(t, dir)
 	}
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	save(t, s.Tenant("contoso"), "steady", snapshotOf(7))
-	closeNow(t, s)
+	closeStorage(t, s)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var spent []time.Time
 	for range 8 {
 		saved := 0
-		cmd := again(t, dir, nil)
+		cmd := rerun(t, dir, nil)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -317,12 +317,12 @@ func TestAProcessThatIsKilledLosesNothingItKept(t *testing.T) {
 				spent = append(spent, time.Unix(0, i))
 			} else if _, err := fmt.Sscanf(lines.Text(), "saved %d", &i); err == nil {
 				saved = int(i)
-			} else if !strings.HasPrefix(lines.Text(), "=== ") && !strings.Contains(lines.Text(), "damaged records") { // Of a kill before.
-				t.Errorf("the other process says: %s", lines.Text())
+			} else if !strings.HasPrefix(lines.Text(), "=== ") && !strings.Contains(lines.Text(), "damaged records") { // Caused by an earlier kill.
+				t.Errorf("the child process printed: %s", lines.Text())
 			}
 		}
 		if err := cmd.Wait(); err == nil {
-			t.Fatal("the other process ended before it was killed")
+			t.Fatal("the child process ended before it was killed")
 		}
 
 		s, log := open(t, dir)
@@ -332,29 +332,29 @@ func TestAProcessThatIsKilledLosesNothingItKept(t *testing.T) {
 		if ok, err := tenant.Load("states", &got); !ok || err != nil {
 			t.Fatalf("Load = %v, %v; %d values were saved", ok, err, saved)
 		}
-		// It may have been killed after it saved and before it told so.
+		// It may have been killed after saving and before printing.
 		if !cmp.Equal(got, padded(saved)) && !cmp.Equal(got, padded(saved+1)) {
 			t.Errorf("loaded %.20q…, want what was saved as %d or %d", got, saved, saved+1)
 		}
-		noted := ledger.Spent(client.Machines)
+		stored := ledger.Spent(client.Machines)
 		for _, at := range spent[max(0, len(spent)-1500):] {
-			if len(noted) == 0 {
-				t.Errorf("a call at %v is not noted", at)
+			if len(stored) == 0 {
+				t.Errorf("a call at %v is missing", at)
 				break
 			}
-			for len(noted) > 0 && noted[0].Before(at) {
-				noted = noted[1:]
+			for len(stored) > 0 && stored[0].Before(at) {
+				stored = stored[1:]
 			}
-			if len(noted) == 0 || !noted[0].Equal(at) {
-				t.Errorf("a call at %v is not noted", at)
+			if len(stored) == 0 || !stored[0].Equal(at) {
+				t.Errorf("a call at %v is missing", at)
 			}
 		}
 		if strings.Contains(log.String(), "file=contoso") && !strings.Contains(log.String(), "damaged records") {
 			t.Errorf("logged %s", log)
 		}
 		if half, _ := filepath.Glob(filepath.Join(dir, ".*")); len(half) > 0 {
-			t.Errorf("half-written files remain: %v", half)
+			t.Errorf("temporary files remain: %v", half)
 		}
-		closeNow(t, s)
+		closeStorage(t, s)
 	}
 }

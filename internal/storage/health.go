@@ -9,26 +9,27 @@ import (
 	"time"
 )
 
-// logAgainAfter lies between two log lines about one kind of write that fails: a
-// full disk stays full for a while, and something is written every few seconds.
-const logAgainAfter = 15 * time.Minute
+// failureLogInterval is the minimum time between two log lines about failed
+// writes of one kind. A full disk fails every few seconds.
+const failureLogInterval = 15 * time.Minute
 
-// writes knows which files of one kind could not be written the last time, and
-// logs failures now and then. Its methods may be called concurrently.
-type writes struct {
+// writeHealth tracks which files of one kind failed to be written the last time,
+// and logs failures at most every failureLogInterval. Its methods are safe for
+// concurrent use.
+type writeHealth struct {
 	logger *slog.Logger
-	name   string     // Of the kind, in the log.
-	level  slog.Level // Of the log line about a failure.
+	name   string     // Name of the kind in the log.
+	level  slog.Level // Log level of a failure.
 
 	mu      sync.Mutex
-	failing map[string]bool // By file.
-	last    time.Time       // When a failure was last logged.
-	logged  bool            // The failure that lasts was logged.
+	failing map[string]bool // Files whose last write failed.
+	last    time.Time       // Time of the last logged failure.
+	logged  bool            // The current failure was logged.
 }
 
-// wrote takes the result of writing a file, and returns it. After Close nothing is
-// written, and nothing is wrong.
-func (w *writes) wrote(file string, err error) error {
+// record stores the result of writing a file and returns err. It ignores
+// [os.ErrClosed], which writes return after Close.
+func (w *writeHealth) record(file string, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
@@ -41,7 +42,7 @@ func (w *writes) wrote(file string, err error) error {
 		w.failing = make(map[string]bool)
 	}
 	w.failing[file] = true
-	if now := time.Now(); now.Sub(w.last) >= logAgainAfter {
+	if now := time.Now(); now.Sub(w.last) >= failureLogInterval {
 		w.last, w.logged = now, true
 		w.logger.Log(context.Background(), w.level, "Writing "+w.name+" to --storage.path failed, a restart loses them",
 			"file", file, "files_failing", len(w.failing), "err", err)
@@ -49,8 +50,8 @@ func (w *writes) wrote(file string, err error) error {
 	return err
 }
 
-// recovered takes a file off those that fail. The mutex is held.
-func (w *writes) recovered(file string) {
+// recovered removes a file from the failing ones. The caller holds the mutex.
+func (w *writeHealth) recovered(file string) {
 	if !w.failing[file] {
 		return
 	}
@@ -61,8 +62,8 @@ func (w *writes) recovered(file string) {
 	}
 }
 
-// forget takes the files that are not in use off those that fail.
-func (w *writes) forget(inUse func(file string) bool) {
+// dropUnused removes files that are no longer in use from the failing ones.
+func (w *writeHealth) dropUnused(inUse func(file string) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for file := range w.failing {
@@ -72,8 +73,8 @@ func (w *writes) forget(inUse func(file string) bool) {
 	}
 }
 
-// good reports whether the last write of every file succeeded.
-func (w *writes) good() bool {
+// ok reports whether the last write of every file succeeded.
+func (w *writeHealth) ok() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.failing) == 0

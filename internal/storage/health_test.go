@@ -14,12 +14,12 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 )
 
-// TestADirectoryThatIsRemovedOrReplacedKeepsAgain does to the directory what
-// operators do to it while the exporter runs.
-func TestADirectoryThatIsRemovedOrReplacedKeepsAgain(t *testing.T) {
+// TestRemovedOrReplacedDirectoryIsReopened removes, moves or replaces the
+// directory while the storage is open.
+func TestRemovedOrReplacedDirectoryIsReopened(t *testing.T) {
 	for name, do := range map[string]func(t *testing.T, dir string){
 		"removed": func(*testing.T, string) {},
-		"removed and made again": func(t *testing.T, dir string) {
+		"removed and created again": func(t *testing.T, dir string) {
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -48,7 +48,7 @@ func TestADirectoryThatIsRemovedOrReplacedKeepsAgain(t *testing.T) {
 				at := time.Now()
 				s.Ledger("quota").Spend(client.Machines, at)
 				if !s.Success() {
-					t.Error("the last write is not called a success")
+					t.Error("Success returned false after successful writes")
 				}
 				if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "opening it again") {
 					t.Errorf("logged %s", log)
@@ -56,7 +56,7 @@ func TestADirectoryThatIsRemovedOrReplacedKeepsAgain(t *testing.T) {
 				if _, err := storage.Open(dir, slog.New(slog.DiscardHandler)); err == nil {
 					t.Error("the directory is not locked")
 				}
-				closeNow(t, s)
+				closeStorage(t, s)
 				s, _ = open(t, dir)
 				wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(3))
 				wantSpent(t, s.Ledger("quota"), client.Machines, at)
@@ -65,9 +65,9 @@ func TestADirectoryThatIsRemovedOrReplacedKeepsAgain(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeWrittenIsLoggedNowAndThen is an hour of two tenants whose
-// directory is in the way.
-func TestWhatCannotBeWrittenIsLoggedNowAndThen(t *testing.T) {
+// TestWriteFailuresAreLoggedEvery15Minutes writes for an hour while a file blocks
+// the directory's path.
+func TestWriteFailuresAreLoggedEvery15Minutes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "storage")
 	synctest.Test(t, func(t *testing.T) {
 		s, log := open(t, dir)
@@ -81,10 +81,10 @@ func TestWhatCannotBeWrittenIsLoggedNowAndThen(t *testing.T) {
 		for i := range 1500 {
 			for _, tenant := range []string{"contoso", "fabrikam"} {
 				if err := s.Tenant(tenant).Save(fmt.Sprint("key ", i), snapshotOf(i)); err == nil {
-					t.Fatal("a value is kept where there is no directory")
+					t.Fatal("Save succeeded without a directory")
 				}
 				if err := s.Tenant(tenant).Delete("old"); err == nil {
-					t.Fatal("a value is deleted where there is no directory")
+					t.Fatal("Delete succeeded without a directory")
 				}
 				s.Ledger(tenant).Spend(client.Machines, time.Now())
 			}
@@ -96,7 +96,7 @@ func TestWhatCannotBeWrittenIsLoggedNowAndThen(t *testing.T) {
 			}
 		}
 		if s.Success() {
-			t.Error("the last write is called a success")
+			t.Error("Success returned true after failed writes")
 		}
 		if err := os.Remove(dir); err != nil {
 			t.Fatal(err)
@@ -111,32 +111,32 @@ func TestWhatCannotBeWrittenIsLoggedNowAndThen(t *testing.T) {
 			}
 		}
 		if !s.Success() {
-			t.Error("the last write is not called a success")
+			t.Error("Success returned false after successful writes")
 		}
-		closeNow(t, s)
+		closeStorage(t, s)
 	})
 }
 
-func TestAFailureOfATenantThatIsGoneIsForgotten(t *testing.T) {
+func TestFailuresOfRemovedTenantsDoNotCount(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
-	save(t, s.Tenant("gone"), "states", snapshotOf(1))
-	path := file(t, dir, "gone-*.values")
+	save(t, s.Tenant("removed"), "states", snapshotOf(1))
+	path := onlyFile(t, dir, "removed-*.values")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Tenant("gone").Save("states", snapshotOf(2)); err == nil || s.Success() {
+	if err := s.Tenant("removed").Save("states", snapshotOf(2)); err == nil || s.Success() {
 		t.Fatalf("Save to a directory returned %v, success %v", err, s.Success())
 	}
-	s.Sweep([]string{"stays"}, nil)
+	s.Sweep([]string{"kept"}, nil)
 	if !s.Success() {
-		t.Error("a tenant that is gone still fails")
+		t.Error("Success returned false for a failure of a removed tenant")
 	}
 	var none *storage.Storage
 	if none.Success() {
-		t.Error("no storage is a success")
+		t.Error("Success returned true for a nil Storage")
 	}
 }

@@ -21,55 +21,56 @@ import (
 const (
 	spentFormat   = "mde_exporter spent "
 	spentVersion1 = spentFormat + "1\n"
-	// earlierSuffix ends the name of the file whose calls left before those of the
-	// file without it.
+	// earlierSuffix ends the name of the older file. Its calls were made before
+	// those of the file without the suffix.
 	earlierSuffix = "-earlier"
-	// spentTime is how the time of a call is written, always in the same length.
+	// spentTime is the time layout of a call. Its length is fixed.
 	spentTime = `"2006-01-02T15:04:05.000000000Z"`
 )
 
-// spentFor is how long a call is of interest: the hour of the longest limit and
-// a minute, for those who keep a guard.
-const spentFor = time.Hour + time.Minute
+// spentRetention is how long calls are kept: the longest limit of one hour plus a
+// minute for callers with a safety margin.
+const spentRetention = time.Hour + time.Minute
 
-// clockTolerance is how far in the future a call may be: one that waits to
-// leave, or one that left before the clock was corrected.
+// clockTolerance is how far in the future a call's time may be: the call may
+// still wait for the quota, or the clock may have been corrected since.
 const clockTolerance = time.Minute
 
-// A Ledger keeps the calls that were spent of one quota. Each is a record whose
-// key is the API and whose value is the time. Checksums cover the header, so that
-// a record proves whose it is even where the header is damaged.
+// A Ledger stores the spent calls of one quota. Each call is a record whose key
+// is the API and whose value is the time. The checksums cover the header, so a
+// record is valid only for its owner, even in a file with a damaged header.
 //
-// Calls are appended to one file until those of the earlier file are of no
-// interest. Then it becomes the earlier one, and a call never waits for a file to
-// be written anew. No file is held open between two calls, so that hundreds of
-// quotas cost no file descriptors. Methods may be called concurrently.
+// Calls are appended to one file until all calls of the earlier file have
+// expired. Then the file becomes the earlier one, so a call never waits for a
+// rewrite. Files are closed between calls: hundreds of quotas need no file
+// descriptors. Methods are safe for concurrent use.
 type Ledger struct {
 	recordFile
 	owner string
 
 	mu sync.Mutex
-	// loadedFrom is the directory whose files were read, nil before.
+	// loadedFrom is the directory whose files were read. Nil before the first
+	// read.
 	loadedFrom *os.Root
-	// rotated is a time after which no call of the earlier file left.
+	// rotated is a time after which no call of the earlier file was made.
 	rotated time.Time
-	// restored are the calls that were read, until one is added.
+	// restored are the calls read from the files. Nil once a call is added.
 	restored []spentCall
-	// pending are the calls that are not on the disk yet.
+	// pending are the calls that are not yet on disk.
 	pending []spentCall
 }
 
 var _ client.Ledger = (*Ledger)(nil)
 
-// spentCall is one call. One whose record was damaged has no API: it may have been
-// to any of them.
+// spentCall is one call. A damaged record has an empty API and counts for every
+// API.
 type spentCall struct {
 	api client.API
 	at  time.Time
 }
 
-// Ledger returns the part of the storage that belongs to one quota, always the
-// same for the same owner. Any text names an owner.
+// Ledger returns the ledger of one quota. It returns the same one for the same
+// owner, which may be any text.
 func (s *Storage) Ledger(owner string) *Ledger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,9 +96,9 @@ func (l *Ledger) Spent(api client.API) []time.Time {
 		l.logger.Error("Reading spent calls failed, the quota of the last hour may be spent twice", "file", l.name, "err", err)
 	}
 	calls := slices.Concat(l.restored, l.pending)
-	notAfter(calls, now)
+	clampToNow(calls, now)
 	var times []time.Time
-	for _, call := range ofInterest(calls, now) {
+	for _, call := range unexpired(calls, now) {
 		if call.api == api || call.api == "" {
 			times = append(times, call.at)
 		}
@@ -106,12 +107,12 @@ func (l *Ledger) Spent(api client.API) []time.Time {
 	return times
 }
 
-// Spend implements [client.Ledger]. While the disk refuses to be written the
-// call is kept in memory, which the log says once, and written with the next.
+// Spend implements [client.Ledger]. If writing fails, it logs the failure, keeps
+// the call in memory and writes it with the next call.
 func (l *Ledger) Spend(api client.API, at time.Time) { l.add(spentCall{api, at.Round(0)}) }
 
-// Inherit adds the calls to one API that an earlier version stored under the name
-// of an owner, this one or a tenant, and removes their file.
+// Inherit adds the calls to one API that version 0.1 stored under this name, a
+// tenant or an owner, and removes their file.
 func (l *Ledger) Inherit(api client.API, owner string) {
 	file := l.recordFile
 	file.name = fileName(owner) + ".spent-" + string(api)
@@ -136,10 +137,10 @@ func (l *Ledger) Inherit(api client.API, owner string) {
 	}
 }
 
-// parseVersion1 reads the binary format of earlier versions: a header of 64 bytes,
+// parseVersion1 reads the binary format of version 0.1: a header of 64 bytes,
 // then slots of 8 bytes for the time in nanoseconds since 1970 and 8 bytes for a
-// checksum, zero where they were never used. A call whose time is lost left before
-// the file was last written.
+// checksum. Unused slots are zero. A call whose time is damaged gets the file's
+// modification time. ours is false if the file belongs to another owner.
 func parseVersion1(content []byte, modified time.Time, owner string, api client.API) (calls []spentCall, ours bool) {
 	const headerSize, slotSize = 64, 16
 	ours = bytes.HasPrefix(content, []byte(spentVersion1))
@@ -156,16 +157,16 @@ func parseVersion1(content []byte, modified time.Time, owner string, api client.
 	return calls, ours
 }
 
-// add keeps calls.
+// add stores calls.
 func (l *Ledger) add(calls ...spentCall) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	l.pending = append(ofInterest(l.pending, now), calls...)
-	_ = l.storage.calls.wrote(l.name, l.writePending(now)) // It logs the error.
+	l.pending = append(unexpired(l.pending, now), calls...)
+	_ = l.storage.calls.record(l.name, l.writePending(now)) // record logs the error.
 }
 
-// writePending appends the calls that are in memory only.
+// writePending appends the pending calls to the file.
 func (l *Ledger) writePending(now time.Time) error {
 	root, err := l.storage.directory()
 	if err != nil {
@@ -176,7 +177,7 @@ func (l *Ledger) writePending(now time.Time) error {
 			return err
 		}
 	}
-	if now.Sub(l.rotated) >= spentFor {
+	if now.Sub(l.rotated) >= spentRetention {
 		l.rotated = now.Add(clockTolerance)
 		if err := root.Rename(l.name, l.name+earlierSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			l.logger.Warn("Renaming storage file of spent calls failed, the file grows until renaming succeeds", "file", l.name, "err", err)
@@ -202,7 +203,7 @@ func (l *Ledger) format(calls []spentCall) []byte {
 	return records
 }
 
-// load reads the files, unless that has been done and no call was added since.
+// load reads the files, unless they were read and no call was added since.
 func (l *Ledger) load(now time.Time) error {
 	root, err := l.storage.directory()
 	if err != nil || l.loadedFrom == root && l.restored != nil {
@@ -228,8 +229,8 @@ func (l *Ledger) load(now time.Time) error {
 }
 
 // read returns the calls in one of the files, oldest first. A call whose time is
-// lost or in the future counts as late as it can have left, and the file is then
-// written anew.
+// damaged or in the future gets the latest possible time. In that case read also
+// rewrites the file.
 func (l *Ledger) read(file recordFile, now time.Time) ([]spentCall, error) {
 	content, modified, err := file.readAll()
 	if err != nil {
@@ -247,21 +248,22 @@ func (l *Ledger) read(file recordFile, now time.Time) ([]spentCall, error) {
 	damaged := found.damagedBytes
 	if found.first != nil {
 		if len(calls) == 0 {
-			return nil, ignore(fs.ErrNotExist, file.setAside(errors.New("not a file of this owner's spent calls, or of a newer version")))
+			return nil, ignore(fs.ErrNotExist, file.setAside(errors.New("not a file of this owner's spent calls, or from a newer version")))
 		}
 		damaged -= int64(len(l.header))
 	}
-	// Lines are no measure: a damaged end of line joins two, another one splits one.
-	// What is shorter than a record is of a call that did not leave.
+	// The number of lines is no measure: a damaged line end joins two lines,
+	// other damage splits one. A part shorter than a record belongs to a call
+	// that was not made.
 	for shortest := int64(len(l.format([]spentCall{{}}))); damaged >= shortest; damaged -= shortest {
 		calls = append(calls, spentCall{at: modified})
 	}
-	future := notAfter(calls, now)
+	future := clampToNow(calls, now)
 	slices.SortFunc(calls, func(a, b spentCall) int { return a.at.Compare(b.at) })
 	if found.first == nil && found.damaged == 0 && future == 0 {
 		return calls, nil
 	}
-	l.logger.Warn("Repaired spent calls, counting those without a valid time at the latest possible one",
+	l.logger.Warn("Repaired spent calls, using the latest possible time where the time was invalid",
 		"file", file.name, "faults", fmt.Sprintf("%d damaged records, %d calls in the future", found.damaged, future))
 	err = file.replace(func(w *bufio.Writer) error {
 		_, err := w.Write(l.format(calls))
@@ -273,7 +275,7 @@ func (l *Ledger) read(file recordFile, now time.Time) ([]spentCall, error) {
 	return calls, nil
 }
 
-// readAll returns the content of the file and when it was last written.
+// readAll returns the content of the file and its modification time.
 func (r *recordFile) readAll() ([]byte, time.Time, error) {
 	f, info, err := r.openExisting()
 	if err != nil {
@@ -284,14 +286,14 @@ func (r *recordFile) readAll() ([]byte, time.Time, error) {
 	return content, info.ModTime(), err
 }
 
-// ofInterest returns the calls without those that no limit reaches any more.
-func ofInterest(calls []spentCall, now time.Time) []spentCall {
-	return slices.DeleteFunc(calls, func(call spentCall) bool { return now.Sub(call.at) >= spentFor })
+// unexpired removes the calls that no limit counts any more.
+func unexpired(calls []spentCall, now time.Time) []spentCall {
+	return slices.DeleteFunc(calls, func(call spentCall) bool { return now.Sub(call.at) >= spentRetention })
 }
 
-// notAfter moves what is in the future to now, since no call left later,
-// whatever the clock said then. It returns how many calls it moved.
-func notAfter(calls []spentCall, now time.Time) (moved int) {
+// clampToNow sets times in the future to now and returns the number of changed
+// calls. No call can have been made later, so the clock was wrong.
+func clampToNow(calls []spentCall, now time.Time) (moved int) {
 	for i, call := range calls {
 		if call.at.Sub(now) > clockTolerance {
 			calls[i].at = now

@@ -17,10 +17,11 @@ import (
 	"time"
 )
 
-// largestFile bounds what is read of a file that is not the program's.
-const largestFile = 1 << 30
+// maxFileSize is the largest file that is read, in bytes.
+const maxFileSize = 1 << 30
 
-// crcTable is for checksums that find any burst of wrong bits up to 64 long.
+// crcTable is the table of a checksum that detects any burst of wrong bits up to
+// 64 bits long.
 var crcTable = crc64.MakeTable(crc64.ECMA)
 
 // recordFile is a text file in the storage directory. Its first line is the
@@ -29,31 +30,31 @@ var crcTable = crc64.MakeTable(crc64.ECMA)
 //
 //	CHECKSUM "KEY" JSON
 //
-// A record without JSON has a nil value. Lines whose checksum is wrong are
-// skipped.
+// A record without JSON has a nil value. Lines with a wrong checksum are skipped.
 type recordFile struct {
-	storage *Storage
-	logger  *slog.Logger
-	name    string
-	header  string // Its end of line included.
-	salt    uint64 // The checksum of what each record's checksum covers before the record.
-	whole   int64  // The file ends with a line if it has this size.
+	storage      *Storage
+	logger       *slog.Logger
+	name         string
+	header       string // Includes the line end.
+	salt         uint64 // Checksum state that each record's checksum starts with.
+	completeSize int64  // The file ends with a line end if it has this size.
 }
 
-// span is the place of a record in its file, the end of line included.
+// span is the position of a record in its file, line end included.
 type span struct {
 	offset, length int64
 }
 
-// scanned is what a reader finds in a file beside its records.
+// scanned describes a file that was read, apart from its records.
 type scanned struct {
 	size  int64
-	first []byte // The first line where it is not the header, nil otherwise.
-	// damaged counts the lines that are no records, and damagedBytes their bytes.
+	first []byte // The first line if it is not the header, else nil.
+	// damaged counts the invalid lines, and damagedBytes their bytes.
 	damaged, damagedBytes int64
 }
 
-// formatRecord returns one line. A nil value makes a record without JSON.
+// formatRecord returns the line of a record. A nil value makes a record without
+// JSON.
 func (r *recordFile) formatRecord(key string, value []byte) []byte {
 	body := strconv.AppendQuote(nil, key)
 	if value != nil {
@@ -67,8 +68,8 @@ func (r *recordFile) checksum(body []byte) []byte {
 	return hex.AppendEncode(nil, binary.BigEndian.AppendUint64(nil, sum))
 }
 
-// parseRecord reads a line that formatRecord wrote, and nothing else: ok is
-// false for a line that differs from it in any way.
+// parseRecord parses a line that formatRecord returned. It returns false for any
+// other line.
 func (r *recordFile) parseRecord(line []byte) (key string, value []byte, ok bool) {
 	sum, body, _ := bytes.Cut(line, []byte(" "))
 	body, ended := bytes.CutSuffix(body, []byte("\n"))
@@ -90,9 +91,8 @@ func (r *recordFile) parseRecord(line []byte) (key string, value []byte, ok bool
 	return key, value, ok
 }
 
-// scan reads a whole file and calls each for every record. A file without a byte
-// is a file without a record: a process was killed, or the disk was full, before
-// the first.
+// scan reads a whole file and calls each for every record. An empty file is
+// valid: the process was killed, or the disk was full, before the first write.
 func (r *recordFile) scan(content io.Reader, each func(key string, value []byte, at span)) (scanned, error) {
 	var found scanned
 	for lines := bufio.NewReaderSize(content, 64<<10); ; {
@@ -110,7 +110,7 @@ func (r *recordFile) scan(content io.Reader, each func(key string, value []byte,
 		}
 		if key, value, ok := r.parseRecord(line); ok {
 			each(key, value, at)
-		} else if string(line) != "\n" { // An empty line ends a record that was cut off.
+		} else if string(line) != "\n" { // An empty line ends a truncated record.
 			found.damaged++
 			found.damagedBytes += at.length
 		}
@@ -125,7 +125,7 @@ func readRecord(r io.ReaderAt, at span) ([]byte, error) {
 	return line, nil
 }
 
-// open opens the file, which is made where there is none, and returns its size.
+// open opens the file, creates it if it is missing, and returns its size.
 func (r *recordFile) open() (*os.File, int64, error) {
 	root, err := r.storage.directory()
 	if err != nil {
@@ -142,14 +142,14 @@ func (r *recordFile) open() (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// append adds records to f, which has size bytes, by one write, and returns their
-// place. A write that does not reach its end, as on a full disk, is taken back;
-// where even that fails, readers skip what is left of it.
+// append adds records to f, whose size is given in bytes, with one write. It
+// returns their position. A partial write, as on a full disk, is truncated again;
+// if that fails too, readers skip the partial record.
 func (r *recordFile) append(f *os.File, size int64, records []byte) (span, error) {
 	var before []byte
 	if size == 0 {
 		before = []byte(r.header)
-	} else if size != r.whole {
+	} else if size != r.completeSize {
 		last, err := readRecord(f, span{size - 1, 1})
 		if err != nil {
 			return span{}, err
@@ -163,12 +163,12 @@ func (r *recordFile) append(f *os.File, size int64, records []byte) (span, error
 		_ = f.Truncate(size)
 		return span{}, err
 	}
-	r.whole = at.offset + at.length
+	r.completeSize = at.offset + at.length
 	return at, nil
 }
 
-// replace puts a new file in the place of this one, or leaves it as it was. The
-// new one is flushed to the disk before.
+// replace replaces the file atomically by what write writes. The new content is
+// synced to disk first. On error the old file is unchanged.
 func (r *recordFile) replace(write func(w *bufio.Writer) error) error {
 	root, err := r.storage.directory()
 	if err != nil {
@@ -191,8 +191,9 @@ func (r *recordFile) replace(write func(w *bufio.Writer) error) error {
 	return nil
 }
 
-// openExisting opens the file for reading. A file that is not there is
-// [fs.ErrNotExist]; one that can never be read is set aside and then not there.
+// openExisting opens the file for reading. It returns [fs.ErrNotExist] for a
+// missing file. It sets an unreadable file aside and returns [fs.ErrNotExist],
+// too.
 func (r *recordFile) openExisting() (*os.File, fs.FileInfo, error) {
 	root, err := r.storage.directory()
 	if err != nil {
@@ -205,8 +206,8 @@ func (r *recordFile) openExisting() (*os.File, fs.FileInfo, error) {
 	if !info.Mode().IsRegular() {
 		return nil, nil, r.setAside(errors.New("not a regular file"))
 	}
-	if info.Size() > largestFile {
-		return nil, nil, r.setAside(fmt.Errorf("larger than %d bytes", largestFile))
+	if info.Size() > maxFileSize {
+		return nil, nil, r.setAside(fmt.Errorf("larger than %d bytes", maxFileSize))
 	}
 	f, err := root.Open(r.name)
 	if errors.Is(err, fs.ErrPermission) {
@@ -215,8 +216,8 @@ func (r *recordFile) openExisting() (*os.File, fs.FileInfo, error) {
 	return f, info, err
 }
 
-// setAside renames the file, which cannot be used, so that another can take its
-// place and a person can look at it. It returns [fs.ErrNotExist] when it has.
+// setAside renames an unusable file, so that a new one can be created and an
+// operator can look at the old one. It returns [fs.ErrNotExist] on success.
 func (r *recordFile) setAside(why error) error {
 	aside := r.name + ".set-aside-" + time.Now().UTC().Format("20060102T150405.000000000Z")
 	root, err := r.storage.directory()
@@ -230,7 +231,7 @@ func (r *recordFile) setAside(why error) error {
 	return fs.ErrNotExist
 }
 
-// ignore returns err unless it is the one to ignore.
+// ignore returns nil if err is the ignored error, else err.
 func ignore(ignored, err error) error {
 	if errors.Is(err, ignored) {
 		return nil

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// FuzzJournal reads any bytes as a journal. It finds nothing but records that
-// are byte for byte what the program would write, each where it says. A record
-// that is appended to them is found with them.
+// FuzzJournal reads arbitrary bytes as a journal. Every record found must be byte
+// for byte what formatRecord returns, at the reported position. A record appended
+// to them must be found, too.
 func FuzzJournal(f *testing.F) {
 	file := recordFile{header: "mde_exporter values 1 \"contoso\"\n"}
 	journal := []byte(file.header)
@@ -28,7 +28,7 @@ func FuzzJournal(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "journal")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		read := contents{records: make(map[string]span)}
-		found, err := file.scan(bytes.NewReader(data), read.hold)
+		found, err := file.scan(bytes.NewReader(data), read.set)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,13 +63,13 @@ func FuzzJournal(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again := contents{records: make(map[string]span)}
-		if _, err := file.scan(appended, again.hold); err != nil || again.records["new"] != at {
-			t.Errorf("an appended record is at %v, want %v; %v", again.records["new"], at, err)
+		reread := contents{records: make(map[string]span)}
+		if _, err := file.scan(appended, reread.set); err != nil || reread.records["new"] != at {
+			t.Errorf("the appended record is at %v, want %v; %v", reread.records["new"], at, err)
 		}
 		delete(read.records, "new")
-		if len(again.records) != len(read.records)+1 {
-			t.Errorf("%d records, %d before one was appended", len(again.records), len(read.records))
+		if len(reread.records) != len(read.records)+1 {
+			t.Errorf("%d records after appending to %d", len(reread.records), len(read.records))
 		}
 	})
 }

@@ -26,7 +26,7 @@ func wantSpent(t testing.TB, ledger *storage.Ledger, api client.API, want ...tim
 	}
 }
 
-func TestSpentCallsOutliveTheProcess(t *testing.T) {
+func TestSpentCallsSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	now := time.Now()
@@ -40,7 +40,7 @@ func TestSpentCallsOutliveTheProcess(t *testing.T) {
 		wantSpent(t, s.Ledger("contoso"), client.Machines, second)
 		wantSpent(t, s.Ledger("contoso"), client.DeviceAVInfo)
 		wantSpent(t, s.Ledger("fabrikam"), client.Machines, first)
-		closeNow(t, s)
+		closeStorage(t, s)
 		s, _ = open(t, dir)
 	}
 	if log.String() != "" {
@@ -48,7 +48,7 @@ func TestSpentCallsOutliveTheProcess(t *testing.T) {
 	}
 }
 
-func TestACallIsForgottenWhenNoLimitReachesItAnyMore(t *testing.T) {
+func TestSpentCallsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := open(t, t.TempDir())
 		ledger, left := s.Ledger("contoso"), time.Now()
@@ -60,7 +60,7 @@ func TestACallIsForgottenWhenNoLimitReachesItAnyMore(t *testing.T) {
 	})
 }
 
-func TestNoRestartLosesACallOfTheLastHourHoweverManyWereMadeBefore(t *testing.T) {
+func TestRestartsKeepAllCallsOfLastHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		s, log := open(t, dir)
@@ -71,7 +71,7 @@ func TestNoRestartLosesACallOfTheLastHourHoweverManyWereMadeBefore(t *testing.T)
 			s.Ledger("contoso").Spend(client.DomainMachines, now)
 			all = append(all, now)
 			if i%500 == 0 || i > 6144 {
-				closeNow(t, s)
+				closeStorage(t, s)
 				s, _ = open(t, dir)
 				lastHour := slices.DeleteFunc(slices.Clone(all), func(at time.Time) bool { return now.Sub(at) >= time.Hour+time.Minute })
 				wantSpent(t, s.Ledger("contoso"), client.DomainMachines, lastHour...)
@@ -79,7 +79,7 @@ func TestNoRestartLosesACallOfTheLastHourHoweverManyWereMadeBefore(t *testing.T)
 		}
 		// Two hours of calls at the documented limit, 75 bytes each.
 		for _, name := range []string{"*.spent", "*.spent-earlier"} {
-			if info, err := os.Stat(file(t, dir, name)); err != nil || info.Size() > 1600*75 {
+			if info, err := os.Stat(onlyFile(t, dir, name)); err != nil || info.Size() > 1600*75 {
 				t.Errorf("file of spent calls: %v, %v", info, err)
 			}
 		}
@@ -89,7 +89,7 @@ func TestNoRestartLosesACallOfTheLastHourHoweverManyWereMadeBefore(t *testing.T)
 	})
 }
 
-func TestALongRunKeepsTwoSmallFilesAndEveryCallOfTheLastHour(t *testing.T) {
+func TestLongRunKeepsTwoSmallFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		s, log := open(t, dir)
@@ -100,11 +100,11 @@ func TestALongRunKeepsTwoSmallFilesAndEveryCallOfTheLastHour(t *testing.T) {
 			want = append(want, time.Now())
 		}
 		for _, name := range []string{"*.spent", "*.spent-earlier"} {
-			if info, err := os.Stat(file(t, dir, name)); err != nil || info.Size() > 1600*75 {
+			if info, err := os.Stat(onlyFile(t, dir, name)); err != nil || info.Size() > 1600*75 {
 				t.Errorf("file of spent calls: %v, %v", info, err)
 			}
 		}
-		closeNow(t, s)
+		closeStorage(t, s)
 		s, _ = open(t, dir)
 		wantSpent(t, s.Ledger("contoso"), client.DomainMachines, want[len(want)-1525:]...)
 		if log.String() != "" {
@@ -113,7 +113,7 @@ func TestALongRunKeepsTwoSmallFilesAndEveryCallOfTheLastHour(t *testing.T) {
 	})
 }
 
-func TestConcurrentCallsMayBeNotedOutOfOrder(t *testing.T) {
+func TestSpentCallsMayBeAddedOutOfOrder(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	now := time.Now()
@@ -124,7 +124,7 @@ func TestConcurrentCallsMayBeNotedOutOfOrder(t *testing.T) {
 	}
 	slices.Reverse(want)
 	wantSpent(t, s.Ledger("contoso"), client.Machines, want...)
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, _ = open(t, dir)
 	wantSpent(t, s.Ledger("contoso"), client.Machines, want...)
 	if log.String() != "" {
@@ -132,7 +132,7 @@ func TestConcurrentCallsMayBeNotedOutOfOrder(t *testing.T) {
 	}
 }
 
-func TestNoCallOfTheLastHourIsForgottenHoweverManyTheyAre(t *testing.T) {
+func TestMoreCallsThanTheLimitAreKept(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	now := time.Now()
@@ -143,7 +143,7 @@ func TestNoCallOfTheLastHourIsForgottenHoweverManyTheyAre(t *testing.T) {
 		}
 		s.Ledger("contoso").Spend(client.Machines, at)
 		if i == 2000 {
-			closeNow(t, s)
+			closeStorage(t, s)
 			s, _ = open(t, dir)
 		}
 	}
@@ -152,7 +152,7 @@ func TestNoCallOfTheLastHourIsForgottenHoweverManyTheyAre(t *testing.T) {
 	}
 }
 
-func TestAClockThatWasSetBackStallsForAnHourAtMostAndOverspendsNothing(t *testing.T) {
+func TestClockSetBackBlocksQuotaForAnHourAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		s, _ := open(t, dir)
@@ -160,7 +160,7 @@ func TestAClockThatWasSetBackStallsForAnHourAtMostAndOverspendsNothing(t *testin
 		for i := range 100 {
 			s.Ledger("contoso").Spend(client.Machines, start.Add(24*time.Hour+time.Duration(i)*time.Second))
 		}
-		closeNow(t, s)
+		closeStorage(t, s)
 
 		s, log := open(t, dir)
 		restarted := time.Now()
@@ -169,10 +169,10 @@ func TestAClockThatWasSetBackStallsForAnHourAtMostAndOverspendsNothing(t *testin
 		if !strings.Contains(log.String(), "100 calls in the future") {
 			t.Errorf("logged %q", log)
 		}
-		// However often the program starts again, the calls grow old.
+		// Restarts do not delay the expiry.
 		for range 6 {
 			time.Sleep(10 * time.Minute)
-			closeNow(t, s)
+			closeStorage(t, s)
 			s, _ = open(t, dir)
 			wantSpent(t, s.Ledger("contoso"), client.Machines, want...)
 		}
@@ -181,12 +181,12 @@ func TestAClockThatWasSetBackStallsForAnHourAtMostAndOverspendsNothing(t *testin
 	})
 }
 
-func TestACallAMomentAheadOfTheClockIsKeptAsItIs(t *testing.T) {
+func TestCallsWithinClockToleranceAreUnchanged(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	soon := time.Now().Add(30 * time.Second)
 	s.Ledger("contoso").Spend(client.Machines, soon)
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, _ = open(t, dir)
 	wantSpent(t, s.Ledger("contoso"), client.Machines, soon)
 	if log.String() != "" {
@@ -194,7 +194,7 @@ func TestACallAMomentAheadOfTheClockIsKeptAsItIs(t *testing.T) {
 	}
 }
 
-// spentFile notes ten calls and returns their file and their times.
+// spentFile stores ten calls and returns their file and times.
 func spentFile(t *testing.T, dir string) (path string, content []byte, times []time.Time) {
 	t.Helper()
 	s, _ := open(t, dir)
@@ -204,8 +204,8 @@ func spentFile(t *testing.T, dir string) (path string, content []byte, times []t
 		s.Ledger("contoso").Spend(client.Machines, at)
 		times = append(times, at)
 	}
-	closeNow(t, s)
-	path = file(t, dir, "*.spent")
+	closeStorage(t, s)
+	path = onlyFile(t, dir, "*.spent")
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func spentFile(t *testing.T, dir string) (path string, content []byte, times []t
 	return path, content, times
 }
 
-func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
+func TestFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 	dir := t.TempDir()
 	path, content, times := spentFile(t, dir)
 	for i := 0; i < len(content); i += 2 {
@@ -224,7 +224,8 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 		}
 		s, log := open(t, dir)
 		got := s.Ledger("contoso").Spent(client.Machines)
-		// Each call is there with its time or, where that is lost, with a later one.
+		// Each call is returned with its time or, if that is damaged, a later
+		// one.
 		if len(got) < len(times) || len(got) > len(times)+1 {
 			t.Errorf("byte %d flipped: %d calls, want %d", i, len(got), len(times))
 		}
@@ -237,17 +238,17 @@ func TestAFlippedBitInSpentCallsNeverFreesQuota(t *testing.T) {
 		if !strings.Contains(log.String(), "Repaired spent calls") {
 			t.Errorf("byte %d flipped: logged %q", i, log)
 		}
-		closeNow(t, s)
+		closeStorage(t, s)
 
 		s, log = open(t, dir)
-		if again := s.Ledger("contoso").Spent(client.Machines); len(again) != len(got) || log.String() != "" {
-			t.Errorf("byte %d flipped: after the repair %d calls, want %d; logged %q", i, len(again), len(got), log)
+		if reread := s.Ledger("contoso").Spent(client.Machines); len(reread) != len(got) || log.String() != "" {
+			t.Errorf("byte %d flipped: after the repair %d calls, want %d; logged %q", i, len(reread), len(got), log)
 		}
-		closeNow(t, s)
+		closeStorage(t, s)
 	}
 }
 
-func TestTruncatedSpentCallsKeepWhatIsLeft(t *testing.T) {
+func TestTruncatedSpentCallsKeepCompleteRecords(t *testing.T) {
 	dir := t.TempDir()
 	path, content, times := spentFile(t, dir)
 	for length := 0; length <= len(content); length += 3 {
@@ -256,34 +257,35 @@ func TestTruncatedSpentCallsKeepWhatIsLeft(t *testing.T) {
 		}
 		s, log := open(t, dir)
 		ledger := s.Ledger("contoso")
-		whole := times[:max(0, bytes.Count(content[:length], []byte("\n"))-1)]
-		// A part that is as long as the shortest record may be one: it counts as late.
+		complete := times[:max(0, bytes.Count(content[:length], []byte("\n"))-1)]
+		// A part as long as the shortest record may be a call. It counts at the
+		// latest possible time.
 		part := length - 1 - bytes.LastIndexByte(content[:length], '\n')
-		if got := ledger.Spent(client.Machines); part >= 53 && len(got) == len(whole)+1 {
-			whole = append(slices.Clone(whole), got[len(whole)])
+		if got := ledger.Spent(client.Machines); part >= 53 && len(got) == len(complete)+1 {
+			complete = append(slices.Clone(complete), got[len(complete)])
 		}
-		wantSpent(t, ledger, client.Machines, whole...)
+		wantSpent(t, ledger, client.Machines, complete...)
 		now := time.Now()
 		ledger.Spend(client.Machines, now)
-		closeNow(t, s)
+		closeStorage(t, s)
 		wholeLines := length == 0 || content[length-1] == '\n'
 		if logged := log.String() != ""; logged == wholeLines {
 			t.Errorf("cut to %d bytes: logged %q", length, log)
 		}
 		s, _ = open(t, dir)
-		wantSpent(t, s.Ledger("contoso"), client.Machines, append(slices.Clone(whole), now)...)
-		closeNow(t, s)
+		wantSpent(t, s.Ledger("contoso"), client.Machines, append(slices.Clone(complete), now)...)
+		closeStorage(t, s)
 	}
 }
 
-func TestAFileThatHoldsNoSpentCallsIsSetAsideAndKept(t *testing.T) {
+func TestInvalidSpentCallsFileIsSetAside(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		content func(t *testing.T) []byte
 	}{
-		{"text of someone else", func(*testing.T) []byte { return []byte("dear diary\n") }},
+		{"text of another program", func(*testing.T) []byte { return []byte("other text\n") }},
 		{"a newer version", func(*testing.T) []byte { return append([]byte("mde_exporter spent 3\n"), make([]byte, 40000)...) }},
-		{"nothing but zeros", func(*testing.T) []byte { return make([]byte, 30_000) }},
+		{"zeros", func(*testing.T) []byte { return make([]byte, 30_000) }},
 		{"noise of the right length", func(*testing.T) []byte {
 			return bytes.Repeat([]byte("noise!\n"), 5000)
 		}},
@@ -303,22 +305,22 @@ func TestAFileThatHoldsNoSpentCallsIsSetAsideAndKept(t *testing.T) {
 			if !strings.Contains(log.String(), "Set aside") {
 				t.Errorf("logged %q", log)
 			}
-			kept, err := os.ReadFile(file(t, dir, "*.spent.set-aside-*"))
-			if err != nil || !bytes.Equal(kept, content) {
-				t.Errorf("what was set aside has changed, or %v", err)
+			setAside, err := os.ReadFile(onlyFile(t, dir, "*.spent.set-aside-*"))
+			if err != nil || !bytes.Equal(setAside, content) {
+				t.Errorf("the file set aside has changed, or %v", err)
 			}
 		})
 	}
 }
 
-func TestSpentCallsOfAnotherOwnerAreNotBelieved(t *testing.T) {
+func TestSpentCallsOfAnotherOwnerAreIgnored(t *testing.T) {
 	dir := t.TempDir()
 	path, content, _ := spentFile(t, dir)
 	s, _ := open(t, dir)
 	s.Ledger("fabrikam").Spend(client.Machines, time.Now())
-	closeNow(t, s)
+	closeStorage(t, s)
 	now := time.Now()
-	if err := os.WriteFile(file(t, dir, "fabrikam-*.spent"), content, 0o600); err != nil {
+	if err := os.WriteFile(onlyFile(t, dir, "fabrikam-*.spent"), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil {
@@ -327,7 +329,7 @@ func TestSpentCallsOfAnotherOwnerAreNotBelieved(t *testing.T) {
 	s, log := open(t, dir)
 	for _, at := range s.Ledger("fabrikam").Spent(client.Machines) {
 		if at.Before(now.Add(-10 * time.Second)) {
-			t.Errorf("believed a call of another's at %v", at)
+			t.Errorf("counted a call of another owner at %v", at)
 		}
 	}
 	if strings.Count(log.String(), "Set aside") != 1 {
@@ -335,7 +337,7 @@ func TestSpentCallsOfAnotherOwnerAreNotBelieved(t *testing.T) {
 	}
 }
 
-func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
+func TestUnwritableSpentCallsAreKeptInMemory(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	ledger := s.Ledger("contoso")
@@ -346,7 +348,7 @@ func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
 		want = append(want, at)
 	}
 	spend()
-	path := file(t, dir, "*.spent")
+	path := onlyFile(t, dir, "*.spent")
 	if err := os.Rename(path, path+".away"); err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +362,7 @@ func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
 	}
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
 	if s.Success() {
-		t.Error("success while spent calls cannot be written")
+		t.Error("Success returned true while spent calls cannot be written")
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -372,7 +374,7 @@ func TestSpentCallsAreKeptInMemoryWhileTheirFileCannotBeWritten(t *testing.T) {
 	if !strings.Contains(log.String(), "succeeded again") || !s.Success() {
 		t.Errorf("success %v, logged %q", s.Success(), log)
 	}
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, _ = open(t, dir)
 	wantSpent(t, s.Ledger("contoso"), client.Machines, want...)
 }

@@ -1,10 +1,10 @@
-// Package storage keeps, across restarts, what an exporter may lose only at a
-// cost: the last values of its collectors and the times of the calls that were
-// spent. docs/storage.md describes the files.
+// Package storage keeps an exporter's state across restarts: the last values of
+// its collectors and the times of spent calls. docs/storage.md describes the
+// files.
 //
-// Everything here is written so that a process may be killed at any moment and
-// a disk may fill up or rot: what is read back is what was once written, or
-// nothing. What cannot be read is set aside with a log line and never deleted.
+// The process may be killed at any moment, and the disk may be full or damaged. A
+// read returns a value as it was written, or nothing. Unreadable files are logged
+// and set aside, never deleted.
 package storage
 
 import (
@@ -23,12 +23,13 @@ import (
 
 const lockName = "mde_exporter.lock"
 
-// Storage is one directory, of which this process is the only user. One that is
-// removed or replaced is opened anew. Its methods may be called concurrently.
+// Storage is one directory that this process has locked. It opens the directory
+// again after it was removed or replaced. Its methods are safe for concurrent
+// use.
 type Storage struct {
 	path          string
 	logger        *slog.Logger
-	values, calls writes
+	values, calls writeHealth
 
 	opening sync.Mutex
 	*opened
@@ -39,17 +40,17 @@ type Storage struct {
 	ledgers map[string]*Ledger
 }
 
-// opened is the directory as it was opened, locked for this process.
+// opened is an open directory, locked for this process.
 type opened struct {
 	root *os.Root
-	lock *flock.Flock // Ends with the process, however that ends.
-	info fs.FileInfo  // Of the lock.
+	lock *flock.Flock // Released when the process ends, however it ends.
+	info fs.FileInfo  // Of the lock file.
 }
 
-// Open takes possession of the directory, creating it if need be. Content that
-// is not this program's is left alone. An error means that nothing can be kept
-// there: the directory is a file, cannot be written or belongs to another
-// running exporter. The exporter can do its work without, and should say so.
+// Open locks the directory and creates it if it is missing. It leaves other
+// programs' files unchanged. It returns an error if nothing can be stored: dir is
+// a file, is not writable, or is locked by another process ([ErrInUse]). The
+// exporter works without storage, so callers should log the error and continue.
 func Open(dir string, logger *slog.Logger) (*Storage, error) {
 	path, err := filepath.Abs(dir)
 	if err != nil {
@@ -61,12 +62,12 @@ func Open(dir string, logger *slog.Logger) (*Storage, error) {
 	}
 	s := &Storage{
 		path: path, logger: logger, opened: o,
-		values: writes{logger: logger, name: "last values", level: slog.LevelWarn},
-		// A restart that misses spent calls may spend the quota twice.
-		calls:   writes{logger: logger, name: "spent calls", level: slog.LevelError},
+		values: writeHealth{logger: logger, name: "last values", level: slog.LevelWarn},
+		// Without its spent calls a restarted exporter may exceed the quota.
+		calls:   writeHealth{logger: logger, name: "spent calls", level: slog.LevelError},
 		tenants: make(map[string]*Tenant), ledgers: make(map[string]*Ledger),
 	}
-	s.removeHalfWritten()
+	s.removeTemporary()
 	return s, nil
 }
 
@@ -94,8 +95,8 @@ func openDirectory(dir string) (*opened, error) {
 
 func (o *opened) close() error { return errors.Join(o.root.Close(), o.lock.Close()) }
 
-// directory returns the directory that is at the path now. Where that is not the
-// one that was opened, or its lock is gone, it takes possession of it first.
+// directory returns the directory at the path. If it was removed or replaced, or
+// its lock file is missing, directory opens and locks it again.
 func (s *Storage) directory() (*os.Root, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
@@ -110,21 +111,19 @@ func (s *Storage) directory() (*os.Root, error) {
 		return nil, err
 	}
 	s.logger.Warn("Storage directory was removed or replaced, opening it again", "path", s.path)
-	_ = s.close() // Nothing in it is of use any more.
+	_ = s.close() // The old directory is no longer used.
 	s.opened = o
 	return s.root, nil
 }
 
-// Success reports whether the last write of every file succeeded. It is false for
-// a nil Storage, and never waits for the disk.
-func (s *Storage) Success() bool { return s != nil && s.values.good() && s.calls.good() }
+// Success reports whether the last write of every file succeeded. It returns
+// false for a nil Storage and never waits for the disk.
+func (s *Storage) Success() bool { return s != nil && s.values.ok() && s.calls.ok() }
 
-// ErrInUse is in the chain of Open's error when another process has the
-// directory open.
+// ErrInUse means that another process has locked the directory. Open wraps it.
 var ErrInUse = errors.New("in use by another process")
 
-// Close gives the directory free. What is saved later is refused with an error
-// that wraps [os.ErrClosed].
+// Close unlocks the directory. Later writes fail with [os.ErrClosed].
 func (s *Storage) Close() error {
 	s.opening.Lock()
 	defer s.opening.Unlock()
@@ -135,9 +134,8 @@ func (s *Storage) Close() error {
 	return s.close()
 }
 
-// fileName makes of a name a file name that a person recognizes, that every file
-// system accepts and that no other name has, also where upper and lower case are
-// the same.
+// fileName returns a readable file name that is valid on every file system and
+// unique for each name, on case-insensitive file systems too.
 func fileName(name string) string {
 	readable := strings.Map(func(r rune) rune {
 		switch {

@@ -21,7 +21,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 )
 
-// snapshot stands for what a collector saves.
+// snapshot is an example of a collector's value.
 type snapshot struct {
 	At       time.Time
 	Machines map[string]int
@@ -31,7 +31,7 @@ func snapshotOf(n int) snapshot {
 	return snapshot{At: time.Unix(int64(n), 0).UTC(), Machines: map[string]int{"26100": n, "22631": 2 * n}}
 }
 
-// open opens the directory and returns what is logged there meanwhile.
+// open opens the storage and returns it with its log.
 func open(t testing.TB, dir string) (*storage.Storage, *logged) {
 	t.Helper()
 	log := &logged{}
@@ -64,7 +64,7 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
-func closeNow(t testing.TB, s *storage.Storage) {
+func closeStorage(t testing.TB, s *storage.Storage) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
@@ -78,7 +78,7 @@ func save(t testing.TB, tenant *storage.Tenant, key string, v any) {
 	}
 }
 
-// load returns what is under the key, nil where there is nothing.
+// load returns the value of the key, or nil.
 func load(t testing.TB, tenant *storage.Tenant, key string) *snapshot {
 	t.Helper()
 	var v snapshot
@@ -99,8 +99,8 @@ func wantLoaded(t testing.TB, tenant *storage.Tenant, key string, want snapshot)
 	}
 }
 
-// file returns the only file in the directory whose name matches.
-func file(t testing.TB, dir, pattern string) string {
+// onlyFile returns the only file in the directory whose name matches.
+func onlyFile(t testing.TB, dir, pattern string) string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil || len(names) != 1 {
@@ -109,8 +109,8 @@ func file(t testing.TB, dir, pattern string) string {
 	return names[0]
 }
 
-func TestValuesOutliveTheProcess(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "made", "by", "need")
+func TestValuesSurviveRestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "created", "on", "demand")
 	s, log := open(t, dir)
 	contoso, fabrikam := s.Tenant("contoso"), s.Tenant("fabrikam")
 	save(t, contoso, "states", snapshotOf(1))
@@ -130,7 +130,7 @@ func TestValuesOutliveTheProcess(t *testing.T) {
 		wantLoaded(t, s.Tenant("contoso"), "domain/evil.example", snapshotOf(3))
 		wantLoaded(t, s.Tenant("fabrikam"), "states", snapshotOf(5))
 		if got := load(t, s.Tenant("contoso"), "domain/gone.example"); got != nil {
-			t.Errorf("a deleted value is back: %v", got)
+			t.Errorf("a deleted value is loaded: %v", got)
 		}
 		keys, err := s.Tenant("contoso").Keys("domain/")
 		if diff := cmp.Diff([]string{"domain/evil.example"}, keys); diff != "" || err != nil {
@@ -138,7 +138,7 @@ func TestValuesOutliveTheProcess(t *testing.T) {
 		}
 	}
 	check(s)
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, _ = open(t, dir)
 	check(s)
 	if log.String() != "" {
@@ -146,7 +146,7 @@ func TestValuesOutliveTheProcess(t *testing.T) {
 	}
 }
 
-func TestFilesAreForTheirOwnerOnly(t *testing.T) {
+func TestFilesAreAccessibleToOwnerOnly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "storage")
 	s, _ := open(t, dir)
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
@@ -173,7 +173,7 @@ func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	}
 }
 
-func TestAnyTenantNameAndKeyWillDo(t *testing.T) {
+func TestAnyTenantNameAndKeyIsAccepted(t *testing.T) {
 	dir := t.TempDir()
 	names := []string{
 		"", ".", "..", "../../etc/passwd", "/", "a/b", "a\\b", "contoso", "Contoso", "CONTOSO", "con", "NUL",
@@ -186,7 +186,7 @@ func TestAnyTenantNameAndKeyWillDo(t *testing.T) {
 		}
 		s.Ledger(name).Spend(client.Machines, time.Now().Add(-time.Duration(i)*time.Second))
 	}
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, log := open(t, dir)
 	for i, name := range names {
 		for j, key := range names {
@@ -203,19 +203,19 @@ func TestAnyTenantNameAndKeyWillDo(t *testing.T) {
 	folded := make(map[string]bool)
 	for _, f := range files {
 		if strings.Trim(f.Name(), "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" || len(f.Name()) > 100 {
-			t.Errorf("file name %q is not fit for every file system", f.Name())
+			t.Errorf("file name %q is not valid on every file system", f.Name())
 		}
 		folded[strings.ToLower(f.Name())] = true
 	}
 	if want := 2*len(names) + 1; len(folded) != want {
-		t.Errorf("%d files where upper and lower case are the same, want %d", len(folded), want)
+		t.Errorf("%d distinct files ignoring case, want %d", len(folded), want)
 	}
 	if log.String() != "" {
 		t.Errorf("logged %s", log)
 	}
 }
 
-func TestLoadLeavesTheVariableAloneWhereThereIsNothingForIt(t *testing.T) {
+func TestFailedLoadLeavesVariableUnchanged(t *testing.T) {
 	s, _ := open(t, t.TempDir())
 	tenant := s.Tenant("contoso")
 	save(t, tenant, "other", map[string]any{"At": "1970-01-01T00:00:01Z", "Machines": "not a map"})
@@ -231,7 +231,7 @@ func TestLoadLeavesTheVariableAloneWhereThereIsNothingForIt(t *testing.T) {
 	}
 }
 
-func TestAValueThatHasNoJSONIsRefusedAndTheOneBeforeItStays(t *testing.T) {
+func TestSaveOfUnencodableValueKeepsPreviousValue(t *testing.T) {
 	s, _ := open(t, t.TempDir())
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
 	if err := s.Tenant("contoso").Save("states", func() {}); err == nil {
@@ -240,7 +240,7 @@ func TestAValueThatHasNoJSONIsRefusedAndTheOneBeforeItStays(t *testing.T) {
 	wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(1))
 }
 
-func TestTheJournalStaysSmallHoweverOftenAValueIsSaved(t *testing.T) {
+func TestJournalIsCompacted(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	tenant := s.Tenant("contoso")
@@ -253,11 +253,11 @@ func TestTheJournalStaysSmallHoweverOftenAValueIsSaved(t *testing.T) {
 	if err := tenant.Delete("domain/7"); err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(file(t, dir, "contoso-*.values"))
+	info, err := os.Stat(onlyFile(t, dir, "contoso-*.values"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 200 values of some 90 bytes live, and 64 KiB may always be wasted.
+	// 200 values of about 90 bytes, and at most 64 KiB of old records.
 	if info.Size() > 128<<10 {
 		t.Errorf("the journal has %d bytes", info.Size())
 	}
@@ -273,11 +273,11 @@ func TestTheJournalStaysSmallHoweverOftenAValueIsSaved(t *testing.T) {
 			}
 		}
 		if got := load(t, tenant, "domain/7"); got != nil {
-			t.Errorf("a deleted value is back: %v", got)
+			t.Errorf("a deleted value is loaded: %v", got)
 		}
 	}
 	check(tenant)
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, _ = open(t, dir)
 	check(s.Tenant("contoso"))
 	if log.String() != "" {
@@ -285,7 +285,7 @@ func TestTheJournalStaysSmallHoweverOftenAValueIsSaved(t *testing.T) {
 	}
 }
 
-func TestManyGoroutinesMayUseOneTenant(t *testing.T) {
+func TestTenantIsSafeForConcurrentUse(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	var group sync.WaitGroup
@@ -306,7 +306,7 @@ func TestManyGoroutinesMayUseOneTenant(t *testing.T) {
 		})
 	}
 	group.Wait()
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, log := open(t, dir)
 	for g := range 8 {
 		wantLoaded(t, s.Tenant("contoso"), fmt.Sprintf("key %d", g), snapshotOf(199))
@@ -319,7 +319,7 @@ func TestManyGoroutinesMayUseOneTenant(t *testing.T) {
 	}
 }
 
-func TestHundredsOfTenantsHoldNoFileOpen(t *testing.T) {
+func TestTenantsKeepNoFileOpen(t *testing.T) {
 	before := openFiles(t)
 	s, _ := open(t, t.TempDir())
 	for i := range 300 {
@@ -341,24 +341,24 @@ func openFiles(t *testing.T) int {
 	return len(entries)
 }
 
-func TestOneDirectoryHasOneProcess(t *testing.T) {
+func TestDirectoryIsLocked(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	if _, err := storage.Open(dir, slog.New(slog.DiscardHandler)); !errors.Is(err, storage.ErrInUse) {
 		t.Errorf("a second Open returned %v, want ErrInUse", err)
 	}
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, _ = open(t, dir)
 	wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(1))
 }
 
-func TestAfterCloseNothingIsSaved(t *testing.T) {
+func TestSaveAfterCloseFails(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	tenant := s.Tenant("contoso")
 	save(t, tenant, "states", snapshotOf(1))
-	closeNow(t, s)
+	closeStorage(t, s)
 	if err := tenant.Save("states", snapshotOf(2)); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Save after Close returned %v, want os.ErrClosed", err)
 	}
@@ -366,7 +366,7 @@ func TestAfterCloseNothingIsSaved(t *testing.T) {
 	wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(1))
 }
 
-func TestADirectoryThatCannotBeUsedIsAnErrorThatNamesIt(t *testing.T) {
+func TestOpenFailsForUnusablePath(t *testing.T) {
 	notADirectory := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(notADirectory, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
@@ -378,11 +378,11 @@ func TestADirectoryThatCannotBeUsedIsAnErrorThatNamesIt(t *testing.T) {
 		}
 	}
 	if content, err := os.ReadFile(notADirectory); string(content) != "precious" {
-		t.Errorf("the file now holds %q, %v", content, err)
+		t.Errorf("the file now contains %q, %v", content, err)
 	}
 }
 
-func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
+func TestForeignFilesAreLeftUnchanged(t *testing.T) {
 	dir := t.TempDir()
 	foreign := map[string]string{
 		"photo.jpg": "precious", ".hidden123": "precious", "data.values": "precious", ".contoso.values77": "precious",
@@ -394,10 +394,10 @@ func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 	}
 	s, log := open(t, dir)
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
-	closeNow(t, s)
+	closeStorage(t, s)
 	for name, want := range foreign {
 		if got, err := os.ReadFile(filepath.Join(dir, name)); string(got) != want {
-			t.Errorf("%s now holds %q, %v", name, got, err)
+			t.Errorf("%s now contains %q, %v", name, got, err)
 		}
 	}
 	if log.String() != "" {
@@ -405,73 +405,73 @@ func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestWhatAKilledProcessLeftHalfWrittenIsRemoved(t *testing.T) {
+func TestOpenRemovesTemporaryFiles(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	save(t, s.Tenant("contoso"), "states", snapshotOf(1))
 	s.Ledger("contoso").Spend(client.DomainMachines, time.Now())
-	closeNow(t, s)
+	closeStorage(t, s)
 	for _, pattern := range []string{"*.values", "*.spent"} {
-		half := filepath.Join(dir, "."+filepath.Base(file(t, dir, pattern))+"8675309")
+		half := filepath.Join(dir, "."+filepath.Base(onlyFile(t, dir, pattern))+"8675309")
 		if err := os.WriteFile(half, []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s, _ := open(t, dir)
 		if _, err := os.Stat(half); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is still there", half)
+			t.Errorf("%s still exists", half)
 		}
 		wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(1))
-		closeNow(t, s)
+		closeStorage(t, s)
 	}
 }
 
-func TestAFileThatIsNotAJournalIsSetAsideAndKept(t *testing.T) {
+func TestInvalidJournalIsSetAside(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		prepare func(path string) error
-		says    string
+		want    string
 	}{
 		{
-			name:    "text of someone else",
-			prepare: func(path string) error { return os.WriteFile(path, []byte("dear diary\n"), 0o600) },
-			says:    "not a file of mde_exporter's",
+			name:    "text of another program",
+			prepare: func(path string) error { return os.WriteFile(path, []byte("other text\n"), 0o600) },
+			want:    "not a file of mde_exporter",
 		},
 		{
-			name:    "binary without an end",
+			name:    "binary without line ends",
 			prepare: func(path string) error { return os.WriteFile(path, make([]byte, 1<<20), 0o600) },
-			says:    "not a file of mde_exporter's",
+			want:    "not a file of mde_exporter",
 		},
 		{
 			name: "a newer version",
 			prepare: func(path string) error {
 				return os.WriteFile(path, []byte("mde_exporter values 2 \"contoso\"\nnewer records\n"), 0o600)
 			},
-			says: "format version 2 is newer than this program's 1",
+			want: "format version 2 is newer than this program's 1",
 		},
 		{
 			name: "another tenant's",
 			prepare: func(path string) error {
 				return os.WriteFile(path, []byte("mde_exporter values 1 \"fabrikam\"\n"), 0o600)
 			},
-			says: "names another tenant",
+			want: "names another tenant",
 		},
 		{
 			name:    "a directory",
 			prepare: func(path string) error { return os.Mkdir(path, 0o700) },
-			says:    "not a regular file",
+			want:    "not a regular file",
 		},
 		{
 			name:    "a symbolic link",
 			prepare: func(path string) error { return os.Symlink("/etc/hostname", path) },
-			says:    "not a regular file",
+			want:    "not a regular file",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
 			s, _ := open(t, dir)
 			save(t, s.Tenant("contoso"), "states", snapshotOf(1))
-			closeNow(t, s)
-			path := file(t, dir, "*.values")
+			closeStorage(t, s)
+			path := onlyFile(t, dir, "*.values")
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
@@ -489,10 +489,10 @@ func TestAFileThatIsNotAJournalIsSetAsideAndKept(t *testing.T) {
 			}
 			save(t, s.Tenant("contoso"), "states", snapshotOf(2))
 			wantLoaded(t, s.Tenant("contoso"), "states", snapshotOf(2))
-			if !strings.Contains(log.String(), tc.says) || !strings.Contains(log.String(), "Set aside") {
-				t.Errorf("logged %q, want it to say %q", log, tc.says)
+			if !strings.Contains(log.String(), tc.want) || !strings.Contains(log.String(), "Set aside") {
+				t.Errorf("logged %q, want %q", log, tc.want)
 			}
-			after, err := os.Lstat(file(t, dir, "*.values.set-aside-*"))
+			after, err := os.Lstat(onlyFile(t, dir, "*.values.set-aside-*"))
 			if err != nil || after.Size() != before.Size() || after.Mode() != before.Mode() {
 				t.Errorf("set aside %v, %v; was %v", after, err, before)
 			}
@@ -500,8 +500,8 @@ func TestAFileThatIsNotAJournalIsSetAsideAndKept(t *testing.T) {
 	}
 }
 
-// journalOf writes a journal with a history and returns it, with the values
-// that each key ever had.
+// journalOf writes a journal with several versions of its values. It returns the
+// journal and all values that each key ever had.
 func journalOf(t testing.TB, dir string) (path string, content []byte, history map[string][]snapshot) {
 	t.Helper()
 	s, _ := open(t, dir)
@@ -514,8 +514,8 @@ func journalOf(t testing.TB, dir string) (path string, content []byte, history m
 	if err := tenant.Delete("domain/b"); err != nil {
 		t.Fatal(err)
 	}
-	closeNow(t, s)
-	path = file(t, dir, "*.values")
+	closeStorage(t, s)
+	path = onlyFile(t, dir, "*.values")
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -523,8 +523,9 @@ func journalOf(t testing.TB, dir string) (path string, content []byte, history m
 	return path, content, history
 }
 
-// checkDamaged opens a directory whose journal was damaged: whatever is loaded
-// was once saved under its key, and the journal works again.
+// checkDamaged opens a directory with a damaged journal. It checks that every
+// loaded value was once saved under its key, and that new values can be saved. It
+// returns whether a warning was logged.
 func checkDamaged(t testing.TB, dir string, history map[string][]snapshot, what string) (warned bool) {
 	t.Helper()
 	s, log := open(t, dir)
@@ -539,16 +540,16 @@ func checkDamaged(t testing.TB, dir string, history map[string][]snapshot, what 
 		}
 	}
 	save(t, tenant, "states", snapshotOf(99))
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, _ = open(t, dir)
-	defer closeNow(t, s)
+	defer closeStorage(t, s)
 	if got := load(t, s.Tenant("contoso"), "states"); got == nil || !cmp.Equal(*got, snapshotOf(99)) {
-		t.Errorf("%s: a value saved afterwards is %v", what, got)
+		t.Errorf("%s: a value saved later is %v", what, got)
 	}
 	return strings.Contains(log.String(), "level=WARN")
 }
 
-func TestATruncatedJournalNeverServesAWrongValue(t *testing.T) {
+func TestTruncatedJournalNeverReturnsWrongValue(t *testing.T) {
 	dir := t.TempDir()
 	path, content, history := journalOf(t, dir)
 	for length := range content {
@@ -563,7 +564,7 @@ func TestATruncatedJournalNeverServesAWrongValue(t *testing.T) {
 	}
 }
 
-func TestAFlippedBitNeverMakesAWrongValue(t *testing.T) {
+func TestFlippedBitNeverReturnsWrongValue(t *testing.T) {
 	dir := t.TempDir()
 	path, content, history := journalOf(t, dir)
 	for i := range content {
@@ -579,7 +580,7 @@ func TestAFlippedBitNeverMakesAWrongValue(t *testing.T) {
 	}
 }
 
-func TestRandomDamageNeverMakesAWrongValue(t *testing.T) {
+func TestRandomDamageNeverReturnsWrongValue(t *testing.T) {
 	dir := t.TempDir()
 	path, content, history := journalOf(t, dir)
 	seed := rand.Uint64()
@@ -590,13 +591,13 @@ func TestRandomDamageNeverMakesAWrongValue(t *testing.T) {
 		a, b := random.IntN(len(damaged)+1), random.IntN(len(damaged)+1)
 		from, to := min(a, b), max(a, b)
 		switch random.IntN(4) {
-		case 0: // A hole of zeros, as a power loss leaves it.
+		case 0: // Zeros, as after a power loss.
 			clear(damaged[from:to])
 		case 1: // A part is missing.
 			damaged = slices.Delete(damaged, from, to)
-		case 2: // A part stands twice.
+		case 2: // A part is duplicated.
 			damaged = slices.Insert(damaged, from, content[from:to]...)
-		case 3: // Noise.
+		case 3: // Random bytes.
 			for i := from; i < to; i++ {
 				damaged[i] = byte(random.Uint32())
 			}
@@ -608,33 +609,33 @@ func TestRandomDamageNeverMakesAWrongValue(t *testing.T) {
 	}
 }
 
-func TestAJournalThatIsTakenAwayOrChangedWhileInUseIsReadAgain(t *testing.T) {
+func TestJournalChangedByAnotherProgramIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	tenant := s.Tenant("contoso")
 	save(t, tenant, "a", snapshotOf(1))
 	save(t, tenant, "b", snapshotOf(2))
-	path := file(t, dir, "*.values")
+	path := onlyFile(t, dir, "*.values")
 
 	if err := os.Truncate(path, 10); err != nil {
 		t.Fatal(err)
 	}
 	var got snapshot
 	if ok, err := tenant.Load("b", &got); ok || err == nil {
-		t.Errorf("Load of a value that was cut away = %v, %v", ok, err)
+		t.Errorf("Load of a truncated value = %v, %v", ok, err)
 	}
 	save(t, tenant, "a", snapshotOf(3))
 	wantLoaded(t, tenant, "a", snapshotOf(3))
 	if got := load(t, tenant, "b"); got != nil {
-		t.Errorf("loaded %v, which was cut away", got)
+		t.Errorf("loaded %v, which was truncated", got)
 	}
 
-	if err := os.Remove(file(t, dir, "*.values")); err != nil {
+	if err := os.Remove(onlyFile(t, dir, "*.values")); err != nil {
 		t.Fatal(err)
 	}
 	save(t, tenant, "b", snapshotOf(4))
 	wantLoaded(t, tenant, "b", snapshotOf(4))
-	closeNow(t, s)
+	closeStorage(t, s)
 	s, _ = open(t, dir)
 	wantLoaded(t, s.Tenant("contoso"), "b", snapshotOf(4))
 	if !strings.Contains(log.String(), "changed by another program") {
@@ -642,19 +643,18 @@ func TestAJournalThatIsTakenAwayOrChangedWhileInUseIsReadAgain(t *testing.T) {
 	}
 }
 
-func TestADamagedRecordFoundWhileCompactingIsLeftOut(t *testing.T) {
+func TestCompactionSkipsDamagedRecords(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	tenant := s.Tenant("contoso")
-	save(t, tenant, "a", "unharmed")
-	save(t, tenant, "b", "harmed")
-	path := file(t, dir, "*.values")
+	save(t, tenant, "a", "intact")
+	save(t, tenant, "b", "original")
+	path := onlyFile(t, dir, "*.values")
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	content = bytes.ReplaceAll(content, []byte("harmed\"\n"), []byte("HARMED\"\n"))
-	content = bytes.Replace(content, []byte("unHARMED"), []byte("unharmed"), 1)
+	content = bytes.ReplaceAll(content, []byte("original"), []byte("MODIFIED"))
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -665,23 +665,23 @@ func TestADamagedRecordFoundWhileCompactingIsLeftOut(t *testing.T) {
 	if ok, err := tenant.Load("b", &got); ok || err != nil {
 		t.Errorf("Load of a damaged record = %q, %v, %v", got, ok, err)
 	}
-	if ok, err := tenant.Load("a", &got); !ok || err != nil || got != "unharmed" {
-		t.Errorf("Load of the record beside it = %q, %v, %v", got, ok, err)
+	if ok, err := tenant.Load("a", &got); !ok || err != nil || got != "intact" {
+		t.Errorf("Load of the intact record = %q, %v, %v", got, ok, err)
 	}
 	if !strings.Contains(log.String(), "key=b") {
 		t.Errorf("logged %q", log)
 	}
 }
 
-// TestARecordOfAnotherKeyIsNoValue exchanges two records of the same length, each
-// whole, behind the back of the process.
-func TestARecordOfAnotherKeyIsNoValue(t *testing.T) {
+// TestRecordOfAnotherKeyIsIgnored swaps two valid records of the same length
+// while the storage is open.
+func TestRecordOfAnotherKeyIsIgnored(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	tenant := s.Tenant("contoso")
 	save(t, tenant, "a", "value of a")
 	save(t, tenant, "b", "value of b")
-	path := file(t, dir, "*.values")
+	path := onlyFile(t, dir, "*.values")
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -697,12 +697,12 @@ func TestARecordOfAnotherKeyIsNoValue(t *testing.T) {
 			t.Errorf("Load(%q) = %v, %v, and %q", key, ok, err, got)
 		}
 	}
-	for i := range 100 { // Until the journal is compacted.
+	for i := range 100 { // Grow the journal until it is compacted.
 		save(t, tenant, "c", strings.Repeat(fmt.Sprint(i), 1000))
 	}
 	for _, key := range []string{"a", "b"} {
 		if ok, err := tenant.Load(key, &got); ok || err != nil || got != "before" {
-			t.Errorf("once the journal is compacted, Load(%q) = %v, %v, and %q", key, ok, err, got)
+			t.Errorf("after compaction Load(%q) = %v, %v, and %q", key, ok, err, got)
 		}
 		if !strings.Contains(log.String(), "key="+key) {
 			t.Errorf("the record of %s is not logged: %s", key, log)

@@ -11,17 +11,17 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-func TestSweepRemovesWhatIsOfNoInterestAndNothingElse(t *testing.T) {
+func TestSweepRemovesOnlyExpiredFiles(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
-	for _, tenant := range []string{"stays", "gone", "gone-yesterday"} {
+	for _, tenant := range []string{"kept", "removed", "removed-yesterday"} {
 		save(t, s.Tenant(tenant), "states", snapshotOf(1))
 	}
-	for _, owner := range []string{"tid/stays@host", "tid/gone@host", "tid/gone-long@host"} {
+	for _, owner := range []string{"tid/kept@host", "tid/removed@host", "tid/removed-long@host"} {
 		s.Ledger(owner).Spend(client.Machines, time.Now())
 	}
 	for name, content := range map[string]string{
-		"notes.txt": "x", "gone-yesterday-0123456789abcdef.values": "somebody else's", "x-0123456789abcdef.values.set-aside-1": "x",
+		"notes.txt": "x", "removed-yesterday-0123456789abcdef.values": "of another program", "x-0123456789abcdef.values.set-aside-1": "x",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -38,30 +38,30 @@ func TestSweepRemovesWhatIsOfNoInterestAndNothingElse(t *testing.T) {
 			}
 		}
 	}
-	want := func(gone ...string) {
+	sweep := func(removed ...string) {
 		t.Helper()
 		before := names(t, dir)
-		s.Sweep([]string{"stays"}, []string{"tid/stays@host"})
+		s.Sweep([]string{"kept"}, []string{"tid/kept@host"})
 		after := names(t, dir)
 		for _, name := range before {
-			isGone := slices.ContainsFunc(gone, func(prefix string) bool {
-				return strings.HasPrefix(name, prefix) && name != "gone-yesterday-0123456789abcdef.values"
+			isRemoved := slices.ContainsFunc(removed, func(prefix string) bool {
+				return strings.HasPrefix(name, prefix) && name != "removed-yesterday-0123456789abcdef.values"
 			})
-			if slices.Contains(after, name) == isGone {
-				t.Errorf("%s: removed %v, want %v", name, !isGone, isGone)
+			if slices.Contains(after, name) == isRemoved {
+				t.Errorf("%s: removed %v, want %v", name, !isRemoved, isRemoved)
 			}
 		}
 	}
-	want()
-	age(2*time.Hour, "tid_gone_host")
-	want("tid_gone-long_host")
+	sweep()
+	age(2*time.Hour, "tid_removed_host")
+	sweep("tid_removed-long_host")
 	age(25 * time.Hour)
-	want("gone-", "gone-yesterday", "tid_gone_host")
+	sweep("removed-", "removed-yesterday", "tid_removed_host")
 	if n := strings.Count(log.String(), "Removed storage files"); n != 2 {
 		t.Errorf("logged %s", log)
 	}
-	wantLoaded(t, s.Tenant("stays"), "states", snapshotOf(1))
-	if got := load(t, s.Tenant("gone"), "states"); got != nil {
+	wantLoaded(t, s.Tenant("kept"), "states", snapshotOf(1))
+	if got := load(t, s.Tenant("removed"), "states"); got != nil {
 		t.Errorf("loaded %v", got)
 	}
 }

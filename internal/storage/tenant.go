@@ -20,38 +20,38 @@ const (
 	valuesVersion = 1
 )
 
-// leastJournal is the size below which a journal is never compacted.
-const leastJournal = 64 << 10
+// minCompactSize is the size in bytes below which a journal is never compacted.
+const minCompactSize = 64 << 10
 
-// Tenant keeps the values of one tenant in a journal: a file to which records are
-// appended. The last record of a key holds; one without JSON deletes the key.
-// Its methods may be called concurrently. Where the records are is in memory, the
-// values are not, and no file is held open between two calls, so that hundreds of
-// tenants cost no file descriptors.
+// Tenant stores the values of one tenant in a journal, a file to which records
+// are appended. The last record of a key counts; a record without JSON deletes
+// the key. Only the positions of the records are in memory. The file is closed
+// between calls: hundreds of tenants need no file descriptors. Methods are safe
+// for concurrent use.
 type Tenant struct {
 	recordFile
 
 	mu sync.Mutex
-	// loadedFrom is the directory whose file was read, nil before and where the
-	// file has to be read again.
+	// loadedFrom is the directory whose file was read. Nil if the file must be
+	// read (again).
 	loadedFrom *os.Root
 	contents
-	// compactAt is the size past which the journal is written anew.
+	// compactAt is the size above which the journal is compacted.
 	compactAt int64
 }
 
-// contents is what is known of a journal's file.
+// contents describes the records of a journal.
 type contents struct {
-	// records has the place of each key's last record.
+	// records has the position of each key's last record.
 	records map[string]span
-	// size is that of the file when this process last read or wrote it.
+	// size is the file size when this process last read or wrote it.
 	size int64
-	// live is the size of all records that hold.
+	// live is the total size of all last records.
 	live int64
 }
 
-// Tenant returns the part of the storage that belongs to one tenant, always the
-// same for the same name. Any name will do.
+// Tenant returns the storage of one tenant. It returns the same one for the same
+// name, which may be any text.
 func (s *Storage) Tenant(name string) *Tenant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,9 +66,9 @@ func (s *Storage) Tenant(name string) *Tenant {
 	return t
 }
 
-// Load reads into v, a pointer, the value that was last saved under the key,
-// as encoding/json does. It returns false, and leaves v as it is, when there is
-// none, and an error as well when there is one that cannot be read into v.
+// Load decodes the value last saved under the key into v, a pointer, with
+// encoding/json. It returns false and leaves v unchanged if there is no value. It
+// also returns an error if the value cannot be read or decoded.
 func (t *Tenant) Load(key string, v any) (bool, error) {
 	data, err := t.get(key)
 	if err != nil {
@@ -86,7 +86,7 @@ func (t *Tenant) Load(key string, v any) (bool, error) {
 	return true, nil
 }
 
-// get returns the value of the key, nil where there is none.
+// get returns the value of the key, or nil if there is none.
 func (t *Tenant) get(key string) ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -112,30 +112,30 @@ func (t *Tenant) get(key string) ([]byte, error) {
 	return nil, fmt.Errorf("record at byte %d of %s has changed since it was written", at.offset, t.name)
 }
 
-// Save keeps the value under the key, as encoding/json writes it. When it
-// returns nil the value outlives the process, however the process ends; when it
-// returns an error the value before it is still there. Whoever changes the
-// meaning of what is saved changes the key too.
+// Save stores the value under the key, encoded by encoding/json. When Save
+// returns nil, the value survives the end of the process; after an error the
+// previous value is still stored. Use another key when the meaning of the value
+// changes.
 func (t *Tenant) Save(key string, v any) error {
 	data, err := json.Marshal(v)
 	if err == nil {
 		err = t.write(key, data)
 	}
-	if t.storage.values.wrote(t.name, err) != nil {
+	if t.storage.values.record(t.name, err) != nil {
 		return fmt.Errorf("save %s: %w", key, err)
 	}
 	return nil
 }
 
-// Delete forgets the value of the key, if there is one.
+// Delete removes the value of the key, if there is one.
 func (t *Tenant) Delete(key string) error {
-	if err := t.storage.values.wrote(t.name, t.write(key, nil)); err != nil {
+	if err := t.storage.values.record(t.name, t.write(key, nil)); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil
 }
 
-// Keys returns the keys that have a value and begin with the prefix, sorted.
+// Keys returns the keys with this prefix that have a value, sorted.
 func (t *Tenant) Keys(prefix string) ([]string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -152,7 +152,7 @@ func (t *Tenant) Keys(prefix string) ([]string, error) {
 	return keys, nil
 }
 
-// write appends a record for the key, without JSON where the value is nil.
+// write appends a record for the key. A nil value deletes the key.
 func (t *Tenant) write(key string, value []byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -177,14 +177,14 @@ func (t *Tenant) write(key string, value []byte) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	t.hold(key, value, at)
+	t.set(key, value, at)
 	if t.size > t.compactAt {
 		t.compact()
 	}
 	return nil
 }
 
-// load reads the file, unless that has been done.
+// load reads the file, unless it was read already.
 func (t *Tenant) load() error {
 	root, err := t.storage.directory()
 	if err != nil || t.loadedFrom == root {
@@ -194,7 +194,7 @@ func (t *Tenant) load() error {
 	f, _, err := t.openExisting()
 	if err == nil {
 		var found scanned
-		found, err = t.scan(f, read.hold)
+		found, err = t.scan(f, read.set)
 		err = errors.Join(err, f.Close())
 		if err == nil && found.first != nil {
 			read = contents{records: make(map[string]span)}
@@ -210,13 +210,13 @@ func (t *Tenant) load() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	t.loadedFrom, t.contents, t.compactAt = root, read, leastJournal+2*read.live
+	t.loadedFrom, t.contents, t.compactAt = root, read, minCompactSize+2*read.live
 	return nil
 }
 
-// hold records that the key's last record is there, or without a value that the
-// key is deleted. The file reaches to the record's end.
-func (c *contents) hold(key string, value []byte, at span) {
+// set stores the position of the key's last record. A nil value deletes the key.
+// The file size becomes the end of the record.
+func (c *contents) set(key string, value []byte, at span) {
 	c.size = at.offset + at.length
 	c.live -= c.records[key].length
 	delete(c.records, key)
@@ -226,11 +226,12 @@ func (c *contents) hold(key string, value []byte, at span) {
 	}
 }
 
-// mismatch describes a file whose first line is not the tenant's.
+// mismatch returns an error about a file whose first line is not this tenant's
+// header.
 func mismatch(first []byte) error {
 	rest, ok := strings.CutPrefix(string(first), valuesFormat)
 	if !ok {
-		return errors.New("not a file of mde_exporter's")
+		return errors.New("not a file of mde_exporter")
 	}
 	version, _, _ := strings.Cut(rest, " ")
 	if n, err := strconv.Atoi(version); err == nil && n > valuesVersion {
@@ -239,8 +240,8 @@ func mismatch(first []byte) error {
 	return errors.New("its first line is damaged or names another tenant")
 }
 
-// compact writes the journal anew without what no longer holds. A failure costs
-// nothing but space.
+// compact rewrites the journal with the last record of each key. On failure it
+// logs a warning and the journal keeps growing.
 func (t *Tenant) compact() {
 	keys := slices.SortedFunc(maps.Keys(t.records), func(a, b string) int {
 		return int(t.records[a].offset - t.records[b].offset)
@@ -265,14 +266,14 @@ func (t *Tenant) compact() {
 			if _, err := w.Write(line); err != nil {
 				return err
 			}
-			compacted.hold(key, value, span{offset: compacted.size, length: int64(len(line))})
+			compacted.set(key, value, span{offset: compacted.size, length: int64(len(line))})
 		}
 		return nil
 	})
 	if err != nil {
 		t.logger.Warn("Compacting storage file failed, the file grows until compacting succeeds", "file", t.name, "bytes", t.size, "err", err)
-		t.compactAt = t.size + t.live + leastJournal
+		t.compactAt = t.size + t.live + minCompactSize
 		return
 	}
-	t.contents, t.compactAt = compacted, leastJournal+2*compacted.live
+	t.contents, t.compactAt = compacted, minCompactSize+2*compacted.live
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// version1 returns a directory with the binary files that version 0.1 wrote up to
-// the midnight at which a bubble of synctest begins: 3,000 calls, one each 2.4
-// seconds, of tid/app@host:443, which have gone around the file's 2,048 slots; and
-// one call each of the tenants contoso and twin.
+// version1 returns a directory with binary files of version 0.1, which end at the
+// midnight at which a synctest bubble begins. They contain 3,000 calls of
+// tid/app@host:443, one each 2.4 seconds, in a ring of 2,048 slots, and one call
+// each of the tenants contoso and twin.
 func version1(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -25,7 +25,7 @@ func version1(t *testing.T) (dir string) {
 	return dir
 }
 
-func TestTheFirstStartAfterAnUpgradeKnowsTheCallsOfTheBinaryFormat(t *testing.T) {
+func TestUpgradeReadsBinarySpentCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := version1(t)
 		var want []time.Time
@@ -40,11 +40,11 @@ func TestTheFirstStartAfterAnUpgradeKnowsTheCallsOfTheBinaryFormat(t *testing.T)
 			if log.String() != "" {
 				t.Errorf("logged %s", log)
 			}
-			closeNow(t, s)
+			closeStorage(t, s)
 			if slices.ContainsFunc(names(t, dir), func(name string) bool {
 				return strings.HasPrefix(name, "tid_app") && !strings.HasSuffix(name, ".spent")
 			}) {
-				t.Errorf("the directory holds %v", names(t, dir))
+				t.Errorf("the directory contains %v", names(t, dir))
 			}
 		}
 		s, _ := open(t, dir)
@@ -54,11 +54,11 @@ func TestTheFirstStartAfterAnUpgradeKnowsTheCallsOfTheBinaryFormat(t *testing.T)
 	})
 }
 
-func TestAFlippedBitInTheBinaryFormatNeverFreesQuota(t *testing.T) {
+func TestFlippedBitInBinaryFormatNeverFreesQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for i := range 100 {
 			dir := version1(t)
-			path := file(t, dir, "contoso-*")
+			path := onlyFile(t, dir, "contoso-*")
 			content, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -73,14 +73,14 @@ func TestAFlippedBitInTheBinaryFormatNeverFreesQuota(t *testing.T) {
 			if len(got) == 0 || got[0].Before(time.Now().Add(-3*time.Minute)) {
 				t.Errorf("byte %d flipped: %v", i, got)
 			}
-			closeNow(t, s)
+			closeStorage(t, s)
 		}
 	})
 }
 
-func TestABinaryFileOfSomeoneElseIsSetAside(t *testing.T) {
+func TestInvalidBinaryFileIsSetAside(t *testing.T) {
 	dir := version1(t)
-	path := file(t, dir, "contoso-*")
+	path := onlyFile(t, dir, "contoso-*")
 	if err := os.WriteFile(path, make([]byte, 32_832), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -90,33 +90,33 @@ func TestABinaryFileOfSomeoneElseIsSetAside(t *testing.T) {
 	if !strings.Contains(log.String(), "Set aside") {
 		t.Errorf("logged %q", log)
 	}
-	if _, err := os.Stat(file(t, dir, filepath.Base(path)+".set-aside-*")); err != nil {
+	if _, err := os.Stat(onlyFile(t, dir, filepath.Base(path)+".set-aside-*")); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestInheritedCallsCountOnceAndTheirFileIsGone(t *testing.T) {
+func TestInheritedCallsCountOnceAndFileIsRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := version1(t)
 		now := time.Now()
 		first, second, third := now.Add(-3*time.Minute), now.Add(-2*time.Minute), now.Add(-time.Minute)
 		s, _ := open(t, dir)
 		s.Ledger("tid/app@host:443").Spend(client.Machines, third)
-		closeNow(t, s)
+		closeStorage(t, s)
 		for range 2 {
 			s, _ = open(t, dir)
 			quota := s.Ledger("tid/app@host:443")
-			for _, former := range []string{"contoso", "twin", "never-there"} {
+			for _, former := range []string{"contoso", "twin", "missing"} {
 				quota.Inherit(client.Machines, former)
 				quota.Inherit(client.DomainMachines, former)
 			}
 			wantSpent(t, quota, client.Machines, first, second, third)
 			wantSpent(t, quota, client.DeviceAVInfo)
 			quota.Spent(client.DomainMachines)
-			closeNow(t, s)
+			closeStorage(t, s)
 		}
 		if got := names(t, dir); len(got) != 2 {
-			t.Errorf("the directory holds %v, want the lock and the quota's file", got)
+			t.Errorf("the directory contains %v, want the lock and the quota's file", got)
 		}
 	})
 }
