@@ -14,18 +14,18 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
 
-// TestThePageInABrowser opens the page in Chromium by test/browser, whose packages
-// tools/install browser installs.
-func TestThePageInABrowser(t *testing.T) {
+// TestPageInBrowser opens the page in Chromium with test/browser. Its packages
+// are installed by tools/install browser.
+func TestPageInBrowser(t *testing.T) {
 	browser, node := servertest.Find(t, "chromium", "google-chrome"), servertest.Find(t, "node")
 	const dir = "../../test/browser"
 	if _, err := os.Stat(dir + "/node_modules/axe-core"); err != nil {
 		t.Fatal("run tools/install browser: ", err)
 	}
-	const most = 6000 // Pixels: a page that a person still scrolls through.
+	const maxHeight = 6000 // Pixels.
 	now := time.Now()
-	many, few := manyFailing(now), Status{Version: "1.2.3", Tenants: tenants(3, now)}
-	long := wellTenant("with-10000-domains", now)
+	many, few := failingTenants(now), Status{Version: "1.2.3", Tenants: tenants(3, now)}
+	long := healthyTenant("with-10000-domains", now)
 	var domains []Domain
 	for i := range 10000 {
 		domains = append(domains, Domain{Name: fmt.Sprintf("a-rather-long-name-%05d.of-a-domain.example", i), Machines: i % 3, LastSuccess: now.Add(-time.Hour)})
@@ -79,16 +79,16 @@ func TestThePageInABrowser(t *testing.T) {
 		for _, problem := range got.Problems {
 			t.Errorf("%s: %s", name, problem)
 		}
-		if strings.HasSuffix(got.URL, "/") && got.Width == 1280 && got.Height > most {
-			t.Errorf("%s is %d pixels tall, want at most %d", name, got.Height, most)
+		if strings.HasSuffix(got.URL, "/") && got.Width == 1280 && got.Height > maxHeight {
+			t.Errorf("%s is %d pixels tall, want at most %d", name, got.Height, maxHeight)
 		}
 		t.Log(name, got.Height)
 		backgrounds[got.ColorScheme] = got.Background
 	}
 	if lines != 4*len(targets) {
-		t.Errorf("%d answers, want %d", lines, 4*len(targets))
+		t.Errorf("%d results, want %d", lines, 4*len(targets))
 	}
 	if backgrounds["light"] == backgrounds["dark"] {
-		t.Errorf("the background is %s, light and dark", backgrounds["dark"])
+		t.Errorf("the background is %s in both color schemes", backgrounds["dark"])
 	}
 }

@@ -7,10 +7,10 @@ import (
 	"path"
 )
 
-// serveBundle serves the files of one kind below the prefix, and returns their
-// names: those at the root of the file system, nil of which holds none, that have
-// the kind's ending.
-func serveBundle(mux *http.ServeMux, prefix string, files fs.FS, ending, contentType string) (names []string, err error) {
+// serveBundle serves the bundled files with this extension under the prefix and
+// returns their names. It serves only files at the root of the file system; a nil
+// file system has none.
+func serveBundle(mux *http.ServeMux, prefix string, files fs.FS, extension, contentType string) (names []string, err error) {
 	if files == nil {
 		return nil, nil
 	}
@@ -20,7 +20,7 @@ func serveBundle(mux *http.ServeMux, prefix string, files fs.FS, ending, content
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if entry.IsDir() || path.Ext(name) != ending {
+		if entry.IsDir() || path.Ext(name) != extension {
 			continue
 		}
 		names = append(names, name)

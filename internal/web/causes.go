@@ -9,23 +9,24 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// list is shown in part on the page, which counts the rest.
+// list is a list of which the page shows only the first elements.
 type list[T any] []T
 
-// First returns at most n of the list, Beyond the number of the others.
+// First returns at most n elements. Rest returns the number of the others.
 func (l list[T]) First(n int) list[T] { return l[:min(n, len(l))] }
-func (l list[T]) Beyond(n int) int    { return max(0, len(l)-n) }
+func (l list[T]) Rest(n int) int      { return max(0, len(l)-n) }
 
-// cause is what several collectors have in common: why they fail, or what limits them.
+// cause is a failure or a limit with everything it affects.
 type cause struct {
 	collector.Failure
-	// Since is when the first of them began to fail, zero where that is not known.
+	// Since is when the first affected collector began to fail. Zero means
+	// unknown.
 	Since time.Time
-	// Tenants and Collectors are whom it affects.
+	// Tenants and Collectors are the affected ones.
 	Tenants, Collectors list[string]
 }
 
-// addCause counts a collector of a tenant that is affected.
+// addCause adds a tenant's collector to the cause of its failure.
 func addCause(causes *list[*cause], tenant, name string, failure collector.Failure, since time.Time) {
 	i := slices.IndexFunc(*causes, func(c *cause) bool { return c.Failure == failure })
 	if i < 0 {
@@ -44,38 +45,38 @@ func addCause(causes *list[*cause], tenant, name string, failure collector.Failu
 	}
 }
 
-// sortCauses puts what affects the most tenants first.
+// sortCauses sorts by the number of affected tenants, largest first.
 func sortCauses(causes list[*cause]) {
 	slices.SortStableFunc(causes, func(a, b *cause) int {
 		return cmp.Or(cmp.Compare(len(b.Tenants), len(a.Tenants)), strings.Compare(a.Cause, b.Cause))
 	})
 }
 
-// runbookLink returns the address of an alert's section.
+// runbookLink returns the URL of the alert's runbook.
 func runbookLink(alert string) string {
 	return "https://github.com/mde-exporter/mde_exporter/blob/main/docs/runbooks.md#" + strings.ToLower(alert)
 }
 
-// tableAcross is one table across tenants: the rows of it that are wanted.
-type tableAcross struct {
+// mergedTable is a table of one collector with the selected rows of all tenants.
+type mergedTable struct {
 	collector.Table
-	Across list[*rowsOfTenants]
+	MergedRows list[*mergedRow]
 }
 
-// rowsOfTenants are the rows of one name in the tables of several tenants.
-type rowsOfTenants struct {
+// mergedRow combines the rows of one name in the tables of several tenants.
+type mergedRow struct {
 	Name    string
 	Number  float64
-	Known   int // Of the tenants.
+	Known   int // Number of tenants with a known value.
 	AtLeast bool
 	Tenants list[string]
 }
 
-// rowsAcross returns the rows of all tenants that are wanted, those of one name
-// together, the largest sums first. Tables without such a row are left out.
-func rowsAcross(tenants []*tenantBlock, wanted func(collector.Row) bool) (tables []*tableAcross) {
+// mergeRows returns the rows of all tenants that wanted selects, merged by name
+// and sorted by sum, largest first. It omits tables without such a row.
+func mergeRows(tenants []*tenantBlock, wanted func(collector.Row) bool) (tables []*mergedTable) {
 	type key struct{ collector, row string }
-	byCollector, byRow := make(map[string]*tableAcross), make(map[key]*rowsOfTenants)
+	byCollector, byRow := make(map[string]*mergedTable), make(map[key]*mergedRow)
 	for _, t := range tenants {
 		for _, c := range t.Collectors {
 			for _, r := range c.Page.Table.Rows {
@@ -84,12 +85,12 @@ func rowsAcross(tenants []*tenantBlock, wanted func(collector.Row) bool) (tables
 				}
 				table, rows := byCollector[c.Name], byRow[key{c.Name, r.Name}]
 				if table == nil {
-					table = &tableAcross{Table: c.Page.Table}
+					table = &mergedTable{Table: c.Page.Table}
 					byCollector[c.Name], tables = table, append(tables, table)
 				}
 				if rows == nil {
-					rows = &rowsOfTenants{Name: r.Name}
-					byRow[key{c.Name, r.Name}], table.Across = rows, append(table.Across, rows)
+					rows = &mergedRow{Name: r.Name}
+					byRow[key{c.Name, r.Name}], table.MergedRows = rows, append(table.MergedRows, rows)
 				}
 				rows.Tenants = append(rows.Tenants, t.Name)
 				rows.AtLeast = rows.AtLeast || r.AtLeast
@@ -101,7 +102,7 @@ func rowsAcross(tenants []*tenantBlock, wanted func(collector.Row) bool) (tables
 		}
 	}
 	for _, t := range tables {
-		slices.SortFunc(t.Across, func(a, b *rowsOfTenants) int {
+		slices.SortFunc(t.MergedRows, func(a, b *mergedRow) int {
 			return cmp.Or(cmp.Compare(b.Number, a.Number), strings.Compare(a.Name, b.Name))
 		})
 	}

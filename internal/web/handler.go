@@ -13,13 +13,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// NewHandler returns the handler of all endpoints. It fails where the
-// telemetry path cannot be served.
+// NewHandler returns the handler of all endpoints. It returns an error if the
+// telemetry path is invalid.
 func NewHandler(o Options) (http.Handler, error) {
 	if err := CheckTelemetryPath(o.TelemetryPath); err != nil {
 		return nil, fmt.Errorf("telemetry path: %w", err)
 	}
-	mux := http.NewServeMux() // GET answers HEAD, too.
+	mux := http.NewServeMux() // GET matches HEAD, too.
 	dashboards, err := serveBundle(mux, "/dashboards/", o.Dashboards, ".json", "application/json")
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux.HandleFunc("GET /config", sameSiteOnly(config(o.Config)))
 	if o.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline) // No secrets: no flag takes one.
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline) // Contains no secret: no flag accepts one.
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
@@ -47,8 +47,9 @@ func NewHandler(o Options) (http.Handler, error) {
 	return secured(mux), nil
 }
 
-// CheckTelemetryPath returns why the metrics cannot be served at a path: it is
-// not an absolute, clean path of plain characters, or it is taken.
+// CheckTelemetryPath returns an error if the metrics cannot be served at the
+// path: it must be an absolute, clean path of plain characters that no other
+// endpoint uses.
 func CheckTelemetryPath(p string) error {
 	if !strings.HasPrefix(p, "/") {
 		return fmt.Errorf("%q does not begin with a slash", p)
@@ -56,35 +57,35 @@ func CheckTelemetryPath(p string) error {
 	if strings.ContainsFunc(p, func(r rune) bool {
 		return r <= ' ' || r > '~' || strings.ContainsRune(`"#%?<>[\]^{|}`+"`", r)
 	}) {
-		return fmt.Errorf("%q has characters that a URL's path cannot hold as they are", p)
+		return fmt.Errorf("%q has characters that must be escaped in a URL path", p)
 	}
 	if clean := path.Clean(p); clean != p {
-		return fmt.Errorf("%q is not in its shortest form, which is %q", p, clean)
+		return fmt.Errorf("%q is not a clean path, use %q", p, clean)
 	}
 	if p == "/" {
-		return fmt.Errorf("%q is taken by the front page", p)
+		return fmt.Errorf("%q is used by the status page", p)
 	}
 	for _, own := range []string{"/-", "/config", "/dashboards", "/alerts", "/debug/pprof"} {
 		if p == own || strings.HasPrefix(p, own+"/") {
-			return fmt.Errorf("%q is taken by the exporter's own %s", p, own)
+			return fmt.Errorf("%q is used by the exporter's %s", p, own)
 		}
 	}
 	return nil
 }
 
-// queryOf returns the query of a request. One that is malformed is answered with 400,
-// and false.
-func queryOf(w http.ResponseWriter, r *http.Request) (url.Values, bool) {
+// parseQuery returns the query of a request. For a malformed query it responds
+// with 400 and returns false.
+func parseQuery(w http.ResponseWriter, r *http.Request) (url.Values, bool) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		answer(w, http.StatusBadRequest, "The query is malformed: encode reserved characters, such as ; as %3B.")
+		writeText(w, http.StatusBadRequest, "The query is malformed: encode reserved characters, such as ; as %3B.")
 	}
 	return query, err == nil
 }
 
-// metrics answers a scrape with whatever could be gathered: one bad series
-// must not cost all others. With tenant=NAME it serves the series of these tenants
-// alone; a query that cannot be read is refused, so that it never widens to all.
+// metrics serves scrapes with everything that could be gathered: an invalid
+// series must not affect others. With tenant=NAME it serves only these tenants'
+// series. It rejects a malformed query, so that a typo never returns all tenants.
 func metrics(o Options) http.HandlerFunc {
 	handler := func(g prometheus.Gatherer) http.Handler {
 		return promhttp.HandlerFor(g, promhttp.HandlerOpts{
@@ -96,7 +97,7 @@ func metrics(o Options) http.HandlerFunc {
 	}
 	all := handler(o.Gatherer)
 	return func(w http.ResponseWriter, r *http.Request) {
-		query, ok := queryOf(w, r)
+		query, ok := parseQuery(w, r)
 		if !ok {
 			return
 		}
@@ -106,7 +107,7 @@ func metrics(o Options) http.HandlerFunc {
 		}
 		some, known := o.TenantGatherer(query["tenant"])
 		if !known {
-			answer(w, http.StatusNotFound, "No tenant of that name is configured.")
+			writeText(w, http.StatusNotFound, "No tenant of that name is configured.")
 			return
 		}
 		handler(some).ServeHTTP(w, r)

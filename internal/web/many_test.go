@@ -15,9 +15,10 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// manyFailing are 200 tenants whose collectors all fail for the same reason, each
-// with 50 domains, one of which is contacted in three tenants.
-func manyFailing(now time.Time) Status {
+// failingTenants returns a status of 200 tenants whose collectors all fail for
+// the same reason. Each has 50 domains; one more domain is contacted in three
+// tenants.
+func failingTenants(now time.Time) Status {
 	s := Status{Version: "1.2.3", Config: ConfigStatus{Source: "mde.yml", LoadedAt: now.Add(-time.Hour)}, Tenants: tenants(200, now)}
 	for i := range s.Tenants {
 		t := &s.Tenants[i]
@@ -42,13 +43,13 @@ func manyFailing(now time.Time) Status {
 	return s
 }
 
-func TestEqualCausesAreOne(t *testing.T) {
+func TestEqualCausesAreMerged(t *testing.T) {
 	now := time.Now()
 	since := now.Add(-199 * time.Second)
-	page := showPage(t, manyFailing(now), "/")
+	page := showPage(t, failingTenants(now), "/")
 	text := pageText(t, page)
 	if n := strings.Count(text, "AADSTS7000222"); n != 1 {
-		t.Errorf("the error is there %d times, want once", n)
+		t.Errorf("the error is shown %d times, want once", n)
 	}
 	for _, want := range []string{
 		"One cause of failures 200 tenants: AADSTS7000222: The keys for app … are expired",
@@ -61,9 +62,9 @@ func TestEqualCausesAreOne(t *testing.T) {
 	}
 }
 
-func TestTheTableOfTenantsIsSearchedSortedAndPaged(t *testing.T) {
-	s := manyFailing(time.Now())
-	s.Tenants[7].Collectors[0].Page.Measures[0].Text = "" // Unknown, and no longer 7 %.
+func TestTenantTableSearchSortAndPages(t *testing.T) {
+	s := failingTenants(time.Now())
+	s.Tenants[7].Collectors[0].Page.Measures[0].Text = "" // Unknown instead of 7 %.
 	names := func(target string) (rows []string) {
 		t.Helper()
 		for node := range parse(t, showPage(t, s, target)).Descendants() {
@@ -83,36 +84,36 @@ func TestTheTableOfTenantsIsSearchedSortedAndPaged(t *testing.T) {
 		"/?q=" + strings.Repeat("%C3%A9", 300): nil,
 	} {
 		if got := names(target); !slices.Equal(got[:min(len(want), len(got))], want) {
-			t.Errorf("%s has %.5q, want %q first", target, got, want)
+			t.Errorf("%s shows %.5q, want %q first", target, got, want)
 		}
 	}
 	if rows := names("/?sort=requires-attention&page=8"); rows[len(rows)-1] != "tenant-007" {
-		t.Errorf("the last by share is %s, want the one whose share is unknown", rows[len(rows)-1])
+		t.Errorf("the last tenant is %s, want the one with the unknown value", rows[len(rows)-1])
 	}
 	if text := pageText(t, showPage(t, s, "/?q=d09999")); !strings.Contains(text, "d09999.example Machines: 0 tenant-199") {
-		t.Errorf("a search does not find the domain:\n%.2000s", text)
+		t.Errorf("the search does not find the domain:\n%.2000s", text)
 	}
 	if rows := names("/?tenant=tenant-199&sort=domain"); !slices.IsSorted(rows) || len(rows) != 51 {
-		t.Errorf("by name the rows are %q", rows)
+		t.Errorf("sorted by name the rows are %q", rows)
 	}
 	if rows := names("/?tenant=tenant-199&q=EVIL"); !slices.Equal(rows, []string{"evil.example"}) {
-		t.Errorf("a search finds %q", rows)
+		t.Errorf("the search finds %q", rows)
 	}
 	o := testOptions()
 	o.Status = func() Status { return s }
 	h := newTestHandler(t, o)
 	for _, target := range []string{"/?sort=nothing", "/?page=9", "/?q=tenant-19&page=2", "/?tenant=tenant-001&sort=age"} {
-		if answer := request(t, h, http.MethodGet, target); answer.Code != http.StatusNotFound {
-			t.Errorf("%s answered %d, want 404", target, answer.Code)
+		if response := request(t, h, http.MethodGet, target); response.Code != http.StatusNotFound {
+			t.Errorf("%s: status %d, want 404", target, response.Code)
 		}
 	}
 }
 
-// TestThePageStaysSmall lets every tenant fail in its own way, with domains of its
-// own that are all contacted.
-func TestThePageStaysSmall(t *testing.T) {
+// TestPageSizeIsBounded gives every tenant another cause of failure and contacted
+// domains of its own.
+func TestPageSizeIsBounded(t *testing.T) {
 	now := time.Now()
-	s := manyFailing(now)
+	s := failingTenants(now)
 	for i := range s.Tenants {
 		for j := range s.Tenants[i].Collectors {
 			c := &s.Tenants[i].Collectors[j]
@@ -131,8 +132,8 @@ func TestThePageStaysSmall(t *testing.T) {
 	}
 }
 
-func TestAnErrorOfManyRowsIsThereOnce(t *testing.T) {
-	tenant := wellTenant("contoso", time.Now())
+func TestCommonRowErrorIsShownOnce(t *testing.T) {
+	tenant := healthyTenant("contoso", time.Now())
 	var domains []Domain
 	for i := range 150 {
 		name := fmt.Sprintf("d%03d.example", i)
@@ -142,25 +143,25 @@ func TestAnErrorOfManyRowsIsThereOnce(t *testing.T) {
 	tenant.setDomains(domains...)
 	text := pageText(t, showPage(t, Status{Tenants: []Tenant{tenant}}, "/?tenant=contoso"))
 	for want, times := range map[string]int{
-		"Failure 1, of 150 of the domains below: list machines of …: HTTP 500": 1, "HTTP 500": 1, "failure 1": 150,
+		"Failure 1, 150 of the domains below: list machines of …: HTTP 500": 1, "HTTP 500": 1, "failure 1": 150,
 		"other.example list machines of other.example: HTTP 404": 1,
 	} {
 		if n := strings.Count(text, want); n != times {
-			t.Errorf("%q is there %d times, want %d", want, n, times)
+			t.Errorf("%q is shown %d times, want %d", want, n, times)
 		}
 	}
 }
 
-func TestAValueThatIsTooOldIsACause(t *testing.T) {
+func TestStaleValueIsACause(t *testing.T) {
 	now := time.Now()
-	s := Status{Tenants: tenants(wholeTenants+1, now)}
+	s := Status{Tenants: tenants(maxFullTenants+1, now)}
 	s.Tenants[2].Collectors[0].LastSuccess = now.Add(-time.Hour)
 	if text := pageText(t, showPage(t, s, "/")); !strings.Contains(text, "One cause of failures 1 tenant: values older than max_age withdrawn, no refresh finished since") {
-		t.Errorf("no cause is there:\n%.2000s", text)
+		t.Errorf("the page shows no cause:\n%.2000s", text)
 	}
 }
 
-// rowText returns what a row of the table of tenants shows.
+// rowText returns the text of a row in the table of tenants.
 func rowText(t *testing.T, page, tenant string) string {
 	t.Helper()
 	for node := range parse(t, page).Descendants() {
@@ -175,17 +176,17 @@ func rowText(t *testing.T, page, tenant string) string {
 	return ""
 }
 
-// TestARowOfATenantIsShort draws collectors that the page does not know.
-func TestARowOfATenantIsShort(t *testing.T) {
+// TestTenantRowIsShort shows collectors that package web does not know.
+func TestTenantRowIsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
 		more := func(name, failure string) Collector {
-			c := wellTenant("", now).Collectors[0]
+			c := healthyTenant("", now).Collectors[0]
 			c.Name, c.Error = name, failure
 			c.Page.Measures = []collector.Measure{{Title: "Unresolved alerts", Text: "1,234", Number: 1234}}
 			return c
 		}
-		s := Status{Tenants: tenants(wholeTenants+1, now)}
+		s := Status{Tenants: tenants(maxFullTenants+1, now)}
 		s.Tenants[0].Collectors = append(s.Tenants[0].Collectors, more("scores", "HTTP 403"), more("alerts", "HTTP 403"))
 		s.Tenants[1].Collectors[0].LastSuccess = time.Time{}
 		s.Tenants[1].Collectors[0].Ready = false
@@ -193,8 +194,8 @@ func TestARowOfATenantIsShort(t *testing.T) {
 		s.Tenants[2].Collectors[1] = Collector{Name: "watched_domains", Enabled: true}
 		page := showPage(t, s, "/")
 		for tenant, want := range map[string]string{
-			"tenant-000": "failing scores , alerts well security_states , watched_domains 7m 0s ago 2 of 4, 1 unknown 1,234",
-			"tenant-001": "waiting security_states well watched_domains 20s ago , some never 2 of 4, 1 unknown –",
+			"tenant-000": "failing scores , alerts healthy security_states , watched_domains 7m 0s ago 2 of 4, 1 unknown 1,234",
+			"tenant-001": "waiting security_states healthy watched_domains 20s ago , some never 2 of 4, 1 unknown –",
 			"tenant-002": "waiting watched_domains never – –",
 		} {
 			if got := rowText(t, page, tenant); got != tenant+" "+want {
@@ -204,10 +205,10 @@ func TestARowOfATenantIsShort(t *testing.T) {
 	})
 }
 
-// TestAnErrorThatRowsRepeatIsNotInTheCard has a collector whose error lists those of
-// its first rows.
-func TestAnErrorThatRowsRepeatIsNotInTheCard(t *testing.T) {
-	tenant := wellTenant("contoso", time.Now())
+// TestCollectorCardSummarizesRowErrors has a collector whose error lists errors
+// of its first rows.
+func TestCollectorCardSummarizesRowErrors(t *testing.T) {
+	tenant := healthyTenant("contoso", time.Now())
 	var domains []Domain
 	for i := range 1500 {
 		domains = append(domains, Domain{Name: fmt.Sprintf("d%04d.example", i)})
@@ -221,15 +222,15 @@ func TestAnErrorThatRowsRepeatIsNotInTheCard(t *testing.T) {
 	c.Failure = collector.Failure{Cause: "HTTP 500", Remedy: "try again", Runbook: "MDERefreshFailing"}
 	text := pageText(t, showPage(t, Status{Tenants: []Tenant{tenant}}, "/?tenant=contoso"))
 	if !strings.Contains(text, "1,200 of 1,500 domains: HTTP 500 Fix: try again Runbook MDERefreshFailing") {
-		t.Errorf("the card does not count the rows that fail:\n%.2000s", text)
+		t.Errorf("the card does not show the number of failed rows:\n%.2000s", text)
 	}
-	if n := strings.Count(text, "HTTP 500"); n != 2 { // In the card and above the table.
-		t.Errorf("the error is there %d times, want 2:\n%.2000s", n, text)
+	if n := strings.Count(text, "HTTP 500"); n != 2 { // On the card and above the table.
+		t.Errorf("the error is shown %d times, want 2:\n%.2000s", n, text)
 	}
 }
 
-// TestContactedDomainsStandOutAsFailuresDo compares the cards of collectors.
-func TestContactedDomainsStandOutAsFailuresDo(t *testing.T) {
+// TestContactedDomainsAreHighlighted compares the CSS classes of collector cards.
+func TestContactedDomainsAreHighlighted(t *testing.T) {
 	s := Status{Tenants: tenants(1, time.Now())}
 	s.Tenants[0].Collectors[0].Error = "HTTP 403"
 	var classes []string
@@ -243,9 +244,9 @@ func TestContactedDomainsStandOutAsFailuresDo(t *testing.T) {
 	}
 }
 
-func TestOddQueriesOfThePage(t *testing.T) {
+func TestUnusualQueries(t *testing.T) {
 	long := strings.Repeat("x", 60<<10)
-	for _, n := range []int{1, wholeTenants + 1} {
+	for _, n := range []int{1, maxFullTenants + 1} {
 		o := testOptions()
 		s := Status{Tenants: tenants(n, time.Now())}
 		o.Status = func() Status { return s }
@@ -273,19 +274,20 @@ func TestOddQueriesOfThePage(t *testing.T) {
 			"/?tenant=tenant-000&sort=age":       http.StatusNotFound,
 			"/?tenant=tenant-000&page=2":         http.StatusNotFound,
 		} {
-			answer := request(t, h, http.MethodGet, target)
-			if answer.Code != want {
-				t.Errorf("with %d tenants %.40s answered %d, want %d", n, target, answer.Code, want)
+			response := request(t, h, http.MethodGet, target)
+			if response.Code != want {
+				t.Errorf("with %d tenants %.40s: status %d, want %d", n, target, response.Code, want)
 			}
-			if body := answer.Body.String(); strings.Contains(body, "<script") || strings.ContainsAny(body, "\x00") || len(body) > 64<<10 {
-				t.Errorf("with %d tenants %.40s answered %d bytes: %.200s", n, target, len(body), body)
+			if body := response.Body.String(); strings.Contains(body, "<script") || strings.ContainsAny(body, "\x00") || len(body) > 64<<10 {
+				t.Errorf("with %d tenants %.40s: %d bytes: %.200s", n, target, len(body), body)
 			}
 		}
 	}
 }
 
-// TestTheRunbooksOfThePageAreThoseOfTheAlerts compares addresses.
-func TestTheRunbooksOfThePageAreThoseOfTheAlerts(t *testing.T) {
+// TestRunbookLinksMatchAlerts compares the runbook links of page, alerts and
+// docs.
+func TestRunbookLinksMatchAlerts(t *testing.T) {
 	rules, err := fs.ReadFile(alerts.Files, "mde.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -294,7 +296,7 @@ func TestTheRunbooksOfThePageAreThoseOfTheAlerts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, alert := range []string{tooOld.Runbook, "MDERefreshFailing", "MDEWatchedDomainContacted"} {
+	for _, alert := range []string{staleFailure.Runbook, "MDERefreshFailing", "MDEWatchedDomainContacted"} {
 		if !strings.Contains(string(rules), "runbook_url: "+runbookLink(alert)+"\n") {
 			t.Errorf("no alert links to %s", runbookLink(alert))
 		}
@@ -304,8 +306,8 @@ func TestTheRunbooksOfThePageAreThoseOfTheAlerts(t *testing.T) {
 	}
 }
 
-// The beginning of a cause is that of the first collector of which it is known.
-func TestACauseBeginsWithItsFirstFailure(t *testing.T) {
+// A cause starts with the earliest known failure.
+func TestCauseStartsWithFirstFailure(t *testing.T) {
 	failure := collector.Failure{Cause: "HTTP 503"}
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	var causes list[*cause]

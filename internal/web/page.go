@@ -2,7 +2,7 @@ package web
 
 import (
 	"bytes"
-	_ "embed" // page.html and page.css are part of the program.
+	_ "embed" // Embeds page.html and page.css.
 	"fmt"
 	"html/template"
 	"net/http"
@@ -22,20 +22,19 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"count": collector.Number[int], "number": collector.Number[float64], "span": span, "relative": relative, "slug": slug, "runbook": runbookLink,
 }).Parse(pageHTML))
 
-// page is the front page: every tenant at a glance, or, with ?tenant=NAME, one
-// tenant with all rows of its tables. ?q= searches, ?sort= orders and ?page= turns the
-// pages of either. Its links are relative, so that they hold behind a proxy that
-// adds a prefix.
+// page serves the status page: all tenants or, with ?tenant=NAME, one tenant with
+// all rows of its tables. ?q= searches, ?sort= sorts and ?page= selects a page.
+// Links are relative, so that they work behind a proxy that adds a path prefix.
 func page(o Options, dashboards, alerts []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		query, ok := queryOf(w, r)
+		query, ok := parseQuery(w, r)
 		if !ok {
 			return
 		}
 		v := newView(o.Status(), time.Now())
 		v.Tenant, v.Sort = query.Get("tenant"), query.Get("sort")
 		v.Search = strings.TrimSpace(query.Get("q"))
-		v.Search = strings.ToValidUTF8(v.Search[:min(searchLength, len(v.Search))], "")
+		v.Search = strings.ToValidUTF8(v.Search[:min(maxSearchLength, len(v.Search))], "")
 		var found bool
 		if query.Has("tenant") {
 			found = v.onlyTenant(query.Get("page"))
@@ -43,11 +42,11 @@ func page(o Options, dashboards, alerts []string) http.HandlerFunc {
 			found = v.overview(query.Get("page"))
 		}
 		if !found {
-			answer(w, http.StatusNotFound, "No such tenant, column or page.")
+			writeText(w, http.StatusNotFound, "No such tenant, column or page.")
 			return
 		}
 
-		// The page is whole or an error, hence the buffer.
+		// Buffer the page, so that a template error does not leave half a page.
 		var b bytes.Buffer
 		err := pageTemplate.Execute(&b, struct {
 			view
@@ -55,18 +54,18 @@ func page(o Options, dashboards, alerts []string) http.HandlerFunc {
 			Dashboards, Alerts []string
 			Pprof              bool
 			Style              template.CSS
-		}{v, strings.TrimPrefix(o.TelemetryPath, "/"), dashboards, alerts, o.Pprof, template.CSS(pageCSS)}) //nolint:gosec // The style is part of the program.
+		}{v, strings.TrimPrefix(o.TelemetryPath, "/"), dashboards, alerts, o.Pprof, template.CSS(pageCSS)}) //nolint:gosec // The style is embedded.
 		if err != nil {
 			http.Error(w, "The page could not be built: "+err.Error(), http.StatusInternalServerError)
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
-		_, _ = w.Write(b.Bytes()) // A client that left needs no answer.
+		_, _ = w.Write(b.Bytes()) // The client may have disconnected.
 	}
 }
 
-// span writes a duration with the two units that matter.
+// span formats a duration with its two largest units.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
@@ -83,7 +82,7 @@ func span(d time.Duration) string {
 	}
 }
 
-// relative says how long ago the time was, or how far ahead it is.
+// relative formats a time as "5m 0s ago" or "in 5m 0s".
 func relative(t time.Time) string {
 	switch d := time.Since(t).Round(time.Second); {
 	case d < 0:

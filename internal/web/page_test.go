@@ -16,8 +16,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// Domain is a row of the table that most tests show, as the collector of watched
-// domains makes it.
+// Domain is a row of the table of watched domains, which most tests show.
 type Domain struct {
 	Name                          string
 	Machines                      int
@@ -26,8 +25,8 @@ type Domain struct {
 	Error                         string
 }
 
-// watched is the table of the domains.
-func watched(domains ...Domain) collector.Page {
+// watchedPage returns a page with the table of the domains.
+func watchedPage(domains ...Domain) collector.Page {
 	rows := make([]collector.Row, len(domains))
 	for i, d := range domains {
 		rows[i] = collector.Row{Name: d.Name, At: d.LastSuccess, Error: d.Error}
@@ -46,13 +45,13 @@ func watched(domains ...Domain) collector.Page {
 	}}
 }
 
-// setDomains replaces the rows of the tenant's table.
+// setDomains replaces the rows of the tenant's table of watched domains.
 func (t *Tenant) setDomains(domains ...Domain) {
-	t.Collectors[1].Page.Table = watched(domains...).Table
+	t.Collectors[1].Page.Table = watchedPage(domains...).Table
 }
 
-// wellTenant is a tenant as it stands on a good day.
-func wellTenant(name string, now time.Time) Tenant {
+// healthyTenant returns a tenant without failures.
+func healthyTenant(name string, now time.Time) Tenant {
 	t := Tenant{
 		Name: name,
 		Collectors: []Collector{
@@ -86,24 +85,24 @@ func wellTenant(name string, now time.Time) Tenant {
 
 func tenants(n int, now time.Time) (all []Tenant) {
 	for i := range n {
-		all = append(all, wellTenant(fmt.Sprintf("tenant-%03d", i), now))
+		all = append(all, healthyTenant(fmt.Sprintf("tenant-%03d", i), now))
 	}
 	return all
 }
 
-// showPage returns a page of the status as HTML.
+// showPage returns the HTML of a page.
 func showPage(t *testing.T, s Status, target string) string {
 	t.Helper()
 	o := testOptions()
 	o.Status = func() Status { return s }
-	answer := request(t, newTestHandler(t, o), http.MethodGet, target)
-	if answer.Code != http.StatusOK {
-		t.Fatalf("%s answered %d: %s", target, answer.Code, answer.Body)
+	response := request(t, newTestHandler(t, o), http.MethodGet, target)
+	if response.Code != http.StatusOK {
+		t.Fatalf("%s: status %d: %s", target, response.Code, response.Body)
 	}
-	return answer.Body.String()
+	return response.Body.String()
 }
 
-// pageText returns what a reader of a page sees, in one line.
+// pageText returns the visible text of a page in one line.
 func pageText(t *testing.T, page string) string {
 	t.Helper()
 	var text []string
@@ -137,7 +136,7 @@ func hrefs(t *testing.T, page string) (targets []string) {
 	return targets
 }
 
-func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
+func TestStatusPage(t *testing.T) {
 	forbidden := "machines: HTTP 403: Forbidden: role Machine.Read.All is missing"
 	tests := []struct {
 		name   string
@@ -145,25 +144,25 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 		want   []string
 	}{
 		{
-			name:   "a good day",
+			name:   "all healthy",
 			change: func(*Status, time.Time) {},
 			want: []string{
-				"for Prometheus · 1.2.3", "1 tenant", "2 of 2 collectors well", "2 of 4 watched domains contacted 1 of 5 unknown 1 by 500 machines or more",
-				"security_states well 4,213 machines, 97 require attention Values from 7m 0s ago Last refresh 7m 0s ago , took 4s Next refresh in 8m 0s Source machines",
-				"watched_domains well Values from 20s ago Last refresh 20s ago , took under a second",
+				"for Prometheus · 1.2.3", "1 tenant", "2 of 2 collectors healthy", "2 of 4 watched domains contacted 1 of 5 unknown 1 by 500 machines or more",
+				"security_states healthy 4,213 machines, 97 require attention Values from 7m 0s ago Last refresh 7m 0s ago , took 4s Next refresh in 8m 0s Source machines",
+				"watched_domains healthy Values from 20s ago Last refresh 20s ago , took under a second",
 				"worse.example 500 or more 20s ago evil.example 12 20s ago broken.example domain_machines: HTTP 500 0 2h 0m ago new.example unknown never quiet.example 0 20s ago",
 				"Configuration mde.yml loaded 1d 1h ago", "fleet.json", "mde.yaml", "As of 2000-01-01 00:00:00 UTC",
 			},
 		},
 		{
-			name: "a failure that leaves the last values",
+			name: "a failure with older values",
 			change: func(s *Status, _ time.Time) {
 				s.Tenants[0].Collectors[0].Error = forbidden
 			},
-			want: []string{"1 tenant 1 in trouble", "1 of 2 collectors well 1 failing", "security_states failing 4,213 machines, 97 require attention " + forbidden},
+			want: []string{"1 tenant 1 failing", "1 of 2 collectors healthy 1 failing", "security_states failing 4,213 machines, 97 require attention " + forbidden},
 		},
 		{
-			name: "values that were withdrawn",
+			name: "withdrawn values",
 			change: func(s *Status, now time.Time) {
 				s.Tenants[0].Collectors[0].Error = forbidden
 				s.Tenants[0].Collectors[0].LastSuccess = now.Add(-46 * time.Minute)
@@ -171,7 +170,7 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 			want: []string{"security_states no values", "Values from 46m 0s ago"},
 		},
 		{
-			name: "a start that fails",
+			name: "a failed first refresh",
 			change: func(s *Status, _ time.Time) {
 				s.Tenants[0].Collectors[0].Error = forbidden
 				s.Tenants[0].Collectors[0].LastSuccess = time.Time{}
@@ -183,24 +182,24 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 			change: func(s *Status, _ time.Time) {
 				s.Tenants[0].Collectors[0] = Collector{Name: "security_states", Enabled: true}
 			},
-			want: []string{"1 of 2 collectors well 1 at their first refresh", "security_states waiting Values from never Last refresh the first is under way"},
+			want: []string{"1 of 2 collectors healthy 1 at their first refresh", "security_states waiting Values from never Last refresh first refresh running"},
 		},
 		{
-			name: "values kept from before a restart, while the first refresh runs",
+			name: "values from before a restart during the first refresh",
 			change: func(s *Status, now time.Time) {
 				s.Tenants[0].Collectors[0] = Collector{Name: "security_states", Enabled: true, Status: collector.Status{LastSuccess: now.Add(-time.Hour)}}
 			},
-			want: []string{"security_states waiting Values from 1h 0m ago Last refresh the first is under way"},
+			want: []string{"security_states waiting Values from 1h 0m ago Last refresh first refresh running"},
 		},
 		{
-			name: "a collector that is off",
+			name: "a disabled collector",
 			change: func(s *Status, _ time.Time) {
-				s.Tenants[0].Collectors[1] = Collector{Name: "watched_domains", Status: collector.Status{Page: watched()}}
+				s.Tenants[0].Collectors[1] = Collector{Name: "watched_domains", Status: collector.Status{Page: watchedPage()}}
 			},
-			want: []string{"1 of 1 collectors well", "0 of 0 watched domains contacted", "watched_domains off Grafana dashboards"},
+			want: []string{"1 of 1 collectors healthy", "0 of 0 watched domains contacted", "watched_domains off Grafana dashboards"},
 		},
 		{
-			name: "a watch list of which nothing was read",
+			name: "a watch list without values",
 			change: func(s *Status, _ time.Time) {
 				s.Tenants[0].setDomains(Domain{Name: "a.example"}, Domain{Name: "b.example", Error: "domain_machines: HTTP 500"})
 			},
@@ -210,7 +209,7 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 			},
 		},
 		{
-			name: "domains that are withdrawn or have no valid name",
+			name: "withdrawn and invalid domains",
 			change: func(s *Status, now time.Time) {
 				s.Tenants[0].setDomains(
 					Domain{Name: "old.example", Machines: 7, Withdrawn: true, LastSuccess: now.Add(-4 * time.Hour)},
@@ -230,18 +229,18 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 			want: []string{"Prevalence is left out: role URL.Read.All is missing."},
 		},
 		{
-			name: "a refused reload",
+			name: "a failed reload",
 			change: func(s *Status, _ time.Time) {
 				s.Config.Error = "mde.yml:3: unknown key \"tenant\""
 			},
-			want: []string{"Reload refused mde.yml", "The last reload was refused mde.yml:3: unknown key \"tenant\""},
+			want: []string{"Reload failed mde.yml", "The last reload failed mde.yml:3: unknown key \"tenant\""},
 		},
 		{
-			name: "no tenant at all, as a shard may have",
+			name: "no tenants, as on an empty shard",
 			change: func(s *Status, _ time.Time) {
 				s.Tenants = nil
 			},
-			want: []string{"0 tenants", "0 of 0 collectors well"},
+			want: []string{"0 tenants", "0 of 0 collectors healthy"},
 		},
 	}
 	for _, test := range tests {
@@ -265,7 +264,7 @@ func TestTheFrontPageTellsHowThingsStand(t *testing.T) {
 	}
 }
 
-func TestHundredsOfTenantsAreATableWithTroubleFirst(t *testing.T) {
+func TestManyTenantsAreListedFailingFirst(t *testing.T) {
 	now := time.Now()
 	s := Status{Tenants: tenants(300, now)}
 	s.Tenants[123].Collectors[0].Error = "token: HTTP 401: invalid_client"
@@ -273,8 +272,8 @@ func TestHundredsOfTenantsAreATableWithTroubleFirst(t *testing.T) {
 	s.Tenants[222].Collectors[0].LastSuccess = time.Time{}
 	page := showPage(t, s, "/")
 	text := pageText(t, page)
-	if !strings.Contains(text, "300 tenants 2 in trouble 598 of 600 collectors well 2 failing") {
-		t.Errorf("the totals are not these:\n%.400s", text)
+	if !strings.Contains(text, "300 tenants 2 failing 598 of 600 collectors healthy 2 failing") {
+		t.Errorf("the totals differ:\n%.400s", text)
 	}
 	var order []string
 	for target := "/"; target != ""; {
@@ -297,8 +296,8 @@ func TestHundredsOfTenantsAreATableWithTroubleFirst(t *testing.T) {
 	}
 }
 
-func TestALongListOfDomainsHasPages(t *testing.T) {
-	tenant := wellTenant("contoso", time.Now())
+func TestLongDomainListIsPaged(t *testing.T) {
+	tenant := healthyTenant("contoso", time.Now())
 	var domains []Domain
 	for i := range 450 {
 		domains = append(domains, Domain{Name: fmt.Sprintf("d%03d.example", i), LastSuccess: time.Now()})
@@ -309,7 +308,7 @@ func TestALongListOfDomainsHasPages(t *testing.T) {
 
 	front := pageText(t, showPage(t, s, "/"))
 	if !strings.Contains(front, "d449.example 3") || !strings.Contains(front, "All 450 domains of contoso") || strings.Contains(front, "d014.example") {
-		t.Errorf("the front page does not show the fifteen of most interest:\n%s", front)
+		t.Errorf("the page does not show the first 15 domains:\n%s", front)
 	}
 
 	seen := map[string]int{}
@@ -344,29 +343,29 @@ func TestALongListOfDomainsHasPages(t *testing.T) {
 	o.Status = func() Status { return s }
 	h := newTestHandler(t, o)
 	for _, number := range []string{"0", "4", "-1", "x", "99999999999999999999"} {
-		if answer := request(t, h, http.MethodGet, "/?tenant=contoso&page="+number); answer.Code != http.StatusNotFound {
-			t.Errorf("page %s answered %d, want 404", number, answer.Code)
+		if response := request(t, h, http.MethodGet, "/?tenant=contoso&page="+number); response.Code != http.StatusNotFound {
+			t.Errorf("page %s: status %d, want 404", number, response.Code)
 		}
 	}
 }
 
-func TestWhatOthersWroteIsTextAndNothingElse(t *testing.T) {
-	nasty := `"><script>alert(1)</script><img src=x onerror='alert(2)'>&` + "\x00\xff\u202e"
-	tenant := wellTenant(nasty, time.Now())
+func TestUntrustedTextIsEscaped(t *testing.T) {
+	hostile := `"><script>alert(1)</script><img src=x onerror='alert(2)'>&` + "\x00\xff\u202e"
+	tenant := healthyTenant(hostile, time.Now())
 	for i := range tenant.Collectors {
 		c := &tenant.Collectors[i]
-		c.Name, c.Page.Source, c.Page.Summary, c.Error, c.Page.Notes = nasty, nasty, nasty, nasty, []string{nasty}
+		c.Name, c.Page.Source, c.Page.Summary, c.Error, c.Page.Notes = hostile, hostile, hostile, hostile, []string{hostile}
 	}
 	for i := range tenant.Collectors {
 		t := &tenant.Collectors[i].Page.Table
-		t.Title, t.Items, t.Marked, t.AtLeast, t.Columns = nasty, nasty, nasty, nasty, [3]string{nasty, nasty, nasty}
+		t.Title, t.Items, t.Marked, t.AtLeast, t.Columns = hostile, hostile, hostile, hostile, [3]string{hostile, hostile, hostile}
 		for i := range t.Rows {
 			r := &t.Rows[i]
-			r.Name, r.Group, r.Error, r.Instead, r.Hint = nasty, nasty, nasty, nasty, nasty
+			r.Name, r.Group, r.Error, r.Instead, r.Hint = hostile, hostile, hostile, hostile, hostile
 		}
 	}
-	for _, n := range []int{1, wholeTenants + 1} {
-		s := Status{Version: nasty, Config: ConfigStatus{Source: nasty, Error: nasty}}
+	for _, n := range []int{1, maxFullTenants + 1} {
+		s := Status{Version: hostile, Config: ConfigStatus{Source: hostile, Error: hostile}}
 		for range n {
 			s.Tenants = append(s.Tenants, tenant)
 		}
@@ -381,7 +380,7 @@ func TestWhatOthersWroteIsTextAndNothingElse(t *testing.T) {
 				}
 			}
 		}
-		// The link of an oddly named tenant leads to its page all the same.
+		// The link of this tenant must work, too.
 		for _, target := range hrefs(t, page) {
 			if strings.HasPrefix(target, "?tenant=") {
 				showPage(t, s, "/"+target)
@@ -390,7 +389,7 @@ func TestWhatOthersWroteIsTextAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestEveryLinkOfThePageLeadsSomewhere(t *testing.T) {
+func TestAllLinksWork(t *testing.T) {
 	o := testOptions()
 	o.TelemetryPath = "/telemetry/mde"
 	o.Pprof = true
@@ -412,28 +411,28 @@ func TestEveryLinkOfThePageLeadsSomewhere(t *testing.T) {
 		if strings.HasPrefix(link, "https://") {
 			continue
 		}
-		// A link that begins with a slash would lose the prefix of a proxy.
+		// A link with a leading slash would lose a proxy's path prefix.
 		if strings.HasPrefix(link, "/") {
 			t.Errorf("%s is not relative", link)
 		}
-		if answer := request(t, h, http.MethodGet, "/"+link); answer.Code != http.StatusOK {
-			t.Errorf("%s answered %d", link, answer.Code)
+		if response := request(t, h, http.MethodGet, "/"+link); response.Code != http.StatusOK {
+			t.Errorf("%s: status %d", link, response.Code)
 		}
 	}
 }
 
-// The policy names the page's style by its hash: a byte of difference, and
-// browsers show the page bare.
-func TestThePolicyAllowsThePagesOwnStyle(t *testing.T) {
-	answer := request(t, newTestHandler(t, testOptions()), http.MethodGet, "/")
-	page := answer.Body.String()
+// The policy allows the page's style by its hash. If they differ, browsers ignore
+// the style.
+func TestContentSecurityPolicyAllowsPageStyle(t *testing.T) {
+	response := request(t, newTestHandler(t, testOptions()), http.MethodGet, "/")
+	page := response.Body.String()
 	for node := range parse(t, page).Descendants() {
 		if node.Data != "style" || node.FirstChild == nil {
 			continue
 		}
 		sum := sha256.Sum256([]byte(node.FirstChild.Data))
 		want := "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-		if policy := answer.Header().Get("Content-Security-Policy"); !strings.Contains(policy, want) {
+		if policy := response.Header().Get("Content-Security-Policy"); !strings.Contains(policy, want) {
 			t.Errorf("the policy %q lacks %q", policy, want)
 		}
 		return
@@ -441,7 +440,7 @@ func TestThePolicyAllowsThePagesOwnStyle(t *testing.T) {
 	t.Error("the page has no style")
 }
 
-func TestNumbersAndSpansAreWrittenForPeople(t *testing.T) {
+func TestFormatNumbersAndDurations(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
 		if got := collector.Number(n); got != want {
 			t.Errorf("Number(%d) is %q, want %q", n, got, want)
@@ -465,9 +464,9 @@ func TestNumbersAndSpansAreWrittenForPeople(t *testing.T) {
 	}
 }
 
-// TestOnlyWhatIsKnownLooksGood looks at the edges of the front page's totals,
-// which are green unless a class says otherwise.
-func TestOnlyWhatIsKnownLooksGood(t *testing.T) {
+// TestUnknownDomainsAreNotGreen checks the classes of the totals. Totals are
+// green unless they have a class.
+func TestUnknownDomainsAreNotGreen(t *testing.T) {
 	now := time.Now()
 	tests := []struct {
 		name    string
@@ -483,7 +482,7 @@ func TestOnlyWhatIsKnownLooksGood(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s := Status{Tenants: []Tenant{wellTenant("contoso", now)}}
+			s := Status{Tenants: []Tenant{healthyTenant("contoso", now)}}
 			s.Tenants[0].setDomains(test.domains...)
 			for node := range parse(t, showPage(t, s, "/")).Descendants() {
 				if node.Data != "li" || !strings.Contains(nodeText(node), "watched domains") {

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// secured sets on every answer what keeps a browser from doing anything with a
-// page but show it: no script, no resource, no frame, no form to
-// elsewhere, and no style but the page's own, which is named by its hash.
+// secured sets headers on every response that restrict what a browser may do with
+// a page: no scripts, no external resources, no frames, no forms to other sites,
+// and only the embedded style, allowed by its hash.
 func secured(next http.Handler) http.Handler {
 	sum := sha256.Sum256([]byte(pageCSS))
 	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
@@ -25,22 +25,21 @@ func secured(next http.Handler) http.Handler {
 	})
 }
 
-// sameSiteOnly answers 403 to requests that a browser marks as coming from
-// another site, whatever their method: those with a Sec-Fetch-Site other than
-// same-origin and none, and those whose Origin is not the Host that they ask.
-// Requests without either header, such as those of curl, are served.
-// http.CrossOriginProtection does not do: it serves every GET.
+// sameSiteOnly responds with 403 to requests from another site, for every method.
+// These have a Sec-Fetch-Site other than same-origin and none, or an Origin that
+// is not the request's Host. It serves requests without these headers, such as
+// those of curl. http.CrossOriginProtection is insufficient: it allows every GET.
 //
-// DNS rebinding is not recognized. A page whose own host name was made to
+// It does not detect DNS rebinding. A page whose own host name was made to
 // resolve to the exporter sends same-origin requests, and every Host is served,
-// since the exporter does not know its names. Such a page reads whatever an
-// unauthenticated client of the browser's network can read, and may reload.
-// Against it helps --web.config.file: basic authentication, client
-// certificates, or TLS, whose certificate the browser refuses for that name.
+// since the exporter does not know its host names. Such a page can read what any
+// unauthenticated client in the browser's network can read, and can reload.
+// --web.config.file protects against it: with basic authentication, client
+// certificates, or TLS, whose certificate the browser rejects for that name.
 func sameSiteOnly(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if fromAnotherSite(r) {
-			answer(w, http.StatusForbidden, "Cross-site request refused: open this address directly.")
+			writeText(w, http.StatusForbidden, "Cross-site request rejected: open this address directly.")
 			return
 		}
 		next(w, r)

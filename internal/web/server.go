@@ -1,7 +1,6 @@
-// Package web serves what the exporter shows: the metrics, a front page of how
-// tenants, collectors and domains stand, the configuration in force, the
-// bundled dashboards and rules, and the endpoints that orchestrators and
-// operators call. It knows of HTTP and HTML; what it shows comes as plain data.
+// Package web serves the exporter's HTTP endpoints: metrics, status page, the
+// configuration in force, bundled dashboards and rules, and the endpoints for
+// orchestrators and operators. It receives what it shows as plain data.
 package web
 
 import (
@@ -14,57 +13,58 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// DefaultTelemetryPath is where Prometheus looks for metrics by default.
+// DefaultTelemetryPath is the default path of the metrics.
 const DefaultTelemetryPath = "/metrics"
 
-// Options say what is served. Every func may be called concurrently.
+// Options configure the handler. Every func must be safe for concurrent use.
 type Options struct {
-	// Gatherer gives the metrics. Required.
+	// Gatherer returns the metrics. Required.
 	Gatherer prometheus.Gatherer
-	// TenantGatherer gives the metrics of these tenants alone. It reports false
-	// where one of them is unknown. Required.
+	// TenantGatherer returns a gatherer of only these tenants' metrics. It
+	// returns false if a name is unknown. Required.
 	TenantGatherer func(names []string) (prometheus.Gatherer, bool)
-	// Registry counts the errors of gathering and encoding, as
-	// promhttp_metric_handler_errors_total. Nil means they are only logged.
+	// Registry receives promhttp_metric_handler_errors_total, which counts errors
+	// of gathering and encoding. Nil means errors are only logged.
 	Registry prometheus.Registerer
-	// TelemetryPath is where the metrics are, such as DefaultTelemetryPath. Required.
+	// TelemetryPath is the path of the metrics, such as DefaultTelemetryPath.
+	// Required.
 	TelemetryPath string
-	// Ready reports whether every collector has something to show or has failed
-	// once. Required.
+	// Ready reports whether every collector has values or has failed once.
+	// Required.
 	Ready func() bool
-	// Status is asked for each front page. Required.
+	// Status returns the content of the status page. Required.
 	Status func() Status
 	// Config returns the configuration in force as YAML, secrets masked. Required.
 	Config func() []byte
-	// Reload loads the configuration again; its error is the answer's body.
-	// Nil means that the lifecycle endpoints are off, which is answered with 403.
-	// An error that wraps the context's means that the reload has not ended yet.
+	// Reload loads the configuration again; its error becomes the response body.
+	// An error that wraps the context's means that the reload is still running.
+	// Nil disables the lifecycle endpoints: they respond with 403.
 	Reload func(context.Context) error
 	// Pprof serves the runtime's profiles under /debug/pprof/.
 	Pprof bool
-	// Dashboards and Alerts hold the bundled files, at their root. Nil means none.
+	// Dashboards and Alerts contain the bundled files at their root. Nil means
+	// none.
 	Dashboards, Alerts fs.FS
-	// Logger takes what goes wrong while serving. Required.
+	// Logger logs errors while serving. Required.
 	Logger *slog.Logger
 }
 
-// The limits of the server. A scraper sends a few hundred bytes and waits for
-// at most a minute or so; who does otherwise must not hold connections.
+// Limits of the server. A scraper sends a few hundred bytes and waits for about a
+// minute at most. Slower clients are disconnected.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 30 * time.Second
-	// writeTimeout covers a large scrape over a slow link. Profiles extend it
-	// by their own duration.
+	// writeTimeout is long enough for a large scrape over a slow connection.
+	// Profiles extend it by their own duration.
 	writeTimeout = 2 * time.Minute
-	// idleTimeout is longer than common scrape intervals, so that a scraper
-	// keeps its connection.
+	// idleTimeout is longer than common scrape intervals, so that scrapers reuse
+	// their connections.
 	idleTimeout    = 5 * time.Minute
 	maxHeaderBytes = 64 << 10
 )
 
-// NewServer returns a server of NewHandler's endpoints with limits on what a
-// client may send and how long it may take. Its address and TLS are the
-// caller's.
+// NewServer returns a server of NewHandler's endpoints with limits on request
+// size and duration. The caller sets address and TLS.
 func NewServer(o Options) (*http.Server, error) {
 	handler, err := NewHandler(o)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// pipeListener hands out connections in memory, whose deadlines are those of
-// the test's own time.
+// pipeListener accepts in-memory connections. Their deadlines follow the fake
+// time of a synctest bubble.
 type pipeListener struct{ connections chan net.Conn }
 
 func (l pipeListener) Accept() (net.Conn, error) {
@@ -27,7 +27,8 @@ func (l pipeListener) Accept() (net.Conn, error) {
 func (l pipeListener) Close() error   { return nil }
 func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
 
-// serve runs a server on connections in memory and returns what opens one.
+// serve runs a server on in-memory connections. It returns a function that opens
+// one.
 func serve(t *testing.T) (dial func() net.Conn) {
 	t.Helper()
 	server, err := NewServer(testOptions())
@@ -40,7 +41,7 @@ func serve(t *testing.T) (dial func() net.Conn) {
 	t.Cleanup(func() {
 		close(listener.connections)
 		if err := <-done; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("the server ended with %v", err)
+			t.Errorf("Serve returned %v", err)
 		}
 		if err := server.Close(); err != nil {
 			t.Error(err)
@@ -54,36 +55,36 @@ func serve(t *testing.T) (dial func() net.Conn) {
 	}
 }
 
-func TestASlowClientLosesItsConnection(t *testing.T) {
+func TestSlowClientsAreDisconnected(t *testing.T) {
 	tests := []struct {
 		name string
 		send string
-		then time.Duration // how long the connection may last at most
+		want time.Duration // maximum duration of the connection
 	}{
-		{"that never sends a header", "", readHeaderTimeout},
-		{"that never ends its header", "GET /metrics HTTP/1.1\r\nHost: exporter\r\n", readHeaderTimeout},
-		{"that never sends its body", "POST /-/reload HTTP/1.1\r\nHost: exporter\r\nContent-Length: 10\r\n\r\n", readTimeout},
+		{"no header", "", readHeaderTimeout},
+		{"an incomplete header", "GET /metrics HTTP/1.1\r\nHost: exporter\r\n", readHeaderTimeout},
+		{"no body", "POST /-/reload HTTP/1.1\r\nHost: exporter\r\nContent-Length: 10\r\n\r\n", readTimeout},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				connection := serve(t)()
-				begun := time.Now()
+				start := time.Now()
 				if _, err := io.WriteString(connection, test.send); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := io.Copy(io.Discard, connection); err != nil {
 					t.Fatal(err)
 				}
-				if lasted := time.Since(begun); lasted > test.then {
-					t.Errorf("the connection lasted %s, want %s at most", lasted, test.then)
+				if lasted := time.Since(start); lasted > test.want {
+					t.Errorf("the connection lasted %s, want at most %s", lasted, test.want)
 				}
 			})
 		})
 	}
 }
 
-func TestAConnectionOutlivesAScrapeIntervalOfAMinute(t *testing.T) {
+func TestConnectionIsReusedAcrossScrapes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		connection := serve(t)()
 		reader := bufio.NewReader(connection)
@@ -106,11 +107,11 @@ func TestAConnectionOutlivesAScrapeIntervalOfAMinute(t *testing.T) {
 	})
 }
 
-func TestAHugeHeaderIsRefused(t *testing.T) {
+func TestLargeHeaderIsRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		connection := serve(t)()
 		go func() {
-			// The server stops reading midway, so the error is expected.
+			// The server stops reading, so an error is expected.
 			_, _ = io.WriteString(connection, "GET /metrics HTTP/1.1\r\nHost: exporter\r\nX: "+strings.Repeat("x", 2*maxHeaderBytes)+"\r\n\r\n")
 		}()
 		response, err := http.ReadResponse(bufio.NewReader(connection), nil)
@@ -121,7 +122,7 @@ func TestAHugeHeaderIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-			t.Errorf("answered %s", response.Status)
+			t.Errorf("status %s", response.Status)
 		}
 		if _, err := io.Copy(io.Discard, connection); err != nil {
 			t.Fatal(err)

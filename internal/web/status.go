@@ -9,9 +9,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// Status is what the front page shows: plain data, taken at one moment.
+// Status is the content of the status page at one moment.
 type Status struct {
-	// Version is the program's version, in the words of --version.
+	// Version is the program's version, as in --version.
 	Version string
 	Config  ConfigStatus
 	Tenants []Tenant
@@ -19,12 +19,13 @@ type Status struct {
 
 // ConfigStatus describes the configuration in force.
 type ConfigStatus struct {
-	// Source says where it came from: a file's path, the environment, the demo.
+	// Source is where the configuration comes from: a file's path, the
+	// environment, the demo.
 	Source string
-	// LoadedAt is when it came into force.
+	// LoadedAt is when it was loaded.
 	LoadedAt time.Time
-	// Error is why the latest reload was refused. Empty where there was none
-	// or it succeeded.
+	// Error is the error of the last reload. Empty if it succeeded, or if there
+	// was none.
 	Error string
 }
 
@@ -34,56 +35,56 @@ type Tenant struct {
 	Collectors []Collector
 }
 
-// Collector is one collector of one tenant. Of its Status only the Page is set, to
-// that of Config.Disabled, where it is not enabled.
+// Collector is one collector of one tenant. If it is disabled, only the Page of
+// its Status is set, to the result of Config.Disabled.
 type Collector struct {
 	Name    string
 	Enabled bool
 	collector.Status
 }
 
-// state is how a collector or a tenant stands, from the best to the worst.
+// state is the state of a collector or a tenant, from best to worst.
 type state int
 
 const (
-	stateOff     state = iota // switched off by configuration
-	stateWell                 // the last refresh succeeded
-	stateWaiting              // not everything was read so far, and nothing failed
-	stateFailing              // the last refresh failed, older values stand
-	stateEmpty                // failing, and there are no values, or none young enough
+	stateOff      state = iota // disabled in the configuration
+	stateHealthy               // the last refresh succeeded
+	stateWaiting               // no complete refresh so far, and no failure
+	stateFailing               // the last refresh failed, older values are served
+	stateNoValues              // no values, or only values older than max_age
 )
 
-// String returns the word for the page, which is also the state's CSS class.
+// String returns the state's CSS class. The page also shows it as text.
 func (s state) String() string {
-	return [...]string{"off", "well", "waiting", "failing", "no-values"}[s]
+	return [...]string{"off", "healthy", "waiting", "failing", "no-values"}[s]
 }
 
-// Bad reports whether somebody should look.
+// Bad reports whether the state needs an operator's attention.
 func (s state) Bad() bool { return s >= stateFailing }
 
-// stateAt returns how the collector stands at a time.
+// stateAt returns the state at the given time.
 func (c *Collector) stateAt(now time.Time) state {
-	aged := c.Page.MaxAge > 0 && now.Sub(c.LastSuccess) > c.Page.MaxAge
+	stale := c.Page.MaxAge > 0 && now.Sub(c.LastSuccess) > c.Page.MaxAge
 	switch {
 	case !c.Enabled:
 		return stateOff
-	case aged && !c.LastSuccess.IsZero():
-		return stateEmpty
+	case stale && !c.LastSuccess.IsZero():
+		return stateNoValues
 	case !c.Ready:
 		return stateWaiting
 	case c.Error != "" && c.LastSuccess.IsZero():
-		return stateEmpty
+		return stateNoValues
 	case c.Error != "":
 		return stateFailing
 	case c.LastSuccess.IsZero():
 		return stateWaiting
 	default:
-		return stateWell
+		return stateHealthy
 	}
 }
 
-// byInterest orders rows as a reader wants them: the largest numbers first, then
-// those whose last attempt failed, then by name.
+// byInterest returns the rows sorted by number, largest first, then failed ones
+// first, then by name.
 func byInterest(rows []collector.Row) []collector.Row {
 	failed := func(r collector.Row) int {
 		if r.Error != "" {

@@ -13,54 +13,60 @@ import (
 )
 
 const (
-	// wholeTenants is how many tenants the front page shows whole. More of
-	// them become a table of one row each, tenantsOnPage rows a page.
-	wholeTenants  = 4
-	tenantsOnPage = 25
-	// rowsBelowTenant is how many rows of a table the front page shows of a tenant,
-	// rowsOnPage how many a tenant's own page shows at a time.
-	rowsBelowTenant = 15
-	rowsOnPage      = 200
-	// searchLength bounds the text that is searched for: a domain name is no longer.
-	searchLength = 253
+	// maxFullTenants is up to how many tenants the status page shows in full.
+	// More tenants become a table with one row each, tenantsPerPage rows a page.
+	maxFullTenants = 4
+	tenantsPerPage = 25
+	// rowsOnOverview is how many rows of a tenant's table the page of all tenants
+	// shows. rowsPerPage is how many rows a tenant's own page shows at a time.
+	rowsOnOverview = 15
+	rowsPerPage    = 200
+	// maxSearchLength is the maximum length of the search text in bytes, that of
+	// a domain name.
+	maxSearchLength = 253
 )
 
-// view is what page.html draws.
+// view is the data of page.html.
 type view struct {
 	Status
 	Taken  time.Time
 	Totals totals
-	// Rows are the tenants of a table, Whole those that are shown in full.
-	Rows, Whole []*tenantBlock
-	// Table is true where the page has the table of tenants, whose Columns these are.
+	// Rows are the tenants shown as table rows, Full those shown in full.
+	Rows, Full []*tenantBlock
+	// Table is true if the page has the table of tenants. Columns are its
+	// columns.
 	Table   bool
 	Columns []column
-	// Causes are why collectors fail, Limits what their notes say; equal ones are one.
+	// Causes are the reasons of failures, Limits the notes of collectors. Both
+	// are deduplicated.
 	Causes, Limits list[*cause]
-	// Marked are the marked rows across tenants, Found the rows that were searched for.
-	Marked, Found []*tableAcross
-	// Alone is true where the page is one tenant's own.
-	Alone bool
-	// Tenant, Search and Sort are what the request asks for.
+	// Marked are the marked rows of all tenants, Found the rows that match the
+	// search.
+	Marked, Found []*mergedTable
+	// SingleTenant is true if the page shows only one tenant.
+	SingleTenant bool
+	// Tenant, Search and Sort are the request's parameters.
 	Tenant, Search, Sort string
-	// Matching is how many tenants, or rows of the tenant's tables, are found.
+	// Matching is how many tenants, or rows of the tenant's tables, match the
+	// search.
 	Matching int
 	pages
 }
 
-// pages are the pages of a table. Previous and Following are 0 where there is none.
-type pages struct{ Page, Pages, Previous, Following int }
+// pages is the position in a table with pages. Previous and Next are 0 if there
+// is none.
+type pages struct{ Page, Pages, Previous, Next int }
 
-// column is a column of the table of tenants. Key sorts by it.
+// column is a column of the table of tenants. Key is its ?sort= value.
 type column struct {
 	Title, Key string
-	// Marked is true where the column counts marked rows.
+	// Marked is true if the column counts marked rows.
 	Marked bool
 	before func(a, b *tenantBlock) int
 }
 
-// Link returns the address of this page with one parameter of its query changed.
-// Another order or search begins at the first page.
+// Link returns the URL of this page with one query parameter changed. It drops
+// ?page=, so another order or search begins at the first page.
 func (v view) Link(key string, value any) string {
 	query := url.Values{"tenant": {v.Tenant}, "q": {v.Search}, "sort": {v.Sort}}
 	query.Set(key, fmt.Sprint(value))
@@ -72,14 +78,14 @@ func (v view) Link(key string, value any) string {
 	return "?" + query.Encode()
 }
 
-// totals count across all tenants, whatever part of them the page shows.
+// totals counts all tenants, not only those on the page.
 type totals struct {
-	TenantsBad                     int
-	Collectors, Well, Waiting, Bad int
-	Tables                         []*tableTotals // Of each collector with a table.
+	TenantsBad                        int
+	Collectors, Healthy, Waiting, Bad int
+	Tables                            []*tableTotals // One for each collector with a table.
 }
 
-// table returns the totals of a collector's table.
+// table returns the totals of the collector's table.
 func (t *totals) table(c *Collector) *tableTotals {
 	i := slices.IndexFunc(t.Tables, func(t *tableTotals) bool { return t.collector == c.Name })
 	if i < 0 {
@@ -89,22 +95,23 @@ func (t *totals) table(c *Collector) *tableTotals {
 	return t.Tables[i]
 }
 
-// tableTotals count the rows of a table, or of the same table of several tenants.
-// Known are the rows whose number is. MarkedRows and Bounded are among them. Failed
-// are the rows whose last attempt failed.
+// tableTotals counts the rows of a table, of one tenant or of all. Known counts
+// rows with a number; MarkedRows and Bounded count among these. Failed counts
+// rows whose last attempt failed.
 type tableTotals struct {
 	collector.Table
 	collector                                 string
 	Count, Known, MarkedRows, Bounded, Failed int
 }
 
-// What is the title in the middle of a sentence.
-func (t *tableTotals) What() string { return strings.ToLower(t.Title) }
+// LowerTitle returns the title in lower case.
+func (t *tableTotals) LowerTitle() string { return strings.ToLower(t.Title) }
 
-// Unknown is how many rows have no number.
+// Unknown returns the number of rows without a number.
 func (t *tableTotals) Unknown() int { return t.Count - t.Known }
 
-// MarkedOfKnown is how many rows are marked, in words, empty where none is known.
+// MarkedOfKnown returns text such as "2 of 4, 1 unknown". It is empty if no
+// number is known.
 func (t *tableTotals) MarkedOfKnown() string {
 	if t.Known == 0 {
 		return ""
@@ -140,20 +147,19 @@ type tenantBlock struct {
 	Name       string
 	State      state
 	Collectors []collectorBlock
-	// Oldest is when the oldest values were read, zero where there are none. Missing
-	// is true where an enabled collector has none.
+	// Oldest is when the oldest values were read. Zero means no values. Missing
+	// is true if an enabled collector has no values.
 	Oldest  time.Time
 	Missing bool
-	// Cells are the tenant's values by the titles of the columns that are not every
-	// tenant's.
+	// Cells are the tenant's measures by column title.
 	Cells map[string]*collector.Measure
-	// MarkedRows is how many rows of the tenant's tables are marked.
+	// MarkedRows is the number of marked rows in the tenant's tables.
 	MarkedRows int
 }
 
-// ByState are the enabled collectors, those in one state together, the worst first.
+// ByState returns the enabled collectors grouped by state, worst first.
 func (t *tenantBlock) ByState() (groups [][]collectorBlock) {
-	for s := stateEmpty; s > stateOff; s-- {
+	for s := stateNoValues; s > stateOff; s-- {
 		if group := slices.DeleteFunc(slices.Clone(t.Collectors), func(c collectorBlock) bool { return c.State != s }); len(group) > 0 {
 			groups = append(groups, group)
 		}
@@ -164,51 +170,52 @@ func (t *tenantBlock) ByState() (groups [][]collectorBlock) {
 type collectorBlock struct {
 	Collector
 	State state
-	Table *tableBlock // Nil where the collector has none.
+	Table *tableBlock // Nil if the collector has no table.
 }
 
-// What is the collector's Error. Where rows of its table have errors of their own, it
-// is the cause of the first, and not all of them again.
-func (c *collectorBlock) What() string {
+// ErrorText returns the collector's error. If rows of its table show errors of
+// their own, it returns only their number and the cause of the first.
+func (c *collectorBlock) ErrorText() string {
 	if c.Error == "" || c.Failure.Cause == "" || c.Table == nil || c.Table.Failed == 0 {
 		return c.Error
 	}
 	return fmt.Sprintf("%s of %s %s: %s", collector.Number(c.Table.Failed), collector.Number(c.Table.Count), c.Table.Items, c.Failure.Cause)
 }
 
-// Remedy is what to do about it, unless What says so itself.
+// Remedy returns how to fix the failure. It is empty if ErrorText contains it.
 func (c *collectorBlock) Remedy() string {
-	if strings.Contains(c.What(), c.Failure.Remedy) {
+	if strings.Contains(c.ErrorText(), c.Failure.Remedy) {
 		return ""
 	}
 	return c.Failure.Remedy
 }
 
-// tableBlock is a table of a tenant: Shown are the rows of it that the page shows,
-// Common the errors that several of these have in common.
+// tableBlock is a tenant's table on the page. Shown are the rows on this page,
+// Common the errors that several of these rows share.
 type tableBlock struct {
 	tableTotals
 	Shown  []shownRow
 	Common []commonError
-	// Links sort the rows by a column, Sorted is true for the column by which they are.
+	// Links are the links that sort by each column. Sorted is true for the
+	// current one.
 	Links  [3]string
 	Sorted [3]bool
 }
 
-// shownRow is a row whose error is its own, or one of the table's common errors by
-// its number, which is 0 where there is none.
+// shownRow is a row with its own error, or with the number of a common error.
+// Common is 0 if it has no common error.
 type shownRow struct {
 	collector.Row
 	Common int
 }
 
-// commonError is an error of several rows, without their names.
+// commonError is an error that several rows share, with their names removed.
 type commonError struct {
 	Number, Rows int
 	Text         string
 }
 
-// show makes these rows the ones that are shown.
+// show sets the rows that the page shows and collects their common errors.
 func (t *tableBlock) show(rows []collector.Row) {
 	text := func(r collector.Row) string { return strings.ReplaceAll(r.Error, r.Name, "…") }
 	occurrences, numbers := make(map[string]int), make(map[string]int)
@@ -228,13 +235,14 @@ func (t *tableBlock) show(rows []collector.Row) {
 	}
 }
 
-// tooOld is why a collector has no values although no refresh has failed.
-var tooOld = collector.Failure{
+// staleFailure is the failure of a collector whose values expired although no
+// refresh failed.
+var staleFailure = collector.Failure{
 	Cause:   "values older than max_age withdrawn, no refresh finished since",
 	Runbook: "MDEDataStale",
 }
 
-// newView returns all tenants as rows.
+// newView returns the view with all tenants as rows.
 func newView(s Status, now time.Time) view {
 	v := view{Status: s, Taken: now, Columns: []column{
 		{Title: "Tenant", Key: "tenant", before: func(a, b *tenantBlock) int { return strings.Compare(a.Name, b.Name) }},
@@ -258,7 +266,7 @@ func newView(s Status, now time.Time) view {
 	return v
 }
 
-// addCollector counts a collector of a tenant.
+// addCollector adds a tenant's collector to the view and its totals.
 func (v *view) addCollector(t *tenantBlock, c Collector) {
 	block := collectorBlock{Collector: c, State: c.stateAt(v.Taken)}
 	measures := c.Page.Measures
@@ -293,7 +301,7 @@ func (v *view) addCollector(t *tenantBlock, c Collector) {
 		failure.Cause = cmp.Or(failure.Cause, c.Error)
 		addCause(&v.Causes, t.Name, c.Name, failure, c.FailingSince)
 	case block.State.Bad():
-		addCause(&v.Causes, t.Name, c.Name, tooOld, time.Time{})
+		addCause(&v.Causes, t.Name, c.Name, staleFailure, time.Time{})
 	}
 	for _, note := range c.Page.Notes {
 		addCause(&v.Limits, t.Name, c.Name, collector.Failure{Cause: note}, time.Time{})
@@ -305,11 +313,11 @@ func (v *view) addCollector(t *tenantBlock, c Collector) {
 	case block.State == stateWaiting:
 		v.Totals.Waiting++
 	default:
-		v.Totals.Well++
+		v.Totals.Healthy++
 	}
 }
 
-// addColumn adds the column of a measure, unless it is there.
+// addColumn adds the column of a measure unless it exists.
 func (v *view) addColumn(title string, marked bool) {
 	if slices.ContainsFunc(v.Columns, func(c column) bool { return c.Title == title }) {
 		return
@@ -318,18 +326,18 @@ func (v *view) addColumn(title string, marked bool) {
 		if m := t.Cells[title]; m != nil && m.Text != "" {
 			return m.Number
 		}
-		return -1 // Unknown is last.
+		return -1 // Sorts unknown values last.
 	}
 	v.Columns = append(v.Columns, column{Title: title, Key: slug(title), Marked: marked, before: func(a, b *tenantBlock) int {
 		return cmp.Compare(number(b), number(a))
 	}})
 }
 
-// slug is a title as a word of a query.
+// slug returns the title as a query value.
 func slug(title string) string { return strings.ReplaceAll(strings.ToLower(title), " ", "-") }
 
-// overview shows all tenants, or those whose name holds the text that is searched
-// for and the rows that do. It reports whether there are such an order and page.
+// overview selects all tenants, or those whose name contains the search text, and
+// the matching rows. It returns false if there is no such sort key or page.
 func (v *view) overview(pageNumber string) bool {
 	i := slices.IndexFunc(v.Columns, func(c column) bool { return c.Key == v.Sort })
 	if i < 0 {
@@ -338,52 +346,51 @@ func (v *view) overview(pageNumber string) bool {
 	slices.SortStableFunc(v.Rows, func(a, b *tenantBlock) int {
 		return cmp.Or(v.Columns[i].before(a, b), strings.Compare(a.Name, b.Name))
 	})
-	v.Table = v.Search != "" || len(v.Rows) > wholeTenants
+	v.Table = v.Search != "" || len(v.Rows) > maxFullTenants
 	if v.Search != "" {
-		v.Found = rowsAcross(v.Rows, func(r collector.Row) bool { return v.holds(r.Name) })
-		v.Rows = slices.DeleteFunc(v.Rows, func(t *tenantBlock) bool { return !v.holds(t.Name) })
+		v.Found = mergeRows(v.Rows, func(r collector.Row) bool { return v.matches(r.Name) })
+		v.Rows = slices.DeleteFunc(v.Rows, func(t *tenantBlock) bool { return !v.matches(t.Name) })
 	} else if v.Table {
-		v.Marked = rowsAcross(v.Rows, func(r collector.Row) bool { return r.Known && r.Marked })
+		v.Marked = mergeRows(v.Rows, func(r collector.Row) bool { return r.Known && r.Marked })
 	}
 	v.Matching = len(v.Rows)
-	if !v.setPage(pageNumber, len(v.Rows), tenantsOnPage) {
+	if !v.setPage(pageNumber, len(v.Rows), tenantsPerPage) {
 		return false
 	}
 	if v.Table {
-		v.Rows = ofPage(v.Rows, v.Page, tenantsOnPage)
+		v.Rows = pageRows(v.Rows, v.Page, tenantsPerPage)
 		return true
 	}
-	v.Whole, v.Rows = v.Rows, nil
-	for _, t := range v.Whole {
+	v.Full, v.Rows = v.Rows, nil
+	for _, t := range v.Full {
 		for _, c := range t.Collectors {
 			if c.Table != nil {
-				c.Table.show(ofPage(byInterest(c.Table.Rows), 1, rowsBelowTenant))
+				c.Table.show(pageRows(byInterest(c.Table.Rows), 1, rowsOnOverview))
 			}
 		}
 	}
 	return true
 }
 
-// holds reports whether a name contains the text that is searched for, whatever
-// their case.
-func (v *view) holds(name string) bool {
+// matches reports whether a name contains the search text, ignoring case.
+func (v *view) matches(name string) bool {
 	return strings.Contains(strings.ToLower(name), strings.ToLower(v.Search))
 }
 
-// onlyTenant shows one tenant with one page of its tables. It reports whether there
-// are such a tenant, such an order and such a page.
+// onlyTenant selects one tenant and one page of its tables. It returns false if
+// there is no such tenant, sort key or page.
 func (v *view) onlyTenant(pageNumber string) bool {
 	i := slices.IndexFunc(v.Rows, func(t *tenantBlock) bool { return t.Name == v.Tenant })
 	if i < 0 {
 		return false
 	}
-	t, sorted, most := v.Rows[i], v.Sort == "", 0
+	t, sorted, maxRows := v.Rows[i], v.Sort == "", 0
 	found := make(map[*tableBlock][]collector.Row)
 	for _, c := range t.Collectors {
 		if c.Table == nil {
 			continue
 		}
-		rows := slices.DeleteFunc(byInterest(c.Table.Rows), func(r collector.Row) bool { return !v.holds(r.Name) })
+		rows := slices.DeleteFunc(byInterest(c.Table.Rows), func(r collector.Row) bool { return !v.matches(r.Name) })
 		for column, title := range c.Table.Columns {
 			c.Table.Links[column] = v.Link("sort", slug(title))
 			if slug(title) != cmp.Or(v.Sort, slug(c.Table.Columns[1])) {
@@ -397,21 +404,21 @@ func (v *view) onlyTenant(pageNumber string) bool {
 				slices.SortStableFunc(rows, func(a, b collector.Row) int { return a.At.Compare(b.At) })
 			}
 		}
-		found[c.Table], most = rows, max(most, len(rows))
+		found[c.Table], maxRows = rows, max(maxRows, len(rows))
 		v.Matching += len(rows)
 	}
-	if !sorted || !v.setPage(pageNumber, most, rowsOnPage) {
+	if !sorted || !v.setPage(pageNumber, maxRows, rowsPerPage) {
 		return false
 	}
 	for table, rows := range found {
-		table.show(ofPage(rows, v.Page, rowsOnPage))
+		table.show(pageRows(rows, v.Page, rowsPerPage))
 	}
-	v.Alone, v.Whole, v.Rows = true, []*tenantBlock{t}, nil
+	v.SingleTenant, v.Full, v.Rows = true, []*tenantBlock{t}, nil
 	return true
 }
 
-// setPage chooses the page of a number of rows, the first where the number is
-// empty. It reports whether there is such a page.
+// setPage sets the page for a number of rows; an empty number means the first
+// page. It returns false if there is no such page.
 func (v *view) setPage(number string, rows, onPage int) bool {
 	v.Page, v.Pages = 1, max(1, (rows+onPage-1)/onPage)
 	if number != "" {
@@ -423,12 +430,12 @@ func (v *view) setPage(number string, rows, onPage int) bool {
 	}
 	v.Previous = v.Page - 1
 	if v.Page < v.Pages {
-		v.Following = v.Page + 1
+		v.Next = v.Page + 1
 	}
 	return true
 }
 
-// ofPage returns the rows of a page.
-func ofPage[T any](rows []T, page, onPage int) []T {
+// pageRows returns the rows of a page.
+func pageRows[T any](rows []T, page, onPage int) []T {
 	return rows[min((page-1)*onPage, len(rows)):min(page*onPage, len(rows))]
 }
