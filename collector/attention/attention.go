@@ -13,7 +13,6 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/collector"
-	"github.com/mde-exporter/mde_exporter/internal/machineindex"
 )
 
 // Index holds the machines of one client's tenant that require attention. It
@@ -72,36 +71,41 @@ func (s PropertySet) Each(f func(number int)) {
 
 // Machines are those that require attention, by id. They are immutable.
 type Machines struct {
-	ByID         *machineindex.Index[Machine]
-	combinations []PropertySet
-	Properties   []string // Those that a machine of the fleet has, sorted.
-	used         []int    // The number of each of them in a combination.
+	Properties []string // Those that a machine of the fleet has, sorted.
+	used       []int    // The number of each of them in a PropertySet.
+	index      ByID
 }
 
-// Machine is the value of an id.
-type Machine struct {
-	Set uint16 // Of combinations.
+// ByID maps the ids of machines to their properties. Its methods may be called
+// concurrently.
+type ByID interface {
+	// Len returns the number of machines.
+	Len() int
+	// Properties returns the properties of a machine, none where it is missing.
+	Properties(id client.MachineID) PropertySet
 }
 
-// New returns machines with these combinations of properties. Names are those of the
-// properties by their numbers; used are the numbers that a machine has, sorted by name.
-func New(machines *machineindex.Index[Machine], combinations []PropertySet, names []string, used []int) *Machines {
-	a := &Machines{ByID: machines, combinations: combinations, used: used}
+// New returns the machines of an index. Names are those of the properties by their
+// numbers; used are the numbers that a machine has, sorted by name.
+func New(index ByID, names []string, used []int) *Machines {
+	a := &Machines{index: index, used: used}
 	for _, number := range used {
 		a.Properties = append(a.Properties, names[number])
 	}
 	return a
 }
 
+// Len returns the number of machines.
+func (a *Machines) Len() int { return a.index.Len() }
+
 // Count returns, for each of the properties, how many of the machines have it.
 func (a *Machines) Count(machines []client.MachineID) []int {
 	counts := make([]int, len(a.Properties))
 	for _, id := range machines {
-		e := a.ByID.Find(id)
-		if e == nil {
+		set := a.index.Properties(id)
+		if set.IsEmpty() {
 			continue
 		}
-		set := a.combinations[e.Set]
 		for i, property := range a.used {
 			if set.has(property) {
 				counts[i]++

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
-	"github.com/mde-exporter/mde_exporter/internal/machineindex"
 )
 
 func TestAPropertySetHoldsWhatWasPut(t *testing.T) {
@@ -36,20 +35,21 @@ func TestAPropertySetHoldsWhatWasPut(t *testing.T) {
 	}
 }
 
+// machineSets implements ByID.
+type machineSets map[client.MachineID]PropertySet
+
+func (m machineSets) Len() int                                   { return len(m) }
+func (m machineSets) Properties(id client.MachineID) PropertySet { return m[id] }
+
 // twoMachines are machine 1 with the properties a and c, and machine 2 with c.
 func twoMachines() *Machines {
-	index := machineindex.New[Machine](2)
-	first, _ := index.Add(client.MachineID{1})
-	*first = Machine{Set: 0}
-	second, _ := index.Add(client.MachineID{2})
-	*second = Machine{Set: 1}
 	both, last := PropertySet{}, PropertySet{}
 	both.Put(0)
 	both.Put(70)
 	last.Put(70)
 	names := make([]string, 71)
 	names[0], names[70] = "a", "c"
-	return New(index, []PropertySet{both, last}, names, []int{0, 70})
+	return New(machineSets{{1}: both, {2}: last}, names, []int{0, 70})
 }
 
 func TestMachinesAreCountedByProperty(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/collector/attention"
-	"github.com/mde-exporter/mde_exporter/internal/machineindex"
 )
 
 var benchmarkedLists = []int{10_000, 200_000}
@@ -127,11 +126,11 @@ func BenchmarkANewFleet(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		fleet := newFleet(time.Hour)
 		w, _ := readList(b, n, func(o *Options) { o.Attention = fleet })
-		index := machineindex.New[attention.Machine](0)
+		index := make(machineSets)
 		for i := range 100_000 {
-			index.Add(id(i))
+			index[id(i)] = attention.PropertySet{1}
 		}
-		machines := attention.New(index, []attention.PropertySet{{}}, nil, nil)
+		machines := attention.New(index, nil, nil)
 		for b.Loop() {
 			fleet.Set(&attention.State{At: collector.Wall(time.Now()), MaxAge: time.Hour, Machines: machines})
 			w.rejoin()

@@ -84,6 +84,13 @@ func (f *listedFile) set(d *Collector, domains ...string) {
 	d.Reloaded()
 }
 
+// machineSets implements attention.ByID.
+type machineSets map[client.MachineID]attention.PropertySet
+
+func (m machineSets) Len() int { return len(m) }
+
+func (m machineSets) Properties(id client.MachineID) attention.PropertySet { return m[id] }
+
 func newFleet(maxAge time.Duration) *attention.Index {
 	f := &attention.Index{}
 	f.Expect(maxAge)

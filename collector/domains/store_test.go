@@ -14,7 +14,6 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/attention"
 	"github.com/mde-exporter/mde_exporter/collector/states"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
-	"github.com/mde-exporter/mde_exporter/internal/machineindex"
 )
 
 func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
@@ -280,9 +279,7 @@ func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
 	w := collectortest.NewWorld()
 	fleet := newFleet(time.Hour)
 	index := func(property string) *attention.State {
-		machines := machineindex.New[attention.Machine](1)
-		machines.Add(id(1))
-		return &attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machines, []attention.PropertySet{{1}}, []string{property}, []int{0})}
+		return &attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machineSets{id(1): {1}}, []string{property}, []int{0})}
 	}
 	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Attention = fleet })
 	if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
@@ -363,8 +360,6 @@ func TestTheAgeOfAResultIsWallTime(t *testing.T) {
 
 func TestAStoredJoinIsShownWhileStatesAreExpectedAndNotWithoutStates(t *testing.T) {
 	store := &collector.MemoryStore{}
-	machines := machineindex.New[attention.Machine](1)
-	machines.Add(id(1))
 	run := func(fleet *attention.Index, refresh bool) string {
 		w := collectortest.NewWorld()
 		d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Attention, o.Store = fleet, store })
@@ -378,7 +373,7 @@ func TestAStoredJoinIsShownWhileStatesAreExpectedAndNotWithoutStates(t *testing.
 		return w.Exposed(t)
 	}
 	fleet := &attention.Index{}
-	fleet.Set(&attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machines, []attention.PropertySet{{1}}, []string{"AntivirusOff"}, []int{0})})
+	fleet.Set(&attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machineSets{id(1): {1}}, []string{"AntivirusOff"}, []int{0})})
 	const join = `mde_watched_domain_machines_attention{domain="a.example",property="AntivirusOff",tenant="contoso"}`
 	if got := run(fleet, true); collectortest.Value(got, join) != "1" {
 		t.Fatalf("no join:\n%s", got)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -134,8 +135,8 @@ func TestFirstOfDuplicateRowsCounts(t *testing.T) {
 		if got := w.Exposed(t); collectortest.Value(got, `mde_machines{architecture="Amd64",os_build="19045",tenant="contoso"}`) != "1" {
 			t.Errorf("want one machine:\n%s", got)
 		}
-		if index := s.fleet.Current().Machines.ByID; index.Len() != 1 || index.Find(id(2)) == nil {
-			t.Errorf("%d machines in the index, want only the second", index.Len())
+		if machines := s.fleet.Current().Machines; machines.Len() != 1 || slices.Max(machines.Count([]client.MachineID{id(2)})) != 1 {
+			t.Errorf("%d machines in the index, want only the second", machines.Len())
 		}
 	})
 }
@@ -349,7 +350,7 @@ func TestIndexKeepsMachinesBeyondTheLimitOfPropertySets(t *testing.T) {
 	if err := w.Refresh(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.fleet.Current().Machines.ByID.Len(); n != machines {
+	if n := s.fleet.Current().Machines.Len(); n != machines {
 		t.Errorf("%d machines in the index, want %d", n, machines)
 	}
 	if got := collectortest.Value(w.Exposed(t), `mde_machines_requiring_attention{architecture="Amd64",os_build="19045",tenant="contoso"}`); got != fmt.Sprint(machines) {

@@ -174,22 +174,35 @@ func (c *fleetCount) finishSecurityStates() error {
 		row      previewRow
 		machines int
 	}
-	index := selectRequiring(c.rows, func(row *previewRow) uint16 {
+	c.machines += c.rows.Len()
+	c.rows.Keep(func(row *previewRow) bool {
 		t := &tallies[(row.group*61^row.combination)%uint16(len(tallies))]
 		if t.row != *row {
 			c.addRow(t.row, t.machines)
 			t.row, t.machines = *row, 0
 		}
 		t.machines++
-		return row.combination
+		return row.combination != 0
 	})
 	for i := range tallies {
 		c.addRow(tallies[i].row, tallies[i].machines)
 	}
-	c.setAttention(index)
-	c.machines += c.rows.Len()
+	c.setAttention(previewRows{c.rows, c.combinations.values})
 	c.rows = nil
 	return nil
+}
+
+// previewRows are the machines that require attention, with their combinations.
+type previewRows struct {
+	*machineindex.Index[previewRow]
+	combinations []attention.PropertySet
+}
+
+func (r previewRows) Properties(id client.MachineID) attention.PropertySet {
+	if row := r.Find(id); row != nil {
+		return r.combinations[row.combination]
+	}
+	return attention.PropertySet{}
 }
 
 // addRow counts machines whose rows are equal.
@@ -317,26 +330,35 @@ func (c *fleetCount) addMachine(m *client.Machine) error {
 // finishMachines indexes the machines that require attention, after all rows of
 // /api/machines.
 func (c *fleetCount) finishMachines() {
-	c.setAttention(selectRequiring(c.facts, func(facts *machineFacts) uint16 {
-		if facts.row != rowCounted {
-			return 0
+	machines := derivedRows{c.facts, new([1 << 8]attention.PropertySet)}
+	c.facts.Keep(func(facts *machineFacts) bool {
+		if facts.row != rowCounted || facts.derived == 0 {
+			return false
 		}
-		return c.combinations.number(c.derived(facts.derived))
-	}))
+		machines.sets[facts.derived] = c.derived(facts.derived)
+		return true
+	})
+	c.setAttention(machines)
 	c.facts = nil
 }
 
-// selectRequiring returns an index of the machines whose combination is not 0.
-func selectRequiring[V any](machines *machineindex.Index[V], combination func(*V) uint16) *machineindex.Index[attention.Machine] {
-	return machineindex.Select(machines, func(v *V) (attention.Machine, bool) {
-		n := combination(v)
-		return attention.Machine{Set: n}, n != 0
-	})
+// derivedRows are the machines that require attention, with the PropertySet of each
+// derivedSet.
+type derivedRows struct {
+	*machineindex.Index[machineFacts]
+	sets *[1 << 8]attention.PropertySet
+}
+
+func (r derivedRows) Properties(id client.MachineID) attention.PropertySet {
+	if facts := r.Find(id); facts != nil {
+		return r.sets[facts.derived]
+	}
+	return attention.PropertySet{}
 }
 
 // setAttention sets the machines that require attention. All machines must be counted.
-func (c *fleetCount) setAttention(machines *machineindex.Index[attention.Machine]) {
-	c.attention = attention.New(machines, c.combinations.values, c.properties.Names, c.usedProperties())
+func (c *fleetCount) setAttention(machines attention.ByID) {
+	c.attention = attention.New(machines, c.properties.Names, c.usedProperties())
 }
 
 // derived converts a set of derivedProperties into a set of property numbers.

@@ -406,7 +406,7 @@ func TestLabelValuesAreBoundedAndAllMachinesCounted(t *testing.T) {
 	if series > 250_000 {
 		t.Errorf("%d series", series)
 	}
-	if n := s.fleet.Current().Machines.ByID.Len(); n != machines {
+	if n := s.fleet.Current().Machines.Len(); n != machines {
 		t.Errorf("%d machines in the index", n)
 	}
 	got := collectortest.Text(t, w.Registry)

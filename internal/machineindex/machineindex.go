@@ -24,11 +24,12 @@ type Index[V any] struct {
 	scratch []uint32 // The slots of the part that was settled last.
 }
 
-// part holds its entries in chunks that never move; the last may still grow. Slots
-// find them by open addressing.
+// part holds its entries in chunks that never move, except for a first chunk that still
+// grows. Slots find them by open addressing.
 type part[V any] struct {
-	chunks [][]entry[V]
-	slots  []uint32
+	chunks  [][]entry[V]
+	entries int
+	slots   []uint32
 }
 
 type entry[V any] struct {
@@ -74,7 +75,7 @@ func (x *Index[V]) Find(id client.MachineID) *V {
 // valid until the next Add.
 func (x *Index[V]) Add(id client.MachineID) (v *V, added bool) {
 	p, hash := x.part(id)
-	n := p.len()
+	n := p.entries
 	if (n+1)*8 >= len(p.slots)*7 {
 		p.slots = make([]uint32, slotsFor(n+1))
 		x.settle(p, p.slots)
@@ -102,7 +103,7 @@ func (x *Index[V]) Settle() {
 	x.rows = 0
 	for i := range x.parts {
 		p := &x.parts[i]
-		size := slotsFor(p.len())
+		size := slotsFor(p.entries)
 		if cap(x.scratch) < size {
 			x.scratch = make([]uint32, size)
 		}
@@ -115,65 +116,49 @@ func (x *Index[V]) Settle() {
 // settle gives every machine of a part a slot, and drops the rows that have one
 // already. It returns how many are left.
 func (x *Index[V]) settle(p *part[V], slots []uint32) int {
-	n, read := 0, 0
-	for _, chunk := range p.chunks {
-		for i := range chunk {
-			_, hash := x.part(chunk[i].id)
-			earlier, at := p.find(slots, hash, chunk[i].id)
-			if earlier == nil {
-				slots[at] = slot(hash, n)
-				if n < read {
-					p.chunks[n/chunkEntries][n%chunkEntries] = chunk[i]
-				}
-				n++
-			}
-			read++
+	n := 0
+	for read := range p.entries {
+		e := p.entry(read)
+		_, hash := x.part(e.id)
+		if earlier, at := p.find(slots, hash, e.id); earlier == nil {
+			slots[at] = slot(hash, n)
+			p.move(read, n)
+			n++
 		}
 	}
-	whole, rest := n/chunkEntries, n%chunkEntries
-	if rest > 0 {
-		p.chunks[whole] = p.chunks[whole][:rest]
-		whole++
-	}
-	clear(p.chunks[whole:])
-	p.chunks = p.chunks[:whole]
+	p.cut(n)
 	return n
+}
+
+// Keep drops the machines for which keep is false, and makes Find possible after Settle.
+// It costs no memory but that of the slots.
+func (x *Index[V]) Keep(keep func(*V) bool) {
+	x.rows = 0
+	for i := range x.parts {
+		p, n := &x.parts[i], 0
+		for read := range p.entries {
+			if keep(&p.entry(read).value) {
+				p.move(read, n)
+				n++
+			}
+		}
+		p.cut(n)
+		p.slots = make([]uint32, slotsFor(n))
+		x.rows += x.settle(p, p.slots)
+	}
 }
 
 // All yields each machine once, in no order. Nothing may be added meanwhile.
 func (x *Index[V]) All() iter.Seq2[client.MachineID, *V] {
 	return func(yield func(client.MachineID, *V) bool) {
 		for i := range x.parts {
-			for _, chunk := range x.parts[i].chunks {
-				for n := range chunk {
-					if !yield(chunk[n].id, &chunk[n].value) {
-						return
-					}
+			for n := range x.parts[i].entries {
+				if e := x.parts[i].entry(n); !yield(e.id, &e.value) {
+					return
 				}
 			}
 		}
 	}
-}
-
-// Select returns an index of those machines of x for which keep is true, with the
-// values that keep returns.
-func Select[V, W any](x *Index[V], keep func(*V) (W, bool)) *Index[W] {
-	selected := &Index[W]{seed: x.seed}
-	for i := range x.parts {
-		p := &selected.parts[i]
-		for _, chunk := range x.parts[i].chunks {
-			for n := range chunk {
-				if w, ok := keep(&chunk[n].value); ok {
-					p.append(entry[W]{chunk[n].id, w})
-				}
-			}
-		}
-		if n := p.len(); n > 0 {
-			p.slots = make([]uint32, slotsFor(n))
-			selected.rows += selected.settle(p, p.slots)
-		}
-	}
-	return selected
 }
 
 // part returns the part of an id, and the id's hash.
@@ -182,28 +167,39 @@ func (x *Index[V]) part(id client.MachineID) (*part[V], uint64) {
 	return &x.parts[hash%64], hash
 }
 
-// len returns the number of entries.
-func (p *part[V]) len() int {
-	last := len(p.chunks) - 1
-	if last < 0 {
-		return 0
-	}
-	return last*chunkEntries + len(p.chunks[last])
+// entry returns the n-th entry.
+func (p *part[V]) entry(n int) *entry[V] {
+	return &p.chunks[uint(n)/chunkEntries][uint(n)%chunkEntries]
 }
 
 func (p *part[V]) append(e entry[V]) *V {
-	last := len(p.chunks) - 1
-	switch {
-	case last < 0:
-		p.chunks = append(p.chunks, nil)
-		last++
-	case len(p.chunks[last]) == chunkEntries:
-		p.chunks = append(p.chunks, make([]entry[V], 0, chunkEntries))
-		last++
+	n := p.entries
+	p.entries++
+	if n/chunkEntries == len(p.chunks) {
+		first := 4
+		if n > 0 {
+			first = chunkEntries
+		}
+		p.chunks = append(p.chunks, make([]entry[V], first))
+	} else if chunk := p.chunks[n/chunkEntries]; n%chunkEntries == len(chunk) {
+		p.chunks[0] = append(chunk, make([]entry[V], len(chunk))...)
 	}
-	chunk := append(p.chunks[last], e)
-	p.chunks[last] = chunk
-	return &chunk[len(chunk)-1].value
+	into := p.entry(n)
+	*into = e
+	return &into.value
+}
+
+func (p *part[V]) move(from, to int) {
+	if from != to {
+		*p.entry(to) = *p.entry(from)
+	}
+}
+
+// cut drops the entries after the first n.
+func (p *part[V]) cut(n int) {
+	chunks := (n + chunkEntries - 1) / chunkEntries
+	clear(p.chunks[chunks:])
+	p.chunks, p.entries = p.chunks[:chunks], n
 }
 
 // find returns the value of an id, or nil and the free slot where it belongs.
@@ -212,7 +208,7 @@ func (p *part[V]) find(slots []uint32, hash uint64, id client.MachineID) (v *V, 
 	for at = uint32(hash>>8) & mask; slots[at] != 0; at = (at + 1) & mask {
 		if slots[at]>>numberBits == uint32(hash>>(64-tagBits)) {
 			n := slots[at]<<tagBits>>tagBits - 1
-			if e := &p.chunks[n/chunkEntries][n%chunkEntries]; e.id == id {
+			if e := p.entry(int(n)); e.id == id {
 				return &e.value, at
 			}
 		}

@@ -187,23 +187,38 @@ func TestTheSearchForAMissingMachineEnds(t *testing.T) {
 	}
 }
 
-func TestSelectKeepsWhatIsWanted(t *testing.T) {
-	all := New[known](0)
-	for n := range uint64(30_000) {
-		v, _ := all.Add(hashedID(n))
-		v.value = uint32(n)
-	}
-	odd := Select(all, func(v *known) (uint16, bool) { return uint16(v.value / 2), v.value%2 == 1 })
-	if odd.Len() != 15_000 {
-		t.Errorf("%d machines, want 15000", odd.Len())
-	}
-	for n := range uint64(31_000) {
-		v := odd.Find(hashedID(n))
-		if (v != nil) != (n < 30_000 && n%2 == 1) || v != nil && *v != uint16(n/2) {
-			t.Fatalf("%v of machine %d", v, n)
-		}
-	}
-	if v, added := odd.Add(hashedID(1_000_000)); !added || *v != 0 || odd.Len() != 15_001 {
-		t.Error("nothing can be added")
+func TestKeepDropsOtherMachines(t *testing.T) {
+	for _, fill := range []string{"Add", "Append"} {
+		t.Run(fill, func(t *testing.T) {
+			index := New[known](0)
+			for n := range uint32(30_000) {
+				if fill == "Append" {
+					index.Append(hashedID(uint64(n)), known{n})
+					continue
+				}
+				v, _ := index.Add(hashedID(uint64(n)))
+				v.value = n
+			}
+			if fill == "Append" {
+				index.Settle()
+			}
+			index.Keep(func(v *known) bool { return v.value%2 == 1 })
+			if index.Len() != 15_000 {
+				t.Errorf("%d machines, want 15000", index.Len())
+			}
+			for n := range uint64(31_000) {
+				v := index.Find(hashedID(n))
+				if (v != nil) != (n < 30_000 && n%2 == 1) || v != nil && v.value != uint32(n) {
+					t.Fatalf("%v of machine %d", v, n)
+				}
+			}
+			if v, added := index.Add(hashedID(1_000_000)); !added || v.value != 0 || index.Len() != 15_001 {
+				t.Error("nothing can be added")
+			}
+			index.Keep(func(*known) bool { return false })
+			if index.Len() != 0 || index.Find(hashedID(1)) != nil {
+				t.Errorf("%d machines after none was kept", index.Len())
+			}
+		})
 	}
 }
