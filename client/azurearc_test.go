@@ -251,3 +251,31 @@ func TestManagedIdentityIsAskedForAsItsPlatformDocuments(t *testing.T) {
 		})
 	}
 }
+
+func TestAzureArcAdviceIsAboutTheAgentOnlyWhereTheAgentIsToBlame(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer  http.HandlerFunc
+		advised bool
+	}{
+		"an answer without a token": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) }, false},
+		"no answer in time":         {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			agent := &arcAgent{t: t, tokens: t.TempDir(), answer: test.answer}
+			tokens := agent.arcTokens()
+			if test.advised {
+				tokens.transport.timeout = 50 * time.Millisecond
+			}
+			_, err := tokens.token(t.Context())
+			if err == nil || strings.Contains(err.Error(), "azcmagent") != test.advised {
+				t.Errorf("error %v, advice wanted: %t", err, test.advised)
+			}
+		})
+	}
+}
+
+func TestAzureArcKeyMayHoldEveryPrintableCharacter(t *testing.T) {
+	agent := &arcAgent{t: t, tokens: t.TempDir(), key: "~ k3y ~"}
+	agent.challenge = "Basic realm=" + writeFile(t, filepath.Join(agent.tokens, "a.key"), agent.key)
+	mustToken(t, agent.arcTokens())
+}

@@ -254,6 +254,7 @@ func TestOtherRefusalsAreNeverTriedAgainAndSayWhatToMend(t *testing.T) {
 		{"a body that is no error", states, answer(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
 		{"a body without end", states, answer(400, `{"error":{"message":"`+strings.Repeat("word,", 1000)+`"}}`), client.ReasonOther, []string{"word,word", "…"}},
 		{"a redirect", states, answer(302, "", "Location", "https://elsewhere.example/?secret=1"), client.ReasonOther, []string{"redirects are not followed", "elsewhere.example"}},
+		{"a redirect that leaves a choice", states, answer(300, ""), client.ReasonOther, []string{"redirects are not followed"}},
 		{"204", states, answer(204, ""), client.ReasonOther, []string{"HTTP 204"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -563,5 +564,32 @@ func TestAnErrorIsReadHoweverItIsPacked(t *testing.T) {
 			_, err := builds(t.Context(), t, far.client(t))
 			failure(t, err, client.ReasonForbidden, "DisabledFeature: no; ")
 		})
+	}
+}
+
+func TestACallThroughATransportWithoutConnectionsIsCountedIfItIsAnswered(t *testing.T) {
+	for _, answered := range []bool{true, false} {
+		o := (&farEnd{}).options(t)
+		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/token"):
+				answer(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`)(w, r)
+			case !answered:
+				return nil, errors.New("no route")
+			default:
+				answer(200, oneState)(w, r)
+			}
+			return w.Result(), nil
+		})
+		c := newClient(t, o)
+		_, err := builds(client.WithRetryDeadline(t.Context(), time.Now()), t, c)
+		want := 0
+		if answered {
+			want = 1
+		}
+		if use := c.Quota(client.MachineSecurityStates); (err == nil) != answered || use.HourCalls != want {
+			t.Errorf("answered %t: %d calls are counted, error %v", answered, use.HourCalls, err)
+		}
 	}
 }
