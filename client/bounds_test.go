@@ -3,10 +3,12 @@ package client
 import (
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestAChainOfPagesIsBoundedInAll(t *testing.T) {
@@ -42,13 +44,7 @@ func TestAChainOfPagesIsBoundedInAll(t *testing.T) {
 					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 				})
 				l := list{api: Machines, service: c.api, first: &url.URL{Scheme: "https", Host: "far.example", Path: "/machines"}, bounds: test.bounds}
-				read := 0
-				var failed error
-				for _, err := range rows(t.Context(), c, l, decodeMachine) {
-					if failed = err; err == nil {
-						read++
-					}
-				}
+				read, failed := readRows(rows(t.Context(), c, l, decodeMachine))
 				if test.text == "" {
 					if failed != nil || read != test.rows {
 						t.Errorf("%d rows, error %v", read, failed)
@@ -69,6 +65,16 @@ func TestAChainOfPagesIsBoundedInAll(t *testing.T) {
 	}
 }
 
+// readRows counts the rows that are read, and returns the error that ends them.
+func readRows[Entity any](rows iter.Seq2[*Entity, error]) (read int, failed error) {
+	for _, err := range rows {
+		if failed = err; err == nil {
+			read++
+		}
+	}
+	return read, failed
+}
+
 func TestTheBoundsHoldAnyRealFleet(t *testing.T) {
 	const machines, bytesEach, rowsInPage = 2_000_000, 4 << 10, 10_000
 	if b := listBounds; b.rows < 5*machines || b.bytes < machines*bytesEach || b.pages < 10*machines/rowsInPage {
@@ -77,4 +83,67 @@ func TestTheBoundsHoldAnyRealFleet(t *testing.T) {
 	if b := domainBounds; b.rows < 10*DomainMachinesLimit || b.bytes < 500*DomainMachinesLimit {
 		t.Errorf("%+v", b)
 	}
+}
+
+func TestAChainMayHaveAsManyBytesAsItsBound(t *testing.T) {
+	const body = `{"value":[{"id":"a"}]}`
+	for _, missing := range []int64{0, 1} {
+		c := fuzzClient(t, []byte(body))
+		l := list{api: Machines, service: c.api, first: c.api.url, bounds: bounds{pages: 1, rows: 1, bytes: int64(len(body)) - missing}}
+		_, failed := readRows(rows(t.Context(), c, l, decodeMachine))
+		if got := strings.Contains(fmt.Sprint(failed), "bytes in all"); got != (missing > 0) {
+			t.Errorf("%d bytes too many: error %v", missing, failed)
+		}
+	}
+}
+
+func TestNoPageBeyondTheBoundIsRequestedAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := fuzzClient(t, nil)
+		calls := 0
+		c.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				return fixedAnswer("").RoundTrip(r)
+			}
+			calls++
+			body := fmt.Sprintf(`{"value":[{"id":"%d"}]}`, calls)
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+		})
+		c.rows.Store(Machines, 100)
+		l := list{api: Machines, service: c.api, first: c.api.url, top: 1, bounds: bounds{pages: 3, rows: 100, bytes: 1 << 20}}
+		for _, err := range rows(t.Context(), c, l, decodeMachine) {
+			synctest.Wait() // The next page was requested, if it is at all.
+			if err != nil && !strings.Contains(err.Error(), "more than 3 pages") {
+				t.Error(err)
+			}
+		}
+		if calls != 3 {
+			t.Errorf("%d calls, want 3", calls)
+		}
+	})
+}
+
+func TestAPageMayHave64MiB(t *testing.T) {
+	const body = `{"value":[{"id":"a"}]}`
+	c := fuzzClient(t, nil)
+	c.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodPost {
+			return fixedAnswer("").RoundTrip(r)
+		}
+		page := io.MultiReader(strings.NewReader(body), io.LimitReader(spaces{}, 64<<20-int64(len(body))))
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(page), Request: r}, nil
+	})
+	if read, failed := readRows(c.SecurityStates(t.Context())); read != 1 || failed != nil {
+		t.Errorf("%d rows, error %v", read, failed)
+	}
+}
+
+// spaces is a source of spaces without end.
+type spaces struct{}
+
+func (spaces) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
 }

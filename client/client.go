@@ -22,7 +22,7 @@ type Client struct {
 	limits     Limits
 	quotas     *Quotas
 	secrets    *redactor
-	rows       sync.Map // From API to int: the rows of its list when it was last read, where pages are requested by number.
+	rows       sync.Map // From API to int: the rows of its list when it was last read.
 
 	joining sync.Once
 	part    atomic.Pointer[part] // Nil until the client takes part in its quotas.

@@ -183,6 +183,10 @@ func TestDiagnosisTellsWhatIsMissingAndWhatToMend(t *testing.T) {
 			map[string]client.Result{"clock": client.Missing},
 			[]string{"this machine is 11m0s behind the sign-in host", "set this machine's clock"},
 		},
+		"a clock that is as far behind as is credible": {
+			&service{roles: allRoles, clock: 5 * time.Minute}, usual, nil,
+			[]string{"within 5m0s of the sign-in host"},
+		},
 		"a clock that is ahead": {
 			&service{roles: allRoles, clock: -2 * time.Hour}, usual,
 			map[string]client.Result{"clock": client.Missing},
@@ -195,6 +199,11 @@ func TestDiagnosisTellsWhatIsMissingAndWhatToMend(t *testing.T) {
 		},
 		"another server in the API's place": {
 			&service{roles: allRoles, failures: map[string]script{"/api/machines": {200, `<html>hello`}}}, []client.Need{{client.Machines}},
+			map[string]client.Result{"machines": client.Missing},
+			[]string{"check that api.security.microsoft.com is the API's host"},
+		},
+		"a redirect that leaves a choice": {
+			&service{roles: allRoles, failures: map[string]script{"/api/machines": {300, ``}}}, []client.Need{{client.Machines}},
 			map[string]client.Result{"machines": client.Missing},
 			[]string{"check that api.security.microsoft.com is the API's host"},
 		},
@@ -358,3 +367,21 @@ func TestTroubleshootingShowsTheDiagnosisAsItIsPrinted(t *testing.T) {
 type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestTheClockIsComparedThoughOnlyOneAnswerNamesTheTime(t *testing.T) {
+	for _, silent := range []string{graphScope, apiScope} {
+		synctest.Test(t, func(t *testing.T) {
+			far := &service{clock: 11 * time.Minute}
+			d := diagnosed(t, transportFunc(func(r *http.Request) (*http.Response, error) {
+				response, err := far.RoundTrip(r)
+				if r.FormValue("scope") == silent {
+					response.Header.Del("Date")
+				}
+				return response, err
+			}))
+			if text := table(t, d); !strings.Contains(text, "this machine is 11m0s behind the sign-in host") {
+				t.Errorf("the clock is not compared without the answer for %s:\n%s", silent, text)
+			}
+		})
+	}
+}

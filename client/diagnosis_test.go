@@ -104,4 +104,19 @@ func TestTheSummaryNamesEveryTenantWithinItsLines(t *testing.T) {
 			t.Log(text)
 		}
 	}
+	if text := written(t, diagnoses, 10); !strings.Contains(text, "198 more causes of 198 tenants: ") {
+		t.Errorf("two causes of 200 are not followed by the others:\n%s", text)
+	}
+}
+
+func TestTheTablesArePrintedIfTheyFitIntoTheLines(t *testing.T) {
+	diagnoses := []client.Diagnosis{{Tenant: "contoso", Checks: []client.Check{missing("machines", "HTTP 500", "wait")}}}
+	all := written(t, diagnoses, 0)
+	lines := strings.Count(all, "\n")
+	if got := written(t, diagnoses, lines); got != all {
+		t.Errorf("within %d lines:\n%s", lines, got)
+	}
+	if got := written(t, diagnoses, lines-1); strings.Contains(got, "Tenant contoso") {
+		t.Errorf("within %d lines:\n%s", lines-1, got)
+	}
 }

@@ -331,6 +331,7 @@ func TestDomainStatisticsAreReadInEitherSpelling(t *testing.T) {
 		{"a text", answer(200, `{"organizationPrevalence":"many"}`), client.DomainStatistics{}, `"many" is no count`},
 		{"a negative number", answer(200, `{"organizationPrevalence":-1}`), client.DomainStatistics{}, `"-1" is no count`},
 		{"half a machine", answer(200, `{"organizationPrevalence":1.5}`), client.DomainStatistics{}, `"1.5" is no count`},
+		{"as large as numbers are exact", answer(200, `{"organizationPrevalence":9007199254740992}`), client.DomainStatistics{Prevalence: 1 << 53}, ""},
 		{"beyond reason", answer(200, `{"organizationPrevalence":1e300}`), client.DomainStatistics{}, `"1e300" is no count`},
 		{"without the number", answer(200, `{"host":"example.com"}`), client.DomainStatistics{}, "no organizationPrevalence"},
 		{"a list", answer(200, `[]`), client.DomainStatistics{}, "where an object should be"},

@@ -59,9 +59,9 @@ func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decod
 		chain := chain{list: l, client: c, expected: c.lastRows(l.api), seen: make(map[[sha256.Size]byte]bool), contents: make(map[content]bool)}
 		err := chain.read(ctx, func(d *decoder, row []byte) { decode(d, row, &entity) }, func() bool { return yield(&entity, nil) })
 		switch {
-		case err == nil && l.top > 0:
+		case err == nil:
 			c.rows.Store(l.api, chain.rows)
-		case err != nil && !errors.Is(err, errStopped):
+		case !errors.Is(err, errStopped):
 			yield(nil, c.secrets.error(err))
 		}
 	}

@@ -140,6 +140,7 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 		{"packed, and cut short", gzipped(t, oneState)[:20], []string{"Content-Encoding", "gzip"}, "EOF"},
 		{"packed, with a wrong sum", gzipped(t, oneState)[:len(gzipped(t, oneState))-8] + "12345678", []string{"Content-Encoding", "gzip"}, "checksum"},
 		{"not packed, though it says so", oneState, []string{"Content-Encoding", "gzip"}, "gzip: invalid header"},
+		{"not packed by deflate, though it says so", "\xff\xff\xff", []string{"Content-Encoding", "deflate"}, "not what the API documents: flate: corrupt input"},
 		{"packed in a way nobody asked for", oneState, []string{"Content-Encoding", "br"}, `content encoding "br"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -353,12 +354,16 @@ func TestMachinesAreReadUntilAPageIsShort(t *testing.T) {
 		{"two pages as expected", 10_001, 10_001, 2},
 		{"a fleet that grew", 20_001, 5_000, 3},
 		{"a fleet that shrank", 5, 10_001, 2},
+		{"a full page that shrank", 5, 10_000, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				far, c := expecting(t, test.expected, fleet(t, test.machines, 0))
 				before := len(far.to("api/machines"))
-				ids, err := collect(t, c.Machines(t.Context()), func(m *client.Machine) client.MachineID { return m.ID })
+				ids, err := collect(t, c.Machines(t.Context()), func(m *client.Machine) client.MachineID {
+					synctest.Wait() // The next page was requested, if it is before its time.
+					return m.ID
+				})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -518,4 +523,45 @@ func TestASequenceCanBeWalkedAgain(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestALinkMayBe32KiBLong(t *testing.T) {
+	for _, extra := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.RawQuery == "" {
+					answer(200, `{"@odata.nextLink":"?`+strings.Repeat("t", 32<<10-1+extra)+`","value":[{"build":1}]}`)(w, r)
+					return
+				}
+				answer(200, `{"value":[{"build":2}]}`)(w, r)
+			})
+			got, err := builds(t.Context(), t, far.client(t))
+			if extra > 0 {
+				failure(t, err, client.ReasonPagination, "longer than 32768 bytes")
+			} else if len(got) != 2 || err != nil {
+				t.Errorf("builds %v, error %v", got, err)
+			}
+		})
+	}
+}
+
+func TestAPageMayBeRepeated50Times(t *testing.T) {
+	for _, pages := range []int{51, 52} {
+		synctest.Test(t, func(t *testing.T) {
+			page := 0
+			far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+				link := ""
+				if page++; page < pages {
+					link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
+				}
+				answer(200, `{`+link+`"value":[{"id":"a","build":1}]}`)(w, r)
+			})
+			got, err := builds(t.Context(), t, far.client(t))
+			if pages == 52 {
+				failure(t, err, client.ReasonPagination, "repeats the same pages")
+			} else if len(got) != pages || err != nil {
+				t.Errorf("%d of %d rows, error %v", len(got), pages, err)
+			}
+		})
+	}
 }
