@@ -31,11 +31,11 @@ func TestLogLinesAppearAboveTheProgress(t *testing.T) {
 		}
 	}
 	write("first\n")
-	p.show(progressText(collector.Progress{Done: 3, Total: 10, What: "watched domains asked"}))
+	p.show(progressText(collector.Progress{Done: 3, Total: 10, What: "watched domains looked up"}))
 	write("second\n")
-	p.show(progressText(collector.Progress{Done: 10, Total: 10, What: "watched domains asked"}))
+	p.show(progressText(collector.Progress{Done: 10, Total: 10, What: "watched domains looked up"}))
 	write("third\n")
-	const erase, progress = "\r\x1b[K", "3 of 10 watched domains asked"
+	const erase, progress = "\r\x1b[K", "3 of 10 watched domains looked up"
 	if want := "first\n" + erase + progress + erase + "second\n" + progress + erase + "third\n"; b.String() != want {
 		t.Errorf("written is %q, want %q", b.String(), want)
 	}

@@ -68,7 +68,7 @@ type Measure struct {
 // Progress is how much of what is read one by one was tried so far.
 type Progress struct {
 	Done, Total int
-	What        string // Such as "watched domains asked".
+	What        string // Such as "watched domains looked up".
 }
 
 // Table lists what a collector watches. The zero Table is none.

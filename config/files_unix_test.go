@@ -68,7 +68,7 @@ func TestAMistakeInAWatchListIsToldWithItsOwnLine(t *testing.T) {
 		"mde.yml:9: tenants[0].watched_domains.files[3]: [.txt: not a valid pattern of file names",
 		"mde.yml:10: tenants[0].watched_domains.files[4]: pipe: a named pipe, not a regular file",
 		`lists/one.txt:2: is a URL: only its domain can be watched`,
-		`lists/one.txt:4: holds a wildcard: each domain must be named`,
+		`lists/one.txt:4: contains a wildcard: list each domain`,
 		"lists/two.txt:2: not UTF-8 text",
 	}
 	if diff := cmp.Diff(want, lines(err, dir)); diff != "" {
@@ -91,12 +91,12 @@ func TestTheLastGoodListStaysInForce(t *testing.T) {
 		{"a start without the file", func() error { return nil }, nil, []string{"list.txt: no such file or directory"}, false},
 		{
 			"a file with a mistake, still without a good list", func() error { return os.WriteFile(path, []byte("a.example\n*\n"), 0o600) },
-			[]string{"a.example"}, []string{"list.txt:2: holds a wildcard: each domain must be named"}, false,
+			[]string{"a.example"}, []string{"list.txt:2: contains a wildcard: list each domain"}, false,
 		},
 		{"the mistake fixed", func() error { return os.WriteFile(path, []byte("b.example\n"), 0o600) }, []string{"b.example"}, nil, false},
 		{
 			"a mistake beside a new domain", func() error { return os.WriteFile(path, []byte("c.example\n*\n"), 0o600) },
-			[]string{"b.example"}, []string{"list.txt:2: holds a wildcard: each domain must be named"}, true,
+			[]string{"b.example"}, []string{"list.txt:2: contains a wildcard: list each domain"}, true,
 		},
 		{"the file removed", func() error { return os.Remove(path) }, []string{"b.example"}, []string{"list.txt: no such file or directory"}, true},
 		{"a pipe in its place", func() error { return syscall.Mkfifo(path, 0o600) }, []string{"b.example"}, []string{"list.txt: a named pipe, not a regular file"}, true},

@@ -80,7 +80,7 @@ func TestGoodLinesOfABrokenListAreWatched(t *testing.T) {
 	if diff := cmp.Diff([]string{"c.example", "inline.example"}, domains); diff != "" {
 		t.Errorf("domains (-want +got):\n%s", diff)
 	}
-	want := []string{`a.txt:1: is an address, not a domain`, "b.txt: no such file or directory"}
+	want := []string{`a.txt:1: is an IP address, not a domain`, "b.txt: no such file or directory"}
 	if diff := cmp.Diff(want, lines(problems, dir)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
 	}

@@ -20,34 +20,35 @@ import (
 // DefaultList is the name of the list of Config.Domains and Config.Files.
 const DefaultList = "default"
 
-// maxNameBytes bounds the label list as all labels are bounded.
+// maxNameBytes is the limit of every label value.
 const maxNameBytes = 128
 
 // Config configures the collector of watched domains.
 type Config struct {
 	collector.Schedule `yaml:",inline"`
-	// Domains are those of the configuration and of flags; those of Files come to
-	// them. In force they are as Parse returns them, sorted, each once.
+	// Domains are those of the configuration and of flags. Validate normalizes, sorts
+	// and deduplicates them.
 	Domains []string `yaml:"domains,omitempty"`
-	// Files are the patterns of watch-list files. In force they are absolute.
+	// Files are the patterns of watch-list files. Validate makes them absolute.
 	Files []string `yaml:"files,omitempty"`
-	// Lists are further lists, beside the one of Domains and Files.
+	// Lists are the lists besides the one of Domains and Files.
 	Lists []ListConfig `yaml:"lists,omitempty"`
-	// Statistics also asks each domain's prevalence, one more call each, of
-	// another API with a quota of its own.
+	// Statistics also requests each domain's prevalence: one more call per domain, of
+	// an API with a separate quota.
 	Statistics bool `yaml:"statistics"`
-	// MachineInfoLimit is how many machines of each domain are named.
+	// MachineInfoLimit is the maximum number of machines of each domain that are
+	// exposed by name.
 	MachineInfoLimit int `yaml:"machine_info_limit"`
-	// DeviceGroups counts the machines of each domain by device group, too.
+	// DeviceGroups also counts the machines of each domain by device group.
 	DeviceGroups bool `yaml:"device_groups"`
 
-	inherited []ListConfig // Valid, DefaultList first. Nil in force.
+	inherited []ListConfig // Validated lists, DefaultList first. Validate sets it to nil.
 }
 
-// ListConfig configures a list of watched domains with an interval of its own.
+// ListConfig configures a list of watched domains.
 type ListConfig struct {
 	Name string `yaml:"name"`
-	// RefreshInterval is the collector's where the configuration has none.
+	// RefreshInterval defaults to the collector's.
 	RefreshInterval model.Duration `yaml:"refresh_interval,omitempty"`
 	// MaxAge is the age at which values of the list's domains are withdrawn. Zero
 	// means three times the interval that the quota allows the list.
@@ -67,13 +68,13 @@ func (c *Config) Add(domains []string) {
 }
 
 // Inherit implements Config: a tenant's domains, files and lists are added to the
-// global ones. An interval follows from the tenant's own keys, too.
+// global ones. The tenant's own keys determine the default intervals.
 func (c *Config) Inherit(global collector.Config) {
 	g := global.(*Config)
 	c.inherited = []ListConfig{{Name: DefaultList, Domains: g.Domains, Files: g.Files}}
 	for _, l := range g.Lists {
 		if l.MaxAge < l.RefreshInterval {
-			l.MaxAge = 0 // A mistake of the global list, which is known.
+			l.MaxAge = 0 // Already reported as a mistake of the global list.
 		}
 		l.RefreshInterval = c.Lists[indexOf(c.Lists, l.Name)].RefreshInterval
 		c.inherited = append(c.inherited, l)
@@ -81,7 +82,7 @@ func (c *Config) Inherit(global collector.Config) {
 	c.Domains, c.Files, c.Lists = nil, nil, nil
 }
 
-// indexOf returns the place of the list of a name, -1 where there is none.
+// indexOf returns the index of the list with a name, or -1.
 func indexOf(lists []ListConfig, name string) int {
 	return slices.IndexFunc(lists, func(l ListConfig) bool { return l.Name == name })
 }
@@ -126,8 +127,8 @@ func (c *Config) Validate(v collector.Validation) (mistakes []collector.Mistake)
 	return mistakes
 }
 
-// joined returns lists with one more: to the list of the same name, if there is one,
-// its domains and files are added, and the times that it sets win.
+// joined returns lists with l added. If there is a list of the same name, l's domains
+// and files are added to it and l's durations replace it if set.
 func joined(lists []ListConfig, l ListConfig) []ListConfig {
 	i := indexOf(lists, l.Name)
 	if i < 0 {
@@ -139,16 +140,16 @@ func joined(lists []ListConfig, l ListConfig) []ListConfig {
 	return lists
 }
 
-// nameMistake says what is wrong with the name of a further list, "" where nothing is.
+// nameMistake returns what is wrong with the name of the i-th further list, or "".
 func (c *Config) nameMistake(i int) string {
 	name := c.Lists[i].Name
 	switch first := indexOf(c.Lists, name); {
 	case name == "":
 		return "missing"
 	case name == DefaultList:
-		return "is the name of the list of watched_domains.domains and files: add to these"
+		return "is reserved for watched_domains.domains and watched_domains.files: add the domains there"
 	case first < i:
-		return fmt.Sprintf("is the name of lists[%d] too", first)
+		return fmt.Sprintf("is also the name of lists[%d]", first)
 	case len(name) > maxNameBytes:
 		return fmt.Sprintf("longer than %d bytes", maxNameBytes)
 	case strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }):
@@ -158,8 +159,8 @@ func (c *Config) nameMistake(i int) string {
 	}
 }
 
-// validate returns the mistakes in the list's domains and files, with keys that begin
-// with the list's own, and leaves those in it that are right.
+// validate removes the invalid domains and files from the list and returns their
+// mistakes. Key is the prefix of the keys.
 func (l *ListConfig) validate(key string, v collector.Validation) (mistakes []collector.Mistake) {
 	var domains, files []string
 	for i, name := range l.Domains {
@@ -186,16 +187,16 @@ func (l *ListConfig) validate(key string, v collector.Validation) (mistakes []co
 	return mistakes
 }
 
-// sortedSet returns the values sorted, each once, nil where there are none.
+// sortedSet returns the sorted values without duplicates, nil if there are none.
 func sortedSet(values ...[]string) []string {
 	all := slices.Concat(values...)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
 
-// listFiles returns the absolute pattern of a path of watch-list files, and what is
-// wrong with it. Where files are read, it returns the mistakes in those that match,
-// once; one without a line is of a file as a whole or of the path.
+// listFiles returns the absolute pattern of a path of watch-list files. If v reads
+// files, it also returns the mistakes in the matching files, unless they were returned
+// before. A mistake without a line concerns a whole file or the path.
 func listFiles(v collector.Validation, path string) (pattern string, mistakes []collector.Mistake) {
 	pattern, err := readfile.Pattern(v.Dir, path)
 	if err != nil {
@@ -214,9 +215,9 @@ func listFiles(v collector.Validation, path string) (pattern string, mistakes []
 	return pattern, mistakes
 }
 
-// InForce returns the lists that are watched, those of equal intervals in the order of
-// the configuration and the shortest interval first: DefaultList where it has domains
-// or files or where there is no other, and the further lists.
+// InForce returns the watched lists, the shortest interval first and otherwise in the
+// order of the configuration. DefaultList is included if it has domains or files, or if
+// there is no other list.
 func (c *Config) InForce() []ListConfig {
 	lists := slices.Clone(c.Lists)
 	if len(c.Domains) > 0 || len(c.Files) > 0 || len(lists) == 0 {
@@ -226,9 +227,8 @@ func (c *Config) InForce() []ListConfig {
 	return lists
 }
 
-// With returns the domains to watch: those of the configuration and those of the
-// list's files, sorted and each once. It may be the slice of the files and must not be
-// changed.
+// With returns the domains of the configuration and of the list's files, sorted and
+// without duplicates. The result may share memory with files and must not be modified.
 func (l *ListConfig) With(files *List) []string {
 	if len(l.Domains) == 0 {
 		return files.Domains
@@ -251,7 +251,7 @@ func (c *Config) New(e collector.Env) collector.Collector { return New(*c, e, e.
 // Disabled implements Config.
 func (c *Config) Disabled() collector.Page { return collector.Page{Table: domainTable} }
 
-// domainTable is the table of watched domains without its rows.
+// domainTable is the table of watched domains, without rows.
 var domainTable = collector.Table{
 	Title: "Watched domains", Items: "domains", Marked: "contacted", Runbook: "MDEWatchedDomainContacted", AtLeast: "by 500 machines or more",
 	Columns: [3]string{"Domain", "Machines", "Confirmed"},

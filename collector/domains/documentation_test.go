@@ -20,28 +20,28 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// TestDocumentedMetricsAreTheExposedOnes compares the tables of docs/metrics.md
-// with what a tenant exposes that has everything.
-func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
+// TestDocumentedMetricsAreExposed compares the tables of docs/metrics.md with the
+// metrics of a tenant that has all of them.
+func TestDocumentedMetricsAreExposed(t *testing.T) {
 	documented := documentedMetrics(t)
 	for name := range documented {
 		if strings.HasPrefix(name, "mde_exporter_") {
-			delete(documented, name) // Of the process, not of the collectors.
+			delete(documented, name) // From the process, not from the collectors.
 		}
 	}
-	delete(documented, "mde_watched_domains_list_last_read_successful") // Of the files, which internal/exporter follows.
+	delete(documented, "mde_watched_domains_list_last_read_successful") // From the files: tested in internal/exporter.
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		fleet := statesOf(w, documentedFleet(), func(o *statesOptions) { o.Source, o.Tags = states.SourceMachines, []string{"VIP"} })
-		far := newFarEnd()
-		known := answers(map[string]string{"evil.example": page(row(2, ""))})
-		far.answer = func(domain, what string) (int, string) {
+		api := newFakeAPI()
+		responses := responses(map[string]string{"evil.example": page(row(2, ""))})
+		api.respond = func(domain, what string) (int, string) {
 			if domain == "bad.example" {
 				return 400, `{"error":{"code":"InvalidDomainName"}}`
 			}
-			return known(domain, what)
+			return responses(domain, what)
 		}
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"bad.example", "evil.example"}, func(o *Options) {
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"bad.example", "evil.example"}, func(o *Options) {
 			o.Attention, o.Statistics, o.MachineInfoLimit, o.DeviceGroups = attention.Of(w.Shared), true, 1, true
 		})
 		w.Tenant.SetClient(fixedState{})
@@ -93,7 +93,7 @@ func TestDocumentedMetricsAreTheExposedOnes(t *testing.T) {
 	})
 }
 
-// documentedFleet has machines for every gauge of the fleet.
+// documentedFleet returns machines for every gauge of the fleet.
 func documentedFleet() *fakeStates {
 	return &fakeStates{
 		MachineRows: collectortest.RowsOf(nil, client.Machine{
@@ -103,7 +103,7 @@ func documentedFleet() *fakeStates {
 	}
 }
 
-// documentedMetrics reads the labels of each metric from the tables, sorted.
+// documentedMetrics returns the sorted labels of each metric in the tables.
 func documentedMetrics(t *testing.T) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/metrics.md")
@@ -131,7 +131,7 @@ func documentedMetrics(t *testing.T) map[string][]string {
 	return metrics
 }
 
-// fixedState is a ClientState that never changes.
+// fixedState is a constant ClientState.
 type fixedState struct{}
 
 func (fixedState) Quota(client.API) client.QuotaUse {

@@ -1,5 +1,5 @@
-// Package domains is the collector of watched domains and the reader of their files:
-// watched_domains.
+// Package domains is the collector of watched domains, watched_domains, and the reader
+// of watch-list files.
 package domains
 
 import (
@@ -21,8 +21,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
 
-// Client is what a Collector asks of a tenant's client;
-// *client.Client implements it.
+// Client is the part of *client.Client that a Collector uses.
 type Client interface {
 	DomainMachines(ctx context.Context, domain string) iter.Seq2[*client.Machine, error]
 	DomainStatistics(ctx context.Context, domain string) (client.DomainStatistics, error)
@@ -30,49 +29,49 @@ type Client interface {
 	HoldsSecret(name string) bool
 }
 
-// Collector counts the machines that communicated with each domain of a
-// list. It asks one domain after the other without end, spread over the
-// interval, and publishes each result as it comes. Run it by a Refresher that is
-// Continuous: one refresh is one round of at most the interval.
+// Collector counts the machines that communicated with each watched domain. It looks up
+// the domains continuously, spread over the interval, and publishes each result
+// immediately. It needs a Refresher with a Continuous schedule: one refresh is one
+// round and lasts the interval at most.
 type Collector struct {
 	config  Config
 	env     collector.Env
 	client  Client
 	fleet   *attention.Index
-	files   *Lists // Nil where there are none.
+	files   *Lists // Nil without Env.Process.
 	logger  *slog.Logger
 	memory  collector.Memory
-	changed chan struct{} // The domains are others.
+	changed chan struct{} // Signals a change of the domains.
 	results chan domainOutcome
 
-	// Of the goroutine that refreshes.
-	underway int  // Domains that are asked at this moment.
-	retrying int  // Of these, domains that failed the last time.
-	inARow   int  // Failures of the tenant as a whole since the last success.
-	ended    bool // A round has ended.
-	answered bool // A lookup was answered.
-	givenUp  int  // Rounds given up since the last answer.
-	// provenAsked says that the last domain asked had answered the time before.
-	provenAsked bool
+	// Only used by the refreshing goroutine.
+	inFlight            int  // Lookups in progress.
+	retrying            int  // Of these, lookups of domains that failed the last time.
+	consecutiveFailures int  // Tenant-wide failures since the last success.
+	roundEnded          bool // At least one round has ended.
+	responded           bool // At least one lookup got a response.
+	abortedRounds       int  // Rounds aborted since the last response.
+	// lastHadResult says that the domain looked up last had succeeded before.
+	lastHadResult bool
 
-	// storing is held while the domains or a result are changed and stored, so that
-	// the store follows in the same order. It is locked before mu.
-	storing sync.Mutex
+	// storeMu is held while the domains or a result are changed and stored, so that the
+	// store receives changes in order. It is locked before mu.
+	storeMu sync.Mutex
 
 	mu        sync.Mutex
-	lists     []*watchList // As in Config.InForce.
+	lists     []*watchList // In the order of Config.InForce.
 	schedule  *domainSchedule
 	sorted    []*watchedDomain     // By name.
-	bundles   []*collector.Block   // Of domainsInBundle each, nil where they are to be made anew.
+	bundles   []*collector.Block   // Of domainsInBundle domains each, nil to be rebuilt.
 	publisher *collector.Publisher // Nil before Start.
-	joined    *attention.State     // With which all domains were joined last.
+	joined    *attention.State     // The fleet of the last join.
 	round     domainRound
-	unasked   int               // Domains that neither answered nor failed so far.
-	filled    bool              // Every domain was read once: what comes later counts from its addition.
+	unqueried int               // Domains without a completed lookup.
+	filled    bool              // Every domain was read once. Later additions have an added time.
 	notes     map[string]string // By subject.
 
 	statisticsMu      sync.Mutex
-	statisticsRefused time.Time // When the role was found missing.
+	statisticsRefused time.Time // When the role was last found missing.
 
 	labelsMu sync.Mutex
 	risk     *labels.Table
@@ -82,71 +81,72 @@ type Collector struct {
 // watchedDomain is a domain on a list.
 type watchedDomain struct {
 	name     string
-	on       *placement // Nil once it has left all lists.
-	place    int        // In the sorted list.
-	*lookups            // untouched until something is known of it.
+	on       *placement // Nil if it is no longer on any list.
+	place    int        // Index in Collector.sorted.
+	*lookups            // Points to untouched before the first change.
 }
 
-// lookups are what is known of a domain.
+// lookups is the state of a domain's lookups.
 type lookups struct {
-	result *domainResult // Nil until there is an answer.
-	blocks []*collector.Block
-	added  time.Time // When it joined lists that had been read; zero for others.
-	asked  bool      // It has answered or failed.
-	began  time.Time // When the lookup under way began, zero while there is none.
-	failed error     // Why the last attempt of the lookup under way failed, nil where none did.
-	err    error     // Why the last lookup failed, nil where it did not.
-	age    queuePlace[*watchedDomain]
+	result  *domainResult // Nil before the first response.
+	blocks  []*collector.Block
+	added   time.Time // When it was added to lists that had been read; otherwise zero.
+	queried bool      // A lookup has completed or failed.
+	began   time.Time // Start of the lookup in progress, zero without one.
+	failed  error     // Error of the last attempt of the lookup in progress, or nil.
+	err     error     // Error of the last lookup, or nil.
+	age     queuePlace[*watchedDomain]
 
-	// Of the schedule.
-	visited  time.Time // When it was asked last; zero means never.
-	retry    time.Time // When to try it again, where it failed.
+	// Used by the schedule.
+	visited  time.Time // Start of the last lookup; zero means never.
+	retry    time.Time // Time of the next attempt after a failure.
 	failures int
-	turn     queuePlace[*watchedDomain] // In one of the queues, or in none while it is asked.
-	round    int                        // The last in which it finished.
+	turn     queuePlace[*watchedDomain] // Place in one of the queues, in none during a lookup.
+	round    int                        // Number of the round of its last completed lookup.
 }
 
-// untouched are the lookups of all domains of which nothing is known, so that a long
-// list costs little before the first answers. It is never written to.
+// untouched is shared by all domains without state, to save memory before the first
+// results of a long list. It is never written to.
 var untouched = &lookups{}
 
-// touch makes the domain's lookups its own.
+// touch gives the domain lookups that can be written to.
 func (d *watchedDomain) touch() {
 	if d.lookups == untouched {
 		d.lookups = &lookups{}
 	}
 }
 
-// domainOutcome is how asking one domain ended. A result may come with an error
-// where only the statistics failed.
+// domainOutcome is the outcome of a lookup. It has both a result and an error if only
+// the statistics failed.
 type domainOutcome struct {
 	domain *watchedDomain
-	retry  bool // The domain had failed before.
+	retry  bool // The previous lookup failed.
 	result *domainResult
 	err    error
 }
 
 const (
-	// maxUnderway is how many domains are asked at a time, so that one that hangs
-	// delays no other; of these, maxRetrying may be domains that failed before.
-	maxUnderway = 8
+	// maxInFlight limits concurrent lookups: more than one, so that a hanging lookup
+	// does not delay the others. At most maxRetrying of them may be of domains that
+	// failed before.
+	maxInFlight = 8
 	maxRetrying = 4
-	// maxInARow is how many failures in a row, none of them the fault of one
-	// domain, end a round.
-	maxInARow = 5
-	// maxGivenUp is how many rounds in a row may be given up before a single
-	// refresh of the whole list ends: pauses between them add up to half an hour.
-	// maxGivenUpUnanswered is the same where nothing was answered so far.
-	maxGivenUp           = 8
-	maxGivenUpUnanswered = 4
-	// maxRiskScores bounds the scores beyond the documented ones.
+	// maxConsecutiveFailures is the number of consecutive tenant-wide failures that
+	// aborts a round.
+	maxConsecutiveFailures = 5
+	// maxAbortedRounds is the number of consecutive aborted rounds that ends a single
+	// refresh of all lists. The pauses between them add up to half an hour.
+	// maxAbortedRoundsUnanswered applies before the first response.
+	maxAbortedRounds           = 8
+	maxAbortedRoundsUnanswered = 4
+	// maxRiskScores limits the undocumented risk scores.
 	maxRiskScores = 20
-	// listCheckInterval lies between two looks at the watch-list files.
+	// listCheckInterval is the interval of checking the watch-list files.
 	listCheckInterval = 5 * time.Second
 )
 
-// New returns a collector that has not asked anything yet.
-func New(c Config, e collector.Env, asked Client) *Collector {
+// New returns a collector. It makes no API call.
+func New(c Config, e collector.Env, api Client) *Collector {
 	apis := []client.API{client.DomainMachines}
 	if c.Statistics {
 		apis = append(apis, client.DomainStats)
@@ -154,21 +154,21 @@ func New(c Config, e collector.Env, asked Client) *Collector {
 	w := &Collector{
 		config:  c,
 		env:     e,
-		client:  asked,
+		client:  api,
 		fleet:   attention.Of(e.Shared),
 		logger:  e.Log(),
 		memory:  e.Memory(),
 		changed: make(chan struct{}, 1),
-		results: make(chan domainOutcome, maxUnderway),
+		results: make(chan domainOutcome, maxInFlight),
 		notes:   make(map[string]string),
-		groups:  labels.NewDropped("device_group", e.Metrics, asked.HoldsSecret),
-		risk:    labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, asked.HoldsSecret)),
+		groups:  labels.NewDropped("device_group", e.Metrics, api.HoldsSecret),
+		risk:    labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, api.HoldsSecret)),
 	}
 	for i, l := range c.InForce() {
 		w.lists = append(w.lists, &watchList{ListConfig: l, index: i, listed: l.Domains})
 	}
 	w.risk.Documented = client.RiskScores
-	w.schedule = &domainSchedule{lists: w.lists, pacer: client.NewPacer(asked.Quota, apis...), once: e.Once}
+	w.schedule = &domainSchedule{lists: w.lists, pacer: client.NewPacer(api.Quota, apis...), once: e.Once}
 	if e.Process == nil {
 		w.regroup()
 		return w
@@ -183,17 +183,17 @@ func New(c Config, e collector.Env, asked Client) *Collector {
 	return w
 }
 
-// notesNow report mistakes in the files, a missing role, a list that the quota
-// cannot carry, and invalid domains. The lock is held.
-func (w *Collector) notesNow() []string {
+// currentNotes returns the notes of the page: mistakes in files, a missing role, lists
+// that exceed the quota, and invalid domains. The lock is held.
+func (w *Collector) currentNotes() []string {
 	var notes []string
 	for _, l := range w.lists {
 		if l.files == nil || len(l.files.Mistakes) == 0 {
 			continue
 		}
-		text := "Only the lines of the watch list that are right are in force: " + l.files.Summary()
+		text := "Only the valid lines of the watch list are in force: " + l.files.Summary()
 		if l.files.Old {
-			text = "The last good watch list stays in force: " + l.files.Summary()
+			text = "The last valid watch list is in force: " + l.files.Summary()
 		}
 		if !slices.Contains(notes, text) { // Lists may share a file.
 			notes = append(notes, text)
@@ -208,7 +208,7 @@ func (w *Collector) notesNow() []string {
 	return notes
 }
 
-// maxNamed is how many domains a message names.
+// maxNamed limits the domains that a message names.
 const maxNamed = 5
 
 func (w *Collector) invalidNote() string {
@@ -227,11 +227,11 @@ func (w *Collector) invalidNote() string {
 	case n > len(names):
 		names = append(names, collector.Number(n-len(names))+" more")
 	}
-	return fmt.Sprintf("The API calls %s of %s domain names invalid (400 InvalidDomainName): %s. Correct them or take them off the list.",
+	return fmt.Sprintf("The API rejects %s of %s domain names as invalid (400 InvalidDomainName): %s. Correct them or remove them from the list.",
 		collector.Number(n), collector.Number(len(w.sorted)), strings.Join(names, ", "))
 }
 
-// setNote sets what the page says about a subject; an empty text removes it.
+// setNote sets the page's note about a subject. An empty text removes it.
 func (w *Collector) setNote(subject, text string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -242,14 +242,14 @@ func (w *Collector) setNote(subject, text string) {
 	w.notes[subject] = text
 }
 
-// Page lists the domains in the order of their names. It never waits for an API.
+// Page lists the domains by name.
 func (w *Collector) Page() collector.Page {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	page := collector.Page{
-		Notes: w.notesNow(), Table: domainTable,
-		Progress: collector.Progress{Done: len(w.sorted) - w.unasked, Total: len(w.sorted), What: "watched domains asked"},
+		Notes: w.currentNotes(), Table: domainTable,
+		Progress: collector.Progress{Done: len(w.sorted) - w.unqueried, Total: len(w.sorted), What: "watched domains looked up"},
 	}
 	page.Table.Rows = make([]collector.Row, len(w.sorted))
 	known, contacted, invalid := 0, 0, 0
@@ -269,7 +269,7 @@ func (w *Collector) Page() collector.Page {
 		}
 		page.Table.Rows[i] = r
 	}
-	if known == 0 { // One old domain does not withdraw the others.
+	if known == 0 { // Values expire one by one: max_age applies to the page only if all have expired.
 		for _, l := range w.lists {
 			page.MaxAge = max(page.MaxAge, l.expiry)
 		}
@@ -278,7 +278,7 @@ func (w *Collector) Page() collector.Page {
 	return page
 }
 
-// row is how the domain stands.
+// row returns the domain's row of the table.
 func (d *watchedDomain) row(now time.Time) collector.Row {
 	r := collector.Row{Name: d.name}
 	if d.err != nil {
@@ -292,7 +292,7 @@ func (d *watchedDomain) row(now time.Time) collector.Row {
 	case r.Known:
 		r.Number, r.Marked = float64(d.result.Machines), d.result.Machines > 0
 		if r.AtLeast = d.result.Truncated; r.AtLeast {
-			r.Hint = "The API names 500 machines at most: this is a lower bound."
+			r.Hint = "The API returns at most 500 machines: this is a lower bound."
 		}
 	case d.invalid():
 		r.Instead, r.Hint = "invalid name", "The API rejects the name as invalid."
@@ -302,7 +302,8 @@ func (d *watchedDomain) row(now time.Time) collector.Row {
 	return r
 }
 
-// domainsSummary counts as contacted or not only what is known now.
+// domainsSummary summarizes the domains. Only domains with a fresh value count as
+// contacted or not.
 func domainsSummary(domains, known, contacted, invalid int) string {
 	text := collector.Number(domains) + " domains"
 	if known > 0 || domains == 0 {
@@ -317,8 +318,8 @@ func domainsSummary(domains, known, contacted, invalid int) string {
 	return text
 }
 
-// listsSummary names the lists, if there are several, with their domains and the
-// intervals that the quota allows.
+// listsSummary returns the length and the interval that the quota allows of each list.
+// It is empty for a single list.
 func (w *Collector) listsSummary() (text string) {
 	if len(w.lists) == 1 {
 		return ""
@@ -330,17 +331,17 @@ func (w *Collector) listsSummary() (text string) {
 	return text
 }
 
-// Reloaded takes the lists that the reload has read.
-func (w *Collector) Reloaded() { w.takeLists() }
+// Reloaded applies the lists that the reload has read.
+func (w *Collector) Reloaded() { w.applyLists() }
 
-// takeLists watches the lists with their files as these were last read. A domain that
-// stays keeps its values and its turn, and the series of one that left are gone at once.
-func (w *Collector) takeLists() {
+// applyLists applies the watch-list files as last read. Domains that remain keep their
+// values and their turn. The series of removed domains disappear immediately.
+func (w *Collector) applyLists() {
 	if w.files == nil {
 		return
 	}
-	w.storing.Lock()
-	defer w.storing.Unlock()
+	w.storeMu.Lock()
+	defer w.storeMu.Unlock()
 	read, regroup := false, false
 	for _, l := range w.lists {
 		files := w.files.List(l.Files)
@@ -363,7 +364,7 @@ func (w *Collector) takeLists() {
 		removed = w.regroup()
 	}
 	if w.publisher != nil {
-		w.publish() // The mistakes may be others.
+		w.publish() // The mistakes may have changed.
 	}
 	w.mu.Unlock()
 	if !regroup {
@@ -379,14 +380,15 @@ func (w *Collector) takeLists() {
 	}
 }
 
-// regroup watches the domains that are listed now and returns those that were before.
+// regroup updates the watched domains to those on the lists and returns the removed
+// ones.
 func (w *Collector) regroup() (removed []string) {
 	var added time.Time
 	if w.filled {
 		added = collector.Wall(time.Now())
 	}
 	before := w.sorted
-	leave := func() {
+	drop := func() {
 		d := before[0]
 		before = before[1:]
 		w.count(d, -1)
@@ -398,7 +400,7 @@ func (w *Collector) regroup() (removed []string) {
 	var moved []*watchedDomain
 	for name, on := range placements(w.lists) {
 		for len(before) > 0 && before[0].name < name {
-			leave()
+			drop()
 		}
 		var d *watchedDomain
 		if len(before) > 0 && before[0].name == name {
@@ -420,19 +422,19 @@ func (w *Collector) regroup() (removed []string) {
 		w.sorted = append(w.sorted, d)
 	}
 	for len(before) > 0 {
-		leave()
+		drop()
 	}
 	w.bundles = make([]*collector.Block, (len(w.sorted)+domainsInBundle-1)/domainsInBundle)
-	w.expireAnew()
-	w.reexpose(moved)
+	w.updateExpiry()
+	w.rebuildBlocks(moved)
 	return removed
 }
 
-// count adds a domain, as it stands, to the counters, or takes it out again: n is
-// 1 or -1. Whoever changes what is counted takes the domain out before.
+// count adds n, which is 1 or -1, to the counters that the state of a domain belongs
+// to. Before changing a domain's state, remove it with -1; then add it again with 1.
 func (w *Collector) count(d *watchedDomain, n int) {
-	if !d.asked {
-		w.unasked += n
+	if !d.queried {
+		w.unqueried += n
 	}
 	if d.round != w.round.number {
 		w.round.left += n
@@ -445,13 +447,13 @@ func (w *Collector) count(d *watchedDomain, n int) {
 	case n > 0:
 		d.on.list.confirmed.put(&d.age, d, at)
 	default:
-		d.age.leave()
+		d.age.remove()
 	}
 }
 
-// readAt is the time from which a domain counts for the age of the list's
-// values: of its last answer, or of its addition to a list that had been read.
-// Zero means that it was never read. Invalid domains do not count.
+// readAt returns the time from which the age of a domain's value counts: its last
+// response, or its addition to lists that had been read. Zero means never read. Invalid
+// domains do not count.
 func (d *watchedDomain) readAt() (at time.Time, counts bool) {
 	switch {
 	case d.invalid():
@@ -465,7 +467,7 @@ func (d *watchedDomain) readAt() (at time.Time, counts bool) {
 
 func (d *watchedDomain) invalid() bool { return d.result != nil && !d.result.Invalid.IsZero() }
 
-// unread is how many domains were never read.
+// unread returns the number of domains that were never read.
 func (w *Collector) unread() (n int) {
 	for _, l := range w.lists {
 		n += l.unread
@@ -473,8 +475,8 @@ func (w *Collector) unread() (n int) {
 	return n
 }
 
-// oldest is how old the list's values are at worst: the zero time before every
-// domain was read once, now for a list without domains that count.
+// oldest returns the time of the oldest value: zero before every domain was read once,
+// and now if no domain counts.
 func (w *Collector) oldest() time.Time {
 	if w.unread() > 0 {
 		return time.Time{}
@@ -488,8 +490,8 @@ func (w *Collector) oldest() time.Time {
 	return oldest
 }
 
-// Follow joins the domains anew whenever the fleet changes, and takes the lists anew
-// when a file changes.
+// Follow joins the domains with the fleet when it changes, and applies the lists when a
+// file changes.
 func (w *Collector) Follow(ctx context.Context) {
 	if w.files != nil && slices.ContainsFunc(w.lists, func(l *watchList) bool { return len(l.Files) > 0 }) {
 		var polling sync.WaitGroup
@@ -499,7 +501,7 @@ func (w *Collector) Follow(ctx context.Context) {
 	w.fleet.Follow(ctx, w.rejoin)
 }
 
-// pollFiles looks at the files until the context ends.
+// pollFiles checks the files until the context ends.
 func (w *Collector) pollFiles(ctx context.Context) {
 	ticker := time.NewTicker(listCheckInterval)
 	defer ticker.Stop()
@@ -507,26 +509,26 @@ func (w *Collector) pollFiles(ctx context.Context) {
 		select {
 		case <-ticker.C:
 			w.files.Poll(ctx)
-			w.takeLists()
+			w.applyLists()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// rejoin counts the machines that require attention anew, for every domain.
+// rejoin joins every domain with the current fleet.
 func (w *Collector) rejoin() {
 	w.mu.Lock()
 	fleet := w.fleet.Current()
 	isJoined := fleet.Unknown || fleet == w.joined
 	w.mu.Unlock()
 	if isJoined {
-		return // Without waiting for a storage that is slow.
+		return // Do not wait for slow storage.
 	}
-	w.storing.Lock()
-	defer w.storing.Unlock()
+	w.storeMu.Lock()
+	defer w.storeMu.Unlock()
 	w.mu.Lock()
-	fleet = w.fleet.Current() // Under the lock: no older join overwrites a newer one.
+	fleet = w.fleet.Current() // Read under the lock, so that an older join cannot overwrite a newer one.
 	if fleet.Unknown || fleet == w.joined {
 		w.mu.Unlock()
 		return
@@ -537,7 +539,7 @@ func (w *Collector) rejoin() {
 		if d.result == nil || d.result.Machines == 0 {
 			continue
 		}
-		if err := w.show(d, d.result, fleet); err != nil {
+		if err := w.setResult(d, d.result, fleet); err != nil {
 			w.logger.Error("Joining domain with the fleet failed", "domain", d.name, "err", err)
 			continue
 		}
@@ -551,20 +553,20 @@ func (w *Collector) rejoin() {
 	w.memory.Save(w.joinKey(), join)
 }
 
-// show makes a result the one that is published next.
-func (w *Collector) show(d *watchedDomain, r *domainResult, fleet *attention.State) error {
+// setResult joins a result with the fleet and exposes it at the next publish.
+func (w *Collector) setResult(d *watchedDomain, r *domainResult, fleet *attention.State) error {
 	joined := *r
 	joined.Attention = r.join(fleet)
 	blocks, err := w.blocks(d, &joined, fleet)
 	if err != nil {
 		return err
 	}
-	w.expose(d, &joined, blocks)
+	w.setBlocks(d, &joined, blocks)
 	return nil
 }
 
-// expose makes a result and its blocks those of the domain.
-func (w *Collector) expose(d *watchedDomain, r *domainResult, blocks []*collector.Block) {
+// setBlocks sets the result and the blocks of a domain.
+func (w *Collector) setBlocks(d *watchedDomain, r *domainResult, blocks []*collector.Block) {
 	d.result, d.blocks = r, blocks
 	w.bundles[d.place/domainsInBundle] = nil
 }
@@ -573,9 +575,9 @@ func (w *Collector) blocks(d *watchedDomain, r *domainResult, fleet *attention.S
 	return r.blocks(w.env.Tenant, d.name, d.on.list.expiry, fleet.MaxAge)
 }
 
-// expireAnew gives all values the time at which they are withdrawn now, where the
-// length of the lists or the quota has changed it, and reports whether it did.
-func (w *Collector) expireAnew() bool {
+// updateExpiry updates the age at which values are withdrawn, which depends on the
+// lists and the quota. It reports whether it changed.
+func (w *Collector) updateExpiry() bool {
 	cycles := w.schedule.cycles(w.schedule.pacer.Pace())
 	changed := make(map[*watchList]bool)
 	for i, l := range w.lists {
@@ -586,12 +588,12 @@ func (w *Collector) expireAnew() bool {
 	if len(changed) == 0 {
 		return false
 	}
-	w.reexpose(slices.DeleteFunc(slices.Clone(w.sorted), func(d *watchedDomain) bool { return !changed[d.on.list] }))
+	w.rebuildBlocks(slices.DeleteFunc(slices.Clone(w.sorted), func(d *watchedDomain) bool { return !changed[d.on.list] }))
 	return true
 }
 
-// reexpose makes the blocks of domains anew.
-func (w *Collector) reexpose(domains []*watchedDomain) {
+// rebuildBlocks rebuilds the blocks of domains.
+func (w *Collector) rebuildBlocks(domains []*watchedDomain) {
 	fleet := w.fleet.Current()
 	for _, d := range domains {
 		if d.result == nil {
@@ -602,14 +604,15 @@ func (w *Collector) reexpose(domains []*watchedDomain) {
 			w.logger.Error("Exposing domain failed", "domain", d.name, "err", err)
 			continue
 		}
-		w.expose(d, d.result, blocks)
+		w.setBlocks(d, d.result, blocks)
 	}
 }
 
-// domainsInBundle is how many domains' blocks are copied for the result of one.
+// domainsInBundle is the number of domains whose blocks are copied when one of them
+// changes.
 const domainsInBundle = 256
 
-// publish exposes every domain's blocks.
+// publish exposes the blocks of all domains. The lock is held.
 func (w *Collector) publish() {
 	about, err := w.listsBlock()
 	if err != nil {
@@ -619,7 +622,7 @@ func (w *Collector) publish() {
 	blocks := []*collector.Block{about}
 	for _, l := range w.lists {
 		if l.info == nil {
-			// What cannot be exposed was an error of the block about the lists, too.
+			// A name that cannot be exposed was already an error of listsBlock.
 			l.info, _ = l.infoBlock(w.env.Tenant)
 		}
 		blocks = append(blocks, l.info)
@@ -636,7 +639,7 @@ func (w *Collector) publish() {
 	w.publisher.Publish(collector.Snapshot{Blocks: append(blocks, w.bundles...), At: w.oldest()})
 }
 
-// listsBlock builds what is exposed of the lists as a whole.
+// listsBlock returns the series of the lists.
 func (w *Collector) listsBlock() (*collector.Block, error) {
 	b := collector.NewBlock(w.env.Tenant, time.Time{})
 	b.Add(domainsFamily, float64(len(w.sorted)))
@@ -655,8 +658,8 @@ func (w *Collector) listsBlock() (*collector.Block, error) {
 		}
 	}
 	if w.files != nil {
-		isRight := func(l *watchList) bool { return l.files != nil && len(l.files.Mistakes) == 0 }
-		b.Add(domainsListReadFamily, collector.BoolValue(!slices.ContainsFunc(w.lists, func(l *watchList) bool { return !isRight(l) })))
+		isValid := func(l *watchList) bool { return l.files != nil && len(l.files.Mistakes) == 0 }
+		b.Add(domainsListReadFamily, collector.BoolValue(!slices.ContainsFunc(w.lists, func(l *watchList) bool { return !isValid(l) })))
 	}
 	return b.Build()
 }

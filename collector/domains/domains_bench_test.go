@@ -14,8 +14,8 @@ import (
 
 var benchmarkedLists = []int{10_000, 200_000}
 
-// readList is a list of which every domain was read; one of a hundred has been
-// contacted.
+// readList returns a collector whose domains have all been read. One of a hundred has
+// been contacted.
 func readList(b *testing.B, n int, o ...func(*Options)) (*Collector, *collector.Exposition) {
 	b.Helper()
 	options := Options{
@@ -26,18 +26,18 @@ func readList(b *testing.B, n int, o ...func(*Options)) (*Collector, *collector.
 		f(&options)
 	}
 	w, exposition := options.collector(&quickDomains{}), &collector.Exposition{}
-	w.publisher = (&collector.Exposition{}).Publisher("contoso", "watched_domains") // Nothing is shown meanwhile.
+	w.publisher = (&collector.Exposition{}).Publisher("contoso", "watched_domains") // Discards what is published meanwhile.
 	w.publisher.Close()
 	for i, d := range w.sorted {
 		d.touch()
 		w.schedule.start(d, time.Now())
-		w.settle(&domainOutcome{domain: d, result: answerOf(i)})
+		w.publishAndStore(&domainOutcome{domain: d, result: resultOf(i)})
 	}
 	w.Start(b.Context(), exposition.Publisher("contoso", "watched_domains"))
 	return w, exposition
 }
 
-func answerOf(i int) *domainResult {
+func resultOf(i int) *domainResult {
 	r := &domainResult{At: collector.Wall(time.Now())}
 	if i%100 == 0 {
 		r.Machines, r.Risk = 50, map[string]int{"None": 50}
@@ -55,34 +55,33 @@ func forEachList(b *testing.B, f func(b *testing.B, n int)) {
 	}
 }
 
-// BenchmarkAnAnswer publishes the result of one domain of many.
-func BenchmarkAnAnswer(b *testing.B) {
+// BenchmarkPublishResult publishes the result of one of many domains.
+func BenchmarkPublishResult(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		w, _ := readList(b, n)
 		for i := 0; b.Loop(); i++ {
 			d := w.sorted[i*7919%n]
 			w.schedule.start(d, time.Now())
-			w.settle(&domainOutcome{domain: d, result: answerOf(i)})
+			w.publishAndStore(&domainOutcome{domain: d, result: resultOf(i)})
 		}
 	})
 }
 
-// BenchmarkTheNextDomain chooses the domain that is asked next.
-func BenchmarkTheNextDomain(b *testing.B) {
+// BenchmarkNextDomain selects the next domain to look up.
+func BenchmarkNextDomain(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		w, _ := readList(b, n)
 		for b.Loop() {
 			now := time.Now()
 			v, _ := w.schedule.next(now, 0, wantedDomains{fresh: true, failed: true})
 			w.schedule.start(v, now)
-			w.schedule.answered(v)
+			w.schedule.succeeded(v)
 		}
 	})
 }
 
-// BenchmarkAListThatBecomesShort takes all domains but one off the list, and
-// BenchmarkAListThatBecomesLong puts them on it.
-func BenchmarkAListThatBecomesShort(b *testing.B) {
+// BenchmarkShrinkList removes all domains but one from the list.
+func BenchmarkShrinkList(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		for b.Loop() {
 			b.StopTimer()
@@ -95,7 +94,8 @@ func BenchmarkAListThatBecomesShort(b *testing.B) {
 	})
 }
 
-func BenchmarkAListThatBecomesLong(b *testing.B) {
+// BenchmarkGrowList adds many domains to the list.
+func BenchmarkGrowList(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		for b.Loop() {
 			b.StopTimer()
@@ -108,12 +108,12 @@ func BenchmarkAListThatBecomesLong(b *testing.B) {
 	})
 }
 
-// BenchmarkARoundsEnd looks for the domains that failed or hang.
-func BenchmarkARoundsEnd(b *testing.B) {
+// BenchmarkEndRound searches the domains that failed or hang.
+func BenchmarkEndRound(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		w, _ := readList(b, n)
 		for b.Loop() {
-			w.roundIsVoid()
+			w.roundIsInconclusive()
 			if _, err := w.endRound(); err != nil {
 				b.Fatal(err)
 			}
@@ -121,8 +121,8 @@ func BenchmarkARoundsEnd(b *testing.B) {
 	})
 }
 
-// BenchmarkANewFleet joins all domains with the states of a refresh.
-func BenchmarkANewFleet(b *testing.B) {
+// BenchmarkRejoin joins all domains with a new fleet.
+func BenchmarkRejoin(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		fleet := newFleet(time.Hour)
 		w, _ := readList(b, n, func(o *Options) { o.Attention = fleet })
@@ -138,8 +138,8 @@ func BenchmarkANewFleet(b *testing.B) {
 	})
 }
 
-// BenchmarkAPageOfDomains lists them for the page.
-func BenchmarkAPageOfDomains(b *testing.B) {
+// BenchmarkPage builds the page.
+func BenchmarkPage(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		w, _ := readList(b, n)
 		for b.Loop() {
@@ -150,14 +150,14 @@ func BenchmarkAPageOfDomains(b *testing.B) {
 	})
 }
 
-// BenchmarkAScrapeOfDomains merges the exposition after a domain has answered.
-func BenchmarkAScrapeOfDomains(b *testing.B) {
+// BenchmarkScrape merges the exposition after a result was published.
+func BenchmarkScrapeDomains(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
 		w, exposition := readList(b, n)
 		for i := 0; b.Loop(); i++ {
 			d := w.sorted[i*7919%n]
 			w.schedule.start(d, time.Now())
-			w.settle(&domainOutcome{domain: d, result: answerOf(i)})
+			w.publishAndStore(&domainOutcome{domain: d, result: resultOf(i)})
 			if _, err := exposition.Gather(); err != nil {
 				b.Fatal(err)
 			}

@@ -17,7 +17,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// row is a machine as the API sends it.
+// row returns a machine in the API's format.
 func row(n int, more string) string {
 	machine := id(n)
 	return fmt.Sprintf(`{"id":%q,"computerDnsName":"host-%d.contoso.example"%s}`, hex.EncodeToString(machine[:]), n, more)
@@ -25,8 +25,9 @@ func row(n int, more string) string {
 
 func page(rows ...string) string { return `{"value":[` + strings.Join(rows, ",") + `]}` }
 
-// answers is a far end that knows some domains; the others are never seen.
-func answers(machines map[string]string) func(domain, what string) (int, string) {
+// responses returns a func that returns the machines of some domains, and none for the
+// others.
+func responses(machines map[string]string) func(domain, what string) (int, string) {
 	return func(domain, what string) (int, string) {
 		if what == "stats" {
 			return 200, `{"host":"` + domain + `","orgPrevalence":"4070","orgLastSeen":"2025-08-29T13:09:05Z"}`
@@ -38,8 +39,8 @@ func answers(machines map[string]string) func(domain, what string) (int, string)
 	}
 }
 
-// start runs a collector's refresher in the background until the test ends, or
-// until the returned function is called.
+// start runs a collector's refresher in the background until the test ends or stop is
+// called.
 func start(t *testing.T, w *collectortest.World, c collector.Collector, interval time.Duration) (r *collector.Refresher, stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -63,30 +64,30 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 			state(3),
 			state(4, "AntivirusOff"),
 		)})
-		far := newFarEnd()
+		api := newFakeAPI()
 		var many []string
 		for i := range client.DomainMachinesLimit {
 			many = append(many, row(1000+i, `,"riskScore":"Low"`))
 		}
-		far.answer = answers(map[string]string{
+		api.respond = responses(map[string]string{
 			"evil.example": page(
 				row(1, `,"riskScore":"High","lastSeen":"2026-01-03T00:00:00Z"`),
 				row(2, `,"riskScore":null,"lastSeen":"2026-01-04T00:00:00Z"`),
 				row(3, `,"riskScore":"Weird","lastSeen":"2026-01-05T00:00:00Z"`),
-				row(1, `,"riskScore":"High","lastSeen":"2026-01-06T00:00:00Z"`), // Once more.
+				row(1, `,"riskScore":"High","lastSeen":"2026-01-06T00:00:00Z"`), // Duplicate.
 				row(77, `,"riskScore":"None","lastSeen":"0001-01-01T00:00:00Z"`),
 				`{"computerDnsName":"nameless"}`,
 				`{"computerDnsName":"nameless"}`),
 			"many.example": page(many...),
 		})
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example", "many.example", "quiet.example"}, func(o *Options) {
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"evil.example", "many.example", "quiet.example"}, func(o *Options) {
 			o.Attention, o.Statistics, o.MachineInfoLimit = attention.Of(w.Shared), true, 2
 		})
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := w.Exposed(t); strings.Contains(got, "machines_attention") || r.Status().Error != "" {
-			t.Errorf("before the fleet is known, status %+v:\n%s", r.Status(), got)
+			t.Errorf("before the fleet is available, status %+v:\n%s", r.Status(), got)
 		}
 		if err := w.Refresh(t.Context(), states); err != nil {
 			t.Fatal(err)
@@ -94,11 +95,11 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 		collectortest.Golden(t, "domains.prom", w.Exposed(t))
 		w.Lint(t)
 
-		time.Sleep(46 * time.Minute) // The fleet is too old to be joined with; the domains are not.
+		time.Sleep(46 * time.Minute) // The fleet has expired, the domains have not.
 		synctest.Wait()
 		got := w.Exposed(t)
 		if strings.Contains(got, "machines_attention") || collectortest.Value(got, `mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`) != "6" {
-			t.Errorf("with a fleet too old:\n%s", got)
+			t.Errorf("with an expired fleet:\n%s", got)
 		}
 	})
 }
@@ -106,9 +107,9 @@ func TestWatchedDomainsAreCountedAndJoinedWithTheFleet(t *testing.T) {
 func TestRiskScoresAreRecognizedInAnyCase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
-		far.answer = answers(map[string]string{"evil.example": page(row(1, `,"riskScore":"high"`), row(2, `,"riskScore":"HIGH"`), row(3, `,"riskScore":"odd"`))})
-		start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}), time.Hour)
+		api := newFakeAPI()
+		api.respond = responses(map[string]string{"evil.example": page(row(1, `,"riskScore":"high"`), row(2, `,"riskScore":"HIGH"`), row(3, `,"riskScore":"odd"`))})
+		start(t, w, newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}), time.Hour)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		for score, want := range map[string]string{"High": "2", "high": "", "odd": "1"} {
@@ -119,23 +120,23 @@ func TestRiskScoresAreRecognizedInAnyCase(t *testing.T) {
 	})
 }
 
-func TestOneFailingDomainTouchesNoOther(t *testing.T) {
+func TestFailingDomainDoesNotAffectOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
+		api := newFakeAPI()
 		broken := false
-		far.answer = func(domain, _ string) (int, string) {
+		api.respond = func(domain, _ string) (int, string) {
 			if domain == "b.example" && broken {
 				return 400, `{"error":{"code":"InvalidInput","message":"as scripted"}}`
 			}
 			return 200, page(row(1, ""))
 		}
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"a.example", "b.example", "c.example"})
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"a.example", "b.example", "c.example"})
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
-		far.mu.Lock()
+		api.mu.Lock()
 		broken = true
-		far.mu.Unlock()
+		api.mu.Unlock()
 		success := func(domain string) string {
 			return collectortest.Value(w.Exposed(t), `mde_watched_domain_last_success_timestamp_seconds{domain="`+domain+`",tenant="contoso"}`)
 		}
@@ -148,30 +149,30 @@ func TestOneFailingDomainTouchesNoOther(t *testing.T) {
 		}
 		got := w.Exposed(t)
 		if success("b.example") != before || collectortest.Value(got, `mde_watched_domain_machines{domain="b.example",tenant="contoso"}`) != "1" {
-			t.Errorf("the last value of the broken domain is gone:\n%s", got)
+			t.Errorf("the last value of the failing domain is missing:\n%s", got)
 		}
 		for _, domain := range []string{"a.example", "c.example"} {
-			asked := far.byDomain()[domain]
-			if n := len(asked); n < 3 || n > 4 {
-				t.Errorf("%s was asked %d times in two and a half hours at an interval of one", domain, n)
+			lookups := api.byDomain()[domain]
+			if n := len(lookups); n < 3 || n > 4 {
+				t.Errorf("%s was looked up %d times in 2.5 hours, interval 1h", domain, n)
 			}
-			for i := 1; i < len(asked); i++ {
-				if gap := asked[i].Sub(asked[i-1]); gap > time.Hour+time.Minute {
+			for i := 1; i < len(lookups); i++ {
+				if gap := lookups[i].Sub(lookups[i-1]); gap > time.Hour+time.Minute {
 					t.Errorf("%s waited %s", domain, gap)
 				}
 			}
 		}
-		if n := len(far.byDomain()["b.example"]); n < 5 || n > 10 {
-			t.Errorf("the broken domain was asked %d times", n)
+		if n := len(api.byDomain()["b.example"]); n < 5 || n > 10 {
+			t.Errorf("the failing domain was looked up %d times", n)
 		}
 		time.Sleep(30 * time.Minute)
 		got = w.Exposed(t)
 		if collectortest.Value(got, `mde_watched_domain_machines{domain="b.example",tenant="contoso"}`) != "" || success("b.example") != before {
 			t.Errorf("three hours after its last success:\n%s", got)
 		}
-		far.mu.Lock()
+		api.mu.Lock()
 		broken = false
-		far.mu.Unlock()
+		api.mu.Unlock()
 		time.Sleep(61 * time.Minute)
 		if success("b.example") == before {
 			t.Error("the domain did not recover within an interval")
@@ -179,23 +180,23 @@ func TestOneFailingDomainTouchesNoOther(t *testing.T) {
 	})
 }
 
-func TestAHangingDomainDelaysNoOther(t *testing.T) {
+func TestHangingDomainDoesNotDelayOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := &hangingDomain{farEnd: newFarEnd(), domain: "d00000.example"}
-		c := newClient(t, far, emptyLedger{}, w.Tenant)
+		api := &hangingDomain{fakeAPI: newFakeAPI(), domain: "d00000.example"}
+		c := newClient(t, api, emptyLedger{}, w.Tenant)
 		d := newDomains(w, c, domainNames(60), func(o *Options) { o.Interval = 10 * time.Minute })
 		start(t, w, d, 10*time.Minute)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if n := len(far.byDomain()); n != 59 {
-			t.Errorf("%d of the 59 other domains were asked in the first five seconds", n)
+		if n := len(api.byDomain()); n != 59 {
+			t.Errorf("%d of the 59 other domains were looked up in the first five seconds", n)
 		}
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
-		for domain, asked := range far.byDomain() {
-			for i := 1; i < len(asked) && domain != far.domain; i++ {
-				if gap := asked[i].Sub(asked[i-1]); gap > 10*time.Minute+20*time.Second {
+		for domain, lookups := range api.byDomain() {
+			for i := 1; i < len(lookups) && domain != api.domain; i++ {
+				if gap := lookups[i].Sub(lookups[i-1]); gap > 10*time.Minute+20*time.Second {
 					t.Errorf("%s waited %s", domain, gap)
 				}
 			}
@@ -203,42 +204,42 @@ func TestAHangingDomainDelaysNoOther(t *testing.T) {
 	})
 }
 
-func TestAnOutageDoesNotEmptyTheQuota(t *testing.T) {
+func TestOutageDoesNotSpendTheQuota(t *testing.T) {
 	const domains = 200
 	for name, tc := range map[string]struct {
 		status int
 		body   string
 		reason client.Reason
-		calls  int // At most, in the six hours of the outage.
+		calls  int // Limit for the six hours of the outage.
 	}{
-		"the service is down":    {503, "", client.ReasonServer, 120},
-		"connections break":      {0, "", client.ReasonNetwork, 120},
-		"the role is taken away": {403, `{"error":{"code":"Forbidden"}}`, client.ReasonForbidden, 60},
+		"server errors":     {503, "", client.ReasonServer, 120},
+		"connection errors": {0, "", client.ReasonNetwork, 120},
+		"role revoked":      {403, `{"error":{"code":"Forbidden"}}`, client.ReasonForbidden, 60},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := collectortest.NewWorld()
-				far := newFarEnd()
+				api := newFakeAPI()
 				down := false
-				far.answer = func(string, string) (int, string) {
+				api.respond = func(string, string) (int, string) {
 					if down {
 						return tc.status, tc.body
 					}
 					return 200, page()
 				}
-				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(domains))
+				d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), domainNames(domains))
 				r, _ := start(t, w, d, time.Hour)
 				time.Sleep(2 * time.Hour)
-				far.mu.Lock()
+				api.mu.Lock()
 				down = true
-				far.mu.Unlock()
-				before := len(far.callsOf("machines"))
+				api.mu.Unlock()
+				before := len(api.callsOf("machines"))
 				time.Sleep(6 * time.Hour)
-				far.mu.Lock()
+				api.mu.Lock()
 				down = false
-				far.mu.Unlock()
-				during := len(far.callsOf("machines")) - before
-				far.forget()
+				api.mu.Unlock()
+				during := len(api.callsOf("machines")) - before
+				api.reset()
 				if during > tc.calls || during < 6 {
 					t.Errorf("%d calls in six hours of outage", during)
 				}
@@ -249,15 +250,15 @@ func TestAnOutageDoesNotEmptyTheQuota(t *testing.T) {
 					t.Errorf("%d lines in the log:\n%s", n, w.Log)
 				}
 				time.Sleep(2 * time.Hour)
-				if n := len(far.byDomain()); n != domains {
-					t.Errorf("%d of %d domains were asked in the two hours after the outage", n, domains)
+				if n := len(api.byDomain()); n != domains {
+					t.Errorf("%d of %d domains were looked up in the two hours after the outage", n, domains)
 				}
 			})
 		})
 	}
 }
 
-func TestAWrongSecretStopsThePassAtOnce(t *testing.T) {
+func TestInvalidSecretAbortsTheRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		f := &refusedDomains{}
@@ -265,38 +266,38 @@ func TestAWrongSecretStopsThePassAtOnce(t *testing.T) {
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
-		if f.count() > maxUnderway || !r.Ready() || r.Status().Reason != client.ReasonAuth {
+		if f.count() > maxInFlight || !r.Ready() || r.Status().Reason != client.ReasonAuth {
 			t.Errorf("%d lookups in the first minute, status %+v", f.count(), r.Status())
 		}
 		time.Sleep(10 * time.Hour)
 		synctest.Wait()
-		if f.count() > maxUnderway+24 {
+		if f.count() > maxInFlight+24 {
 			t.Errorf("%d lookups in ten hours", f.count())
 		}
 	})
 }
 
-func TestTheListChangesWhileItIsAsked(t *testing.T) {
+func TestListChangesDuringLookups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
-		far.answer = answers(nil)
+		api := newFakeAPI()
+		api.respond = responses(nil)
 		store := &collector.MemoryStore{}
-		list := newListedFile("a.example", "b.example")
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.Store = store })
+		list := newFakeListFile("a.example", "b.example")
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.Store = store })
 		start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
 		list.set(d, "b.example", "c.example")
 		if got := w.Exposed(t); strings.Contains(got, "a.example") || collectortest.Value(got, `mde_watched_domains{tenant="contoso"}`) != "2" {
-			t.Errorf("right after the change:\n%s", got)
+			t.Errorf("immediately after the change:\n%s", got)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if got := w.Exposed(t); collectortest.Value(got, `mde_watched_domain_machines{domain="c.example",tenant="contoso"}`) != "0" {
 			t.Errorf("a second after the change:\n%s", got)
 		}
-		if n := len(far.byDomain()["b.example"]); n != 1 {
-			t.Errorf("a domain that stayed was asked %d times", n)
+		if n := len(api.byDomain()["b.example"]); n != 1 {
+			t.Errorf("a remaining domain was looked up %d times", n)
 		}
 		if collectortest.Stored(store, "watched_domains/a.example") != "" || collectortest.Stored(store, "watched_domains/c.example") == "" {
 			t.Error("the store keeps a.example or lacks c.example")
@@ -316,10 +317,10 @@ func TestTheListChangesWhileItIsAsked(t *testing.T) {
 	})
 }
 
-func TestAnEmptyListIsAFinishedRefresh(t *testing.T) {
+func TestEmptyListRefreshesSuccessfully(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		r, _ := start(t, w, newDomains(w, newFarEnd().client(t, nil, w.Tenant), nil), time.Hour)
+		r, _ := start(t, w, newDomains(w, newFakeAPI().client(t, nil, w.Tenant), nil), time.Hour)
 		synctest.Wait()
 		if !r.Ready() {
 			t.Error("not ready")
@@ -332,27 +333,28 @@ func TestAnEmptyListIsAFinishedRefresh(t *testing.T) {
 	})
 }
 
-func TestARestartGoesOnWhereItStopped(t *testing.T) {
+func TestRestartResumesTheSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
 		names := domainNames(60)
-		far := newFarEnd()
-		far.answer = answers(map[string]string{"d00007.example": page(row(1, ""), row(2, ""))})
+		api := newFakeAPI()
+		api.respond = responses(map[string]string{"d00007.example": page(row(1, ""), row(2, ""))})
 		w := collectortest.NewWorld()
 		keep := func(o *Options) { o.Store = store }
-		_, stop := start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), names, keep), time.Hour)
+		_, stop := start(t, w, newDomains(w, api.client(t, emptyLedger{}, w.Tenant), names, keep), time.Hour)
 		time.Sleep(90 * time.Minute)
 		stop()
 		before := w.Exposed(t)
-		far.forget()
+		api.reset()
 		stopped := time.Now()
 		time.Sleep(10 * time.Minute)
 
 		w = collectortest.NewWorld()
 		list := append(slices.Delete(slices.Clone(names), 3, 4), "new.example")
-		// No domain that fell due in the meantime is confirmed before the exposition is read.
-		far.latency = func() time.Duration { return 100 * time.Millisecond }
-		r, _ := start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), list, keep), time.Hour)
+		// The latency ensures that no overdue domain is confirmed before the exposition
+		// is read.
+		api.latency = func() time.Duration { return 100 * time.Millisecond }
+		r, _ := start(t, w, newDomains(w, api.client(t, emptyLedger{}, w.Tenant), list, keep), time.Hour)
 		synctest.Wait()
 		after := w.Exposed(t)
 		for _, series := range []string{
@@ -361,90 +363,90 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 			`mde_watched_domain_last_success_timestamp_seconds{domain="d00059.example",tenant="contoso"}`,
 		} {
 			if was, is := collectortest.Value(before, series), collectortest.Value(after, series); was == "" || was != is {
-				t.Errorf("%s was %q and is %q", series, was, is)
+				t.Errorf("%s changed from %q to %q", series, was, is)
 			}
 		}
 		if strings.Contains(after, "d00003.example") || collectortest.Stored(store, "watched_domains/d00003.example") != "" {
-			t.Error("a domain that left the list during the stop is still there")
+			t.Error("a domain that was removed during the stop still exists")
 		}
 		if s := r.Status(); s.LastSuccess.IsZero() || !s.LastSuccess.Before(stopped) {
 			t.Errorf("last success %s", s.LastSuccess)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(far.byDomain()["new.example"]) != 1 {
-			t.Error("the new domain was not asked at once")
+		if len(api.byDomain()["new.example"]) != 1 {
+			t.Error("the new domain was not looked up immediately")
 		}
 		time.Sleep(59 * time.Minute)
 		synctest.Wait()
-		if n := len(far.callsOf("machines")); n > 60+90+1+70 { // The fill, one a minute, the new one, one a minute and the ten that fell due.
-			t.Errorf("%d calls in all", n)
+		if n := len(api.callsOf("machines")); n > 60+90+1+70 { // Initial lookups, one a minute, the new domain, one a minute, and ten overdue ones.
+			t.Errorf("%d calls in total", n)
 		}
-		if n := len(far.byDomain()); n < 59 {
-			t.Errorf("%d of 60 domains were asked in the hour after the restart", n)
+		if n := len(api.byDomain()); n < 59 {
+			t.Errorf("%d of 60 domains were looked up in the hour after the restart", n)
 		}
 	})
 }
 
-func TestARestartServesTheJoinUntilTheFleetIsTooOld(t *testing.T) {
+func TestRestartServesTheJoinUntilTheFleetExpires(t *testing.T) {
 	const join = `mde_watched_domain_machines_attention{domain="evil.example",property="AntivirusOff",tenant="contoso"}`
 	const success = `mde_watched_domain_last_success_timestamp_seconds{domain="evil.example",tenant="contoso"}`
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
-		far := newFarEnd()
-		far.answer = answers(map[string]string{"evil.example": page(row(1, ""), row(2, ""))})
+		api := newFakeAPI()
+		api.respond = responses(map[string]string{"evil.example": page(row(1, ""), row(2, ""))})
 		begin := func() (w *collectortest.World, states *states.Collector, stop func()) {
 			w = collectortest.NewWorld()
 			states = statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
-			_, stop = start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
+			_, stop = start(t, w, newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				o.Store, o.Attention, o.Interval = store, attention.Of(w.Shared), 10*time.Minute
 			}), 10*time.Minute)
 			synctest.Wait()
 			return w, states, stop
 		}
 		w, states, stop := begin()
-		if err := w.Refresh(t.Context(), states); err != nil { // After the domain was asked.
+		if err := w.Refresh(t.Context(), states); err != nil { // After the domain's lookup.
 			t.Fatal(err)
 		}
 		confirmed := collectortest.Value(w.Exposed(t), success)
 		stop()
-		far.answer = answers(map[string]string{"evil.example": page(row(2, ""), row(1, ""))})
+		api.respond = responses(map[string]string{"evil.example": page(row(2, ""), row(1, ""))})
 
 		w, _, stop = begin()
 		if got := collectortest.Value(w.Exposed(t), join); got != "1" {
-			t.Errorf("after a restart the attention is %q, want 1", got)
+			t.Errorf("attention after a restart %q, want 1", got)
 		}
 		time.Sleep(15 * time.Minute)
 		synctest.Wait()
 		if got := w.Exposed(t); collectortest.Value(got, join) != "1" || collectortest.Value(got, success) == confirmed {
-			t.Errorf("the same machines were confirmed without a fleet:\n%s", got)
+			t.Errorf("same machines confirmed without a fleet:\n%s", got)
 		}
-		far.mu.Lock()
-		far.answer = answers(map[string]string{"evil.example": page(row(1, ""))})
-		far.mu.Unlock()
+		api.mu.Lock()
+		api.respond = responses(map[string]string{"evil.example": page(row(1, ""))})
+		api.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		if got := collectortest.Value(w.Exposed(t), join); got != "" {
-			t.Errorf("of other machines the attention is %q, want none without a fleet", got)
+			t.Errorf("attention of other machines without a fleet %q, want none", got)
 		}
 		confirmed = collectortest.Value(w.Exposed(t), success)
 		stop()
 
-		far.answer = func(string, string) (int, string) { return 500, "" }
+		api.respond = func(string, string) (int, string) { return 500, "" }
 		time.Sleep(4 * time.Hour)
 		w, _, _ = begin()
 		if got := w.Exposed(t); collectortest.Value(got, success) != confirmed || strings.Contains(got, "mde_watched_domain_machines{") {
-			t.Errorf("after a restart beyond max_age, want nothing but the time %s:\n%s", confirmed, got)
+			t.Errorf("after a restart past max_age, want only the time %s:\n%s", confirmed, got)
 		}
 	})
 }
 
-func TestAStoredResultThatMakesNoSenseIsSetAside(t *testing.T) {
+func TestInvalidStoredResultsAreIgnored(t *testing.T) {
 	at := time.Now().Format(time.RFC3339)
 	for name, text := range map[string]string{
 		"no object":               `3`,
 		"no time":                 `{"machines":3}`,
-		"a time that is to come":  `{"at":"2999-01-01T00:00:00Z","machines":3}`,
+		"a time in the future":    `{"at":"2999-01-01T00:00:00Z","machines":3}`,
 		"half an id":              `{"at":"` + at + `","machines":3,"ids":"AAAA"}`,
 		"a negative count":        `{"at":"` + at + `","machines":-3}`,
 		"attention without names": `{"at":"` + at + `","machines":3,"attention":{"machines":[1]}}`,
@@ -452,7 +454,7 @@ func TestAStoredResultThatMakesNoSenseIsSetAside(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := collectortest.NewWorld()
-			d := newDomains(w, newFarEnd().client(t, nil, w.Tenant), []string{"a.example"}, func(o *Options) {
+			d := newDomains(w, newFakeAPI().client(t, nil, w.Tenant), []string{"a.example"}, func(o *Options) {
 				o.Store = &collector.MemoryStore{Values: map[string]string{
 					"watched_domains": `{"domains":["a.example"]}`, "watched_domains/a.example": text,
 				}}
@@ -463,39 +465,39 @@ func TestAStoredResultThatMakesNoSenseIsSetAside(t *testing.T) {
 				t.Errorf("exposed:\n%s", got)
 			}
 			if w.Log.String() == "" {
-				t.Error("the log says nothing")
+				t.Error("nothing logged")
 			}
 		})
 	}
 }
 
-func TestCountsGoOnWithoutTheRoleForStatistics(t *testing.T) {
+func TestMissingStatisticsRoleDoesNotAffectCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
+		api := newFakeAPI()
 		granted := false
-		far.answer = func(domain, what string) (int, string) {
+		api.respond = func(domain, what string) (int, string) {
 			if what == "stats" && !granted {
 				return 403, `{"error":{"code":"Forbidden","message":"missing"}}`
 			}
-			return answers(nil)(domain, what)
+			return responses(nil)(domain, what)
 		}
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(30), func(o *Options) { o.Statistics = true })
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), domainNames(30), func(o *Options) { o.Statistics = true })
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := len(far.callsOf("stats")); n > maxUnderway || r.Status().Failures > 0 {
-			t.Errorf("%d calls for statistics were refused; status %+v", n, r.Status())
+		if n := len(api.callsOf("stats")); n > maxInFlight || r.Status().Failures > 0 {
+			t.Errorf("%d refused calls for statistics, status %+v", n, r.Status())
 		}
 		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "URL.Read.All") {
 			t.Errorf("notes %q", notes)
 		}
 		if n := strings.Count(w.Log.String(), "Domain statistics unavailable"); n != 1 {
-			t.Errorf("the log says so %d times", n)
+			t.Errorf("logged %d times, want once", n)
 		}
-		far.mu.Lock()
+		api.mu.Lock()
 		granted = true
-		far.mu.Unlock()
+		api.mu.Unlock()
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
 		got := w.Exposed(t)
@@ -505,19 +507,19 @@ func TestCountsGoOnWithoutTheRoleForStatistics(t *testing.T) {
 	})
 }
 
-func TestAListBeyondTheQuotaIsStretchedAndToldOnce(t *testing.T) {
+func TestListBeyondTheQuotaIsStretchedAndWarnedAboutOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		list := newListedFile(domainNames(2000)...)
-		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), nil, list.watch)
+		list := newFakeListFile(domainNames(2000)...)
+		d := newDomains(w, newFakeAPI().client(t, emptyLedger{}, w.Tenant), nil, list.watch)
 		r, _ := start(t, w, d, time.Hour)
 		time.Sleep(90 * time.Minute)
 		synctest.Wait()
 		if got := collectortest.Value(w.Exposed(t), `mde_watched_domains_interval_seconds{tenant="contoso"}`); got != "4810.667" {
 			t.Errorf("interval %s", got)
 		}
-		if n := strings.Count(w.Log.String(), "2,000 domains, one call each 2.405s, take 1h20m11s instead of 1h0m0s"); n != 1 {
-			t.Errorf("the log says so %d times:\n%s", n, w.Log)
+		if n := strings.Count(w.Log.String(), "list=default domains=2000 interval=1h0m0s lookups_take=1h20m11s"); n != 1 {
+			t.Errorf("warned %d times, want once:\n%s", n, w.Log)
 		}
 		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "2,000 domains") {
 			t.Errorf("notes %q", notes)
@@ -533,56 +535,56 @@ func TestAListBeyondTheQuotaIsStretchedAndToldOnce(t *testing.T) {
 func TestDomainsAreSpreadEvenlyOverTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
-		start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(60)), time.Hour)
+		api := newFakeAPI()
+		start(t, w, newDomains(w, api.client(t, emptyLedger{}, w.Tenant), domainNames(60)), time.Hour)
 		time.Sleep(5 * time.Hour)
 		synctest.Wait()
-		calls := far.callsOf("machines")
+		calls := api.callsOf("machines")
 		if n := len(calls); n < 60+4*60-1 || n > 60+5*60 {
 			t.Errorf("%d calls in five hours", n)
 		}
 		for i := 61; i < len(calls); i++ {
 			if gap := calls[i].Sub(calls[i-1]); gap < 58*time.Second || gap > 62*time.Second {
-				t.Errorf("call %d came %s after the one before", i, gap)
+				t.Errorf("call %d: %s after the previous one", i, gap)
 			}
 		}
 	})
 }
 
-func TestWithoutALedgerAStartBurstsOnceAndThenPaces(t *testing.T) {
+func TestStartWithoutLedgerBurstsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd()
-		// A crash loop: each start knows nothing of those before it.
+		api := newFakeAPI()
+		// A crash loop: no start has the calls of the previous ones.
 		for range 5 {
 			w := collectortest.NewWorld()
-			_, stop := start(t, w, newDomains(w, far.client(t, nil, w.Tenant), domainNames(1000)), time.Hour)
+			_, stop := start(t, w, newDomains(w, api.client(t, nil, w.Tenant), domainNames(1000)), time.Hour)
 			time.Sleep(2 * time.Minute)
 			stop()
 		}
-		if n := len(far.callsOf("machines")); n > 5*(100+2*25) {
+		if n := len(api.callsOf("machines")); n > 5*(100+2*25) {
 			t.Errorf("%d calls in ten minutes of five starts", n)
 		}
 	})
 }
 
-func TestARefreshOfDomainsEndsAtOnceOnShutdown(t *testing.T) {
+func TestShutdownEndsTheRoundImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, after := range []time.Duration{0, 50 * time.Millisecond, 10 * time.Second, 70 * time.Second, 3 * time.Hour} {
 			w := collectortest.NewWorld()
-			far := newFarEnd()
-			far.latency = func() time.Duration { return 20 * time.Second }
-			r, stop := start(t, w, newDomains(w, far.client(t, nil, w.Tenant), domainNames(1000)), time.Hour)
+			api := newFakeAPI()
+			api.latency = func() time.Duration { return 20 * time.Second }
+			r, stop := start(t, w, newDomains(w, api.client(t, nil, w.Tenant), domainNames(1000)), time.Hour)
 			time.Sleep(after)
 			start := time.Now()
 			stop()
 			if took := time.Since(start); took > 0 || r.Status().Failures > 0 {
-				t.Errorf("stopped after %s it took %s, status %+v", after, took, r.Status())
+				t.Errorf("stop after %s took %s, status %+v", after, took, r.Status())
 			}
 		}
 	})
 }
 
-func TestTheSummaryOfDomainsCountsOnlyWhatIsKnown(t *testing.T) {
+func TestSummaryCountsFreshResults(t *testing.T) {
 	now := time.Now()
 	contacted, quiet := &domainResult{Machines: 3, At: now}, &domainResult{At: now}
 	withdrawn, invalid := &domainResult{At: now.Add(-9 * time.Hour)}, &domainResult{Invalid: now}

@@ -23,8 +23,7 @@ type Options struct {
 	Config
 	collector.Env
 	Interval, MaxAge time.Duration
-	Attention        *attention.Index // Nil means the one of Env.
-	WholeList        bool
+	Attention        *attention.Index // Nil means a new one.
 }
 
 func newDomains(w *collectortest.World, c Client, domains []string, change ...func(*Options)) *Collector {
@@ -38,7 +37,7 @@ func newDomains(w *collectortest.World, c Client, domains []string, change ...fu
 }
 
 func (o Options) collector(c Client) *Collector {
-	o.RefreshInterval, o.Config.MaxAge, o.Once = model.Duration(o.Interval), model.Duration(o.MaxAge), o.WholeList
+	o.RefreshInterval, o.Config.MaxAge = model.Duration(o.Interval), model.Duration(o.MaxAge)
 	if o.Attention != nil {
 		o.Shared = &collector.Shared{}
 		collector.Share(o.Shared, func() (*attention.Index, func()) { return o.Attention, nil })
@@ -46,41 +45,41 @@ func (o Options) collector(c Client) *Collector {
 	return New(o.Config, o.Env, c)
 }
 
-// lockedMaxAge is the age at which values are withdrawn.
-func (w *Collector) lockedMaxAge() time.Duration {
+// currentMaxAge returns the age at which values are withdrawn.
+func (w *Collector) currentMaxAge() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.lists[0].expiry
 }
 
-// listedFile is the watch list of a collector, as if a file held it, for tests in
-// fake time: no disk is read.
-type listedFile struct {
+// fakeListFile replaces the watch-list file of a collector in tests with fake time. It
+// reads no disk.
+type fakeListFile struct {
 	files   *Lists
 	process *collector.Shared
 }
 
-func newListedFile(domains ...string) *listedFile {
-	f := &listedFile{&Lists{lists: map[string]*usedList{"list.txt": {}}, looked: time.Now().Add(10_000 * time.Hour)}, &collector.Shared{}}
+func newFakeListFile(domains ...string) *fakeListFile {
+	f := &fakeListFile{&Lists{lists: map[string]*usedList{"list.txt": {}}, lastRead: time.Now().Add(10_000 * time.Hour)}, &collector.Shared{}}
 	collector.Share(f.process, func() (*Lists, func()) { return f.files, nil })
-	f.hold(domains)
+	f.setDomains(domains)
 	return f
 }
 
-func (f *listedFile) hold(domains []string) {
+func (f *fakeListFile) setDomains(domains []string) {
 	f.files.mu.Lock()
 	defer f.files.mu.Unlock()
 	f.files.lists["list.txt"].list = &List{Domains: sortedSet(domains)}
 }
 
-// watch makes it the watch list of a collector.
-func (f *listedFile) watch(o *Options) {
+// watch makes f the watch list of a collector.
+func (f *fakeListFile) watch(o *Options) {
 	o.Process, o.Domains, o.Files = f.process, nil, []string{"list.txt"}
 }
 
-// set changes the list and does what a reload does.
-func (f *listedFile) set(d *Collector, domains ...string) {
-	f.hold(domains)
+// set changes the list and reloads the collector.
+func (f *fakeListFile) set(d *Collector, domains ...string) {
+	f.setDomains(domains)
 	d.Reloaded()
 }
 
@@ -97,7 +96,7 @@ func newFleet(maxAge time.Duration) *attention.Index {
 	return f
 }
 
-// refusedDomains is a Client that gets no token.
+// refusedDomains is a Client whose credential is invalid.
 type refusedDomains struct {
 	mu    sync.Mutex
 	calls int
@@ -126,9 +125,9 @@ func (f *refusedDomains) Quota(client.API) client.QuotaUse {
 	return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
 }
 
-// hangingDomain is a far end that never answers for one domain.
+// hangingDomain is a transport that never responds to lookups of one domain.
 type hangingDomain struct {
-	*farEnd
+	*fakeAPI
 	domain string
 }
 
@@ -137,7 +136,7 @@ func (h *hangingDomain) RoundTrip(r *http.Request) (*http.Response, error) {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	}
-	return h.farEnd.RoundTrip(r)
+	return h.fakeAPI.RoundTrip(r)
 }
 
 func must[T any](v T, err error) T {
@@ -147,12 +146,12 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// id makes a machine id; no two numbers make the same.
+// id returns a machine id, a different one for each number.
 func id(n int) client.MachineID {
 	return client.MachineID{0: 1, 16: byte(n >> 24), 17: byte(n >> 16), 18: byte(n >> 8), 19: byte(n)}
 }
 
-// newClient is a real client behind the transport.
+// newClient returns a real client that uses the transport.
 func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, observer client.Observer) *client.Client {
 	t.Helper()
 	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
@@ -168,13 +167,13 @@ func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, 
 	return c
 }
 
-// emptyLedger knows that nothing was spent before.
+// emptyLedger is a ledger without earlier calls.
 type emptyLedger struct{}
 
 func (emptyLedger) Spent(client.API) []time.Time { return nil }
 func (emptyLedger) Spend(client.API, time.Time)  {}
 
-// refreshOnce starts a collector of its own Refresher and refreshes it.
+// refreshOnce refreshes a collector once.
 func refreshOnce(t *testing.T, w *collectortest.World, c collector.Collector) {
 	t.Helper()
 	if err := w.Refresher(c, 15*time.Minute).Once(t.Context()); err != nil {

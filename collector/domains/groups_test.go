@@ -11,7 +11,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// groupsOf returns the numbers of machines by device group that are exposed of a domain.
+// groupsOf returns the exposed numbers of machines of a domain by device group.
 func groupsOf(exposed, domain string) map[string]string {
 	groups := make(map[string]string)
 	for line := range strings.Lines(exposed) {
@@ -24,26 +24,26 @@ func groupsOf(exposed, domain string) map[string]string {
 	return groups
 }
 
-func TestMachinesOfADomainAreCountedByDeviceGroup(t *testing.T) {
+func TestMachinesAreCountedByDeviceGroup(t *testing.T) {
 	group := func(n int, name string) string { return row(n, fmt.Sprintf(`,"rbacGroupName":%q`, name)) }
 	var many []string
 	for n := range 300 {
 		many = append(many, group(n, fmt.Sprintf("Group %03d", n)))
 	}
-	spelled := fmt.Sprintf("%x", id(1))
-	answered := map[string]string{
+	hexID := fmt.Sprintf("%x", id(1))
+	pages := map[string]string{
 		"evil.example": page(group(1, "Tier 0"), group(2, "Tier 0"), group(3, "UnassignedGroup"), group(4, ""),
 			row(5, `,"rbacGroupName":null`), row(6, ""), row(7, `,"rbacGroupName":"Sales \u007f\u202eand more"`), `{"rbacGroupName":"Tier 0"}`),
-		"merged.example": page(row(8, `,"rbacGroupName":"Old","mergedIntoMachineId":"`+spelled+`"`), group(1, "New")),
+		"merged.example": page(row(8, `,"rbacGroupName":"Old","mergedIntoMachineId":"`+hexID+`"`), group(1, "New")),
 		"many.example":   page(many...),
 	}
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
-		far := newFarEnd()
-		far.answer = answers(answered)
+		api := newFakeAPI()
+		api.respond = responses(pages)
 		begin := func(on bool) (*collectortest.World, func()) {
 			w := collectortest.NewWorld()
-			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example", "many.example", "merged.example", "quiet.example"}, func(o *Options) {
+			d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"evil.example", "many.example", "merged.example", "quiet.example"}, func(o *Options) {
 				o.DeviceGroups, o.Store = on, store
 			})
 			_, stop := start(t, w, d, time.Hour)
@@ -57,7 +57,7 @@ func TestMachinesOfADomainAreCountedByDeviceGroup(t *testing.T) {
 		}
 		stop()
 		time.Sleep(time.Hour)
-		for _, when := range []string{"asked", "restored"} {
+		for _, when := range []string{"looked up", "restored"} {
 			w, stop = begin(true)
 			got := w.Exposed(t)
 			if g := fmt.Sprint(groupsOf(got, "evil.example")); g != "map[Sales and more:1 Tier 0:3 none:4]" {
@@ -73,16 +73,16 @@ func TestMachinesOfADomainAreCountedByDeviceGroup(t *testing.T) {
 				t.Errorf("%s: groups of a domain without machines %v", when, g)
 			}
 			w.Lint(t)
-			if when == "asked" && collectortest.Value(w.Scraped(t), `mde_label_values_dropped_total{label="device_group",tenant="contoso"}`) != "100" {
-				t.Error("groups past the bound are not counted as dropped")
+			if when == "looked up" && collectortest.Value(w.Scraped(t), `mde_label_values_dropped_total{label="device_group",tenant="contoso"}`) != "100" {
+				t.Error("groups past the limit are not counted as dropped")
 			}
 			stop()
 		}
-		// A group in use keeps its place whatever comes before it.
-		far.mu.Lock()
+		// A group that is exposed keeps its place, even if new groups come before it.
+		api.mu.Lock()
 		many = append([]string{group(900, "First")}, many...)
-		answered["many.example"] = page(many...)
-		far.mu.Unlock()
+		pages["many.example"] = page(many...)
+		api.mu.Unlock()
 		time.Sleep(time.Hour)
 		w, stop = begin(true)
 		if g := groupsOf(w.Exposed(t), "many.example"); g["other"] != "101" || g["First"] != "" || g["Group 199"] != "1" {

@@ -8,12 +8,11 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// maxListBytes bounds a watch-list file: half a million domains fit, a disk
-// image that a wildcard happens to match does not.
+// maxListBytes is the maximum size of a watch-list file. Half a million domains fit.
 const maxListBytes = 16 << 20
 
-// parseList reads a watch list: a domain a line, with blank lines and comments
-// from # to the end of the line.
+// parseList parses a watch list: one domain per line. Blank lines and comments from #
+// to the end of the line are ignored.
 func parseList(path string, data []byte) (domains []string, problems []collector.Mistake) {
 	number := 0
 	for line := range bytes.Lines(data) {

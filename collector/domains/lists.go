@@ -19,109 +19,108 @@ import (
 )
 
 const (
-	// listsTimeout bounds one look at all files, however many hang.
+	// listsTimeout is the timeout of reading all files.
 	listsTimeout = 2 * readfile.Timeout
-	// parallelReads is how many files are looked at together.
+	// parallelReads limits concurrent reads of files.
 	parallelReads = 16
-	// mtimeGranularity is more than any file system rounds a file's time by. A
-	// file that changed so shortly before it was read may change again without
-	// another time.
+	// mtimeGranularity is larger than the resolution of any file system's timestamps. A
+	// file that changed so shortly before it was read may change again without a new
+	// timestamp.
 	mtimeGranularity = 3 * time.Second
-	// rereadInterval is when a file is read although it looks unchanged: some
-	// tools and file systems keep size, time and inode.
+	// rereadInterval is the interval of reading files that look unchanged: some tools
+	// and file systems keep size, time and inode.
 	rereadInterval = time.Minute
-	// pollInterval is how often Poll looks, for all of its callers together.
+	// pollInterval is the minimum interval of Poll, for all callers together.
 	pollInterval = 4 * time.Second
-	// unusedLists is how long a list is kept that nobody asks for.
+	// unusedLists is how long an unused list is kept.
 	unusedLists = time.Hour
-	// maxMistakes bounds the mistakes that are kept of one file.
+	// maxMistakes limits the mistakes that are kept of a file.
 	maxMistakes = 100
 )
 
-// Lists reads the watch-list files of all tenants. A file is read and
-// parsed once, however many tenants name it, and again only when it changed. The
-// zero value is ready for use, and its methods may be called concurrently.
+// Lists reads the watch-list files of all tenants. A file that several tenants use is
+// read and parsed once, and again only after it changed. The zero value is ready for
+// use. The methods are safe for concurrent use.
 type Lists struct {
-	// Logger takes what changes in the files. Nil means that nothing does.
+	// Logger logs changes of the files. Nil means no logging.
 	Logger *slog.Logger
 
-	mistakes int // That are kept of one file; 0 means maxMistakes.
+	mistakes int // Limit of each file; 0 means maxMistakes.
 
-	reading sync.Mutex           // Held while files are looked at.
-	files   map[string]*listFile // By path, as of the last look.
-	looked  time.Time            // When the last look began.
+	reading  sync.Mutex           // Held while files are read.
+	files    map[string]*listFile // By path or failed pattern, as last read.
+	lastRead time.Time            // Start of the last read.
 
 	mu    sync.Mutex
-	lists map[string]*usedList // By patterns.
+	lists map[string]*usedList // By joined patterns.
 }
 
-// List is what the files of some patterns hold. It does not change: another
-// state of the files is another List.
+// List is the content of the files of some patterns. It is immutable: changed files
+// make a new List.
 type List struct {
-	// Domains are those in force: sorted, each once.
+	// Domains are the domains in force, sorted and without duplicates.
 	Domains []string
-	// Mistakes are those of the files as they are now, at most 100 of a file.
+	// Mistakes are those in the current files, at most 100 of each file.
 	Mistakes []collector.Mistake
-	// Old reports that the files have mistakes and that Domains are those of the
-	// last state without any. Otherwise Domains are those of all lines that are
-	// right.
+	// Old means that the current files have mistakes and that Domains are those of the
+	// last state without mistakes. If it is false, Domains are those of all valid
+	// lines.
 	Old bool
 
-	files []*listFile // Those with which it was made.
+	files []*listFile // The files that it was made from.
 
-	makeLabels sync.Once
-	madeLabels []*collector.Label
+	labelsOnce   sync.Once
+	sharedLabels []*collector.Label
 }
 
-// labels are those of the domains, for all tenants that watch the list.
+// labels returns the labels of the domains, shared by all tenants with the list.
 func (l *List) labels() []*collector.Label {
-	l.makeLabels.Do(func() { l.madeLabels = domainLabels(l.Domains) })
-	return l.madeLabels
+	l.labelsOnce.Do(func() { l.sharedLabels = domainLabels(l.Domains) })
+	return l.sharedLabels
 }
 
-// usedList is a List and when it was last asked for.
+// usedList is a List and the time of its last use.
 type usedList struct {
 	patterns []string
-	list     *List // Nil before the first look.
-	asked    time.Time
+	list     *List // Nil before the first read.
+	usedAt   time.Time
 }
 
-// listFile is a watch-list file as it was read.
+// listFile is the content of a watch-list file.
 type listFile struct {
-	info     fs.FileInfo // From before it was read; nil where there is none.
+	info     fs.FileInfo // From before it was read; nil if it could not be read.
 	readAt   time.Time
 	sum      [sha256.Size]byte
 	domains  []string
 	mistakes []collector.Mistake
 }
 
-// Read looks at all files now: those of the lists in use, and those of the
-// patterns, which are lists in use from then on. A file that does not answer
-// within seconds is a mistake of its lists. Read gives up when ctx ends, and
-// then changes nothing.
+// Read reads all changed files of the lists in use and of the patterns, which come into
+// use. A file that cannot be read within seconds is a mistake of its lists. If ctx
+// ends, Read returns without changes.
 func (l *Lists) Read(ctx context.Context, patterns ...[]string) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	for _, p := range patterns {
 		l.use(p)
 	}
-	l.look(ctx)
+	l.readAll(ctx)
 }
 
-// Poll looks at the files of the lists in use, unless that was done within the
-// last seconds or is being done.
+// Poll reads the changed files of the lists in use. It does nothing if the last read
+// was seconds ago or is in progress.
 func (l *Lists) Poll(ctx context.Context) {
 	if !l.reading.TryLock() {
 		return
 	}
 	defer l.reading.Unlock()
-	if time.Since(l.looked) >= pollInterval {
-		l.look(ctx)
+	if time.Since(l.lastRead) >= pollInterval {
+		l.readAll(ctx)
 	}
 }
 
-// List returns the list of the patterns as of the last look. It looks at the
-// files only if nobody asked for the list within the last hour.
+// List returns the list of the patterns as of the last read. It reads the files only if
+// the list was not used within the last hour.
 func (l *Lists) List(patterns []string) *List {
 	if list := l.use(patterns); list != nil {
 		return list
@@ -130,7 +129,7 @@ func (l *Lists) List(patterns []string) *List {
 	return l.use(patterns)
 }
 
-// use returns the list of the patterns, nil before the first look, and keeps it in use.
+// use marks the list of the patterns as used and returns it, nil before the first read.
 func (l *Lists) use(patterns []string) *List {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,17 +142,17 @@ func (l *Lists) use(patterns []string) *List {
 		used = &usedList{patterns: patterns}
 		l.lists[key] = used
 	}
-	used.asked = time.Now()
+	used.usedAt = time.Now()
 	return used.list
 }
 
-// inUse forgets the lists that nobody asked for lately and returns the others.
+// inUse drops the lists that were not used recently and returns the others.
 func (l *Lists) inUse(now time.Time) []*usedList {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var used []*usedList
 	for key, u := range l.lists {
-		if now.Sub(u.asked) > unusedLists {
+		if now.Sub(u.usedAt) > unusedLists {
 			delete(l.lists, key)
 			continue
 		}
@@ -162,11 +161,11 @@ func (l *Lists) inUse(now time.Time) []*usedList {
 	return used
 }
 
-// look brings every list in use up to date. The reading lock is held.
-func (l *Lists) look(ctx context.Context) {
-	l.looked = time.Now()
-	used := l.inUse(l.looked)
-	bounded, cancel := context.WithTimeoutCause(ctx, listsTimeout, fmt.Errorf("not read within %s: check the file system that holds it", listsTimeout))
+// readAll updates every list in use. The reading lock is held.
+func (l *Lists) readAll(ctx context.Context) {
+	l.lastRead = time.Now()
+	used := l.inUse(l.lastRead)
+	bounded, cancel := context.WithTimeoutCause(ctx, listsTimeout, fmt.Errorf("not read within %s: check its file system", listsTimeout))
 	defer cancel()
 
 	patterns := make(map[string]*[]string)
@@ -217,13 +216,13 @@ func (l *Lists) look(ctx context.Context) {
 	}
 }
 
-// update makes a list of its files, if these are others than before.
+// update replaces a list if its files have changed.
 func (l *Lists) update(u *usedList, files []*listFile) {
 	last := u.list
 	if last != nil && slices.Equal(last.files, files) {
 		return
 	}
-	list := newWatchList(files, last)
+	list := mergeFiles(files, last)
 	l.mu.Lock()
 	u.list = list
 	l.mu.Unlock()
@@ -241,9 +240,8 @@ func (l *Lists) update(u *usedList, files []*listFile) {
 	}
 }
 
-// newWatchList merges files into a list. Last is the list before, nil where
-// there is none.
-func newWatchList(files []*listFile, last *List) *List {
+// mergeFiles merges files into a list. Last is the previous list, or nil.
+func mergeFiles(files []*listFile, last *List) *List {
 	list := &List{files: files}
 	for _, file := range files {
 		list.Mistakes = append(list.Mistakes, file.mistakes...)
@@ -260,7 +258,7 @@ func newWatchList(files []*listFile, last *List) *List {
 	return list
 }
 
-// Summary is the first few mistakes in one line; empty where there are none.
+// Summary returns the first mistakes in one line. It is empty if there are none.
 func (l *List) Summary() string {
 	const named = 5
 	var lines []string
@@ -273,8 +271,8 @@ func (l *List) Summary() string {
 	return strings.Join(lines, "; ")
 }
 
-// current returns the file as it is now, which is f itself where its content did
-// not change. Nil f was not read yet.
+// current returns the current state of the file: f itself if the content did not
+// change. F is nil if the file was not read before.
 func (f *listFile) current(ctx context.Context, path string, most int) *listFile {
 	now := time.Now()
 	info, err := readfile.Stat(ctx, path)
@@ -297,8 +295,8 @@ func (f *listFile) current(ctx context.Context, path string, most int) *listFile
 	return &listFile{info: info, readAt: now, sum: sum, domains: domains, mistakes: slices.Clone(mistakes[:min(most, len(mistakes))])}
 }
 
-// failed returns the file as one that cannot be read, which is f itself where it
-// failed in the same way before.
+// failed returns the state of a file that cannot be read: f itself if it failed before
+// for the same reason.
 func (f *listFile) failed(path string, err error) *listFile {
 	failed := &listFile{mistakes: []collector.Mistake{{File: path, Message: readfile.Reason(err)}}}
 	if f != nil && f.info == nil && slices.Equal(f.mistakes, failed.mistakes) {
@@ -307,14 +305,14 @@ func (f *listFile) failed(path string, err error) *listFile {
 	return failed
 }
 
-// unchanged reports whether the file needs no reading now to know its content.
+// unchanged reports whether the file can be assumed unchanged without reading it.
 func (f *listFile) unchanged(info fs.FileInfo, now time.Time) bool {
 	return f != nil && f.info != nil && os.SameFile(f.info, info) &&
 		f.info.Size() == info.Size() && f.info.ModTime().Equal(info.ModTime()) &&
 		f.readAt.Sub(info.ModTime()) > mtimeGranularity && now.Sub(f.readAt) < rereadInterval
 }
 
-// inParallel calls do for every entry, several at a time.
+// inParallel calls do for every entry, up to parallelReads at a time.
 func inParallel[T any](entries map[string]T, do func(key string, value T)) {
 	var wg sync.WaitGroup
 	tokens := make(chan struct{}, parallelReads)

@@ -13,22 +13,20 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// lookup maps a name in another script to the A-labels under which it is looked
-// up, as a browser does. Underscores, hyphens anywhere in a label and labels of
-// both directions are allowed: standards of host names forbid them, but such
-// names occur on block lists and resolve.
-var lookup = idna.New(
+// idnaProfile converts an internationalized name to A-labels, as a browser does before
+// a DNS lookup. It also allows underscores, hyphens anywhere in a label, and labels of
+// both directions: standards for host names forbid these, but such names occur on block
+// lists and resolve.
+var idnaProfile = idna.New(
 	idna.MapForLookup(),
 	idna.Transitional(false),
 	idna.StrictDomainName(false),
 	idna.CheckHyphens(false),
 )
 
-// Parse returns the form in which a domain is watched: lower case,
-// A-labels, without a trailing dot. It accepts every name that DNS can resolve
-// as long as its labels consist of letters, digits, hyphens and underscores.
-// Whatever is not the plain name of a domain is an error that says what it is
-// instead.
+// Parse normalizes a domain: lower case, A-labels, no trailing dot. It accepts every
+// name that DNS can resolve if its labels consist of letters, digits, hyphens and
+// underscores. The error for anything else says what the name is instead.
 func Parse(name string) (string, error) {
 	domain, err := parse(name)
 	if err == nil || strings.TrimSpace(name) == "" {
@@ -40,8 +38,8 @@ func Parse(name string) (string, error) {
 	return "", fmt.Errorf("%s %w", excerpt(name), err)
 }
 
-// parse is Parse with errors that do not repeat the name, which may
-// come from a file that holds a secret.
+// parse is Parse, but its errors do not contain the name, which may come from a file
+// with secrets.
 func parse(name string) (string, error) {
 	name = strings.TrimSpace(name)
 	if err := notADomain(name); err != nil {
@@ -58,13 +56,13 @@ func parse(name string) (string, error) {
 	return ascii, nil
 }
 
-// toASCII returns the name in A-labels and lower case. A-labels that stand in
-// the name already are only decoded, not judged: IDNA forbids many that resolve.
+// toASCII returns the name in A-labels and lower case. A-labels in the name need only
+// be valid Punycode: IDNA forbids many that resolve.
 func toASCII(name string) (string, error) {
 	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
-		ascii, err := lookup.ToASCII(name)
+		ascii, err := idnaProfile.ToASCII(name)
 		if err != nil {
-			return "", errors.New("it has no A-labels by the rules of IDNA")
+			return "", errors.New("it cannot be converted to A-labels by IDNA")
 		}
 		return ascii, nil
 	}
@@ -72,14 +70,15 @@ func toASCII(name string) (string, error) {
 	for label := range strings.SplitSeq(name, ".") {
 		if encoded, ok := strings.CutPrefix(label, "xn--"); ok {
 			if _, err := idna.Punycode.ToUnicode(label); err != nil || encoded == "" {
-				return "", errors.New("a part that begins with xn-- is not Punycode")
+				return "", errors.New("a label that begins with xn-- is not Punycode")
 			}
 		}
 	}
 	return name, nil
 }
 
-// notADomain recognizes what lists of indicators hold besides domains.
+// notADomain returns an error if the name is something else that occurs on lists of
+// indicators.
 func notADomain(name string) error {
 	if name == "" {
 		return errors.New("an empty name")
@@ -88,34 +87,34 @@ func notADomain(name string) error {
 		return errors.New("is not UTF-8 text")
 	}
 	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
-		return errors.New("is an address, not a domain")
+		return errors.New("is an IP address, not a domain")
 	}
 	if _, err := netip.ParseAddrPort(name); err == nil {
-		return errors.New("is an address with a port, not a domain")
+		return errors.New("is an IP address with a port, not a domain")
 	}
 	if _, err := netip.ParsePrefix(name); err == nil {
-		return errors.New("is a range of addresses, not a domain")
+		return errors.New("is a range of IP addresses, not a domain")
 	}
 	switch {
 	case strings.Contains(name, "://"):
 		return errors.New("is a URL: only its domain can be watched")
 	case strings.ContainsAny(name, `/\?`):
-		return errors.New("holds a path: only a domain can be watched")
+		return errors.New("contains a path: only a domain can be watched")
 	case strings.Contains(name, "@"):
 		return errors.New("is an e-mail address, not a domain")
 	case strings.Contains(name, "*"):
-		return errors.New("holds a wildcard: each domain must be named")
+		return errors.New("contains a wildcard: list each domain")
 	case strings.ContainsAny(name, "[](){}"):
 		return errors.New("is defanged: write it with plain dots")
 	case strings.Contains(name, ":"):
-		return errors.New("holds a port: only a domain can be watched")
+		return errors.New("contains a port: only a domain can be watched")
 	case strings.ContainsFunc(name, unicode.IsSpace):
-		return errors.New("holds a space: write one domain a line")
+		return errors.New("contains a space: write one domain per line")
 	}
 	return nil
 }
 
-// checkLabels checks what DNS and the resolvers ask of a name in A-labels.
+// checkLabels checks a name in A-labels against the rules of DNS and resolvers.
 func checkLabels(name string) error {
 	const maxName, maxLabel = 253, 63
 	if len(name) > maxName {
@@ -125,19 +124,19 @@ func checkLabels(name string) error {
 	for _, label := range labels {
 		switch {
 		case label == "":
-			return errors.New("empty between two dots")
+			return errors.New("empty label between two dots")
 		case len(label) > maxLabel:
-			return fmt.Errorf("a part is longer than %d characters", maxLabel)
+			return fmt.Errorf("a label is longer than %d characters", maxLabel)
 		}
 		if i := strings.IndexFunc(label, notAllowed); i >= 0 {
-			return fmt.Errorf("it holds %q", label[i])
+			return fmt.Errorf("it contains %q", label[i])
 		}
 	}
 	if len(labels) == 1 {
 		return errors.New("it has no dot")
 	}
 	if strings.Trim(labels[len(labels)-1], "0123456789") == "" {
-		return errors.New("it ends in a number, as addresses do")
+		return errors.New("it ends in a number, like an IP address")
 	}
 	return nil
 }
@@ -146,7 +145,7 @@ func notAllowed(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }
 
-// excerpt quotes what an operator wrote, short enough for one line of a log.
+// excerpt quotes the operator's text, shortened to fit a log line.
 func excerpt(s string) string {
 	const limit = 80
 	if len(s) > limit {

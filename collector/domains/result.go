@@ -18,7 +18,7 @@ import (
 
 var (
 	domainMachinesFamily = collector.NewFamily("mde_watched_domain_machines",
-		"Machines that communicated with the domain within the last 30 days; 0 for one never seen.", "domain")
+		"Machines that communicated with the domain within the last 30 days; 0 for a domain never seen.", "domain")
 	domainTruncatedFamily = collector.NewFamily("mde_watched_domain_machines_truncated",
 		"1 where the API's limit of 500 machines makes the count of machines a lower bound.", "domain")
 	domainAttentionFamily = collector.NewFamily("mde_watched_domain_machines_attention",
@@ -32,9 +32,9 @@ var (
 	domainPrevalenceFamily = collector.NewFamily("mde_watched_domain_prevalence",
 		"Machines that communicated with the domain by the organization's statistics, not capped at 500.", "domain")
 	domainLastSeenFamily = collector.NewFamily("mde_watched_domain_last_seen_timestamp_seconds",
-		"When the organization last contacted the domain. Absent for one never contacted.", "domain")
+		"When the organization last contacted the domain. Absent for a domain never contacted.", "domain")
 	domainInvalidFamily = collector.NewFamily("mde_watched_domain_invalid",
-		"1: the API calls the domain's name invalid. Absent otherwise.", "domain")
+		"1: the API rejects the domain's name as invalid. Absent otherwise.", "domain")
 	domainLastSuccessFamily = collector.NewFamily("mde_watched_domain_last_success_timestamp_seconds",
 		"When the count of the domain's machines was last confirmed.", "domain")
 	domainListFamily = collector.NewFamily("mde_watched_domain_info",
@@ -42,37 +42,36 @@ var (
 	domainsFamily = collector.NewFamily("mde_watched_domains",
 		"Domains on all watch lists, each once.")
 	listIntervalFamily = collector.NewFamily("mde_watched_domain_list_interval_seconds",
-		"The interval in which each domain of the list is asked, as the call quota really allows it.", "list")
+		"The interval of looking up each domain of the list that the call quota allows.", "list")
 	listConfiguredIntervalFamily = collector.NewFamily("mde_watched_domain_list_configured_interval_seconds",
 		"The configured interval of the list.", "list")
 	listLastSuccessFamily = collector.NewFamily("mde_watched_domain_list_last_success_timestamp_seconds",
 		"When the oldest count of a domain on the list was confirmed. A domain on several lists counts for the one with the shortest interval.", "list")
 	domainsIntervalFamily = collector.NewFamily("mde_watched_domains_interval_seconds",
-		"The longest interval that the call quota really allows a watch list.")
+		"The longest interval of a watch list that the call quota allows.")
 	domainsListReadFamily = collector.NewFamily("mde_watched_domains_list_last_read_successful",
 		"1 while every file of the watch list was read without a mistake the last time; "+
-			"0: an older list is in force, or, after a start, only the lines that are right.")
+			"0: an older list is in force or, after a start, only the valid lines.")
 )
 
-// domainResult is what the last lookups of a domain returned: plain, and stored
-// as it is.
+// domainResult is the result of a domain's last lookups. It is stored as JSON.
 type domainResult struct {
-	// At is when the machines were last read, zero where they never were.
+	// At is when the machines were last read; zero means never.
 	At time.Time `json:"at"`
-	// Invalid is when the API called the name invalid, zero where the last lookup
+	// Invalid is when the API rejected the name as invalid; zero if the last lookup
 	// read the machines.
 	Invalid   time.Time      `json:"invalid,omitzero"`
 	Machines  int            `json:"machines"`
 	Truncated bool           `json:"truncated,omitempty"`
 	Risk      map[string]int `json:"risk,omitempty"`
-	// Groups counts the machines by device group; nil unless it is asked for.
+	// Groups counts the machines by device group; nil if that is disabled.
 	Groups map[string]int `json:"groups,omitempty"`
-	// IDs are the machines' ids one after the other, sorted, for the join.
+	// IDs are the sorted machine ids, concatenated, for the join.
 	IDs   []byte         `json:"ids,omitempty"`
 	Named []namedMachine `json:"named,omitempty"`
-	// Statistics are of the last time they could be had.
+	// Statistics are those of the last successful request.
 	Statistics *domainStatistics `json:"statistics,omitempty"`
-	// Attention is of the last time the fleet was known.
+	// Attention is the join with the last available fleet.
 	Attention *domainAttention `json:"attention,omitempty"`
 }
 
@@ -90,30 +89,30 @@ type domainStatistics struct {
 
 // domainAttention is the join with the fleet.
 type domainAttention struct {
-	At         time.Time `json:"at"` // Of the fleet it was made from.
+	At         time.Time `json:"at"` // Time of the fleet.
 	Properties []string  `json:"properties"`
-	Machines   []int     `json:"machines"` // Of each property.
+	Machines   []int     `json:"machines"` // One for each property.
 }
 
-// maxDomainRows is how many rows of one domain are read, twice as many as the API
-// documents: its ids are kept for the join, and 10,000 domains of a far end that
-// sends more than it should must not take more than twice the memory.
+// maxDomainRows is the limit of rows that are read of a domain: twice the API's
+// documented limit. The ids are kept for the join, so it bounds the memory if the API
+// returns too many rows for 10,000 domains.
 const maxDomainRows = 2 * client.DomainMachinesLimit
 
-// domainRow is what is kept of a row until all of them are read.
+// domainRow is the part of a row that is kept until all rows are read.
 type domainRow struct {
 	id      client.MachineID
-	into    client.MachineID // Zero where the record was not merged into another.
+	into    client.MachineID // Zero if the record was not merged into another.
 	risk    string
 	group   string
-	machine namedMachine // Without an id where machines are not named.
-	intoID  string       // As a label value, likewise.
+	machine namedMachine // Empty id if machines are not exposed by name.
+	intoID  string       // As a label value; empty if machines are not exposed by name.
 }
 
-// countDomain counts the machines of a domain, each once: a merged record stands
-// for the machine it was merged into, of whose rows its own counts. risk and group
-// spell the values of the labels risk_score and device_group, group being nil where
-// groups are not counted; limit is how many machines are named.
+// countDomain counts the machines of a domain without duplicates. A merged record
+// counts as the machine it was merged into, whose own row takes precedence. risk and
+// group return the label values of risk_score and device_group; a nil group disables
+// counting groups. limit is the maximum number of machines that are named.
 func countDomain(machines iter.Seq2[*client.Machine, error], risk, group func([]byte) string, limit int) (*domainResult, error) {
 	var rows []domainRow
 	for m, err := range machines {
@@ -157,8 +156,8 @@ func countDomain(machines iter.Seq2[*client.Machine, error], risk, group func([]
 	return r, nil
 }
 
-// newestMachines returns the newest of the machines, of equally new ones those
-// whose ids come first. Ids may be the same once they are cut to label values.
+// newestMachines returns the machines seen last, and of those seen at the same time the
+// ones that sort first by id. Ids may be equal because label values are truncated.
 func newestMachines(machines []namedMachine, limit int) []namedMachine {
 	slices.SortFunc(machines, func(a, b namedMachine) int { return strings.Compare(a.ID, b.ID) })
 	machines = slices.CompactFunc(machines, func(a, b namedMachine) bool { return a.ID == b.ID })
@@ -166,8 +165,8 @@ func newestMachines(machines []namedMachine, limit int) []namedMachine {
 	return append([]namedMachine(nil), machines[:min(len(machines), max(limit, 0))]...)
 }
 
-// withoutSecrets returns the machines whose id may be shown, those whose name may
-// not with an unknown one.
+// withoutSecrets removes machines whose id contains a secret and replaces names that
+// contain a secret by unknown.
 func withoutSecrets(machines []namedMachine, isSecret func(name string) bool) []namedMachine {
 	machines = slices.DeleteFunc(machines, func(m namedMachine) bool { return isSecret(m.ID) })
 	for i := range machines {
@@ -190,23 +189,23 @@ func newDomainRow(m *client.Machine, risk func([]byte) string, named bool) domai
 	return row
 }
 
-// joinMerged returns one row for each machine, sorted by id; rows without an id
-// are machines of their own.
+// joinMerged returns one row for each machine, sorted by id. Rows without an id count
+// as separate machines.
 func joinMerged(rows []domainRow) []domainRow {
-	merged := make(map[client.MachineID]*domainRow) // By the id of the record that was merged.
+	merged := make(map[client.MachineID]*domainRow) // By the id of the merged record.
 	for i := range rows {
 		if row := &rows[i]; row.into != (client.MachineID{}) && row.id != (client.MachineID{}) {
 			merged[row.id] = row
 		}
 	}
 	var machines []domainRow
-	at := make(map[client.MachineID]int) // Of each machine in machines.
+	at := make(map[client.MachineID]int) // Index of each machine in machines.
 	own := make(map[client.MachineID]bool)
 	for _, row := range rows {
 		isOwn := row.into == (client.MachineID{})
 		if !isOwn {
 			row.id, row.machine.ID = row.into, row.intoID
-			for range len(merged) { // More would lead in circles.
+			for range len(merged) { // Limited because merges may form a cycle.
 				next := merged[row.id]
 				if next == nil {
 					break
@@ -231,28 +230,28 @@ func joinMerged(rows []domainRow) []domainRow {
 	return machines
 }
 
-// check reports whether a result that was stored makes sense.
+// check returns an error if a stored result is invalid.
 func (r *domainResult) check() error {
-	if err := collector.CheckTime(r.answered()); err != nil {
+	if err := collector.CheckTime(r.respondedAt()); err != nil {
 		return err
 	}
 	switch {
 	case r.Machines < 0 || len(r.IDs)%len(client.MachineID{}) != 0:
-		return errors.New("no whole number of machines")
+		return errors.New("invalid number of machines")
 	case r.Machines > maxDomainRows || len(r.IDs) > maxDomainRows*len(client.MachineID{}) || len(r.Named) > maxDomainRows:
-		return errors.New("more machines than are counted of a domain")
+		return errors.New("too many machines")
 	case r.Attention != nil && len(r.Attention.Machines) != len(r.Attention.Properties):
-		return errors.New("attention without a number for each property")
+		return errors.New("wrong number of attention counts")
 	default:
 		return nil
 	}
 }
 
-// answered is when the last lookup was answered.
-func (r *domainResult) answered() time.Time { return later(r.At, r.Invalid) }
+// respondedAt returns the time of the last response.
+func (r *domainResult) respondedAt() time.Time { return later(r.At, r.Invalid) }
 
-// join counts the machines that require attention. Where the machines of the
-// fleet are not known, the last join stays if it is one with this fleet.
+// join counts the machines that require attention. If the fleet's machines are
+// unavailable, it returns the last join if that is of the same fleet.
 func (r *domainResult) join(fleet *attention.State) *domainAttention {
 	switch {
 	case fleet.Unknown:
@@ -273,9 +272,8 @@ func (r *domainResult) join(fleet *attention.State) *domainAttention {
 	return &domainAttention{At: fleet.At, Properties: fleet.Machines.Properties, Machines: fleet.Machines.Count(ids)}
 }
 
-// blocks builds what a scrape shows of the domain. Its parts expire each at its
-// own time: the join when the fleet it was made from is older than fleetAge, all
-// others when they are older than maxAge.
+// blocks returns the series of the domain. The join expires when its fleet is older
+// than fleetAge, all others when they are older than maxAge.
 func (r *domainResult) blocks(tenant, domain string, maxAge, fleetAge time.Duration) ([]*collector.Block, error) {
 	var builders []*collector.BlockBuilder
 	if !r.Invalid.IsZero() {
@@ -296,7 +294,7 @@ func (r *domainResult) blocks(tenant, domain string, maxAge, fleetAge time.Durat
 	return blocks, errors.Join(errs...)
 }
 
-// builders are those of the values that were read.
+// builders returns the builders of the values that were read.
 func (r *domainResult) builders(tenant, domain string, maxAge, fleetAge time.Duration) []*collector.BlockBuilder {
 	expires := r.At.Add(maxAge)
 	success := collector.NewBlock(tenant, time.Time{})

@@ -17,7 +17,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-func TestAnAnswerWithMillionsOfMachinesIsCountedUpToABound(t *testing.T) {
+func TestCountOfDomainMachinesIsBounded(t *testing.T) {
 	var most uint64
 	rows := 0
 	endless := func(yield func(*client.Machine, error) bool) {
@@ -35,7 +35,7 @@ func TestAnAnswerWithMillionsOfMachinesIsCountedUpToABound(t *testing.T) {
 		}
 	}
 	w := collectortest.NewWorld()
-	d := newDomains(w, newFarEnd().client(t, nil, w.Tenant), nil)
+	d := newDomains(w, newFakeAPI().client(t, nil, w.Tenant), nil)
 	r, err := countDomain(endless, d.riskName, nil, 500)
 	if err != nil {
 		t.Fatal(err)
@@ -44,39 +44,39 @@ func TestAnAnswerWithMillionsOfMachinesIsCountedUpToABound(t *testing.T) {
 		t.Errorf("%d machines, truncated %v: want a lower bound above the API's maximum", r.Machines, r.Truncated)
 	}
 	if rows > 10*client.DomainMachinesLimit || len(r.IDs) > 10*client.DomainMachinesLimit*20 || len(r.Named) != 500 || most > 100<<20 {
-		t.Errorf("%d rows were read, %d bytes of ids and %d names are kept, the heap had %d bytes", rows, len(r.IDs), len(r.Named), most)
+		t.Errorf("%d rows read, %d bytes of ids and %d names kept, heap of %d bytes", rows, len(r.IDs), len(r.Named), most)
 	}
 }
 
-func TestAMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
+func TestMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
 	const merged = `,"mergedIntoMachineId":"%s"`
-	spelled := func(n int) string { m := id(n); return fmt.Sprintf("%x", m[:]) }
-	into := func(n int) string { return fmt.Sprintf(merged, strings.ToUpper(spelled(n))) }
+	hexID := func(n int) string { m := id(n); return fmt.Sprintf("%x", m[:]) }
+	into := func(n int) string { return fmt.Sprintf(merged, strings.ToUpper(hexID(n))) }
 	for _, test := range []struct {
 		name      string
 		rows      []string
 		machines  int
-		attention string // Of AntivirusOff, which machine 1 has.
-		risk      string // The scores that are not 0.
+		attention string // Machines with AntivirusOff: machine 1 has it.
+		risk      string // Scores other than 0.
 		named     string
 	}{
-		{"beside the machine's own row", []string{row(1, `,"riskScore":"High"`), row(8, `,"riskScore":"Low"`+into(1))}, 1, "1", "High=1", spelled(1) + " host-1.contoso.example"},
-		{"before the machine's own row", []string{row(8, `,"riskScore":"Low"`+into(1)), row(1, `,"riskScore":"High"`)}, 1, "1", "High=1", spelled(1) + " host-1.contoso.example"},
-		{"without the machine's own row", []string{row(8, `,"riskScore":"Low"`+into(1))}, 1, "1", "Low=1", strings.ToUpper(spelled(1)) + " host-8.contoso.example"},
-		{"twice without the machine's own row", []string{row(8, into(1)), row(9, into(1))}, 1, "1", "None=1", strings.ToUpper(spelled(1)) + " host-8.contoso.example"},
-		{"merged into one that was merged itself", []string{row(8, into(9)), row(9, into(1))}, 1, "1", "None=1", strings.ToUpper(spelled(1)) + " host-8.contoso.example"},
-		{"merged in a circle", []string{row(8, into(9)), row(9, into(8))}, 2, "0", "None=2", ""},
-		{"merged into itself", []string{row(1, into(1))}, 1, "1", "None=1", spelled(1) + " host-1.contoso.example"},
+		{"beside the machine's own row", []string{row(1, `,"riskScore":"High"`), row(8, `,"riskScore":"Low"`+into(1))}, 1, "1", "High=1", hexID(1) + " host-1.contoso.example"},
+		{"before the machine's own row", []string{row(8, `,"riskScore":"Low"`+into(1)), row(1, `,"riskScore":"High"`)}, 1, "1", "High=1", hexID(1) + " host-1.contoso.example"},
+		{"without the machine's own row", []string{row(8, `,"riskScore":"Low"`+into(1))}, 1, "1", "Low=1", strings.ToUpper(hexID(1)) + " host-8.contoso.example"},
+		{"twice without the machine's own row", []string{row(8, into(1)), row(9, into(1))}, 1, "1", "None=1", strings.ToUpper(hexID(1)) + " host-8.contoso.example"},
+		{"merged into a merged machine", []string{row(8, into(9)), row(9, into(1))}, 1, "1", "None=1", strings.ToUpper(hexID(1)) + " host-8.contoso.example"},
+		{"merge cycle", []string{row(8, into(9)), row(9, into(8))}, 2, "0", "None=2", ""},
+		{"merged into itself", []string{row(1, into(1))}, 1, "1", "None=1", hexID(1) + " host-1.contoso.example"},
 		{"merged into nothing", []string{row(1, `,"mergedIntoMachineId":""`), row(2, `,"mergedIntoMachineId":null`)}, 2, "1", "None=2", ""},
-		{"without an id of its own", []string{`{"mergedIntoMachineId":"` + spelled(1) + `"}`, row(1, "")}, 1, "1", "None=1", spelled(1) + " host-1.contoso.example"},
+		{"without an id", []string{`{"mergedIntoMachineId":"` + hexID(1) + `"}`, row(1, "")}, 1, "1", "None=1", hexID(1) + " host-1.contoso.example"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := collectortest.NewWorld()
 				states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
-				far := newFarEnd()
-				far.answer = answers(map[string]string{"evil.example": page(test.rows...)})
-				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
+				api := newFakeAPI()
+				api.respond = responses(map[string]string{"evil.example": page(test.rows...)})
+				d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 					o.Attention, o.MachineInfoLimit = attention.Of(w.Shared), 1
 				})
 				refreshOnce(t, w, states)
@@ -88,7 +88,7 @@ func TestAMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
 					t.Errorf("%s machines, want %d", n, test.machines)
 				}
 				if n := collectortest.Value(got, `mde_watched_domain_machines_attention{domain="evil.example",property="AntivirusOff",tenant="contoso"}`); n != test.attention {
-					t.Errorf("%s of them require attention, want %s", n, test.attention)
+					t.Errorf("%s machines require attention, want %s", n, test.attention)
 				}
 				var risks []string
 				for _, score := range client.RiskScores {
@@ -108,7 +108,7 @@ func TestAMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
 	}
 }
 
-func TestTheNewestMachinesAreNamedInWhateverOrderTheyCome(t *testing.T) {
+func TestNewestMachinesAreIndependentOfOrder(t *testing.T) {
 	at := func(day int) time.Time { return time.Date(2026, 1, day, 0, 0, 0, 0, time.UTC) }
 	machines := []namedMachine{{ID: "d", LastSeen: at(1)}, {ID: "b", LastSeen: at(2)}, {ID: "c", LastSeen: at(2)}, {ID: "a"}, {ID: "b", LastSeen: at(2)}}
 	for range 10 {
@@ -123,24 +123,24 @@ func TestTheNewestMachinesAreNamedInWhateverOrderTheyCome(t *testing.T) {
 	}
 }
 
-// The values live an hour from their reading, the join half an hour from that of
-// its fleet, and no longer than the values.
-func TestEachPartOfADomainIsWithdrawnAtItsOwnTime(t *testing.T) {
+// Values expire after maxAge. The join expires fleetAge after its fleet, and with the
+// values at the latest.
+func TestBlocksExpireSeparately(t *testing.T) {
 	const maxAge, fleetAge = time.Hour, 30 * time.Minute
 	for name, tc := range map[string]struct {
-		fleet, statistics, invalid time.Duration // Read so long after the machines.
+		fleet, statistics, invalid time.Duration // Age relative to the machines.
 		withdrawn                  map[string]time.Duration
 	}{
-		"the fleet is older": {-10 * time.Minute, 0, 0, map[string]time.Duration{
+		"older fleet": {-10 * time.Minute, 0, 0, map[string]time.Duration{
 			"mde_watched_domain_machines": maxAge, "mde_watched_domain_machines_attention": 20 * time.Minute, "mde_watched_domain_prevalence": maxAge,
 		}},
-		"the fleet outlives the domain": {40 * time.Minute, 0, 0, map[string]time.Duration{
+		"newer fleet": {40 * time.Minute, 0, 0, map[string]time.Duration{
 			"mde_watched_domain_machines": maxAge, "mde_watched_domain_machines_attention": maxAge,
 		}},
-		"the statistics are older": {0, -20 * time.Minute, 0, map[string]time.Duration{
+		"older statistics": {0, -20 * time.Minute, 0, map[string]time.Duration{
 			"mde_watched_domain_machines": maxAge, "mde_watched_domain_machines_attention": fleetAge, "mde_watched_domain_prevalence": 40 * time.Minute,
 		}},
-		"the name became invalid": {0, 0, 10 * time.Minute, map[string]time.Duration{
+		"invalid name": {0, 0, 10 * time.Minute, map[string]time.Duration{
 			"mde_watched_domain_machines": maxAge, "mde_watched_domain_machines_truncated": maxAge, "mde_watched_domain_invalid": 70 * time.Minute,
 		}},
 	} {
@@ -161,11 +161,11 @@ func TestEachPartOfADomainIsWithdrawnAtItsOwnTime(t *testing.T) {
 					got := w.Exposed(t)
 					for family, withdrawn := range tc.withdrawn {
 						if shown := strings.Contains(got, family+"{"); shown != (time.Since(at) < withdrawn) {
-							t.Errorf("after %d minutes %s is shown: %v", minutes, family, shown)
+							t.Errorf("after %d minutes %s exposed: %v", minutes, family, shown)
 						}
 					}
 					if !strings.Contains(got, "mde_watched_domain_last_success_timestamp_seconds{") {
-						t.Errorf("after %d minutes the time of the last success is withdrawn", minutes)
+						t.Errorf("time of the last success missing after %d minutes", minutes)
 					}
 					time.Sleep(time.Minute)
 				}
@@ -174,8 +174,7 @@ func TestEachPartOfADomainIsWithdrawnAtItsOwnTime(t *testing.T) {
 	}
 }
 
-// What a new result lacks is that of the last one, as far as it still fits.
-func TestANewResultKeepsWhatTheLastOneStillKnows(t *testing.T) {
+func TestNewResultIsCompletedFromTheLastOne(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	joined, statistics := &domainAttention{At: at}, &domainStatistics{At: at}
 	last := &domainResult{At: at, Machines: 1, IDs: []byte("a machine of 20 byte"), Attention: joined, Statistics: statistics}
@@ -191,22 +190,22 @@ func TestANewResultKeepsWhatTheLastOneStillKnows(t *testing.T) {
 			domainResult{At: later, Machines: 1, IDs: last.IDs, Attention: joined, Statistics: statistics}},
 		"other machines": {domainResult{At: later, Machines: 1, IDs: []byte("another of 20 bytes!")}, last, true,
 			domainResult{At: later, Machines: 1, IDs: []byte("another of 20 bytes!"), Statistics: statistics}},
-		"statistics are not asked for any more": {domainResult{At: later, Machines: 1, IDs: last.IDs}, last, false,
+		"statistics disabled": {domainResult{At: later, Machines: 1, IDs: last.IDs}, last, false,
 			domainResult{At: later, Machines: 1, IDs: last.IDs, Attention: joined}},
 		"an invalid name": {domainResult{Invalid: later}, last, true,
 			domainResult{At: at, Invalid: later, Machines: 1, IDs: last.IDs, Attention: joined, Statistics: statistics}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := Collector{config: Config{Statistics: tc.statistics}}
-			if diff := cmp.Diff(&tc.want, w.completed(&tc.next, tc.last)); diff != "" {
+			if diff := cmp.Diff(&tc.want, w.withLast(&tc.next, tc.last)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
 	}
 }
 
-// A join with one fleet is no join with another.
-func TestAJoinStaysWhereItsFleetIsTheSame(t *testing.T) {
+// The join with another fleet must not be used.
+func TestJoinIsKeptForTheSameFleet(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	joined := &domainAttention{At: at}
 	for name, tc := range map[string]struct {
@@ -214,15 +213,15 @@ func TestAJoinStaysWhereItsFleetIsTheSame(t *testing.T) {
 		fleet    attention.State
 		want     *domainAttention
 	}{
-		"it is not known whether there is one":   {1, attention.State{Unknown: true}, joined},
-		"the same, of which no machine is known": {1, attention.State{At: at}, joined},
-		"a newer one":                            {1, attention.State{At: at.Add(time.Minute)}, nil},
-		"none":                                   {1, attention.State{}, nil},
-		"of a domain without machines":           {0, attention.State{At: at}, nil},
+		"fleet unknown":                   {1, attention.State{Unknown: true}, joined},
+		"same fleet without its machines": {1, attention.State{At: at}, joined},
+		"newer fleet":                     {1, attention.State{At: at.Add(time.Minute)}, nil},
+		"no fleet":                        {1, attention.State{}, nil},
+		"domain without machines":         {0, attention.State{At: at}, nil},
 	} {
 		r := domainResult{Machines: tc.machines, Attention: joined}
 		if got := r.join(&tc.fleet); got != tc.want {
-			t.Errorf("%s: the join is %v, want %v", name, got, tc.want)
+			t.Errorf("%s: join %v, want %v", name, got, tc.want)
 		}
 	}
 }

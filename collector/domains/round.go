@@ -16,21 +16,20 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/labels"
 )
 
-// domainRound is one refresh of the lists.
+// domainRound is the state of a refresh of the lists.
 type domainRound struct {
 	number int
-	left   int // Domains that have not finished in it.
-	ended  int // Lookups that ended in it.
-	// filling says that it began with domains that had neither answered nor failed.
+	left   int // Domains without a completed lookup in it.
+	ended  int // Completed lookups.
+	// filling says that some domains had no completed lookup when it began.
 	filling bool
 }
 
-// Refresh makes one round: it returns when every domain has finished, when the last
-// domain was asked for the first time, or when the shortest interval is over. It
-// succeeds when every domain that was due in it has answered. A lookup
-// that began just before its end belongs to the next round, and an interval in
-// which no domain could be asked to none. Where everything fails, the round ends
-// early.
+// Refresh runs one round. The round ends when every domain was looked up, when the last
+// domain was looked up for the first time, or after the shortest interval. It succeeds
+// if no due lookup failed or hangs. A lookup that began shortly before the end counts
+// for the next round. An interval in which no lookup was possible does not count as a
+// round. If every lookup fails, the round is aborted.
 func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 	end := time.NewTimer(w.beginRound())
 	defer end.Stop()
@@ -41,7 +40,7 @@ func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 			return w.endRound()
 		}
 		var due <-chan time.Time
-		if pause, ok := w.askNext(ctx); ok {
+		if pause, ok := w.startLookups(ctx); ok {
 			next.Reset(pause)
 			due = next.C
 		}
@@ -50,12 +49,12 @@ func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 		case <-w.changed:
 			w.warnOfIntervals()
 		case outcome := <-w.results:
-			if err := w.take(ctx, outcome); err != nil {
+			if err := w.handle(ctx, outcome); err != nil {
 				w.drain(ctx)
-				return w.giveUp(err)
+				return w.abortRound(err)
 			}
 		case <-end.C:
-			if !w.roundIsVoid() {
+			if !w.roundIsInconclusive() {
 				return w.endRound()
 			}
 			end.Reset(w.beginRound())
@@ -66,8 +65,8 @@ func (w *Collector) Refresh(ctx context.Context) (collector.Outcome, error) {
 	}
 }
 
-// beginRound returns how long the round may last: the shortest interval of the
-// collector and of the lists that have domains.
+// beginRound returns the maximum duration of the round: the shortest interval of the
+// collector and of the lists with domains.
 func (w *Collector) beginRound() time.Duration {
 	w.mu.Lock()
 	length := w.config.Interval()
@@ -76,8 +75,8 @@ func (w *Collector) beginRound() time.Duration {
 			length = min(length, l.interval())
 		}
 	}
-	w.round = domainRound{number: w.round.number + 1, left: len(w.sorted), filling: w.unasked > 0}
-	if w.expireAnew() {
+	w.round = domainRound{number: w.round.number + 1, left: len(w.sorted), filling: w.unqueried > 0}
+	if w.updateExpiry() {
 		w.publish()
 	}
 	w.mu.Unlock()
@@ -85,25 +84,25 @@ func (w *Collector) beginRound() time.Duration {
 	return length
 }
 
-// roundIsOver reports whether the round ends before its interval. An empty list
-// is a round of its own only once; after that a round waits for a list.
+// roundIsOver reports whether the round ends before its interval. Without domains only
+// the first round ends early.
 func (w *Collector) roundIsOver() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case len(w.sorted) == 0:
-		return !w.ended
-	case w.round.filling && w.unasked == 0:
+		return !w.roundEnded
+	case w.round.filling && w.unqueried == 0:
 		return true
 	default:
 		return w.round.left == 0
 	}
 }
 
-// roundIsVoid reports whether an interval passed of which nothing can be said: no
-// domain failed or hangs, but none was asked either, or the quota, spent before
-// or elsewhere, leaves domains without an answer for longer than they may be.
-func (w *Collector) roundIsVoid() bool {
+// roundIsInconclusive reports whether the interval neither succeeded nor failed: no
+// domain failed or hangs, but no lookup completed, or a quota spent before or elsewhere
+// leaves domains without a response for too long.
+func (w *Collector) roundIsInconclusive() bool {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -113,7 +112,7 @@ func (w *Collector) roundIsVoid() bool {
 	return w.round.ended == 0 || w.unread() == 0 && w.isOverdue(now)
 }
 
-// isOverdue reports whether a domain has no answer for longer than it may be.
+// isOverdue reports whether a domain has been without a response for too long.
 func (w *Collector) isOverdue(now time.Time) bool {
 	cycles := w.schedule.cycles(w.schedule.pacer.Pace())
 	for i, l := range w.lists {
@@ -126,15 +125,15 @@ func (w *Collector) isOverdue(now time.Time) bool {
 	return false
 }
 
-// giveUp ends a round in which everything failed, the last domain with this error.
-// The outcome is pending, so that Refresher.Once asks the rest of the list too,
-// unless a person must act, nothing gets a token, or too many rounds in a row were
-// given up.
-func (w *Collector) giveUp(err error) (collector.Outcome, error) {
-	w.givenUp++
-	limit := maxGivenUpUnanswered
-	if w.answered {
-		limit = maxGivenUp
+// abortRound ends a round in which every lookup failed. Err is the last error. The
+// outcome is pending, so that Refresher.Once continues with the list, unless an
+// operator must act, no token is available, or too many consecutive rounds were
+// aborted.
+func (w *Collector) abortRound(err error) (collector.Outcome, error) {
+	w.abortedRounds++
+	limit := maxAbortedRoundsUnanswered
+	if w.responded {
+		limit = maxAbortedRounds
 	}
 	e, ok := errors.AsType[*client.Error](err)
 	lasts := ok && (e.API == client.Token || e.Reason == client.ReasonAuth || e.Reason == client.ReasonForbidden)
@@ -142,48 +141,49 @@ func (w *Collector) giveUp(err error) (collector.Outcome, error) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	pending := w.unasked > 0 && !lasts && w.givenUp < limit
+	pending := w.unqueried > 0 && !lasts && w.abortedRounds < limit
 	unconfirmed := w.unconfirmed(now)
-	// The error that ended the round is named first and gives the reason.
-	i := slices.IndexFunc(unconfirmed, func(d *watchedDomain) bool { return d.err == err }) //nolint:errorlint // The very same error.
+	// The error that aborted the round comes first and determines the reason.
+	i := slices.IndexFunc(unconfirmed, func(d *watchedDomain) bool { return d.err == err }) //nolint:errorlint // Compares identity.
 	if i < 0 {
-		return collector.Outcome{Pending: pending}, fmt.Errorf("the round was given up: %w", err)
+		return collector.Outcome{Pending: pending}, fmt.Errorf("round aborted: %w", err)
 	}
 	last := unconfirmed[i]
 	unconfirmed = slices.Insert(slices.Delete(unconfirmed, i, i+1), 0, last)
-	return collector.Outcome{Pending: pending}, fmt.Errorf("the round was given up: %w", w.roundError(unconfirmed, now))
+	return collector.Outcome{Pending: pending}, fmt.Errorf("round aborted: %w", w.roundError(unconfirmed, now))
 }
 
-// endRound returns how the round went.
+// endRound returns the outcome of the round.
 func (w *Collector) endRound() (collector.Outcome, error) {
-	w.ended = true
+	w.roundEnded = true
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { _, counts := d.readAt(); return counts }) {
-		w.publish() // A list without domains is as old as its last round.
+		w.publish() // Without domains the values are as old as the last round.
 	}
-	pending := w.unasked > 0
+	pending := w.unqueried > 0
 	if unconfirmed := w.unconfirmed(now); len(unconfirmed) > 0 {
 		return collector.Outcome{Pending: pending, Partial: true}, w.roundError(unconfirmed, now)
 	}
 	return collector.Outcome{Pending: pending}, nil
 }
 
-// unconfirmed returns the domains that failed and were not asked again since, and
-// those that hang: a call that waits for quota does not.
+// unconfirmed returns the domains whose last lookup failed or hangs. A lookup that
+// waits for quota does not hang.
 func (w *Collector) unconfirmed(now time.Time) []*watchedDomain {
 	waits := !w.client.Quota(client.DomainMachines).HasRoom()
 	var domains []*watchedDomain
 	for _, d := range w.sorted {
-		if d.err != nil || !waits && !d.began.IsZero() && now.Sub(d.began) >= d.on.list.patience() {
+		if d.err != nil || !waits && !d.began.IsZero() && now.Sub(d.began) >= d.on.list.hangTimeout() {
 			domains = append(domains, d)
 		}
 	}
 	return domains
 }
 
-// roundError says how many domains failed or hang, and names the first of them.
+// roundError returns an error with the number of domains that failed or hang and the
+// names of the first.
 func (w *Collector) roundError(domains []*watchedDomain, now time.Time) error {
 	hanging := 0
 	var first error
@@ -208,33 +208,33 @@ func (w *Collector) roundError(domains []*watchedDomain, now time.Time) error {
 		len(domains), len(w.sorted), domains[0].name, first, strings.Join(more, ""), len(domains)-hanging, hanging)
 }
 
-// hangs says for how long a lookup has been under way, and why it is retried, if
-// it is.
+// hangs returns an error with the duration of the lookup in progress and the error of
+// its last attempt, if any.
 func (d *watchedDomain) hangs(now time.Time) error {
-	message := fmt.Sprintf("no answer for %s", now.Sub(d.began).Round(time.Second))
+	message := fmt.Sprintf("no response for %s", now.Sub(d.began).Round(time.Second))
 	if d.failed != nil {
 		return fmt.Errorf("%s: %w", message, d.failed)
 	}
 	return &client.Error{API: client.DomainMachines, Reason: client.ReasonTimeout, Message: message}
 }
 
-// askNext asks every domain that is due and returns how long it is until the
-// next one is, false where that hangs on something else.
-func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
+// startLookups starts the lookups that are due and returns the time until the next one.
+// It returns false if that depends on another event.
+func (w *Collector) startLookups(ctx context.Context) (time.Duration, bool) {
 	for {
-		if w.underway >= maxUnderway || w.underway > 0 && w.isProbing() {
+		if w.inFlight >= maxInFlight || w.inFlight > 0 && w.isProbing() {
 			return 0, false
 		}
 		now := time.Now()
 		w.mu.Lock()
 		w.schedule.pacer.Read()
 		wanted := wantedDomains{fresh: true, failed: w.retrying < maxRetrying}
-		if w.isProbing() && !w.provenAsked {
+		if w.isProbing() && !w.lastHadResult {
 			wanted = wantedDomains{}
 		}
-		d, at := w.schedule.next(now, w.underway, wanted)
+		d, at := w.schedule.next(now, w.inFlight, wanted)
 		if d == nil && w.isProbing() {
-			d, at = w.schedule.next(now, w.underway, wantedDomains{fresh: true, failed: true})
+			d, at = w.schedule.next(now, w.inFlight, wantedDomains{fresh: true, failed: true})
 		}
 		if d == nil {
 			w.mu.Unlock()
@@ -247,14 +247,14 @@ func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
 		d.touch()
 		w.schedule.start(d, now)
 		d.began, d.failed = now, nil
-		w.provenAsked = d.result != nil && d.failures == 0
+		w.lastHadResult = d.result != nil && d.failures == 0
 		last, interval := d.result, d.on.list.interval()
 		w.mu.Unlock()
 		retryUntil := now.Add(min(client.MaxLookupRetries, interval))
 		if w.isProbing() {
 			retryUntil = now
 		}
-		w.underway++
+		w.inFlight++
 		o := domainOutcome{domain: d, retry: d.failures > 0}
 		if o.retry {
 			w.retrying++
@@ -265,19 +265,19 @@ func (w *Collector) askNext(ctx context.Context) (time.Duration, bool) {
 			d.failed = err
 		})
 		go func() {
-			o.result, o.err = w.ask(client.WithRetryDeadline(attempted, retryUntil), d.name, last)
+			o.result, o.err = w.lookUp(client.WithRetryDeadline(attempted, retryUntil), d.name, last)
 			w.results <- o
 		}()
 	}
 }
 
-// isProbing reports that the last round was given up: one domain at a time is
-// asked until one answers, every other one a domain that had answered before.
-func (w *Collector) isProbing() bool { return w.inARow >= maxInARow }
+// isProbing reports whether the last round was aborted. Until a lookup succeeds there
+// is one lookup at a time, alternately of a domain that had succeeded before.
+func (w *Collector) isProbing() bool { return w.consecutiveFailures >= maxConsecutiveFailures }
 
-// ask makes the calls for one domain. An answer that the name is invalid is a
+// lookUp makes the calls for one domain. A response that the name is invalid is a
 // result.
-func (w *Collector) ask(ctx context.Context, domain string, last *domainResult) (*domainResult, error) {
+func (w *Collector) lookUp(ctx context.Context, domain string, last *domainResult) (*domainResult, error) {
 	r, err := countDomain(w.client.DomainMachines(ctx, domain), w.riskName, w.groupName(last), w.config.MachineInfoLimit)
 	if isInvalidName(err) {
 		return &domainResult{Invalid: collector.Wall(time.Now())}, nil
@@ -298,8 +298,8 @@ func isInvalidName(err error) bool {
 	return ok && e.API == client.DomainMachines && e.Status == http.StatusBadRequest && e.Code == "InvalidDomainName"
 }
 
-// statistics asks a domain's statistics, unless they are not wanted or the role
-// was found missing within the last interval.
+// statistics requests a domain's statistics, unless they are disabled or the role was
+// found missing within the last interval.
 func (w *Collector) statistics(ctx context.Context, domain string) (*domainStatistics, error) {
 	if !w.config.Statistics {
 		return nil, nil
@@ -322,8 +322,8 @@ func (w *Collector) statistics(ctx context.Context, domain string) (*domainStati
 	return &domainStatistics{At: collector.Wall(time.Now()), Prevalence: s.Prevalence, LastSeen: s.LastSeen}, nil
 }
 
-// reportStatistics shows on the page, and logs once, whether the role for
-// statistics is missing.
+// reportStatistics updates the page's note about the missing role and logs when the
+// statistics become unavailable or available.
 func (w *Collector) reportStatistics(err error) {
 	w.statisticsMu.Lock()
 	defer w.statisticsMu.Unlock()
@@ -341,15 +341,15 @@ func (w *Collector) reportStatistics(err error) {
 	}
 }
 
-// riskName spells a risk score as a label value.
+// riskName returns a risk score as a label value.
 func (w *Collector) riskName(raw []byte) string {
 	w.labelsMu.Lock()
 	defer w.labelsMu.Unlock()
 	return w.risk.Names[w.risk.Number(raw)]
 }
 
-// groupName spells the device groups of one domain as label values, nil where they
-// are not counted. Those of the last result keep their place.
+// groupName returns a func that returns a device group as a label value, nil if groups
+// are disabled. Groups of the last result keep their places within the limit.
 func (w *Collector) groupName(last *domainResult) func(raw []byte) string {
 	if !w.config.DeviceGroups {
 		return nil
@@ -366,26 +366,26 @@ func (w *Collector) groupName(last *domainResult) func(raw []byte) string {
 	}
 }
 
-// take publishes the outcome of a lookup, plans the domain's next turn and
-// returns an error where the round is to be given up.
-func (w *Collector) take(ctx context.Context, o domainOutcome) error {
-	w.underway--
+// handle publishes the outcome of a lookup and schedules the next one. It returns an
+// error if the round must be aborted.
+func (w *Collector) handle(ctx context.Context, o domainOutcome) error {
+	w.inFlight--
 	if o.retry {
 		w.retrying--
 	}
 	if o.err != nil && ctx.Err() != nil {
-		return nil //nolint:nilerr // A lookup that was cut off says nothing of its domain.
+		return nil //nolint:nilerr // A canceled lookup is not a failure of its domain.
 	}
-	w.settle(&o)
+	w.publishAndStore(&o)
 	reason := client.ReasonOf(o.err)
 	switch {
 	case o.err == nil || o.result != nil || !isTenantWide(reason):
-		w.inARow = 0
-		w.answered, w.givenUp = true, 0
+		w.consecutiveFailures = 0
+		w.responded, w.abortedRounds = true, 0
 	case reason == client.ReasonAuth:
-		w.inARow = maxInARow
+		w.consecutiveFailures = maxConsecutiveFailures
 	default:
-		w.inARow++
+		w.consecutiveFailures++
 	}
 	if w.isProbing() {
 		return o.err
@@ -393,11 +393,11 @@ func (w *Collector) take(ctx context.Context, o domainOutcome) error {
 	return nil
 }
 
-// settle publishes and stores how asking a domain ended.
-func (w *Collector) settle(o *domainOutcome) {
-	w.storing.Lock()
-	defer w.storing.Unlock()
-	stored, filled := w.accept(o)
+// publishAndStore publishes and stores the outcome of a lookup.
+func (w *Collector) publishAndStore(o *domainOutcome) {
+	w.storeMu.Lock()
+	defer w.storeMu.Unlock()
+	stored, filled := w.apply(o)
 	if stored != nil {
 		w.memory.Save(w.domainKey(o.domain.name), stored)
 	}
@@ -406,29 +406,28 @@ func (w *Collector) settle(o *domainOutcome) {
 	}
 }
 
-// accept publishes how asking a domain ended. It returns the result that is to be
-// stored, nil where there is none, and whether the list is thereby read whole for
-// the first time.
-func (w *Collector) accept(o *domainOutcome) (stored *domainResult, filled bool) {
+// apply publishes the outcome of a lookup. It returns the result to store, or nil, and
+// whether every domain has now been read for the first time.
+func (w *Collector) apply(o *domainOutcome) (stored *domainResult, filled bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := o.domain
 	if d.on == nil {
-		return nil, false // It left the lists meanwhile.
+		return nil, false // Removed from the lists meanwhile.
 	}
 	w.count(d, -1)
 	if o.result != nil {
-		if err := w.show(d, w.completed(o.result, d.result), w.fleet.Current()); err != nil {
+		if err := w.setResult(d, w.withLast(o.result, d.result), w.fleet.Current()); err != nil {
 			o.err = errors.Join(o.err, err)
 		} else {
 			stored = d.result
 		}
 	}
-	d.began, d.failed, d.err, d.asked = time.Time{}, nil, o.err, true
+	d.began, d.failed, d.err, d.queried = time.Time{}, nil, o.err, true
 	if o.err != nil {
 		w.schedule.failedAt(d, time.Now())
 	} else {
-		w.schedule.answered(d)
+		w.schedule.succeeded(d)
 	}
 	d.round = w.round.number
 	w.count(d, 1)
@@ -443,8 +442,8 @@ func (w *Collector) accept(o *domainOutcome) (stored *domainResult, filled bool)
 	return stored, filled
 }
 
-// completed adds to a new result what it lacks and the last one still knows.
-func (w *Collector) completed(r, last *domainResult) *domainResult {
+// withLast completes a new result with values of the last one.
+func (w *Collector) withLast(r, last *domainResult) *domainResult {
 	switch {
 	case last == nil:
 		return r
@@ -454,28 +453,28 @@ func (w *Collector) completed(r, last *domainResult) *domainResult {
 		return &kept
 	}
 	if bytes.Equal(r.IDs, last.IDs) {
-		r.Attention = last.Attention // Where no fleet is known; it expires in its time.
+		r.Attention = last.Attention // Used if the fleet is unavailable. It keeps its expiry.
 	}
 	if r.Statistics == nil && w.config.Statistics {
-		r.Statistics = last.Statistics // Until they are too old.
+		r.Statistics = last.Statistics // Until they expire.
 	}
 	return r
 }
 
-// drain waits for the domains that are being asked.
+// drain waits for the lookups in progress.
 func (w *Collector) drain(ctx context.Context) {
-	for w.underway > 0 {
-		_ = w.take(ctx, <-w.results) // The round ends in any case.
+	for w.inFlight > 0 {
+		_ = w.handle(ctx, <-w.results) // The round ends in any case.
 	}
 }
 
-// isTenantWide reports a failure that says nothing about the domain that was asked.
+// isTenantWide reports whether a failure is not specific to the domain.
 func isTenantWide(reason client.Reason) bool {
 	return reason.Passing() || reason == client.ReasonAuth || reason == client.ReasonForbidden
 }
 
-// warnOfIntervals warns of each list that the quota cannot carry in its interval, once
-// for as long as it keeps its length.
+// warnOfIntervals warns about each list whose interval exceeds the quota, once for each
+// length of the list.
 func (w *Collector) warnOfIntervals() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -491,17 +490,18 @@ func (w *Collector) warnOfIntervals() {
 			continue
 		}
 		l.warned = n
-		text := fmt.Sprintf("The call quota cannot carry the watch list %s in its interval: %s domains, one call each %s, take %s instead of %s.",
+		text := fmt.Sprintf("The call quota is too small for the interval of watch list %s: %s domains at one call per %s take %s instead of %s.",
 			l.Name, collector.Number(n), (cycle / time.Duration(n)).Round(time.Millisecond), cycle.Round(time.Second), l.interval())
 		if cycle >= l.expiry {
-			text += fmt.Sprintf(" Values are withdrawn after max_age, %s, which is before they are asked again: raise it or shorten the list.", l.expiry)
+			text += fmt.Sprintf(" Values are withdrawn after max_age, %s, before the next lookup: raise max_age or shorten the list.", l.expiry)
 		}
-		w.logger.Warn(text)
+		w.logger.Warn("Call quota too small for the interval of the watch list",
+			"list", l.Name, "domains", n, "interval", l.interval(), "lookups_take", cycle.Round(time.Second), "max_age", l.expiry)
 		w.notes[subject] = text
 	}
 }
 
-// patience is how long a lookup may go without an answer before it hangs.
-func (l *watchList) patience() time.Duration {
+// hangTimeout returns the time without a response after which a lookup hangs.
+func (l *watchList) hangTimeout() time.Duration {
 	return min(client.MaxHang, max(client.MinHang, l.interval()/2))
 }

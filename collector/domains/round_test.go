@@ -15,29 +15,29 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// aboutDomains returns a metric about the refreshes of the watched domains.
-func aboutDomains(t *testing.T, w *collectortest.World, name string) string {
+// domainsMetric returns the value of a metric about the refreshes of watched domains.
+func domainsMetric(t *testing.T, w *collectortest.World, name string) string {
 	t.Helper()
 	return collectortest.Value(w.Scraped(t), name+`{collector="watched_domains",tenant="contoso"}`)
 }
 
-// age is how old the watched domains' values are by their timestamp, and whether
-// there is one.
+// age returns the age of the watched domains' values by their timestamp, false without
+// one.
 func age(t *testing.T, w *collectortest.World) (time.Duration, bool) {
 	t.Helper()
-	seconds, err := strconv.ParseFloat(aboutDomains(t, w, "mde_refresh_last_success_timestamp_seconds"), 64)
+	seconds, err := strconv.ParseFloat(domainsMetric(t, w, "mde_refresh_last_success_timestamp_seconds"), 64)
 	return time.Since(time.UnixMilli(int64(seconds * 1000))), err == nil
 }
 
-func TestARoundWithoutAnAnswerIsNoSuccess(t *testing.T) {
+func TestRoundWithoutResponseFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := &hangingDomain{farEnd: newFarEnd(), domain: "d00000.example"}
-		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), domainNames(1), func(o *Options) { o.Interval = 30 * time.Second })
+		api := &hangingDomain{fakeAPI: newFakeAPI(), domain: "d00000.example"}
+		d := newDomains(w, newClient(t, api, emptyLedger{}, w.Tenant), domainNames(1), func(o *Options) { o.Interval = 30 * time.Second })
 		r, _ := start(t, w, d, 30*time.Second)
 		time.Sleep(29 * time.Second)
 		if r.Ready() {
-			t.Error("ready before the domain has answered or failed")
+			t.Error("ready before the domain succeeded or failed")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -45,20 +45,20 @@ func TestARoundWithoutAnAnswerIsNoSuccess(t *testing.T) {
 		if s.Failures != 1 || s.Reason != client.ReasonTimeout || !strings.Contains(s.Error, "1 of 1 domains, the first of them d00000.example") || !strings.Contains(s.Error, "(0 failed, 1 hang)") {
 			t.Errorf("status %+v", s)
 		}
-		if got := aboutDomains(t, w, "mde_refresh_success"); got != "0" {
+		if got := domainsMetric(t, w, "mde_refresh_success"); got != "0" {
 			t.Errorf("mde_refresh_success is %q, want 0", got)
 		}
 		if _, ok := age(t, w); ok {
-			t.Error("values that were never read have an age")
+			t.Error("values have an age before they were read")
 		}
 	})
 }
 
-func TestADomainThatHangsFailsTheRound(t *testing.T) {
+func TestHangingDomainFailsTheRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := &hangingDomain{farEnd: newFarEnd(), domain: "d00007.example"}
-		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), domainNames(20), func(o *Options) { o.Interval = 2 * time.Minute })
+		api := &hangingDomain{fakeAPI: newFakeAPI(), domain: "d00007.example"}
+		d := newDomains(w, newClient(t, api, emptyLedger{}, w.Tenant), domainNames(20), func(o *Options) { o.Interval = 2 * time.Minute })
 		r, _ := start(t, w, d, 2*time.Minute)
 		for range 10 {
 			time.Sleep(2 * time.Minute)
@@ -70,15 +70,16 @@ func TestADomainThatHangsFailsTheRound(t *testing.T) {
 	})
 }
 
-// busyDomain answers 503 for one domain from a time on, and asks for a pause.
+// busyDomain is a transport that responds 503 with Retry-After for one domain from a
+// time on.
 type busyDomain struct {
-	*farEnd
+	*fakeAPI
 	domain, retryAfter string
 	since              time.Time
 }
 
 func (f *busyDomain) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := f.farEnd.RoundTrip(r)
+	response, err := f.fakeAPI.RoundTrip(r)
 	if err == nil && strings.Contains(r.URL.Path, f.domain) && !time.Now().Before(f.since) {
 		response.StatusCode = http.StatusServiceUnavailable
 		response.Header.Set("Retry-After", f.retryAfter)
@@ -86,12 +87,13 @@ func (f *busyDomain) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// A lookup that is retried when its round ends has the reason of its last attempt.
-func TestADomainThatIsRetriedFailsTheRoundForItsReason(t *testing.T) {
+// A lookup that is being retried when its round ends fails with the error of its last
+// attempt.
+func TestRetriedDomainFailsTheRoundWithItsReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := &busyDomain{farEnd: newFarEnd(), domain: "d00007.example", retryAfter: "100", since: time.Now().Add(3 * time.Minute)}
-		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), domainNames(20), func(o *Options) { o.Interval = 2 * time.Minute })
+		api := &busyDomain{fakeAPI: newFakeAPI(), domain: "d00007.example", retryAfter: "100", since: time.Now().Add(3 * time.Minute)}
+		d := newDomains(w, newClient(t, api, emptyLedger{}, w.Tenant), domainNames(20), func(o *Options) { o.Interval = 2 * time.Minute })
 		r, _ := start(t, w, d, 2*time.Minute)
 		for range 10 {
 			time.Sleep(2 * time.Minute)
@@ -106,23 +108,23 @@ func TestADomainThatIsRetriedFailsTheRoundForItsReason(t *testing.T) {
 	})
 }
 
-func TestARoundNamesTheFirstOfThoseThatFailed(t *testing.T) {
+func TestRoundErrorNamesTheFirstFailedDomains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
-		far.answer = func(domain, _ string) (int, string) {
+		api := newFakeAPI()
+		api.respond = func(domain, _ string) (int, string) {
 			if domain < "d00012.example" {
 				return 200, "no JSON"
 			}
 			return 200, page()
 		}
-		r, _ := start(t, w, newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(40)), time.Hour)
+		r, _ := start(t, w, newDomains(w, api.client(t, emptyLedger{}, w.Tenant), domainNames(40)), time.Hour)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		s := r.Status()
 		for _, want := range []string{"12 of 40 domains, the first of them d00000.example: ", "; d00004.example: ", "; and 7 more (12 failed, 0 hang)"} {
 			if !strings.Contains(s.Error, want) {
-				t.Errorf("the error does not say %q: %s", want, s.Error)
+				t.Errorf("error lacks %q: %s", want, s.Error)
 			}
 		}
 		if s.Reason != client.ReasonDecode || strings.Contains(s.Error, "d00005") {
@@ -131,127 +133,127 @@ func TestARoundNamesTheFirstOfThoseThatFailed(t *testing.T) {
 	})
 }
 
-// The list takes 80 minutes, which are almost three rounds.
-func TestAListThatIsBeingFilledIsNeitherASuccessNorAFailure(t *testing.T) {
+// Filling the list takes 80 minutes, almost three rounds.
+func TestInitialLookupsAreNeitherSuccessNorFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
+		api := newFakeAPI()
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
 		r, _ := start(t, w, d, 30*time.Minute)
 		time.Sleep(time.Second)
 		if !r.Ready() {
-			t.Error("not ready though a domain has answered")
+			t.Error("not ready after the first response")
 		}
-		for len(far.byDomain()) < 2000 {
+		for len(api.byDomain()) < 2000 {
 			synctest.Wait()
-			if s := r.Status(); s.Refreshes > 0 || s.Failures > 0 || aboutDomains(t, w, "mde_refresh_success") != "" {
-				t.Fatalf("after %d domains, success %q, status %+v", len(far.byDomain()), aboutDomains(t, w, "mde_refresh_success"), s)
+			if s := r.Status(); s.Refreshes > 0 || s.Failures > 0 || domainsMetric(t, w, "mde_refresh_success") != "" {
+				t.Fatalf("after %d domains, success %q, status %+v", len(api.byDomain()), domainsMetric(t, w, "mde_refresh_success"), s)
 			}
 			if _, ok := age(t, w); ok {
-				t.Fatalf("after %d domains the list has an age", len(far.byDomain()))
+				t.Fatalf("the list has an age after %d domains", len(api.byDomain()))
 			}
 			time.Sleep(7 * time.Minute)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if s := r.Status(); s.Refreshes != 1 || aboutDomains(t, w, "mde_refresh_success") != "1" {
-			t.Errorf("once filled, status %+v", s)
+		if s := r.Status(); s.Refreshes != 1 || domainsMetric(t, w, "mde_refresh_success") != "1" {
+			t.Errorf("after all lookups, status %+v", s)
 		}
 		if age, ok := age(t, w); !ok || age < 60*time.Minute || age > 85*time.Minute {
-			t.Errorf("once filled, the oldest value is %s old by the timestamp", age)
+			t.Errorf("after all lookups, oldest value %s old by the timestamp", age)
 		}
 		for range 6 {
 			time.Sleep(30 * time.Minute)
 			synctest.Wait()
-			if age, ok := age(t, w); !ok || age > 150*time.Minute || aboutDomains(t, w, "mde_refresh_success") != "1" {
-				t.Errorf("the oldest value is %s old, success %s", age, aboutDomains(t, w, "mde_refresh_success"))
+			if age, ok := age(t, w); !ok || age > 150*time.Minute || domainsMetric(t, w, "mde_refresh_success") != "1" {
+				t.Errorf("oldest value %s old, success %s", age, domainsMetric(t, w, "mde_refresh_success"))
 			}
 		}
 	})
 }
 
-func TestADomainThatFailsWhileTheListIsFilledFailsTheRound(t *testing.T) {
+func TestFailureDuringInitialLookupsFailsTheRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
+		api := newFakeAPI()
 		broken := true
-		far.answer = func(domain, _ string) (int, string) {
+		api.respond = func(domain, _ string) (int, string) {
 			if domain == "d00100.example" && broken {
 				return 200, "no JSON"
 			}
 			return 200, page()
 		}
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) { o.Interval, o.MaxAge = 30*time.Minute, 0 })
 		r, _ := start(t, w, d, 30*time.Minute)
 		time.Sleep(31 * time.Minute)
 		synctest.Wait()
-		if s := r.Status(); s.Failures != 1 || !strings.Contains(s.Error, "1 of 2000 domains") || aboutDomains(t, w, "mde_refresh_success") != "0" {
+		if s := r.Status(); s.Failures != 1 || !strings.Contains(s.Error, "1 of 2000 domains") || domainsMetric(t, w, "mde_refresh_success") != "0" {
 			t.Errorf("status %+v", s)
 		}
-		far.mu.Lock()
+		api.mu.Lock()
 		broken = false
-		far.mu.Unlock()
+		api.mu.Unlock()
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
-		if s := r.Status(); s.Error != "" || aboutDomains(t, w, "mde_refresh_success") != "1" {
-			t.Errorf("after it has answered, status %+v", s)
+		if s := r.Status(); s.Error != "" || domainsMetric(t, w, "mde_refresh_success") != "1" {
+			t.Errorf("after it succeeded, status %+v", s)
 		}
 	})
 }
 
-// An interval may be shorter than the time between two calls, or an answer come
-// just after it ends.
-func TestAnIntervalInWhichNoDomainIsDueIsNoRound(t *testing.T) {
+// The interval may be shorter than the time between two calls, and a response may
+// arrive just after it ends.
+func TestIntervalWithoutDueDomainIsNoRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
-		far.latency = func() time.Duration { return 400 * time.Millisecond }
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(2), func(o *Options) { o.Interval, o.MaxAge = time.Second, 0 })
+		api := newFakeAPI()
+		api.latency = func() time.Duration { return 400 * time.Millisecond }
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), domainNames(2), func(o *Options) { o.Interval, o.MaxAge = time.Second, 0 })
 		r, _ := start(t, w, d, time.Second)
 		time.Sleep(2 * time.Second)
 		for range 2000 {
 			time.Sleep(700 * time.Millisecond)
 			synctest.Wait()
-			if aboutDomains(t, w, "mde_refresh_success") != "1" {
-				t.Fatalf("success %q, status %+v", aboutDomains(t, w, "mde_refresh_success"), r.Status())
+			if domainsMetric(t, w, "mde_refresh_success") != "1" {
+				t.Fatalf("success %q, status %+v", domainsMetric(t, w, "mde_refresh_success"), r.Status())
 			}
 		}
 	})
 }
 
-func TestOnceAsksTheWholeListHoweverLongThatTakes(t *testing.T) {
+func TestOnceLooksUpAllDomains(t *testing.T) {
 	for name, tc := range map[string]struct {
-		answer  func(domain string) (int, string)
+		respond func(domain string) (int, string)
 		failure string
 	}{
-		"all answer":     {func(string) (int, string) { return 200, page() }, ""},
+		"all succeed":    {func(string) (int, string) { return 200, page() }, ""},
 		"one is invalid": {func(string) (int, string) { return 400, `{"error":{"code":"InvalidDomainName"}}` }, ""},
 		"one fails":      {func(string) (int, string) { return 200, "no JSON" }, "1 of 2000 domains, the first of them d00042.example"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &collector.MemoryStore{}
-				for range 2 { // The second time with stored results.
+				for range 2 { // The second run has stored results.
 					w := collectortest.NewWorld()
-					far := newFarEnd()
-					far.answer = func(domain, _ string) (int, string) {
+					api := newFakeAPI()
+					api.respond = func(domain, _ string) (int, string) {
 						if domain == "d00042.example" {
-							return tc.answer(domain)
+							return tc.respond(domain)
 						}
 						return 200, page()
 					}
-					d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) {
-						o.Interval, o.MaxAge, o.WholeList, o.Store = 20*time.Minute, 0, true, store
+					d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) {
+						o.Interval, o.MaxAge, o.Once, o.Store = 20*time.Minute, 0, true, store
 					})
 					err := w.Refresher(d, 20*time.Minute).Once(t.Context())
-					if p := d.Page().Progress; p.Done != 2000 || p.Total != 2000 || len(far.byDomain()) != 2000 {
-						t.Errorf("%d of %d domains were asked", p.Done, p.Total)
+					if p := d.Page().Progress; p.Done != 2000 || p.Total != 2000 || len(api.byDomain()) != 2000 {
+						t.Errorf("%d of %d domains were looked up", p.Done, p.Total)
 					}
 					if tc.failure == "" && err != nil || tc.failure != "" && !strings.Contains(fmt.Sprint(err), tc.failure) {
 						t.Errorf("error %v, want %q", err, tc.failure)
 					}
-					if far.refused > 0 {
-						t.Errorf("%d calls were refused", far.refused)
+					if api.throttled > 0 {
+						t.Errorf("%d calls were throttled", api.throttled)
 					}
 				}
 			})
@@ -259,26 +261,26 @@ func TestOnceAsksTheWholeListHoweverLongThatTakes(t *testing.T) {
 	}
 }
 
-func TestDomainsThatHangLeaveRoomForTheOthers(t *testing.T) {
+func TestManyHangingDomainsDoNotDelayOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := &hangingDomain{farEnd: newFarEnd(), domain: "hanging"}
+		api := &hangingDomain{fakeAPI: newFakeAPI(), domain: "hanging"}
 		names := domainNames(50)
 		for i := range 50 {
 			names = append(names, fmt.Sprintf("hanging-%d.example", i))
 		}
-		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), names, func(o *Options) { o.Interval = 10 * time.Minute })
+		d := newDomains(w, newClient(t, api, emptyLedger{}, w.Tenant), names, func(o *Options) { o.Interval = 10 * time.Minute })
 		start(t, w, d, 10*time.Minute)
 		time.Sleep(20 * time.Minute)
-		far.forget()
+		api.reset()
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
-		if n := len(far.byDomain()); n != 50 {
-			t.Errorf("%d of the 50 other domains were asked", n)
+		if n := len(api.byDomain()); n != 50 {
+			t.Errorf("%d of the 50 other domains were looked up", n)
 		}
-		for domain, asked := range far.byDomain() {
-			for i := 1; i < len(asked); i++ {
-				if gap := asked[i].Sub(asked[i-1]); gap > 10*time.Minute+20*time.Second {
+		for domain, lookups := range api.byDomain() {
+			for i := 1; i < len(lookups); i++ {
+				if gap := lookups[i].Sub(lookups[i-1]); gap > 10*time.Minute+20*time.Second {
 					t.Errorf("%s waited %s", domain, gap)
 				}
 			}
@@ -286,38 +288,38 @@ func TestDomainsThatHangLeaveRoomForTheOthers(t *testing.T) {
 	})
 }
 
-// A round is given up before the rest of the list is asked.
-func TestOnceAsksTheRestOfTheListAfterARoundIsGivenUp(t *testing.T) {
+// An aborted round leaves the rest of the list to the next one.
+func TestOnceContinuesAfterAnAbortedRound(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status  int
 		fails   func(domain string, elapsed time.Duration) bool
-		asked   int
+		lookups int
 		longest time.Duration
 		failed  string // A regular expression.
 	}{
 		"the first domains fail":       {500, func(domain string, _ time.Duration) bool { return domain < "d00010" }, 3000, 3 * time.Hour, `10 of 3000 domains, the first of them d00000\.example: `},
-		"the API fails for 15 minutes": {500, func(_ string, t time.Duration) bool { return t > time.Hour && t < 75*time.Minute }, 3000, 3 * time.Hour, `1[0-9] of 3000 domains, the first of them `}, // Pauses before retries are jittered.,
-		"every domain fails":           {500, func(string, time.Duration) bool { return true }, 15, 15 * time.Minute, `the round was given up: 15 of 3000 domains, the first of them d00014\.example: `},
+		"the API fails for 15 minutes": {500, func(_ string, t time.Duration) bool { return t > time.Hour && t < 75*time.Minute }, 3000, 3 * time.Hour, `1[0-9] of 3000 domains, the first of them `}, // Retry pauses have jitter.
+		"every domain fails":           {500, func(string, time.Duration) bool { return true }, 15, 15 * time.Minute, `round aborted: 15 of 3000 domains, the first of them d00014\.example: `},
 		"the permission is missing":    {403, func(string, time.Duration) bool { return true }, 12, time.Minute, `\(12 failed, 0 hang\)`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w, far, start := collectortest.NewWorld(), newFarEnd(), time.Now()
-				far.answer = func(domain, _ string) (int, string) {
+				w, api, start := collectortest.NewWorld(), newFakeAPI(), time.Now()
+				api.respond = func(domain, _ string) (int, string) {
 					if tc.fails(domain, time.Since(start)) {
 						return tc.status, `{"error":{"code":"Scripted"}}`
 					}
 					return 200, page()
 				}
-				d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), domainNames(3000), func(o *Options) {
-					o.Interval, o.WholeList = time.Hour, true
+				d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), domainNames(3000), func(o *Options) {
+					o.Interval, o.Once = time.Hour, true
 				})
 				err := w.Refresher(d, time.Hour).Once(t.Context())
 				if !regexp.MustCompile(tc.failed).MatchString(fmt.Sprint(err)) {
 					t.Errorf("error %v, want %q", err, tc.failed)
 				}
-				if asked := d.Page().Progress.Done; asked != tc.asked {
-					t.Errorf("%d domains were asked, want %d", asked, tc.asked)
+				if lookups := d.Page().Progress.Done; lookups != tc.lookups {
+					t.Errorf("%d domains were looked up, want %d", lookups, tc.lookups)
 				}
 				if took := time.Since(start); took > tc.longest {
 					t.Errorf("it took %s", took)

@@ -7,47 +7,47 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// domainSchedule decides which watched domain is asked next: the order is its own,
-// the pace that of the quota. It makes no call and reads no clock.
+// domainSchedule decides which domain is looked up next and when. The pacer determines
+// the pace that the quota allows. The schedule makes no call and reads no clock.
 //
-//   - Each list spreads its calls evenly over its interval, or over the time that the
-//     quota allows it, whichever is longer. Of its domains the one that was asked
-//     longest ago comes next. Where several lists have a turn, the shortest interval
-//     goes first.
-//   - A domain that was never asked comes before all others of its list and of longer
-//     intervals: as fast as the quota allows, unless it would hold up a shorter interval.
-//   - A domain that failed is tried again after growing pauses where there is
-//     room between the others, and in its turn at the latest.
+//   - Each list spreads its lookups evenly over its interval, or over the time that the
+//     quota allows it if that is longer. The domain looked up longest ago is next. If
+//     several lists are due, the shortest interval goes first.
+//   - A domain that was never looked up precedes the others of its list and of longer
+//     intervals: as fast as the quota allows without delaying a shorter interval.
+//   - A failed domain is retried after growing pauses if there is room between the
+//     others, and at its next turn at the latest.
 type domainSchedule struct {
 	lists []*watchList // The shortest interval first.
 	pacer *client.Pacer
-	once  bool // Domains that were never asked come before those of all lists.
+	once  bool // Domains that were never looked up precede those of all lists.
 }
 
-// turns are those of the domains whose interval a list decides.
+// turns schedules the domains of a list.
 type turns struct {
 	domains int
-	fresh   []*watchedDomain          // Never asked, in the order of the list. Those that left it are skipped.
-	waiting timeQueue[*watchedDomain] // By the time they were asked.
-	failed  timeQueue[*watchedDomain] // By the time to try again.
+	fresh   []*watchedDomain          // Never looked up, in the order of the list. May contain removed domains.
+	waiting timeQueue[*watchedDomain] // By the time of their last lookup.
+	failed  timeQueue[*watchedDomain] // By the time of their next attempt.
 	since   time.Time                 // When the last turn was due.
 }
 
 const (
-	// keptShare is the part that longer intervals keep of what they need so that a
-	// shorter one is not stretched, and of the quota where it is nevertheless.
+	// keptShare is the part that longer intervals keep of the calls they need when a
+	// shorter interval needs more than the rest, and the part of the quota that they
+	// keep when that interval must be stretched nevertheless.
 	keptShare = 1.0 / 20
-	// maxLag bounds how many turns a list makes up for after others went first.
+	// maxLag limits how much time a list catches up after other lists went first.
 	maxLag = time.Minute
 )
 
-// cycles returns, for each list, the time in which each of its domains is asked once
-// at a pace of calls. That is its interval, unless the pace cannot carry all lists:
-// then the longest interval is stretched first, and none beyond a longer one.
+// cycles returns the duration of one lookup of every domain of each list at a pace of
+// calls. It is the list's interval unless the pace is too slow for all lists: then the
+// longest interval is stretched first, but none beyond a longer one.
 func (s *domainSchedule) cycles(pace time.Duration) []time.Duration {
-	type level struct { // Of lists that have the same cycle.
+	type level struct { // Lists with the same cycle.
 		end, domains int
-		calls        float64 // In a second.
+		calls        float64 // Per second.
 		cycle        time.Duration
 	}
 	sum := func(lists []*watchList) (domains int, calls float64) {
@@ -89,40 +89,40 @@ func (s *domainSchedule) cycles(pace time.Duration) []time.Duration {
 	return cycles
 }
 
-// timeFor is how long calls take at a rate in a second.
+// timeFor returns the duration of calls at a rate per second.
 func timeFor(calls int, rate float64) time.Duration {
 	return time.Duration(float64(calls) / rate * float64(time.Second)).Round(time.Microsecond)
 }
 
-// cycle is the time in which each domain of a list is asked once, at the pace that
-// the quota can carry without end.
+// cycle returns the duration of one lookup of every domain of a list at the pace that
+// the quota sustains.
 func (s *domainSchedule) cycle(l *watchList) time.Duration {
 	return s.cycles(s.pacer.Pace())[l.index]
 }
 
-// add puts a domain on its list that was never asked.
+// add adds a domain that was never looked up to its list.
 func (s *domainSchedule) add(d *watchedDomain) {
 	t := &d.on.list.turns
 	t.domains++
 	t.fresh = append(t.fresh, d)
 }
 
-// restore gives a domain the turn of one that was asked at a time, which needs a
-// monotonic clock reading, where those of other calls have one.
-func (s *domainSchedule) restore(d *watchedDomain, asked time.Time) {
-	d.visited = asked
+// restore schedules a domain that was looked up before. If other times have a monotonic
+// clock reading, lookedUp needs one too.
+func (s *domainSchedule) restore(d *watchedDomain, lookedUp time.Time) {
+	d.visited = lookedUp
 	t := &d.on.list.turns
-	t.since = later(t.since, asked)
-	t.waiting.put(&d.turn, d, asked)
+	t.since = later(t.since, lookedUp)
+	t.waiting.put(&d.turn, d, lookedUp)
 }
 
-// remove takes a domain off its list.
+// remove removes a domain from its list.
 func (s *domainSchedule) remove(d *watchedDomain) {
 	d.on.list.turns.domains--
-	d.turn.leave()
+	d.turn.remove()
 }
 
-// move puts a domain, which may be asked at this moment, on another list.
+// move moves a domain to another list, even during a lookup.
 func (s *domainSchedule) move(d *watchedDomain, on *placement) {
 	from, to := &d.on.list.turns, &on.list.turns
 	d.on = on
@@ -144,8 +144,7 @@ func (s *domainSchedule) move(d *watchedDomain, on *placement) {
 	to.since = later(to.since, d.visited)
 }
 
-// firstFresh returns the domain of the list that was never asked and comes first,
-// nil where there is none.
+// firstFresh returns the first domain of the list that was never looked up, or nil.
 func (l *watchList) firstFresh() *watchedDomain {
 	t := &l.turns
 	for len(t.fresh) > 0 {
@@ -158,15 +157,15 @@ func (l *watchList) firstFresh() *watchedDomain {
 	return nil
 }
 
-// wantedDomains says which domains may be next beside those that have answered:
-// those that were never asked, and those that failed.
+// wantedDomains says which domains next may return besides those that succeeded: never
+// looked up (fresh), or failed.
 type wantedDomains struct{ fresh, failed bool }
 
-// next returns the domain to ask next and the time to do so, which may have
-// passed. It is nil where there is none; a call that starts or ends, and a
-// domain that comes or goes, may change the answer. underway is how many domains
-// are asked now, whose calls the quota may not count yet.
-func (s *domainSchedule) next(now time.Time, underway int, wanted wantedDomains) (next *watchedDomain, at time.Time) {
+// next returns the next domain to look up and the time, which may be in the past. It
+// returns nil if there is none. A lookup that starts or ends and a change of the
+// domains may change the result. inFlight is the number of lookups in progress, whose
+// calls the quota may not include yet.
+func (s *domainSchedule) next(now time.Time, inFlight int, wanted wantedDomains) (next *watchedDomain, at time.Time) {
 	paced, pace := s.pacer.Next(now)
 	cycles := s.cycles(pace)
 	shorter := 0 // Domains of shorter intervals.
@@ -174,7 +173,7 @@ func (s *domainSchedule) next(now time.Time, underway int, wanted wantedDomains)
 		if d := l.firstFresh(); d != nil && wanted.fresh {
 			due := paced
 			if shorter == 0 || s.once {
-				due = s.pacer.NextInHurry(now, underway)
+				due = s.pacer.NextInHurry(now, inFlight)
 			}
 			if next == nil || due.Before(at) || s.once {
 				next, at = d, due
@@ -196,8 +195,8 @@ func (s *domainSchedule) next(now time.Time, underway int, wanted wantedDomains)
 	return next, at
 }
 
-// next returns the domain of the list whose turn comes next and the time, no earlier
-// than paced. It is nil where there is none but perhaps fresh ones.
+// next returns the next domain of the list and the time, not before paced. It ignores
+// fresh domains and returns nil if there are no others.
 func (t *turns) next(now, paced time.Time, cycle time.Duration, failed bool) (next *watchedDomain, at time.Time) {
 	turn := t.nextTurn(cycle)
 	for _, queue := range []*timeQueue[*watchedDomain]{&t.waiting, &t.failed} {
@@ -205,8 +204,8 @@ func (t *turns) next(now, paced time.Time, cycle time.Duration, failed bool) (ne
 		if !ok || queue == &t.failed && !failed {
 			continue
 		}
-		// Ages are wall time: after a machine was suspended, all that is too old by
-		// the clock is due, though the timers stood still.
+		// Ages are wall clock time: after a suspend, expired values are due although
+		// timers stood still.
 		due := now.Add(collector.Wall(d.visited).Add(cycle).Sub(now))
 		if turn.Before(due) {
 			due = turn
@@ -219,12 +218,12 @@ func (t *turns) next(now, paced time.Time, cycle time.Duration, failed bool) (ne
 	return next, at
 }
 
-// nextTurn is when the list's next turn is due by an even spread.
+// nextTurn returns when the list's next lookup is due if they are evenly spread.
 func (t *turns) nextTurn(cycle time.Duration) time.Time {
 	return t.since.Add(cycle / time.Duration(max(1, t.domains)))
 }
 
-// start takes a domain, which is asked now, out of its queue.
+// start removes a domain from its queue because its lookup starts.
 func (s *domainSchedule) start(d *watchedDomain, now time.Time) {
 	l := d.on.list
 	_, pace := s.pacer.Next(now)
@@ -235,17 +234,17 @@ func (s *domainSchedule) start(d *watchedDomain, now time.Time) {
 		l.turns.since = later(turn, now.Add(-min(cycle, maxLag)))
 	}
 	s.pacer.Leave(now)
-	d.turn.leave()
+	d.turn.remove()
 	d.visited = now
 }
 
-// answered puts a domain back in its turn.
-func (s *domainSchedule) answered(d *watchedDomain) {
+// succeeded schedules the next lookup of a domain after a success.
+func (s *domainSchedule) succeeded(d *watchedDomain) {
 	d.failures = 0
 	d.on.list.turns.waiting.put(&d.turn, d, d.visited)
 }
 
-// failedAt plans another try of a domain after a pause.
+// failedAt schedules the next attempt of a domain after a failure.
 func (s *domainSchedule) failedAt(d *watchedDomain, now time.Time) {
 	d.failures++
 	cycle := s.cycle(d.on.list)

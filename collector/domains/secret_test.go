@@ -16,9 +16,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// TestATokenThatAnAPISendsBackBecomesNoLabel lets the APIs repeat the token in
-// every field that becomes a label, in several spellings.
-func TestATokenThatAnAPISendsBackBecomesNoLabel(t *testing.T) {
+// TestTokensInResponsesAreNotExposed returns the token in every field that becomes a
+// label, in several encodings.
+func TestTokensInResponsesAreNotExposed(t *testing.T) {
 	const token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJub2JvZHkifQ.c2lnbmF0dXJl/of+no~worth-00112233445566778899"
 	spellings := []string{
 		token, "Bearer " + token, token[:40], token[20:60], strings.ToUpper(token), url.QueryEscape(token),

@@ -13,14 +13,14 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// statesOptions are the settings of states that tests change.
+// statesOptions are the states settings that tests change.
 type statesOptions struct {
 	states.Config
 	collector.Env
 	MaxAge time.Duration
 }
 
-// statesOf is a collector of the states that the domains are joined with.
+// statesOf returns a collector of the states that domains are joined with.
 func statesOf(w *collectortest.World, c states.Client, change ...func(*statesOptions)) *states.Collector {
 	o := statesOptions{Env: w.Env("security_states"), MaxAge: 45 * time.Minute}
 	o.Defaults()
@@ -31,7 +31,7 @@ func statesOf(w *collectortest.World, c states.Client, change ...func(*statesOpt
 	return states.New(o.Config, o.Env, c)
 }
 
-// fakeStates answers as a client, functions of the test.
+// fakeStates is a states.Client that returns the rows of the test.
 type fakeStates struct {
 	StateRows     func(yield func(*client.SecurityState, error) bool)
 	MachineRows   func(yield func(*client.Machine, error) bool)
@@ -56,12 +56,12 @@ func (f *fakeStates) AntivirusHealth(context.Context) iter.Seq2[*client.Antiviru
 	return f.AntivirusRows
 }
 
-// state is a row of the preview.
+// state returns a row of the preview.
 func state(n int, properties ...string) client.SecurityState {
 	return client.SecurityState{ID: id(n), Build: []byte("19045"), Architecture: []byte("Amd64"), Properties: collectortest.TextList(properties...)}
 }
 
-// apiError is a service's own error.
+// apiError returns an error that the service itself sent.
 func apiError(api client.API, status int) error {
 	e := &client.Error{API: api, Status: status, Reason: client.ReasonOther, Message: "as scripted"}
 	e.Code = map[int]string{400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "ResourceNotFound", 410: "Gone"}[status]

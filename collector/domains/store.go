@@ -9,29 +9,30 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// What is stored: the list as a whole under the collector's name, each domain's
-// result under a key of its own, and the last join of all domains with a fleet.
+// Stored are the list under the collector's name, each domain's result under a separate
+// key, and the last join of all domains with a fleet.
 func (w *Collector) joinKey() string { return w.env.Name + "_attention" }
 
 func (w *Collector) domainKey(name string) string { return w.env.Name + "/" + name }
 
-// storedList is what is stored of the list as a whole.
+// storedList is the stored state of the list.
 type storedList struct {
-	// Filled says that every domain was read once.
+	// Filled says that every domain has been read once.
 	Filled bool `json:"filled"`
-	// Added is when the domains joined the list that were not read since.
+	// Added is when domains were added to the list that have not been read since.
 	Added map[string]time.Time `json:"added,omitempty"`
 }
 
-// storedJoin is the last join of all domains with a fleet. A domain's own result
-// holds the join of the time it was asked, which may have been before.
+// storedJoin is the last join of all domains with a fleet. It may be newer than the
+// join in a domain's result, which is as old as its lookup.
 type storedJoin struct {
-	At         time.Time        `json:"at"` // Of the fleet.
+	At         time.Time        `json:"at"` // Time of the fleet.
 	Properties []string         `json:"properties"`
-	Machines   map[string][]int `json:"machines"` // By domain, of each property.
+	Machines   map[string][]int `json:"machines"` // By domain, one for each property.
 }
 
-// attention is the join of one domain where it is newer than the domain's own.
+// attention returns the stored join of a domain if it is newer than the domain's own,
+// else own.
 func (j *storedJoin) attention(domain string, own *domainAttention) *domainAttention {
 	machines := j.Machines[domain]
 	if len(machines) != len(j.Properties) || own != nil && !j.At.After(own.At) {
@@ -40,8 +41,8 @@ func (j *storedJoin) attention(domain string, own *domainAttention) *domainAtten
 	return &domainAttention{At: j.At, Properties: j.Properties, Machines: machines}
 }
 
-// Start publishes the stored results, joined with the fleet, and deletes those
-// of domains that are not on the list.
+// Start publishes the stored results, joined with the fleet. It deletes the results of
+// domains that are no longer on a list.
 func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	w.labelsMu.Lock()
 	w.risk.Dropped.Announce()
@@ -51,12 +52,12 @@ func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	w.labelsMu.Unlock()
 
 	w.fleet.Settle()
-	w.takeLists()
-	w.storing.Lock()
+	w.applyLists()
+	w.storeMu.Lock()
 	w.restoreAll()
 	w.mu.Lock()
 	w.publisher = p
-	w.expireAnew()
+	w.updateExpiry()
 	w.publish()
 	if len(w.sorted) == 0 || slices.ContainsFunc(w.sorted, func(d *watchedDomain) bool { return !d.visited.IsZero() }) {
 		p.Ready()
@@ -64,7 +65,7 @@ func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	newest := w.newest()
 	w.mu.Unlock()
 	w.saveList()
-	w.storing.Unlock()
+	w.storeMu.Unlock()
 	w.rejoin()
 	return newest
 }
@@ -89,9 +90,9 @@ func (w *Collector) restoreAll() {
 	w.mu.Unlock()
 }
 
-// restore takes the stored result of a domain, and deletes it where the domain
-// is off the list. Values that are too old to be exposed only say when they were
-// read; the domain is asked as if it never was.
+// restore loads the stored result of a domain, and deletes it if the domain is on no
+// list. Of an expired result only the time is used: the domain is scheduled as if it
+// was never looked up.
 func (w *Collector) restore(name string, join *storedJoin) {
 	w.mu.Lock()
 	d := w.find(name)
@@ -123,14 +124,14 @@ func (w *Collector) restore(name string, join *storedJoin) {
 	w.count(d, -1)
 	d.touch()
 	defer w.count(d, 1)
-	w.expose(d, &r, blocks)
-	if last := r.answered(); collector.IsFresh(last, d.on.list.expiry) && !w.env.Once {
-		d.asked = true
+	w.setBlocks(d, &r, blocks)
+	if last := r.respondedAt(); collector.IsFresh(last, d.on.list.expiry) && !w.env.Once {
+		d.queried = true
 		w.schedule.restore(d, time.Now().Add(-time.Since(last)))
 	}
 }
 
-// find returns the domain of a name, nil where it is on no list.
+// find returns the domain of a name, nil if it is on no list.
 func (w *Collector) find(name string) *watchedDomain {
 	i, ok := slices.BinarySearchFunc(w.sorted, name, func(d *watchedDomain, name string) int { return strings.Compare(d.name, name) })
 	if !ok {
@@ -139,8 +140,8 @@ func (w *Collector) find(name string) *watchedDomain {
 	return w.sorted[i]
 }
 
-// restoreAdditions lets the domains without a result count from their addition
-// to the list, or from now where that happened while the program did not run.
+// restoreAdditions sets the time of addition of domains without a result: the stored
+// time, or now if they were added while the program did not run.
 func (w *Collector) restoreAdditions(added map[string]time.Time) {
 	now := collector.Wall(time.Now())
 	for _, d := range w.sorted {
@@ -157,18 +158,18 @@ func (w *Collector) restoreAdditions(added map[string]time.Time) {
 	}
 }
 
-// newest is when the last domain was read.
+// newest returns the time of the newest result.
 func (w *Collector) newest() time.Time {
 	var last time.Time
 	for _, d := range w.sorted {
 		if d.result != nil {
-			last = later(last, d.result.answered())
+			last = later(last, d.result.respondedAt())
 		}
 	}
 	return last
 }
 
-// saveList stores the list as a whole; storing is locked.
+// saveList stores the state of the list. storeMu is locked.
 func (w *Collector) saveList() {
 	w.mu.Lock()
 	list := storedList{Filled: w.filled, Added: make(map[string]time.Time)}
@@ -179,7 +180,7 @@ func (w *Collector) saveList() {
 	}
 	started := w.publisher != nil
 	w.mu.Unlock()
-	if started { // Before, nobody knows what is stored.
+	if started { // Before Start the stored state is not loaded yet.
 		w.memory.Save(w.env.Name, list)
 	}
 }

@@ -16,35 +16,35 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
+func TestLastSuccessIsThatOfTheOldestDomain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
-		far := newFarEnd()
+		api := newFakeAPI()
 		broken := ""
-		far.answer = func(domain, _ string) (int, string) {
+		api.respond = func(domain, _ string) (int, string) {
 			if domain == broken {
 				return 200, "no JSON"
 			}
 			return 200, page()
 		}
 		breaks := func(domain string) {
-			far.mu.Lock()
-			defer far.mu.Unlock()
+			api.mu.Lock()
+			defer api.mu.Unlock()
 			broken = domain
 		}
 		var w *collectortest.World
-		var list *listedFile
+		var list *fakeListFile
 		check := func(when string, low, high time.Duration) {
 			t.Helper()
 			synctest.Wait()
 			if age, ok := age(t, w); !ok || age < low || age > high {
-				t.Errorf("%s the age is %s (%v), want %s to %s", when, age, ok, low, high)
+				t.Errorf("%s: age %s (%v), want %s to %s", when, age, ok, low, high)
 			}
 		}
 		begin := func(domains ...string) (*Collector, func()) {
 			w = collectortest.NewWorld()
-			list = newListedFile(domains...)
-			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.Store = store })
+			list = newFakeListFile(domains...)
+			d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.Store = store })
 			_, stop := start(t, w, d, time.Hour)
 			synctest.Wait()
 			return d, stop
@@ -54,21 +54,21 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 		d, stop := begin("a.example", "b.example", "c.example")
 		time.Sleep(30 * time.Second)
 		if _, ok := age(t, w); ok {
-			t.Error("a list of which a domain was never read has an age")
+			t.Error("the list has an age before every domain was read")
 		}
 		breaks("")
 		time.Sleep(2 * time.Minute)
-		check("once all were read", 0, 3*time.Minute)
+		check("after all were read", 0, 3*time.Minute)
 
 		breaks("b.example")
 		time.Sleep(5 * time.Hour)
-		check("of a domain that fails for five hours", 5*time.Hour, 5*time.Hour+3*time.Minute)
+		check("domain failing for five hours", 5*time.Hour, 5*time.Hour+3*time.Minute)
 		list.set(d, "a.example", "c.example")
-		check("once it has left the list", 0, time.Hour)
+		check("failing domain removed", 0, time.Hour)
 
 		list.set(d, "a.example", "b.example", "c.example")
 		time.Sleep(2 * time.Hour)
-		check("of a domain that was added two hours ago and fails", 2*time.Hour, 2*time.Hour+time.Minute)
+		check("failing domain added two hours ago", 2*time.Hour, 2*time.Hour+time.Minute)
 		stop()
 		time.Sleep(time.Hour)
 		_, stop = begin("a.example", "b.example", "c.example")
@@ -77,39 +77,39 @@ func TestTheAgeOfTheListIsThatOfItsOldestDomain(t *testing.T) {
 		d, stop = begin("a.example", "b.example", "c.example", "d.example")
 		check("after a restart with another domain", 3*time.Hour, 3*time.Hour+time.Minute)
 		list.set(d, "d.example")
-		check("of a domain that was added at the restart", 0, time.Minute)
+		check("domain added at the restart", 0, time.Minute)
 		list.set(d)
 		time.Sleep(5 * time.Hour)
-		check("of an empty list", 0, time.Hour)
+		check("empty list", 0, time.Hour)
 		stop()
 	})
 }
 
-func TestAListThatGrowsBeyondTheQuotaKeepsItsValues(t *testing.T) {
+func TestListThatGrowsBeyondTheQuotaKeepsItsValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		list := newListedFile(domainNames(10)...)
-		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.MaxAge = 0 })
+		list := newFakeListFile(domainNames(10)...)
+		d := newDomains(w, newFakeAPI().client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) { o.MaxAge = 0 })
 		start(t, w, d, time.Hour)
 		time.Sleep(time.Minute)
-		list.set(d, domainNames(6000)...) // Which takes almost four hours.
+		list.set(d, domainNames(6000)...) // Takes almost four hours.
 		time.Sleep(190 * time.Minute)
 		synctest.Wait()
 		if got := collectortest.Value(w.Exposed(t), `mde_watched_domain_machines{domain="d00001.example",tenant="contoso"}`); got != "0" {
-			t.Errorf("while the list is filled the value of a domain that stayed is %q, though it is younger than max_age, %s", got, d.lockedMaxAge())
+			t.Errorf("value of a remaining domain %q during the initial lookups, want it until max_age, %s", got, d.currentMaxAge())
 		}
-		if got := d.Page().Table.Rows; !got[1].Known || d.sorted[5999].asked || got[5999].Known {
+		if got := d.Page().Table.Rows; !got[1].Known || d.sorted[5999].queried || got[5999].Known {
 			t.Errorf("domains %+v and %+v", got[1], got[5999])
 		}
 	})
 }
 
-func TestAnInvalidDomainIsNamedAndLeftOut(t *testing.T) {
+func TestInvalidDomainIsReportedAndExcluded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
-		far := newFarEnd()
+		api := newFakeAPI()
 		invalid := true
-		far.answer = func(domain, _ string) (int, string) {
+		api.respond = func(domain, _ string) (int, string) {
 			if domain == "bad.example" && invalid {
 				return 400, `{"error":{"code":"InvalidDomainName","message":"as scripted"}}`
 			}
@@ -119,7 +119,7 @@ func TestAnInvalidDomainIsNamedAndLeftOut(t *testing.T) {
 		const machines = `mde_watched_domain_machines{domain="bad.example",tenant="contoso"}`
 		begin := func() (*collectortest.World, *Collector, *collector.Refresher, func()) {
 			w := collectortest.NewWorld()
-			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"bad.example", "good.example"}, func(o *Options) { o.Store = store })
+			d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"bad.example", "good.example"}, func(o *Options) { o.Store = store })
 			r, stop := start(t, w, d, time.Hour)
 			synctest.Wait()
 			return w, d, r, stop
@@ -130,67 +130,67 @@ func TestAnInvalidDomainIsNamedAndLeftOut(t *testing.T) {
 		if got := w.Exposed(t); collectortest.Value(got, series) != "1" || collectortest.Value(got, machines) != "" || strings.Contains(got, `mde_watched_domain_invalid{domain="good.example"`) {
 			t.Errorf("exposed:\n%s", got)
 		}
-		if age, ok := age(t, w); !ok || age > time.Hour+time.Minute || aboutDomains(t, w, "mde_refresh_success") != "1" || r.Status().Failures > 0 {
+		if age, ok := age(t, w); !ok || age > time.Hour+time.Minute || domainsMetric(t, w, "mde_refresh_success") != "1" || r.Status().Failures > 0 {
 			t.Errorf("age %s (%v), status %+v", age, ok, r.Status())
 		}
 		if notes := r.Status().Page.Notes; len(notes) != 1 || !strings.Contains(notes[0], "1 of 2 domain names") || !strings.Contains(notes[0], "bad.example") {
 			t.Errorf("notes %q", notes)
 		}
-		if s := d.Page().Table.Rows[0]; s.Instead != "invalid name" || s.Known || !d.sorted[0].asked || s.Error != "" {
+		if s := d.Page().Table.Rows[0]; s.Instead != "invalid name" || s.Known || !d.sorted[0].queried || s.Error != "" {
 			t.Errorf("status %+v", s)
 		}
-		if n := len(far.byDomain()["bad.example"]); n < 4 || n > 6 {
-			t.Errorf("it was asked %d times in five hours", n)
+		if n := len(api.byDomain()["bad.example"]); n < 4 || n > 6 {
+			t.Errorf("looked up %d times in five hours", n)
 		}
 		stop()
-		far.forget()
+		api.reset()
 		w, _, _, stop = begin()
-		if got := w.Exposed(t); collectortest.Value(got, series) != "1" || len(far.byDomain()["bad.example"]) > 0 {
-			t.Errorf("after a restart it is asked at once, or forgotten:\n%s", got)
+		if got := w.Exposed(t); collectortest.Value(got, series) != "1" || len(api.byDomain()["bad.example"]) > 0 {
+			t.Errorf("after a restart it is looked up immediately, or its result is lost:\n%s", got)
 		}
-		far.mu.Lock()
+		api.mu.Lock()
 		invalid = false
-		far.mu.Unlock()
+		api.mu.Unlock()
 		time.Sleep(61 * time.Minute)
 		synctest.Wait()
 		if got := w.Exposed(t); collectortest.Value(got, series) != "" || collectortest.Value(got, machines) != "1" {
-			t.Errorf("once the API takes the name:\n%s", got)
+			t.Errorf("after the API accepts the name:\n%s", got)
 		}
-		far.mu.Lock()
+		api.mu.Lock()
 		invalid = true
-		far.mu.Unlock()
+		api.mu.Unlock()
 		time.Sleep(61 * time.Minute)
 		synctest.Wait()
 		if got := w.Exposed(t); collectortest.Value(got, series) != "1" || collectortest.Value(got, machines) != "1" {
-			t.Errorf("the last count is gone before max_age:\n%s", got)
+			t.Errorf("last count missing before max_age:\n%s", got)
 		}
 		time.Sleep(3 * time.Hour)
 		if got := w.Exposed(t); collectortest.Value(got, series) != "1" || collectortest.Value(got, machines) != "" {
-			t.Errorf("the last count is there after max_age:\n%s", got)
+			t.Errorf("last count exposed after max_age:\n%s", got)
 		}
 		stop()
 	})
 }
 
-func TestStoredResultsOfDomainsThatAreOffTheListAreDeletedAtTheStart(t *testing.T) {
+func TestStartDeletesStoredResultsOfRemovedDomains(t *testing.T) {
 	at := time.Now().Format(time.RFC3339)
 	store := &collector.MemoryStore{Values: map[string]string{
 		"watched_domains/on.example":  `{"at":"` + at + `","machines":1}`,
-		"watched_domains/off.example": `{"at":"` + at + `","machines":1}`, // Nothing else names it.
+		"watched_domains/off.example": `{"at":"` + at + `","machines":1}`, // Not on the list.
 		"watched_domains_attempt":     `{}`,
 		"security_states":             `{}`,
 	}}
 	w := collectortest.NewWorld()
-	d := newDomains(w, newFarEnd().client(t, nil, w.Tenant), []string{"on.example"}, func(o *Options) { o.Store = store })
+	d := newDomains(w, newFakeAPI().client(t, nil, w.Tenant), []string{"on.example"}, func(o *Options) { o.Store = store })
 	d.Start(t.Context(), w.Publisher(d))
 	keys, _ := store.Keys("")
 	slices.Sort(keys)
 	if want := []string{"security_states", "watched_domains", "watched_domains/on.example", "watched_domains_attempt"}; !slices.Equal(keys, want) {
-		t.Errorf("stored are %q, want %q", keys, want)
+		t.Errorf("stored keys %q, want %q", keys, want)
 	}
 }
 
-// quickDomains answers at once, without a client.
+// quickDomains is a Client that returns its machines immediately.
 type quickDomains struct{ machines []client.Machine }
 
 func (q *quickDomains) DomainMachines(context.Context, string) iter.Seq2[*client.Machine, error] {
@@ -207,33 +207,33 @@ func (q *quickDomains) Quota(client.API) client.QuotaUse {
 	return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
 }
 
-// heldStore lets go of each value of a key when the test says so.
-type heldStore struct {
+// blockingStore blocks each Save of a key until the test releases it.
+type blockingStore struct {
 	*collector.MemoryStore
-	key           string
-	saving, letGo chan struct{}
+	key             string
+	saving, release chan struct{}
 }
 
-func (s *heldStore) Save(key string, v any) error {
+func (s *blockingStore) Save(key string, v any) error {
 	if key == s.key {
 		s.saving <- struct{}{}
-		<-s.letGo
+		<-s.release
 	}
 	return s.MemoryStore.Save(key, v)
 }
 
-func TestAStoredResultDoesNotOutliveItsDomain(t *testing.T) {
-	store := &heldStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains/a.example", saving: make(chan struct{}), letGo: make(chan struct{})}
+func TestResultOfRemovedDomainIsNotStored(t *testing.T) {
+	store := &blockingStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains/a.example", saving: make(chan struct{}), release: make(chan struct{})}
 	w := collectortest.NewWorld()
-	list := newListedFile("a.example")
+	list := newFakeListFile("a.example")
 	d := newDomains(w, &quickDomains{}, nil, list.watch, func(o *Options) { o.Store = store })
 	ended := make(chan error)
 	go func() { ended <- w.Refresher(d, time.Hour).Once(t.Context()) }()
 	<-store.saving
 	changed := make(chan struct{})
 	go func() { defer close(changed); list.set(d) }()
-	time.Sleep(50 * time.Millisecond) // Until it has deleted what is stored, if it does not wait.
-	close(store.letGo)
+	time.Sleep(50 * time.Millisecond) // Time to delete the stored result, if it does not wait.
+	close(store.release)
 	<-changed
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -243,39 +243,39 @@ func TestAStoredResultDoesNotOutliveItsDomain(t *testing.T) {
 	}
 }
 
-func TestListsAreStoredInTheOrderInWhichTheyCame(t *testing.T) {
-	store := &heldStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains", saving: make(chan struct{}), letGo: make(chan struct{})}
+func TestListsAreStoredInOrder(t *testing.T) {
+	store := &blockingStore{MemoryStore: &collector.MemoryStore{}, key: "watched_domains", saving: make(chan struct{}), release: make(chan struct{})}
 	w := collectortest.NewWorld()
-	list := newListedFile()
+	list := newFakeListFile()
 	d := newDomains(w, &quickDomains{}, nil, list.watch, func(o *Options) { o.Store = store })
 	go d.Start(t.Context(), w.Publisher(d))
 	<-store.saving
-	store.letGo <- struct{}{}
+	store.release <- struct{}{}
 	done := make(chan struct{})
 	set := func(domains ...string) { list.set(d, domains...); done <- struct{}{} }
 	go set("a.example")
 	<-store.saving
 	go set("b.example")
 	select {
-	case <-store.saving: // The second overtakes the first.
-		store.letGo <- struct{}{}
+	case <-store.saving: // The second save overtook the first.
+		store.release <- struct{}{}
 		<-done
 	case <-time.After(50 * time.Millisecond):
 	}
-	store.letGo <- struct{}{}
+	store.release <- struct{}{}
 	select {
 	case <-store.saving:
-		store.letGo <- struct{}{}
+		store.release <- struct{}{}
 		<-done
 	case <-time.After(50 * time.Millisecond):
 	}
 	<-done
 	if got := collectortest.Stored(store, "watched_domains"); !strings.Contains(got, "b.example") || strings.Contains(got, "a.example") {
-		t.Errorf("stored is %s, want the list with b.example", got)
+		t.Errorf("stored %s, want the list with b.example", got)
 	}
 }
 
-func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
+func TestOlderJoinDoesNotOverwriteANewerOne(t *testing.T) {
 	w := collectortest.NewWorld()
 	fleet := newFleet(time.Hour)
 	index := func(property string) *attention.State {
@@ -289,24 +289,24 @@ func TestAJoinWithAnOlderFleetOverwritesNoNewerOne(t *testing.T) {
 	joined := make(chan struct{})
 	d.mu.Lock()
 	go func() { defer close(joined); d.rejoin() }()
-	time.Sleep(50 * time.Millisecond) // Until it waits for the lock.
+	time.Sleep(50 * time.Millisecond) // Time to wait for the lock.
 	fleet.Set(index("Newer"))
 	d.mu.Unlock()
 	<-joined
 	if got := w.Exposed(t); !strings.Contains(got, `property="Newer"`) {
-		t.Errorf("the join is with the older fleet:\n%s", got)
+		t.Errorf("joined with the older fleet:\n%s", got)
 	}
 }
 
-func TestTheJoinIsWithdrawnWithTheFleetWhenItsMaxAgeIsLowered(t *testing.T) {
+func TestLowerMaxAgeWithdrawsTheJoinWithTheFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
-		far := newFarEnd()
-		far.answer = answers(map[string]string{"evil.example": page(row(1, ""))})
+		api := newFakeAPI()
+		api.respond = responses(map[string]string{"evil.example": page(row(1, ""))})
 		begin := func(maxAge time.Duration, withFleet bool) (*collectortest.World, *states.Collector, func()) {
 			w := collectortest.NewWorld()
 			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.MaxAge, o.Store = maxAge, store })
-			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
+			d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				if o.Store = store; withFleet {
 					o.Attention = attention.Of(w.Shared)
 				}
@@ -338,8 +338,8 @@ func TestTheJoinIsWithdrawnWithTheFleetWhenItsMaxAgeIsLowered(t *testing.T) {
 	})
 }
 
-// A monotonic clock stands still while a machine is suspended.
-func TestTheAgeOfAResultIsWallTime(t *testing.T) {
+// A monotonic clock stops while a machine is suspended.
+func TestResultsHaveWallClockTime(t *testing.T) {
 	w := collectortest.NewWorld()
 	d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Statistics = true })
 	if err := w.Refresher(d, time.Hour).Once(t.Context()); err != nil {
@@ -358,7 +358,7 @@ func TestTheAgeOfAResultIsWallTime(t *testing.T) {
 	}
 }
 
-func TestAStoredJoinIsShownWhileStatesAreExpectedAndNotWithoutStates(t *testing.T) {
+func TestStoredJoinIsExposedOnlyIfStatesAreConfigured(t *testing.T) {
 	store := &collector.MemoryStore{}
 	run := func(fleet *attention.Index, refresh bool) string {
 		w := collectortest.NewWorld()
@@ -379,11 +379,11 @@ func TestAStoredJoinIsShownWhileStatesAreExpectedAndNotWithoutStates(t *testing.
 		t.Fatalf("no join:\n%s", got)
 	}
 	expected := &attention.Index{}
-	expected.Expect(time.Hour) // By states that have not started.
+	expected.Expect(time.Hour) // States are configured but have not started.
 	if got := run(expected, false); collectortest.Value(got, join) != "1" {
-		t.Errorf("the stored join is not shown before the states start:\n%s", got)
+		t.Errorf("stored join not exposed before the states start:\n%s", got)
 	}
 	if got := run(&attention.Index{}, false); strings.Contains(got, "attention") {
-		t.Errorf("the stored join is shown without states:\n%s", got)
+		t.Errorf("stored join exposed without states:\n%s", got)
 	}
 }

@@ -5,33 +5,33 @@ import (
 	"time"
 )
 
-// timeQueue hands out values by time, those of the same time in the order in
-// which they came. Each value has a place, by which it leaves the queue at any
-// time; all operations take logarithmic time. The zero timeQueue is empty.
+// timeQueue is a priority queue by time. Values of the same time keep their order of
+// insertion. A value can be removed by its place. Operations take logarithmic time. The
+// zero timeQueue is empty.
 type timeQueue[T any] struct {
-	places queueHeap[T]
-	came   uint64 // Values that were put so far.
+	places   queueHeap[T]
+	sequence uint64 // Number of put calls.
 }
 
-// queuePlace is the place of a value in a timeQueue, or in none: one place is in
-// one queue at a time. The zero queuePlace is in none.
+// queuePlace is the place of a value in at most one timeQueue. The zero queuePlace is
+// in none.
 type queuePlace[T any] struct {
-	queue *timeQueue[T]
-	value T
-	at    time.Time
-	came  uint64
-	index int
+	queue    *timeQueue[T]
+	value    T
+	at       time.Time
+	sequence uint64
+	index    int
 }
 
-// put puts a value in the queue, after taking it from where it was.
+// put adds the value to the queue, after removing it from its current queue.
 func (q *timeQueue[T]) put(p *queuePlace[T], value T, at time.Time) {
-	p.leave()
-	q.came++
-	*p = queuePlace[T]{queue: q, value: value, at: at, came: q.came}
+	p.remove()
+	q.sequence++
+	*p = queuePlace[T]{queue: q, value: value, at: at, sequence: q.sequence}
 	heap.Push(&q.places, p)
 }
 
-// first returns the value of the earliest time, false where the queue is empty.
+// first returns the value with the earliest time, false if the queue is empty.
 func (q *timeQueue[T]) first() (value T, ok bool) {
 	if len(q.places) == 0 {
 		return value, false
@@ -39,8 +39,8 @@ func (q *timeQueue[T]) first() (value T, ok bool) {
 	return q.places[0].value, true
 }
 
-// leave takes the value from its queue, if it is in one.
-func (p *queuePlace[T]) leave() {
+// remove removes the value from its queue, if it is in one.
+func (p *queuePlace[T]) remove() {
 	if p.queue != nil {
 		heap.Remove(&p.queue.places, p.index)
 		p.queue = nil
@@ -56,7 +56,7 @@ func (h queueHeap[T]) Less(i, j int) bool {
 	if c := h[i].at.Compare(h[j].at); c != 0 {
 		return c < 0
 	}
-	return h[i].came < h[j].came
+	return h[i].sequence < h[j].sequence
 }
 
 func (h queueHeap[T]) Swap(i, j int) {

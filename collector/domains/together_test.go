@@ -20,14 +20,14 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
+func TestRestartKeepsTheTimeOfTheLastSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &slowStore{}
-		far := newFarEnd()
+		api := newFakeAPI()
 		run := func() string {
 			w := collectortest.NewWorld()
 			states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1))}, func(o *statesOptions) { o.Store = store })
-			domains := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) { o.Store = store })
+			domains := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) { o.Store = store })
 			for _, c := range []collector.Collector{states, domains} {
 				r := collector.NewRefresher(collector.RefresherOptions{
 					Env:       collector.Env{Tenant: "contoso", Name: collectortest.NameOf(c), Logger: w.Logger},
@@ -41,14 +41,14 @@ func TestARestartShowsTheVeryTimeOfTheLastSuccess(t *testing.T) {
 				collectortest.Value(got, `mde_refresh_last_success_timestamp_seconds{collector="watched_domains",tenant="contoso"}`)
 		}
 		before := run()
-		far.answer = func(string, string) (int, string) { return 500, "" }
+		api.respond = func(string, string) (int, string) { return 500, "" }
 		if after := run(); after != before || strings.HasPrefix(before, " ") {
 			t.Errorf("before the restart %q, after it %q", before, after)
 		}
 	})
 }
 
-// slowStore takes its time, as a disk does.
+// slowStore is a Store with the latency of a disk.
 type slowStore struct{ collector.MemoryStore }
 
 func (s *slowStore) Save(key string, v any) error {
@@ -56,13 +56,13 @@ func (s *slowStore) Save(key string, v any) error {
 	return s.MemoryStore.Save(key, v)
 }
 
-func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
-	domain := func(c func(*farEnd) http.RoundTripper, list ...string) func(*testing.T, *collectortest.World, collector.Store) collector.Collector {
+func TestReadyAfterFirstValuesOrFailure(t *testing.T) {
+	domain := func(c func(*fakeAPI) http.RoundTripper, list ...string) func(*testing.T, *collectortest.World, collector.Store) collector.Collector {
 		return func(t *testing.T, w *collectortest.World, s collector.Store) collector.Collector {
-			return newDomains(w, newClient(t, c(newFarEnd()), emptyLedger{}, w.Tenant), list, func(o *Options) { o.Store = s })
+			return newDomains(w, newClient(t, c(newFakeAPI()), emptyLedger{}, w.Tenant), list, func(o *Options) { o.Store = s })
 		}
 	}
-	answering := func(f *farEnd) http.RoundTripper { return f }
+	responsive := func(f *fakeAPI) http.RoundTripper { return f }
 	fleet := func(f func(*fakeStates)) func(*testing.T, *collectortest.World, collector.Store) collector.Collector {
 		return func(_ *testing.T, w *collectortest.World, s collector.Store) collector.Collector {
 			fake := &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}
@@ -87,17 +87,17 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 		collector func(*testing.T, *collectortest.World, collector.Store) collector.Collector
 		want      bool
 	}{
-		"states that were read":                  {none, fleet(func(*fakeStates) {}), true},
-		"states whose first refresh runs":        {none, fleet(hang), false},
-		"stored states, amid the first refresh":  {func() *collector.MemoryStore { return stored(30 * time.Minute) }, fleet(hang), true},
-		"stored states that are too old to show": {func() *collector.MemoryStore { return stored(50 * time.Minute) }, fleet(hang), false},
-		"states that failed": {none, fleet(func(f *fakeStates) {
+		"states after a refresh":                         {none, fleet(func(*fakeStates) {}), true},
+		"states during the first refresh":                {none, fleet(hang), false},
+		"stored states during the first refresh":         {func() *collector.MemoryStore { return stored(30 * time.Minute) }, fleet(hang), true},
+		"expired stored states during the first refresh": {func() *collector.MemoryStore { return stored(50 * time.Minute) }, fleet(hang), false},
+		"states after a failure": {none, fleet(func(f *fakeStates) {
 			f.StateRows = collectortest.RowsOf[client.SecurityState](apiError(client.MachineSecurityStates, 500))
 		}), true},
-		"an empty watch list":                   {none, domain(answering), true},
-		"the first domain of many was answered": {none, domain(answering, domainNames(10_000)...), true},
-		"no domain was answered so far":         {none, domain(func(f *farEnd) http.RoundTripper { return &hangingDomain{f, "evil"} }, "evil.example"), false},
-		"one of two domains hangs":              {none, domain(func(f *farEnd) http.RoundTripper { return &hangingDomain{f, "evil"} }, "evil.example", "bad.example"), true},
+		"empty watch list":             {none, domain(responsive), true},
+		"first result of many domains": {none, domain(responsive, domainNames(10_000)...), true},
+		"no result so api":             {none, domain(func(f *fakeAPI) http.RoundTripper { return &hangingDomain{f, "evil"} }, "evil.example"), false},
+		"one of two domains hangs":     {none, domain(func(f *fakeAPI) http.RoundTripper { return &hangingDomain{f, "evil"} }, "evil.example", "bad.example"), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -123,15 +123,13 @@ func TestReadyOnceThereIsSomethingToShowOrAFailure(t *testing.T) {
 	}
 }
 
-// TestAgesAreThoseOfTheWallClock looks for readings of the monotonic clock, which
-// stands still while a machine is suspended: values would outlive their time.
-// TestADomainThatLeftTheListStaysAway stops a run while a new fleet is about to
-// be joined, and waits for the lock as long as it likes.
-func TestADomainThatLeftTheListStaysAway(t *testing.T) {
+// TestRemovedDomainsAreNotExposedAgain stops a run while it joins a new fleet, and
+// blocks the join.
+func TestRemovedDomainsAreNotExposedAgain(t *testing.T) {
 	w := collectortest.NewWorld()
-	far := newFarEnd()
-	far.answer = answers(map[string]string{"stays.example": page(row(1, "")), "gone.example": page(row(1, ""))})
-	c := far.client(t, emptyLedger{}, w.Tenant)
+	api := newFakeAPI()
+	api.respond = responses(map[string]string{"stays.example": page(row(1, "")), "gone.example": page(row(1, ""))})
+	c := api.client(t, emptyLedger{}, w.Tenant)
 	states := statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
 	run := func(d *Collector) (stop func() <-chan struct{}) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -163,16 +161,16 @@ func TestADomainThatLeftTheListStaysAway(t *testing.T) {
 	}
 	<-refreshed
 	if got := w.Exposed(t); strings.Contains(got, "gone.example") {
-		t.Errorf("after the run has ended:\n%s", got)
+		t.Errorf("after the end of the run:\n%s", got)
 	}
 }
 
-// TestAScrapeShowsOneMoment scrapes while one fleet after the other is read: the
-// domains are joined with the fleet that is shown, and the time is that fleet's.
-func TestAScrapeShowsOneMoment(t *testing.T) {
+// TestScrapeIsConsistent scrapes during refreshes: the exposed join and the timestamp
+// must be those of the exposed fleet.
+func TestScrapeIsConsistent(t *testing.T) {
 	w := collectortest.NewWorld()
 	var mu sync.Mutex
-	var began []time.Time // Of the fleet of so many machines, at the latest.
+	var began []time.Time // Upper limit of the start of the refresh with index+1 machines.
 	fake := &fakeStates{StateRows: func(yield func(*client.SecurityState, error) bool) {
 		mu.Lock()
 		began = append(began, time.Now())
@@ -187,7 +185,7 @@ func TestAScrapeShowsOneMoment(t *testing.T) {
 		}
 	}}
 	states := statesOf(w, fake)
-	names := domainNames(300) // Joining them all takes a while.
+	names := domainNames(300) // Enough that joining them takes some time.
 	domains := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, names, func(o *Options) { o.Attention = attention.Of(w.Shared) })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -223,13 +221,13 @@ func TestAScrapeShowsOneMoment(t *testing.T) {
 		mu.Unlock()
 		if fleet != join || !inTime || success != "1" {
 			if faults++; faults < 4 {
-				t.Errorf("fleet %d with %s has a join with %q, the time %v (in time: %v) and success %q", n, fleet, join, at, inTime, success)
+				t.Errorf("fleet %d with %s: join with %q, time %v (valid: %v), success %q", n, fleet, join, at, inTime, success)
 			}
 		}
 	}
 	cancel()
 	running.Wait()
 	if len(fleets) < 10 {
-		t.Errorf("%d fleets were seen", len(fleets))
+		t.Errorf("scraped %d fleets, want 10", len(fleets))
 	}
 }

@@ -10,34 +10,34 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// watchList is a list of the configuration, as it is watched.
+// watchList is the state of a configured list.
 type watchList struct {
 	ListConfig
 	index  int      // In the order of Config.InForce.
-	files  *List    // As they were last taken; nil before.
-	listed []string // The domains on it, sorted. Not to be changed.
+	files  *List    // As last applied; nil before.
+	listed []string // The domains on it, sorted. Must not be modified.
 
-	// Of the domains whose interval it decides: those that are on no list of a
-	// shorter one.
+	// For the domains whose interval the list decides: those on no list with a shorter
+	// interval.
 	turns     turns
-	confirmed timeQueue[*watchedDomain] // By the age of their values; without invalid ones.
-	unread    int                       // Those that were never read.
+	confirmed timeQueue[*watchedDomain] // By the time of their values, without invalid domains.
+	unread    int                       // Domains that were never read.
 	expiry    time.Duration             // The max_age of their values.
-	warned    int                       // How many they were when their interval was last warned of.
+	warned    int                       // Number of domains at the last warning about the interval.
 
-	info *collector.Block // Which domains are on the list. Nil where it is to be made anew.
+	info *collector.Block // The domains on the list. Nil to be rebuilt.
 }
 
 func (l *watchList) interval() time.Duration { return time.Duration(l.RefreshInterval) }
 
-// maxAge is the age at which values of the list are withdrawn whose domains are asked
-// once in a cycle.
+// maxAge returns the age at which values of the list are withdrawn. cycle is the time
+// of one lookup of every domain.
 func (l *watchList) maxAge(cycle time.Duration) time.Duration {
 	return cmp.Or(time.Duration(l.MaxAge), 3*cycle)
 }
 
-// oldest is how old the values of those domains are at worst. It is the zero time before
-// each of them was read once, and where no domain counts.
+// oldest returns the time of the oldest value. It is zero before every domain was read
+// once, and if no domain counts.
 func (l *watchList) oldest() (at time.Time) {
 	if d, ok := l.confirmed.first(); ok && l.unread == 0 {
 		at, _ = d.readAt()
@@ -45,7 +45,7 @@ func (l *watchList) oldest() (at time.Time) {
 	return at
 }
 
-// infoBlock builds what is exposed of each domain on the list.
+// infoBlock returns the series of the domains on the list.
 func (l *watchList) infoBlock(tenant string) (*collector.Block, error) {
 	var names []*collector.Label
 	if l.files != nil && len(l.Domains) == 0 {
@@ -66,13 +66,13 @@ func domainLabels(names []string) []*collector.Label {
 	return labels
 }
 
-// placement is on which lists a domain is.
+// placement says which lists a domain is on.
 type placement struct {
-	list  *watchList // The one that decides: it has the shortest interval.
-	names string     // Of all of them, such as "c2, default".
+	list  *watchList // The list with the shortest interval, which decides.
+	names string     // Names of all lists, such as "c2, default".
 }
 
-// length is how many domains the lists have together, those on several more than once.
+// length returns the total length of the lists, including duplicates.
 func length(lists []*watchList) (n int) {
 	for _, l := range lists {
 		n += len(l.listed)
@@ -80,7 +80,7 @@ func length(lists []*watchList) (n int) {
 	return n
 }
 
-// placements yields the domains of all lists in the order of their names.
+// placements yields the domains of all lists, sorted by name.
 func placements(lists []*watchList) iter.Seq2[string, *placement] {
 	type entry struct {
 		name string

@@ -26,23 +26,23 @@ func listOf(name string, interval time.Duration, domains ...string) ListConfig {
 	return ListConfig{Name: name, RefreshInterval: model.Duration(interval), Domains: domains}
 }
 
-// The pace of calls carries 100 in 1000 s.
-func TestTheLongestIntervalIsStretchedFirst(t *testing.T) {
+// The pace allows 100 calls in 1000 s.
+func TestLongestIntervalIsStretchedFirst(t *testing.T) {
 	const pace = 10 * time.Second
 	type list struct {
 		interval, domains, cycle int // Seconds.
 	}
 	for name, lists := range map[string][]list{
-		"no list is stretched while the pace carries all": {{100, 5, 100}, {1000, 30, 1000}, {2000, 40, 2000}},
-		"the whole pace is used":                          {{100, 5, 100}, {1000, 50, 1000}},
-		"one list":                                        {{100, 50, 500}},
-		"the longest alone":                               {{100, 5, 100}, {1000, 30, 1000}, {2000, 80, 4000}},
-		"the longest alone, however far":                  {{100, 8, 100}, {1000, 10, 1000}, {2000, 8000, 800_000}},
-		"the next where the longest keeps its part":       {{100, 1, 100}, {1000, 900, 10526}, {100_000, 10_000, 2_222_222}},
-		"all of one interval alike":                       {{100, 5, 100}, {1000, 60, 2000}, {1000, 40, 2000}},
-		"the longest alone, though it needs little":       {{1000, 99, 1000}, {3000, 30, 30_000}},
-		"none beyond a longer one":                        {{1000, 300, 3010}, {3000, 1, 3010}},
-		"lists without domains":                           {{50, 0, 50}, {100, 20, 200}, {150, 0, 200}, {300, 0, 300}},
+		"no list stretched":                    {{100, 5, 100}, {1000, 30, 1000}, {2000, 40, 2000}},
+		"whole pace used":                      {{100, 5, 100}, {1000, 50, 1000}},
+		"one list":                             {{100, 50, 500}},
+		"only the longest stretched":           {{100, 5, 100}, {1000, 30, 1000}, {2000, 80, 4000}},
+		"only the longest stretched, very api": {{100, 8, 100}, {1000, 10, 1000}, {2000, 8000, 800_000}},
+		"second longest stretched, longest keeps its share": {{100, 1, 100}, {1000, 900, 10526}, {100_000, 10_000, 2_222_222}},
+		"equal intervals stretched equally":                 {{100, 5, 100}, {1000, 60, 2000}, {1000, 40, 2000}},
+		"only the longest stretched although it is small":   {{1000, 99, 1000}, {3000, 30, 30_000}},
+		"not beyond a longer one":                           {{1000, 300, 3010}, {3000, 1, 3010}},
+		"lists without domains":                             {{50, 0, 50}, {100, 20, 200}, {150, 0, 200}, {300, 0, 300}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &domainSchedule{}
@@ -56,7 +56,7 @@ func TestTheLongestIntervalIsStretchedFirst(t *testing.T) {
 					t.Errorf("list %d: %s, want %d s", i, got, lists[i].cycle)
 				}
 			}
-			for i, cycle := range s.cycles(0) { // While a start may spend ahead.
+			for i, cycle := range s.cycles(0) { // During the burst after a start.
 				if cycle != s.lists[i].interval() {
 					t.Errorf("without a pace, list %d: %s", i, cycle)
 				}
@@ -65,22 +65,22 @@ func TestTheLongestIntervalIsStretchedFirst(t *testing.T) {
 	}
 }
 
-// longestGap returns the longest time between two questions for a domain after a time.
-func (f *farEnd) longestGap(domain string, after time.Time) (longest time.Duration) {
-	asked := f.byDomain()[domain]
-	for i := 1; i < len(asked); i++ {
-		if asked[i].After(after) {
-			longest = max(longest, asked[i].Sub(asked[i-1]))
+// longestGap returns the longest time between two lookups of a domain after a time.
+func (f *fakeAPI) longestGap(domain string, after time.Time) (longest time.Duration) {
+	lookups := f.byDomain()[domain]
+	for i := 1; i < len(lookups); i++ {
+		if lookups[i].After(after) {
+			longest = max(longest, lookups[i].Sub(lookups[i-1]))
 		}
 	}
 	return longest
 }
 
-func TestADomainOnSeveralListsTakesTheShortestInterval(t *testing.T) {
+func TestDomainOnSeveralListsUsesTheShortestInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"both.example", "slow.example"}, func(o *Options) {
+		api := newFakeAPI()
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"both.example", "slow.example"}, func(o *Options) {
 			o.Interval, o.MaxAge = 4*time.Hour, 0
 			o.Lists = []ListConfig{listOf("c2", 15*time.Minute, "both.example", "fast.example"), listOf("weekly", 7*24*time.Hour, "fast.example", "rare.example")}
 		})
@@ -88,8 +88,8 @@ func TestADomainOnSeveralListsTakesTheShortestInterval(t *testing.T) {
 		time.Sleep(13 * time.Hour)
 		synctest.Wait()
 		for domain, want := range map[string]int{"both.example": 53, "fast.example": 53, "slow.example": 4, "rare.example": 1} {
-			if n := len(far.byDomain()[domain]); n < want-1 || n > want+1 {
-				t.Errorf("%s was asked %d times in 13 hours, want %d", domain, n, want)
+			if n := len(api.byDomain()[domain]); n < want-1 || n > want+1 {
+				t.Errorf("%s was looked up %d times in 13 hours, want %d", domain, n, want)
 			}
 		}
 		got := w.Exposed(t)
@@ -120,21 +120,21 @@ func TestADomainOnSeveralListsTakesTheShortestInterval(t *testing.T) {
 			t.Errorf("summary %q, want %q", page.Summary, want)
 		}
 		if oldest, ok := age(t, w); !ok || oldest < 12*time.Hour {
-			t.Errorf("the age is %s (%v), not that of the oldest domain", oldest, ok)
+			t.Errorf("age %s (%v), want that of the oldest domain", oldest, ok)
 		}
 		if s := r.Status(); s.Failures > 0 || s.Refreshes < 51 || s.Refreshes > 55 {
-			t.Errorf("%d refreshes, want one each 15 minutes: %+v", s.Refreshes, s)
+			t.Errorf("%d refreshes, want one every 15 minutes: %+v", s.Refreshes, s)
 		}
 	})
 }
 
-func TestTheAgeOfAListIsThatOfItsOldestDomain(t *testing.T) {
+func TestListLastSuccessIsThatOfItsOldestDomain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
+		api := newFakeAPI()
 		var failing sync.Map
 		failing.Store("never.example", true)
-		far.answer = func(domain, _ string) (int, string) {
+		api.respond = func(domain, _ string) (int, string) {
 			if _, ok := failing.Load(domain); ok {
 				return 500, ""
 			}
@@ -143,12 +143,13 @@ func TestTheAgeOfAListIsThatOfItsOldestDomain(t *testing.T) {
 			}
 			return 200, page()
 		}
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"both.example", "slow.example", "never.example"}, func(o *Options) {
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"both.example", "slow.example", "never.example"}, func(o *Options) {
 			o.Interval, o.MaxAge = 4*time.Hour, 0
 			o.Lists = []ListConfig{listOf("c2", 15*time.Minute, "both.example", "fast.example", "invalid.example"), listOf("same", 24*time.Hour, "both.example")}
 		})
 		start(t, w, d, 4*time.Hour)
-		// The age of a list is that of the oldest of these domains; without any it has none.
+		// The age of each list must be that of the oldest of these domains. Without
+		// domains it must have none.
 		check := func(when string, lists map[string][]string) {
 			t.Helper()
 			synctest.Wait()
@@ -167,37 +168,37 @@ func TestTheAgeOfAListIsThatOfItsOldestDomain(t *testing.T) {
 					want = min(want, timeOf("domain", "domain", domain))
 				}
 				if at := timeOf("domain_list", "list", list); at != want {
-					t.Errorf("%s: list %s is of %f, want %f", when, list, at, want)
+					t.Errorf("%s: time of list %s is %f, want %f", when, list, at, want)
 				}
 			}
 		}
 		time.Sleep(time.Hour)
-		check("before each domain of the list default was read", map[string][]string{"default": nil, "same": nil})
+		check("before every domain of the list default was read", map[string][]string{"default": nil, "same": nil})
 		failing.Store("fast.example", true)
 		failing.Delete("never.example")
 		time.Sleep(3*time.Hour + 30*time.Minute)
 		lists := map[string][]string{"c2": {"both.example", "fast.example"}, "default": {"never.example", "slow.example"}, "same": nil}
-		check("when a domain fails", lists)
+		check("while a domain fails", lists)
 		failing.Delete("fast.example")
 		failing.Store("both.example", true)
 		time.Sleep(time.Hour)
-		check("when the other one fails", lists)
+		check("while another domain fails", lists)
 		w.Lint(t)
 	})
 }
 
-func TestValuesAreWithdrawnByTheMaxAgeOfTheirList(t *testing.T) {
+func TestValuesExpireByTheMaxAgeOfTheirList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
+		api := newFakeAPI()
 		var down atomic.Bool
-		far.answer = func(string, string) (int, string) {
+		api.respond = func(string, string) (int, string) {
 			if down.Load() {
 				return 500, ""
 			}
 			return 200, page()
 		}
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), []string{"default.example"}, func(o *Options) {
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"default.example"}, func(o *Options) {
 			o.Interval, o.MaxAge = time.Hour, 2*time.Hour
 			set := listOf("set", 30*time.Minute, "set.example")
 			set.MaxAge = model.Duration(40 * time.Minute)
@@ -222,28 +223,28 @@ func TestValuesAreWithdrawnByTheMaxAgeOfTheirList(t *testing.T) {
 		defer d.mu.Unlock()
 		for name, want := range map[string]time.Duration{"default.example": 2 * time.Hour, "set.example": 40 * time.Minute, "c2.example": time.Hour, "daily.example": 72 * time.Hour} {
 			if age := gone[name].Sub(d.find(name).result.At); age < want || age > want+2*time.Minute {
-				t.Errorf("%s was withdrawn at an age of %s, want %s", name, age, want)
+				t.Errorf("%s withdrawn at age %s, want %s", name, age, want)
 			}
 		}
 	})
 }
 
-func TestALongListThatIsFilledDelaysNoShorterOne(t *testing.T) {
+func TestInitialLookupsOfALongListDoNotDelayAShortOne(t *testing.T) {
 	for name, ledger := range map[string]client.Ledger{"with storage": emptyLedger{}, "without storage": nil} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := collectortest.NewWorld()
-				far := newFarEnd()
+				api := newFakeAPI()
 				var broken atomic.Bool
 				broken.Store(true)
-				far.answer = func(domain, _ string) (int, string) {
+				api.respond = func(domain, _ string) (int, string) {
 					if domain == "failing.example" && broken.Load() {
 						return 200, "no JSON"
 					}
 					return 200, page()
 				}
-				list := newListedFile()
-				d := newDomains(w, far.client(t, ledger, w.Tenant), nil, list.watch, func(o *Options) {
+				list := newFakeListFile()
+				d := newDomains(w, api.client(t, ledger, w.Tenant), nil, list.watch, func(o *Options) {
 					o.Interval, o.MaxAge = 24*time.Hour, 0
 					o.Lists = []ListConfig{listOf("c2", 15*time.Minute, append(domainNames(50), "failing.example")...)}
 				})
@@ -257,35 +258,35 @@ func TestALongListThatIsFilledDelaysNoShorterOne(t *testing.T) {
 				list.set(d, long...)
 				time.Sleep(90 * time.Minute)
 				broken.Store(false)
-				for far.domains() < 3051 && time.Since(began) < 4*time.Hour {
+				for api.domains() < 3051 && time.Since(began) < 4*time.Hour {
 					time.Sleep(time.Second)
 				}
 				if took := time.Since(began); took > 150*time.Minute { // 3,000 at 1,297 an hour.
 					t.Errorf("3,000 domains took %s", took)
 				}
 				for _, name := range domainNames(50) {
-					if gap := far.longestGap(name, began); gap > 15*time.Minute+30*time.Second {
-						t.Errorf("%s waited %s while another list was filled", name, gap)
+					if gap := api.longestGap(name, began); gap > 15*time.Minute+30*time.Second {
+						t.Errorf("%s waited %s during the initial lookups of another list", name, gap)
 					}
 				}
-				if gap := far.longestGap("failing.example", began); gap > 20*time.Minute {
-					t.Errorf("a domain that failed waited %s", gap)
+				if gap := api.longestGap("failing.example", began); gap > 20*time.Minute {
+					t.Errorf("the failed domain waited %s", gap)
 				}
-				if far.refused > 0 {
-					t.Errorf("%d calls were refused", far.refused)
+				if api.throttled > 0 {
+					t.Errorf("%d calls were throttled", api.throttled)
 				}
 			})
 		})
 	}
 }
 
-func TestADomainThatChangesListsKeepsItsValuesAndItsTurn(t *testing.T) {
+func TestMovedDomainKeepsItsValuesAndTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
-		far.answer = answers(map[string]string{"a.example": page(row(1, ""))})
-		list := newListedFile("b.example")
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) {
+		api := newFakeAPI()
+		api.respond = responses(map[string]string{"a.example": page(row(1, ""))})
+		list := newFakeListFile("b.example")
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) {
 			o.Interval, o.MaxAge = 10*time.Minute, 0
 			o.Lists = []ListConfig{listOf("daily", 24*time.Hour, "a.example", "b.example", "c.example")}
 		})
@@ -301,33 +302,33 @@ func TestADomainThatChangesListsKeepsItsValuesAndItsTurn(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if n := len(far.byDomain()["a.example"]); n != 1 || machines() != "1" || expires() != 72*time.Hour {
-			t.Fatalf("asked %d times, %s machines, withdrawn after %s", n, machines(), expires())
+		if n := len(api.byDomain()["a.example"]); n != 1 || machines() != "1" || expires() != 72*time.Hour {
+			t.Fatalf("looked up %d times, %s machines, withdrawn after %s", n, machines(), expires())
 		}
 		list.set(d, "a.example", "b.example")
-		if machines() != "" || expires() != 30*time.Minute { // It is an hour old.
+		if machines() != "" || expires() != 30*time.Minute { // The value is an hour old.
 			t.Errorf("on the shorter list, %q machines, withdrawn after %s", machines(), expires())
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if n := len(far.byDomain()["a.example"]); n != 2 || machines() != "1" {
-			t.Errorf("on the shorter list, asked %d times, %q machines", n, machines())
+		if n := len(api.byDomain()["a.example"]); n != 2 || machines() != "1" {
+			t.Errorf("on the shorter list, looked up %d times, %q machines", n, machines())
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if n := len(far.byDomain()["a.example"]); n < 7 || n > 9 {
-			t.Errorf("asked %d times in an hour", n)
+		if n := len(api.byDomain()["a.example"]); n < 7 || n > 9 {
+			t.Errorf("looked up %d times in an hour", n)
 		}
 		list.set(d)
-		far.forget()
+		api.reset()
 		if machines() != "1" || expires() != 72*time.Hour || r.Status().Page.Table.Rows[0].Group != "daily" {
 			t.Errorf("back on the longer list, %q machines, withdrawn after %s, %+v", machines(), expires(), r.Status().Page.Table.Rows[0])
 		}
 		time.Sleep(6 * time.Hour)
 		synctest.Wait()
-		for domain, asked := range far.byDomain() {
-			if len(asked) > 1 {
-				t.Errorf("back on the longer list, %s was asked %d times in six hours", domain, len(asked))
+		for domain, lookups := range api.byDomain() {
+			if len(lookups) > 1 {
+				t.Errorf("back on the longer list, %s looked up %d times in six hours", domain, len(lookups))
 			}
 		}
 		if got := collectortest.Value(w.Exposed(t), `mde_watched_domain_list_interval_seconds{list="default",tenant="contoso"}`); got != "600" {
@@ -336,15 +337,15 @@ func TestADomainThatChangesListsKeepsItsValuesAndItsTurn(t *testing.T) {
 	})
 }
 
-func TestARestartWithOtherListsKeepsTheValues(t *testing.T) {
+func TestRestartWithOtherListsKeepsTheValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
-		far := newFarEnd()
-		far.answer = answers(map[string]string{"a.example": page(row(1, ""))})
-		far.latency = func() time.Duration { return 100 * time.Millisecond }
+		api := newFakeAPI()
+		api.respond = responses(map[string]string{"a.example": page(row(1, ""))})
+		api.latency = func() time.Duration { return 100 * time.Millisecond }
 		begin := func(lists ...ListConfig) (*collectortest.World, func()) {
 			w := collectortest.NewWorld()
-			d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, func(o *Options) {
+			d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), nil, func(o *Options) {
 				o.Lists, o.Store, o.MaxAge = lists, store, 0
 			})
 			_, stop := start(t, w, d, time.Hour)
@@ -354,13 +355,13 @@ func TestARestartWithOtherListsKeepsTheValues(t *testing.T) {
 		_, stop := begin(listOf("c2", 15*time.Minute, "a.example", "b.example"), listOf("daily", 24*time.Hour, "c.example"))
 		time.Sleep(3*time.Hour + 10*time.Second)
 		stop()
-		far.forget()
+		api.reset()
 		w, stop := begin(listOf("hourly", time.Hour, "a.example", "c.example"), listOf("new", 2*time.Hour, "d.example"))
 		got := w.Exposed(t)
 		for series, want := range map[string]string{
 			`mde_watched_domain_machines{domain="a.example",tenant="contoso"}`:           "1",
-			`mde_watched_domain_machines{domain="b.example",tenant="contoso"}`:           "", // Off all lists.
-			`mde_watched_domain_machines{domain="c.example",tenant="contoso"}`:           "", // Three hours old, in a list of one.
+			`mde_watched_domain_machines{domain="b.example",tenant="contoso"}`:           "", // On no list.
+			`mde_watched_domain_machines{domain="c.example",tenant="contoso"}`:           "", // Three hours old, the max_age of its list.
 			`mde_watched_domain_info{domain="a.example",list="hourly",tenant="contoso"}`: "1",
 			`mde_watched_domain_info{domain="a.example",list="c2",tenant="contoso"}`:     "",
 		} {
@@ -370,46 +371,46 @@ func TestARestartWithOtherListsKeepsTheValues(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		asked := far.byDomain()
-		if len(asked["a.example"]) != 0 || len(asked["c.example"]) != 1 || len(asked["d.example"]) != 1 {
-			t.Errorf("asked at once: %v", asked)
+		lookups := api.byDomain()
+		if len(lookups["a.example"]) != 0 || len(lookups["c.example"]) != 1 || len(lookups["d.example"]) != 1 {
+			t.Errorf("looked up immediately: %v", lookups)
 		}
 		stop()
 	})
 }
 
-func TestALookupUnderWayMayChangeItsList(t *testing.T) {
+func TestDomainMayMoveDuringItsLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := newFarEnd()
-		far.latency = func() time.Duration { return 10 * time.Second }
-		list := newListedFile("a.example")
-		d := newDomains(w, far.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) {
+		api := newFakeAPI()
+		api.latency = func() time.Duration { return 10 * time.Second }
+		list := newFakeListFile("a.example")
+		d := newDomains(w, api.client(t, emptyLedger{}, w.Tenant), nil, list.watch, func(o *Options) {
 			o.Interval, o.MaxAge = 10*time.Minute, 0
 			o.Lists = []ListConfig{listOf("hourly", time.Hour, "a.example", "b.example")}
 		})
 		start(t, w, d, 10*time.Minute)
 		time.Sleep(time.Second)
-		list.set(d, "b.example") // Both lookups are under way.
+		list.set(d, "b.example") // Both lookups are in progress.
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
 		for domain, want := range map[string]int{"a.example": 4, "b.example": 19} {
-			if n := len(far.byDomain()[domain]); n < want-1 || n > want+1 {
-				t.Errorf("%s was asked %d times in three hours, want %d", domain, n, want)
+			if n := len(api.byDomain()[domain]); n < want-1 || n > want+1 {
+				t.Errorf("%s was looked up %d times in three hours, want %d", domain, n, want)
 			}
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if sum := d.lists[0].turns.domains + d.lists[1].turns.domains; sum != 2 || d.unasked != 0 || d.unread() != 0 {
-			t.Errorf("%d domains have turns, %d are unasked, %d unread", sum, d.unasked, d.unread())
+		if sum := d.lists[0].turns.domains + d.lists[1].turns.domains; sum != 2 || d.unqueried != 0 || d.unread() != 0 {
+			t.Errorf("%d domains have turns, %d are unqueried, %d unread", sum, d.unqueried, d.unread())
 		}
 	})
 }
 
-func TestOnlyTheListThatIsStretchedIsWarnedOf(t *testing.T) {
+func TestOnlyStretchedListsAreWarnedAbout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		d := newDomains(w, newFarEnd().client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) {
+		d := newDomains(w, newFakeAPI().client(t, emptyLedger{}, w.Tenant), domainNames(2000), func(o *Options) {
 			o.MaxAge = 0
 			o.Lists = []ListConfig{listOf("c2", 15*time.Minute, "c2.example"), listOf("daily", 24*time.Hour, "daily.example")}
 		})
@@ -417,15 +418,15 @@ func TestOnlyTheListThatIsStretchedIsWarnedOf(t *testing.T) {
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
 		notes := fmt.Sprint(r.Status().Page.Notes)
-		if strings.Count(w.Log.String(), "cannot carry the watch list") != 1 || strings.Count(notes, "cannot carry the watch list default in its interval: 2,000 domains") != 1 {
+		if strings.Count(w.Log.String(), "Call quota too small for the interval") != 1 || strings.Count(notes, "too small for the interval of watch list default: 2,000 domains") != 1 {
 			t.Errorf("notes %s\n%s", notes, w.Log)
 		}
 	})
 }
 
-// brokenDomain breaks the connections of one domain while it fails.
+// brokenDomain is a transport that breaks the connections of one domain while it fails.
 type brokenDomain struct {
-	*farEnd
+	*fakeAPI
 	domain string
 	fails  atomic.Bool
 }
@@ -434,34 +435,34 @@ func (s *brokenDomain) RoundTrip(r *http.Request) (*http.Response, error) {
 	if strings.Contains(r.URL.Path, s.domain) && s.fails.Load() {
 		return nil, io.ErrUnexpectedEOF
 	}
-	return s.farEnd.RoundTrip(r)
+	return s.fakeAPI.RoundTrip(r)
 }
 
-func TestAFailureOfAShortListIsReportedWithinItsInterval(t *testing.T) {
+func TestFailureOfShortListIsReportedWithinItsInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		far := &brokenDomain{farEnd: newFarEnd(), domain: "c2.example"}
-		d := newDomains(w, newClient(t, far, emptyLedger{}, w.Tenant), domainNames(20), func(o *Options) {
+		api := &brokenDomain{fakeAPI: newFakeAPI(), domain: "c2.example"}
+		d := newDomains(w, newClient(t, api, emptyLedger{}, w.Tenant), domainNames(20), func(o *Options) {
 			o.Logger, o.Interval, o.MaxAge = slog.New(slog.DiscardHandler), 24*time.Hour, 0
 			o.Lists = []ListConfig{listOf("c2", 15*time.Minute, "c2.example")}
 		})
 		r, _ := start(t, w, d, 24*time.Hour)
 		time.Sleep(5 * time.Hour)
 		synctest.Wait()
-		if aboutDomains(t, w, "mde_refresh_success") != "1" {
+		if domainsMetric(t, w, "mde_refresh_success") != "1" {
 			t.Fatalf("status %+v", r.Status())
 		}
-		far.fails.Store(true)
+		api.fails.Store(true)
 		time.Sleep(32 * time.Minute)
 		synctest.Wait()
-		if s := r.Status(); aboutDomains(t, w, "mde_refresh_success") != "0" || !strings.Contains(s.Error, "1 of 21 domains, the first of them c2.example") {
+		if s := r.Status(); domainsMetric(t, w, "mde_refresh_success") != "0" || !strings.Contains(s.Error, "1 of 21 domains, the first of them c2.example") {
 			t.Errorf("half an hour later: status %+v", s)
 		}
-		far.fails.Store(false)
-		time.Sleep(47 * time.Minute) // A pause after a failure, a lookup and a round.
+		api.fails.Store(false)
+		time.Sleep(47 * time.Minute) // Retry pause, lookup and round.
 		synctest.Wait()
-		if aboutDomains(t, w, "mde_refresh_success") != "1" {
-			t.Errorf("three intervals after it works: status %+v", r.Status())
+		if domainsMetric(t, w, "mde_refresh_success") != "1" {
+			t.Errorf("three intervals after it recovered: status %+v", r.Status())
 		}
 	})
 }

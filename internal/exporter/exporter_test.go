@@ -372,20 +372,20 @@ func TestInvalidWatchListKeepsLastValidList(t *testing.T) {
 		}
 	}
 	e.awaitReady()
-	check("after a start with an invalid list", 0, 2, "Only the lines of the watch list that are right")
+	check("after a start with an invalid list", 0, 2, "Only the valid lines of the watch list")
 	write("right.example\nfixed.example\n")
 	e.reload(section)
 	check("when it is fixed", 1, 3, "")
 	write("new.example\nhttps://wrong.example/\n")
 	e.reload(section)
-	check("when it is invalid again", 0, 3, "The last good watch list stays in force")
+	check("when it is invalid again", 0, 3, "The last valid watch list is in force")
 	e.reload(strings.Replace(section, "inline.example", "other.example", 1))
-	check("after a reload of the tenant", 0, 3, "The last good watch list stays in force")
+	check("after a reload of the tenant", 0, 3, "The last valid watch list is in force")
 	if err := os.Remove(list); err != nil {
 		t.Fatal(err)
 	}
 	e.reload(section)
-	check("when the file is removed", 0, 3, "The last good watch list stays in force")
+	check("when the file is removed", 0, 3, "The last valid watch list is in force")
 	write("")
 	e.reload(section)
 	check("when it is empty", 1, 1, "")
