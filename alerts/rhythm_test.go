@@ -19,12 +19,9 @@ var (
 	firingOf   = regexp.MustCompile(`^count\(ALERTS\{alertname="(\w+)", alertstate="firing"[^}]*\}\)$`)
 )
 
-// duration reads "24 h 15 min", "60 min" or "at once".
+// duration reads "24 h 15 min" or "60 min".
 func duration(t *testing.T, text string) time.Duration {
 	t.Helper()
-	if text == "at once" {
-		return 0
-	}
 	d, err := time.ParseDuration(strings.NewReplacer(" h", "h", " min", "m", " ", "").Replace(text))
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +97,7 @@ func TestTheRunbookSaysHowSoonEachAlertFires(t *testing.T) {
 			until := from
 			if match[2] == "" {
 				step = 5 * time.Minute
-			} else if end != "the event itself" {
+			} else if end != "the event" {
 				until = minutes(match[2])
 			}
 			want := map[time.Duration]bool{
