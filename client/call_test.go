@@ -593,3 +593,47 @@ func TestACallThroughATransportWithoutConnectionsIsCountedIfItIsAnswered(t *test
 		}
 	}
 }
+
+func TestAPauseUpToTheRetryDeadlineIsWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		throttled := false
+		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			if !throttled {
+				throttled = true
+				answer(429, "", "Retry-After", "30")(w, r)
+				return
+			}
+			answer(200, oneState)(w, r)
+		})
+		got, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(30*time.Second)), t, far.client(t))
+		if err != nil || len(got) != 1 {
+			t.Errorf("builds %v, error %v", got, err)
+		}
+	})
+}
+
+func TestATokenIsInDoubtFiveMinutesAfterItsRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := ""
+		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			token := r.Header.Get("Authorization")
+			if first == "" {
+				first = token
+			}
+			if token == first {
+				answer(403, "")(w, r)
+				return
+			}
+			answer(200, oneState)(w, r)
+		})
+		c := far.client(t)
+		for _, wait := range []time.Duration{0, 5 * time.Minute} {
+			time.Sleep(wait)
+			_, err := builds(t.Context(), t, c)
+			failure(t, err, client.ReasonForbidden)
+		}
+		if got, err := builds(t.Context(), t, c); err != nil || len(got) != 1 {
+			t.Errorf("the token is not renewed: builds %v, error %v", got, err)
+		}
+	})
+}

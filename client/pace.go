@@ -90,7 +90,7 @@ func (p *Pacer) Next(now time.Time) (at time.Time, pace time.Duration) {
 		pace = p.pace
 		// Calls that left ahead of it are made up for, as far as they leave a part of the
 		// hour's quota to spread.
-		if p.ahead > 0 && p.ahead <= p.perHour/2 && now.Sub(p.aheadAt) <= time.Hour {
+		if p.ahead <= p.perHour/2 && now.Sub(p.aheadAt) <= time.Hour {
 			pace = max(pace, (time.Hour+paceGuard)/time.Duration(p.perHour-p.ahead))
 		}
 	}

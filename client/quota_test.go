@@ -367,3 +367,27 @@ func TestDeviceAVInfoHasLimitsOfItsOwn(t *testing.T) {
 		})
 	}
 }
+
+func TestACallWaitsForAPauseUpToItsRetryDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Machines, nil).join(Limits{100, 1000}, nobody{})
+		g.refused(time.Hour)
+		if _, err := g.take(WithRetryDeadline(t.Context(), time.Now().Add(time.Hour))); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTheLastHourIsKnownOnceTheGateIsAnHourOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Machines, nil).join(Limits{100, 1500}, nobody{})
+		time.Sleep(time.Hour - 1)
+		if g.use().Known {
+			t.Error("known before the hour has passed")
+		}
+		time.Sleep(1)
+		if !g.use().Known {
+			t.Error("unknown after an hour")
+		}
+	})
+}

@@ -626,16 +626,18 @@ func TestUnusableAnswersAreToldApart(t *testing.T) {
 			w.Header().Set("Location", "https://elsewhere.example/")
 			w.WriteHeader(http.StatusFound)
 		}, ReasonAuth, "redirect, which is never followed"},
-		"an oversized answer":         {json(`{"access_token":"` + strings.Repeat("a", maxTokenAnswer) + `"}`), ReasonDecode, "larger than"},
-		"no JSON":                     {json(`access granted`), ReasonDecode, "not the JSON object"},
-		"an empty body":               {json(``), ReasonDecode, "not the JSON object"},
-		"no access_token":             {json(`{"token_type":"Bearer","expires_in":3599}`), ReasonDecode, "access_token"},
-		"a type other than Bearer":    {json(`{"token_type":"pop","expires_in":3599,"access_token":"t0k3n"}`), ReasonDecode, "not of type Bearer"},
-		"a token with a line break":   {json(`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n\r\nX: y"}`), ReasonDecode, "characters that no token has"},
-		"an expiry in the past":       {json(`{"token_type":"Bearer","expires_in":-5,"access_token":"t0k3n"}`), ReasonDecode, "credible"},
-		"an expiry beyond all reason": {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "credible"},
-		"an expiry that is no number": {json(`{"token_type":"Bearer","expires_in":"t0k3n","access_token":"t0k3n"}`), ReasonDecode, "not the JSON object"},
-		"an error with 200":           {json(`{"error":"invalid_client","error_description":"AADSTS7000215: Invalid."}`), ReasonAuth, "invalid_client"},
+		"a redirect that leaves a choice": {scripted(http.StatusMultipleChoices, ""), ReasonAuth, "redirect, which is never followed"},
+		"a missing page":                  {scripted(http.StatusNotFound, "<html>", "Content-Type", "text/html"), ReasonAuth, "not that of a token endpoint"},
+		"an oversized answer":             {json(`{"access_token":"` + strings.Repeat("a", maxTokenAnswer) + `"}`), ReasonDecode, "larger than"},
+		"no JSON":                         {json(`access granted`), ReasonDecode, "not the JSON object"},
+		"an empty body":                   {json(``), ReasonDecode, "not the JSON object"},
+		"no access_token":                 {json(`{"token_type":"Bearer","expires_in":3599}`), ReasonDecode, "access_token"},
+		"a type other than Bearer":        {json(`{"token_type":"pop","expires_in":3599,"access_token":"t0k3n"}`), ReasonDecode, "not of type Bearer"},
+		"a token with a line break":       {json(`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n\r\nX: y"}`), ReasonDecode, "characters that no token has"},
+		"an expiry in the past":           {json(`{"token_type":"Bearer","expires_in":-5,"access_token":"t0k3n"}`), ReasonDecode, "credible"},
+		"an expiry beyond all reason":     {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "credible"},
+		"an expiry that is no number":     {json(`{"token_type":"Bearer","expires_in":"t0k3n","access_token":"t0k3n"}`), ReasonDecode, "not the JSON object"},
+		"an error with 200":               {json(`{"error":"invalid_client","error_description":"AADSTS7000215: Invalid."}`), ReasonAuth, "invalid_client"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tokens, _ := testTokens(secretCredential(), test.handler)
@@ -865,3 +867,25 @@ func FuzzTokenAnswer(f *testing.F) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestATokenMayHoldEveryPrintableCharacter(t *testing.T) {
+	tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) { giveToken(w, "~ t0k3n ~", time.Hour) })
+	if got := mustToken(t, tokens); got != "~ t0k3n ~" {
+		t.Errorf("token %q", got)
+	}
+}
+
+func TestATokenIsRequestedAgainAsSoonAsTheLastWaiterHasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(10 * time.Second) // Even if nobody waits for the answer.
+			giveToken(w, "t0k3n", time.Hour)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := tokens.token(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		mustToken(t, tokens)
+	})
+}

@@ -165,3 +165,14 @@ func TestAPauseGrowsUpToItsLimit(t *testing.T) {
 		}
 	}
 }
+
+func TestJitterMakesPausesShorterAndLonger(t *testing.T) {
+	shortest, longest := time.Hour, time.Hour
+	for range 1000 {
+		d := RetryRule{Jitter: 0.25}.Spread(time.Hour)
+		shortest, longest = min(shortest, d), max(longest, d)
+	}
+	if shortest < 45*time.Minute || shortest > 50*time.Minute || longest < 70*time.Minute || longest > 75*time.Minute {
+		t.Errorf("pauses of %s to %s for an hour with a jitter of a quarter", shortest, longest)
+	}
+}
