@@ -23,8 +23,8 @@ var (
 	sourceFamily     = collector.NewFamily("mde_unresolved_alerts_detection_source", "Unresolved alerts by detection source.", "detection_source")
 )
 
-// The documented values. Alerts of each pair of a severity and an open status are
-// exposed even at 0.
+// The documented values. Every pair of a documented severity and an open status is
+// exposed, even at 0.
 var (
 	severities   = []string{"UnSpecified", "Informational", "Low", "Medium", "High"}
 	openStatuses = []string{"New", "InProgress"}
@@ -32,9 +32,9 @@ var (
 )
 
 const (
-	noSeverity = "UnSpecified" // Of an alert without one.
-	noStatus   = "Unknown"
-	maxOthers  = 20 // Severities, and statuses, beyond the documented ones.
+	noSeverity = "UnSpecified" // Severity of an alert without one.
+	noStatus   = "Unknown" // Status of an alert without one.
+	maxOthers  = 20 // Limit of undocumented severities, and of undocumented statuses.
 	maxSources = 50
 )
 
@@ -66,16 +66,16 @@ func (c *Config) New(e collector.Env) collector.Collector {
 
 // result is what one refresh counts. It is stored as JSON.
 type result struct {
-	// Alerts are numbers of alerts by severity and status.
+	// Alerts counts the alerts by severity and status.
 	Alerts map[string]map[string]int `json:"alerts"`
-	// Unassigned are those without an owner, by severity.
+	// Unassigned counts the alerts without an owner by severity.
 	Unassigned map[string]int `json:"unassigned"`
-	// Oldest is when the oldest alert of a severity was created. A severity whose
-	// alerts have no known time is missing.
+	// Oldest is the creation time of the oldest alert by severity. Severities whose
+	// alerts have no creation time are missing.
 	Oldest map[string]time.Time `json:"oldest"`
-	// OldestUnassigned is the same of alerts without an owner.
+	// OldestUnassigned is Oldest for alerts without an owner.
 	OldestUnassigned map[string]time.Time `json:"oldest_unassigned"`
-	// Sources are numbers of alerts by detection source.
+	// Sources counts the alerts by detection source.
 	Sources map[string]int `json:"sources"`
 }
 
@@ -91,7 +91,8 @@ func (r *reader) read(ctx context.Context) (result, error) {
 	}
 	counted, err := r.count(ctx)
 	if client.IsNotFound(err) {
-		// The service reports that no alerts exist. A transient fault looks the same.
+		// The service reports that there are no alerts. A temporary failure looks the
+		// same.
 		counted, err = r.count(ctx)
 	}
 	if err != nil && !client.IsNotFound(err) {
@@ -101,7 +102,7 @@ func (r *reader) read(ctx context.Context) (result, error) {
 	return counted, nil
 }
 
-// count counts the alerts. With an error the result holds those before it.
+// count counts the alerts. The result is incomplete if it returns an error.
 func (r *reader) count(ctx context.Context) (result, error) {
 	counted := result{
 		Alerts: make(map[string]map[string]int), Unassigned: make(map[string]int),
@@ -154,9 +155,9 @@ func keepOldest(oldest map[string]time.Time, severity string, created time.Time)
 	}
 }
 
-// newTable makes a table of a field with documented values, which the service does
-// not always spell in the same case. Missing, one of them, stands for an empty value.
-// The used values keep their places.
+// newTable returns a table of a field with documented values, which are compared
+// case-insensitively. Missing is the documented value for an empty field. Used values
+// keep their places within the limit.
 func newTable(missing string, documented, used []string, dropped *labels.Dropped) *labels.Table {
 	table := labels.NewTable(maxOthers+len(documented)-1, missing, slices.Concat(documented, used), dropped)
 	table.Documented = documented

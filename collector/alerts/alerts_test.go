@@ -21,12 +21,12 @@ func newAlerts(t *testing.T, api http.HandlerFunc) (*collectortest.World, collec
 	return w, c.New(env)
 }
 
-// rows answers with a list of rows.
+// rows responds with a list of rows.
 func rows(rows ...string) http.HandlerFunc {
-	return answer(http.StatusOK, `{"value":[`+strings.Join(rows, ",")+`]}`)
+	return respond(http.StatusOK, `{"value":[`+strings.Join(rows, ",")+`]}`)
 }
 
-func answer(status int, body string) http.HandlerFunc {
+func respond(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
@@ -52,14 +52,14 @@ func TestUnresolvedAlertsAreCounted(t *testing.T) {
 	})
 }
 
-func TestTheSummaryOfAlertsSeparatesThousands(t *testing.T) {
+func TestSummarySeparatesThousands(t *testing.T) {
 	r := result{Alerts: map[string]map[string]int{"High": {"New": 4000, "InProgress": 321}}, Unassigned: map[string]int{"High": 1000}}
 	if got, want := describe(r).Summary, "4,321 unresolved alerts, 1,000 unassigned"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
 
-func TestOddAlerts(t *testing.T) {
+func TestUnusualAlerts(t *testing.T) {
 	many := make([]string, 53)
 	for i := range many {
 		many[i] = fmt.Sprintf(`{"id":"%d","severity":"S%d","status":"T%d","detectionSource":"D%d"}`, i, i, i, i)
@@ -67,18 +67,18 @@ func TestOddAlerts(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		rows []string
-		want map[string]string // "" is absent.
+		want map[string]string // "" means absent.
 	}{
 		{"none", nil, map[string]string{
 			`mde_unresolved_alerts{severity="High",status="New",`: "0", `mde_unresolved_alerts{severity="UnSpecified",status="InProgress",`: "0",
 			`mde_unresolved_alerts_unassigned{severity="High",`: "0", `mde_unresolved_alerts_oldest_timestamp_seconds{severity="High",`: "",
 			`mde_unresolved_alerts{severity="High",status="Unknown",`: "",
 		}},
-		{"in another case", []string{`{"id":"1","severity":"high","status":"inProgress","assignedTo":"x"}`, `{"id":"2","severity":"HIGH","status":"new"}`, `{"id":"3","severity":"high","status":"resolved"}`}, map[string]string{
+		{"different case", []string{`{"id":"1","severity":"high","status":"inProgress","assignedTo":"x"}`, `{"id":"2","severity":"HIGH","status":"new"}`, `{"id":"3","severity":"high","status":"resolved"}`}, map[string]string{
 			`mde_unresolved_alerts{severity="High",status="InProgress",`: "1", `mde_unresolved_alerts{severity="High",status="New",`: "1",
 			`mde_unresolved_alerts_unassigned{severity="High",`: "1", `mde_unresolved_alerts{severity="high",status="new",`: "",
 		}},
-		{"an older one with an owner", []string{
+		{"the oldest has an owner", []string{
 			`{"id":"1","severity":"High","assignedTo":"x","alertCreationTime":"2021-01-25T20:33:57Z"}`,
 			`{"id":"2","severity":"High","alertCreationTime":"2021-01-26T20:33:57Z"}`, `{"id":"3","severity":"High","alertCreationTime":"2021-01-26T20:33:58Z"}`,
 			`{"id":"4","severity":"Low","assignedTo":"x","alertCreationTime":"2021-01-25T20:33:57Z"}`, `{"id":"5","severity":"Low"}`,
@@ -86,7 +86,7 @@ func TestOddAlerts(t *testing.T) {
 			`mde_unresolved_alerts_oldest_timestamp_seconds{severity="High",`: "1.611606837e+09", `mde_unresolved_alerts_unassigned_oldest_timestamp_seconds{severity="High",`: "1.611693237e+09",
 			`mde_unresolved_alerts_oldest_timestamp_seconds{severity="Low",`: "1.611606837e+09", `mde_unresolved_alerts_unassigned_oldest_timestamp_seconds{severity="Low",`: "",
 		}},
-		{"nothing but ids", []string{`{"id":"1"}`, `{"id":"2","severity":null,"status":"unknown","alertCreationTime":"0001-01-01T00:00:00Z"}`}, map[string]string{
+		{"only ids", []string{`{"id":"1"}`, `{"id":"2","severity":null,"status":"unknown","alertCreationTime":"0001-01-01T00:00:00Z"}`}, map[string]string{
 			`mde_unresolved_alerts{severity="UnSpecified",status="Unknown",`: "2", `mde_unresolved_alerts_unassigned{severity="UnSpecified",`: "2",
 			`mde_unresolved_alerts_oldest_timestamp_seconds{severity="UnSpecified",`: "", `mde_unresolved_alerts_detection_source{detection_source="unknown",`: "2",
 		}},
@@ -96,11 +96,11 @@ func TestOddAlerts(t *testing.T) {
 		{"values that are not documented", []string{`{"id":"1","severity":"Critical","status":"Parked","assignedTo":"x"}`}, map[string]string{
 			`mde_unresolved_alerts{severity="Critical",status="Parked",`: "1", `mde_unresolved_alerts_unassigned{severity="Critical",`: "0",
 		}},
-		{"more values than places", many, map[string]string{
+		{"more values than the limit", many, map[string]string{
 			`mde_unresolved_alerts{severity="other",status="other",`: "33", `mde_unresolved_alerts{severity="S19",status="T19",`: "1",
 			`mde_unresolved_alerts_detection_source{detection_source="D49",`: "1", `mde_unresolved_alerts_detection_source{detection_source="other",`: "3",
 		}},
-		{"the wrong types", []string{`{"id":7,"severity":["High"],"status":{},"assignedTo":true,"alertCreationTime":1,"detectionSource":null}`}, map[string]string{
+		{"wrong types", []string{`{"id":7,"severity":["High"],"status":{},"assignedTo":true,"alertCreationTime":1,"detectionSource":null}`}, map[string]string{
 			`mde_unresolved_alerts{severity="UnSpecified",status="Unknown",`: "1",
 		}},
 	} {
@@ -121,30 +121,30 @@ func TestOddAlerts(t *testing.T) {
 	}
 }
 
-func TestA404IsNoAlertsOnlyInTheServicesOwnWordsAndTwice(t *testing.T) {
-	none := answer(http.StatusNotFound, `{"error":{"code":"ResourceNotFound","message":"none"}}`)
+func TestOnlyTwo404sOfTheServiceMeanNoAlerts(t *testing.T) {
+	none := respond(http.StatusNotFound, `{"error":{"code":"ResourceNotFound","message":"none"}}`)
 	some := rows(`{"id":"1","severity":"High","status":"New"}`)
 	for _, test := range []struct {
 		name    string
-		answers []http.HandlerFunc
-		want    string // Of new high alerts; empty where the refresh fails.
+		responses []http.HandlerFunc
+		want    string // New alerts of severity High; "" if the refresh fails.
 	}{
-		{"twice", []http.HandlerFunc{none, none}, "0"},
-		{"once", []http.HandlerFunc{none, some}, "1"},
-		{"a gateway's", []http.HandlerFunc{answer(http.StatusNotFound, "<html>")}, ""},
-		{"a missing role", []http.HandlerFunc{answer(http.StatusForbidden, `{"error":{"code":"Forbidden"}}`)}, ""},
+		{"404 twice", []http.HandlerFunc{none, none}, "0"},
+		{"404 once", []http.HandlerFunc{none, some}, "1"},
+		{"404 of a gateway", []http.HandlerFunc{respond(http.StatusNotFound, "<html>")}, ""},
+		{"missing role", []http.HandlerFunc{respond(http.StatusForbidden, `{"error":{"code":"Forbidden"}}`)}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				calls := 0
 				w, c := newAlerts(t, func(w http.ResponseWriter, r *http.Request) {
-					test.answers[min(calls, len(test.answers)-1)](w, r)
+					test.responses[min(calls, len(test.responses)-1)](w, r)
 					calls++
 				})
 				err := w.Refresh(t.Context(), c)
 				got := collectortest.Value(w.Exposed(t), `mde_unresolved_alerts{severity="High",status="New",tenant="contoso"}`)
 				if got != test.want || (err == nil) != (test.want != "") {
-					t.Errorf("%q new high alerts, error %v, after %d calls", got, err, calls)
+					t.Errorf("%q new alerts of severity High, error %v, %d calls", got, err, calls)
 				}
 			})
 		})

@@ -1,5 +1,6 @@
-// Package attention is the index of a tenant's machines that require attention:
-// the collector of security states fills it, others join their machines with it.
+// Package attention is the index of a tenant's machines that require attention. The
+// collector of security states updates it; other collectors join their machines with
+// it.
 package attention
 
 import (
@@ -15,12 +16,11 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// Index holds the machines of one client's tenant that require attention. It
-// outlives the collectors that a reload replaces. Its methods may be called
-// concurrently; reading it waits for nothing, so it may be read under any lock. The
-// zero Index is of an unknown fleet.
+// Index holds the current State of the fleet of one client. It outlives the collectors
+// that a reload replaces. Its methods are safe for concurrent use. Current never
+// blocks, so it may be called with any lock held. The zero Index has an unknown fleet.
 type Index struct {
-	shown    atomic.Pointer[State]
+	current  atomic.Pointer[State]
 	mu       sync.Mutex
 	watchers map[*watcher]struct{}
 }
@@ -30,37 +30,37 @@ func Of(s *collector.Shared) *Index {
 	return collector.Share(s, func() (*Index, func()) { return &Index{}, nil })
 }
 
-// Expect says that states are to be read or restored. Until then, joins that were
-// stored are shown up to the maximum age. It does nothing once a fleet was set.
+// Expect announces that states will be read or restored. Until then stored joins are
+// exposed up to the maximum age. It does nothing once a fleet was set.
 func (x *Index) Expect(maxAge time.Duration) {
-	x.shown.CompareAndSwap(nil, &State{Unknown: true, MaxAge: maxAge})
+	x.current.CompareAndSwap(nil, &State{Unknown: true, MaxAge: maxAge})
 }
 
-// State is the fleet whose counts are exposed. It is immutable.
+// State is a fleet whose counts are exposed. It is immutable.
 type State struct {
-	// At is when reading it began, zero where no fleet is exposed. A join belongs
-	// to it if it is of the same time.
+	// At is when the fleet was read, zero if none is exposed. A join belongs to the
+	// fleet with the same time.
 	At time.Time
 	// MaxAge is the age at which the fleet and joins with it are withdrawn.
 	MaxAge time.Duration
-	// Machines is nil where they are not known, as after a restart.
+	// Machines is nil if they are unavailable, as after a restart.
 	Machines *Machines
-	// Unknown says that the states have neither restored nor read anything yet.
+	// Unknown means that no states have been restored or read yet.
 	Unknown bool
 }
 
-// PropertySet is a set of up to 128 properties by their numbers.
+// PropertySet is a set of up to 128 properties, by number.
 type PropertySet [2]uint64
 
 // Put adds a property.
 func (s *PropertySet) Put(number int) { s[number/64] |= 1 << (number % 64) }
 
-// IsEmpty reports whether there is no property.
+// IsEmpty reports whether the set is empty.
 func (s PropertySet) IsEmpty() bool { return s[0]|s[1] == 0 }
 
 func (s PropertySet) has(number int) bool { return s[number/64]&(1<<(number%64)) != 0 }
 
-// Each calls f for each property, the smallest number first.
+// Each calls f for each property in ascending order.
 func (s PropertySet) Each(f func(number int)) {
 	for word, rest := range s {
 		for ; rest != 0; rest &= rest - 1 {
@@ -69,24 +69,23 @@ func (s PropertySet) Each(f func(number int)) {
 	}
 }
 
-// Machines are those that require attention, by id. They are immutable.
+// Machines are the machines that require attention. They are immutable.
 type Machines struct {
-	Properties []string // Those that a machine of the fleet has, sorted.
-	used       []int    // The number of each of them in a PropertySet.
+	Properties []string // Properties that at least one machine has, sorted.
+	used       []int    // Number of each of Properties in a PropertySet.
 	index      ByID
 }
 
-// ByID maps the ids of machines to their properties. Its methods may be called
-// concurrently.
+// ByID maps machine ids to properties. Its methods are safe for concurrent use.
 type ByID interface {
 	// Len returns the number of machines.
 	Len() int
-	// Properties returns the properties of a machine, none where it is missing.
+	// Properties returns the properties of a machine, the empty set if it is missing.
 	Properties(id client.MachineID) PropertySet
 }
 
-// New returns the machines of an index. Names are those of the properties by their
-// numbers; used are the numbers that a machine has, sorted by name.
+// New returns the Machines of an index. Names are the property names by number. Used
+// are the numbers of the properties that at least one machine has, sorted by name.
 func New(index ByID, names []string, used []int) *Machines {
 	a := &Machines{index: index, used: used}
 	for _, number := range used {
@@ -98,7 +97,7 @@ func New(index ByID, names []string, used []int) *Machines {
 // Len returns the number of machines.
 func (a *Machines) Len() int { return a.index.Len() }
 
-// Count returns, for each of the properties, how many of the machines have it.
+// Count returns the number of the given machines with each of Properties.
 func (a *Machines) Count(machines []client.MachineID) []int {
 	counts := make([]int, len(a.Properties))
 	for _, id := range machines {
@@ -115,20 +114,20 @@ func (a *Machines) Count(machines []client.MachineID) []int {
 	return counts
 }
 
-// unset is the State of an Index that nobody fills.
+// unset is the State of an Index on which no method was called.
 var unset = &State{Unknown: true}
 
-// Current returns the fleet that is exposed.
+// Current returns the exposed fleet.
 func (x *Index) Current() *State {
-	if s := x.shown.Load(); s != nil {
+	if s := x.current.Load(); s != nil {
 		return s
 	}
 	return unset
 }
 
-// Resume makes the fleet of a stored result the one that is exposed, under the
-// maximum age that is now configured; the zero time means that there is none.
-// The machines stay known where it is the same fleet as before.
+// Resume sets a fleet that was restored from the store, with the currently configured
+// maximum age. The zero time means no fleet. If the fleet is the current one, its
+// machines stay available.
 func (x *Index) Resume(at time.Time, maxAge time.Duration) {
 	next := &State{At: at, MaxAge: maxAge}
 	if last := x.Current(); last.Machines != nil && last.At.Equal(at) {
@@ -137,22 +136,22 @@ func (x *Index) Resume(at time.Time, maxAge time.Duration) {
 	x.Set(next)
 }
 
-// Settle says that no fleet will be exposed, unless one is expected or was set.
+// Settle declares that there is no fleet, unless one is expected or was set.
 func (x *Index) Settle() {
-	x.shown.CompareAndSwap(nil, &State{})
+	x.current.CompareAndSwap(nil, &State{})
 }
 
-// Withdraw says that no fleet is exposed any more, nor will be until states are
-// read again. Joins with it are withdrawn before it returns.
+// Withdraw withdraws the fleet and the joins with it, before it returns. There is no
+// fleet until states are read again.
 func (x *Index) Withdraw() {
 	if last := x.Current(); last.Unknown || !last.At.IsZero() {
 		x.Set(&State{})
 	}
 }
 
-// Set replaces the fleet and returns when all who follow have taken it.
+// Set replaces the fleet and returns after all followers have been called.
 func (x *Index) Set(s *State) {
-	x.shown.Store(s)
+	x.current.Store(s)
 	x.mu.Lock()
 	watchers := slices.Collect(maps.Keys(x.watchers))
 	x.mu.Unlock()
@@ -161,8 +160,8 @@ func (x *Index) Set(s *State) {
 	}
 }
 
-// Follow calls changed after each set until the context ends. When it has
-// returned, no call of changed is under way and none follows.
+// Follow calls changed immediately and after every Set, until the context ends. After
+// it returns, changed is not running and is not called again.
 func (x *Index) Follow(ctx context.Context, changed func()) {
 	w := &watcher{changed: changed}
 	x.mu.Lock()
@@ -171,7 +170,7 @@ func (x *Index) Follow(ctx context.Context, changed func()) {
 	}
 	x.watchers[w] = struct{}{}
 	x.mu.Unlock()
-	w.call() // What was set before.
+	w.call() // For the State before the call.
 	<-ctx.Done()
 	x.mu.Lock()
 	delete(x.watchers, w)
@@ -179,7 +178,7 @@ func (x *Index) Follow(ctx context.Context, changed func()) {
 	w.stop()
 }
 
-// watcher calls a function, one call at a time, until it is stopped.
+// watcher calls a function until it is stopped, one call at a time.
 type watcher struct {
 	mu      sync.Mutex
 	changed func()

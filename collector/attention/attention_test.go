@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestFollowingAFleetEndsWithNoCallUnderWay(t *testing.T) {
+func TestFollowWaitsForTheRunningCall(t *testing.T) {
 	f := &Index{}
 	f.Expect(time.Hour)
 	calls, begin, end := 0, make(chan struct{}), make(chan struct{})
@@ -20,7 +20,7 @@ func TestFollowingAFleetEndsWithNoCallUnderWay(t *testing.T) {
 			<-end
 		})
 	}()
-	<-begin // For what was set before.
+	<-begin // Initial call.
 	end <- struct{}{}
 	set := make(chan struct{})
 	go func() { defer close(set); f.Set(&State{}) }()
@@ -28,7 +28,7 @@ func TestFollowingAFleetEndsWithNoCallUnderWay(t *testing.T) {
 	cancel()
 	select {
 	case <-ended:
-		t.Error("the end does not wait for the call under way")
+		t.Error("Follow returned during a call")
 	case <-time.After(20 * time.Millisecond):
 	}
 	end <- struct{}{}
@@ -36,6 +36,6 @@ func TestFollowingAFleetEndsWithNoCallUnderWay(t *testing.T) {
 	<-set
 	f.Set(&State{})
 	if calls != 2 {
-		t.Errorf("%d calls, want one at the beginning and one for the first set", calls)
+		t.Errorf("%d calls, want an initial one and one for the first Set", calls)
 	}
 }

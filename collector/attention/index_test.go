@@ -8,7 +8,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-func TestAPropertySetHoldsWhatWasPut(t *testing.T) {
+func TestPropertySet(t *testing.T) {
 	numbers := []int{0, 1, 31, 63, 64, 65, 100, 127}
 	var s PropertySet
 	if !s.IsEmpty() {
@@ -20,13 +20,13 @@ func TestAPropertySetHoldsWhatWasPut(t *testing.T) {
 		var alone PropertySet
 		alone.Put(n)
 		if alone.IsEmpty() {
-			t.Errorf("a set of %d is empty", n)
+			t.Errorf("set with %d is empty", n)
 		}
 	}
 	var got []int
 	s.Each(func(n int) { got = append(got, n) })
 	if !slices.Equal(got, numbers) {
-		t.Errorf("the set has %v, want %v", got, numbers)
+		t.Errorf("set has %v, want %v", got, numbers)
 	}
 	for n := range 128 {
 		if s.has(n) != slices.Contains(numbers, n) {
@@ -41,7 +41,7 @@ type machineSets map[client.MachineID]PropertySet
 func (m machineSets) Len() int                                   { return len(m) }
 func (m machineSets) Properties(id client.MachineID) PropertySet { return m[id] }
 
-// twoMachines are machine 1 with the properties a and c, and machine 2 with c.
+// twoMachines returns machine 1 with the properties a and c, and machine 2 with c.
 func twoMachines() *Machines {
 	both, last := PropertySet{}, PropertySet{}
 	both.Put(0)
@@ -62,10 +62,10 @@ func TestMachinesAreCountedByProperty(t *testing.T) {
 		want []int
 	}{
 		"none":                           {nil, []int{0, 0}},
-		"one that needs no attention":    {[]byte{3}, []int{0, 0}},
+		"machine without properties":    {[]byte{3}, []int{0, 0}},
 		"both":                           {[]byte{1, 2}, []int{1, 2}},
-		"others between":                 {[]byte{3, 1, 4, 2, 5}, []int{1, 2}},
-		"the one with a single property": {[]byte{2}, []int{0, 1}},
+		"mixed with machines without properties":                 {[]byte{3, 1, 4, 2, 5}, []int{1, 2}},
+		"machine with a single property": {[]byte{2}, []int{0, 1}},
 	} {
 		var ids []client.MachineID
 		for _, n := range tc.ids {
@@ -77,14 +77,14 @@ func TestMachinesAreCountedByProperty(t *testing.T) {
 	}
 }
 
-func TestTheFleetThatIsExposed(t *testing.T) {
+func TestCurrentState(t *testing.T) {
 	at, machines := time.Unix(1000, 0), twoMachines()
 	set := &State{At: at, MaxAge: time.Hour, Machines: machines}
 	for name, tc := range map[string]struct {
 		do   func(x *Index)
 		want State
 	}{
-		"nobody fills it":           {func(*Index) {}, State{Unknown: true}},
+		"unset":           {func(*Index) {}, State{Unknown: true}},
 		"expected":                  {func(x *Index) { x.Expect(time.Hour) }, State{Unknown: true, MaxAge: time.Hour}},
 		"set":                       {func(x *Index) { x.Set(set) }, *set},
 		"expected after it was set": {func(x *Index) { x.Set(set); x.Expect(time.Minute) }, *set},
@@ -106,7 +106,7 @@ func TestTheFleetThatIsExposed(t *testing.T) {
 	}
 }
 
-func TestWithdrawingWhatIsNotExposedCallsNobody(t *testing.T) {
+func TestWithdrawWithoutAFleetCallsNoFollower(t *testing.T) {
 	x := &Index{}
 	x.Settle()
 	calls := 0

@@ -1,4 +1,4 @@
-// Package labels makes bounded label values of what an API sends.
+// Package labels turns values from an API into a bounded set of label values.
 package labels
 
 import (
@@ -10,20 +10,20 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// The values that stand for what has no name of its own.
+// Label values with a special meaning.
 const (
-	Other   = "other"   // Values beyond the limit.
+	Other   = "other"   // Values past the limit.
 	Unknown = "unknown" // A missing or empty value.
 )
 
-// NoDeviceGroup is the device group of machines that are in none.
+// NoDeviceGroup is the device group of machines without one.
 const NoDeviceGroup = "none"
 
-// MaxDeviceGroups is how many device groups have a label value of their own.
+// MaxDeviceGroups is the limit of device groups.
 const MaxDeviceGroups = 200
 
-// DeviceGroup prepares rbacGroupName for a Table in which NoDeviceGroup stands for an
-// empty value.
+// DeviceGroup converts rbacGroupName for a Table: it returns an empty value for
+// machines without a group.
 func DeviceGroup(raw []byte) []byte {
 	if string(raw) == "UnassignedGroup" {
 		return nil
@@ -31,50 +31,50 @@ func DeviceGroup(raw []byte) []byte {
 	return raw
 }
 
-// MaxBytes is the length to which a label value is cut.
+// MaxBytes is the maximum length of a label value.
 const MaxBytes = 128
 
-// Table gives each distinct value of one label a small number, and every
-// value beyond the limit the number of other. It lives for one refresh; the
-// names in use are the seed of the next table, so that they keep their place
-// when an API sends more names than there are places.
+// Table maps each distinct value of a label to a small number, and every value past the
+// limit to OtherNumber. It is used for one refresh. The names in use are the seed of
+// the next table, so that they keep their places if the API sends more names than the
+// limit.
 type Table struct {
 	limit   int
 	Missing int
 	Names   []string
-	Numbers map[string]int // Of the names, and OtherNumber for each secret that came as one.
-	recent  [64]struct {   // Names that were looked up, each in a place by its bytes.
+	Numbers map[string]int // Numbers by name; OtherNumber for secrets.
+	recent  [64]struct {   // Cache of looked-up names by a hash.
 		name   string
 		number int
 	}
-	Full    bool // There is no place for a new value, whatever the limit.
+	Full    bool // No new values are accepted, even below the limit.
 	Dropped *Dropped
-	// Documented values are recognized in any case. They must be among the seed.
+	// Documented values are compared case-insensitively. They must be in the seed.
 	Documented []string
 }
 
 // OtherNumber is the number of the value other in every Table.
 const OtherNumber = 0
 
-// NewTable makes a table in which the missing name stands for an empty
-// value. The missing name and other take no place from the limit.
+// NewTable returns a table with the names in seed, up to the limit. Missing is the name
+// of an empty value. Missing and other do not count towards the limit.
 func NewTable(limit int, missing string, seed []string, dropped *Dropped) *Table {
 	t := &Table{limit: limit + 1, Numbers: make(map[string]int), Dropped: dropped}
-	t.place(Other)
+	t.add(Other)
 	if missing != Other {
-		t.Missing = t.place(missing)
+		t.Missing = t.add(missing)
 		t.limit++
 	}
 	for _, name := range seed {
 		if _, ok := t.Numbers[name]; !ok && len(t.Names) < t.limit {
-			t.place(name)
+			t.add(name)
 		}
 	}
 	return t
 }
 
-// Number returns the number of a value as an API sent it. It does not allocate for
-// a value that has a place.
+// Number returns the number of a value from an API. It does not allocate for values
+// that are in the table.
 func (t *Table) Number(raw []byte) int {
 	if len(raw) == 0 {
 		return t.Missing
@@ -91,8 +91,8 @@ func (t *Table) Number(raw []byte) int {
 	return id
 }
 
-// newNumber finds or makes the place of a value that is not spelled as any in the
-// table.
+// newNumber returns the number of a value that is not in the table unchanged. It adds
+// the value if there is room.
 func (t *Table) newNumber(raw []byte) int {
 	name := Clean(raw)
 	if name == "" {
@@ -115,18 +115,19 @@ func (t *Table) newNumber(raw []byte) int {
 		t.Dropped.Drop(name)
 		return OtherNumber
 	}
-	return t.place(name)
+	return t.add(name)
 }
 
-func (t *Table) place(name string) int {
+func (t *Table) add(name string) int {
 	id := len(t.Names)
 	t.Names = append(t.Names, name)
 	t.Numbers[name] = id
 	return id
 }
 
-// Clean makes a label value of what an API sent: valid UTF-8 without
-// control and format characters, cut to MaxBytes between two characters.
+// Clean turns a value from an API into a label value: valid UTF-8 without control and
+// format characters, surrounding spaces removed, truncated to MaxBytes at a character
+// boundary.
 func Clean(raw []byte) string {
 	if start := raw[:min(len(raw), MaxBytes)]; isPlain(start) {
 		return strings.TrimSpace(string(start))
@@ -147,7 +148,7 @@ func Clean(raw []byte) string {
 	return strings.TrimSpace(b.String())
 }
 
-// isPlain reports whether there are only printable ASCII characters.
+// isPlain reports whether all characters are printable ASCII.
 func isPlain(raw []byte) bool {
 	for _, c := range raw {
 		if c < ' ' || c > '~' {
@@ -157,20 +158,20 @@ func isPlain(raw []byte) bool {
 	return true
 }
 
-// maxDropped bounds the memory of Dropped; the counter stops there.
+// maxDropped limits the memory of Dropped. The counter stops there.
 const maxDropped = 1 << 14
 
-// Dropped counts the distinct values of a label that found no place, for
-// as long as the collector lives. It remembers hashes, not values.
+// Dropped counts the distinct values of a label that exceed the limit during the life
+// of a collector. It keeps hashes, not values.
 type Dropped struct {
 	seed  maphash.Seed
 	seen  map[uint64]struct{}
 	count func(n int)
-	// isSecret reports whether a value must not be shown and so gets no place.
+	// isSecret reports whether a value must not be exposed.
 	isSecret func(name string) bool
 }
 
-// NewDropped counts what is dropped of a label of the tenant.
+// NewDropped returns a counter of the dropped values of a label of the tenant.
 func NewDropped(label string, metrics *collector.TenantMetrics, isSecret func(name string) bool) *Dropped {
 	return &Dropped{
 		seed:     maphash.MakeSeed(),
@@ -180,7 +181,7 @@ func NewDropped(label string, metrics *collector.TenantMetrics, isSecret func(na
 	}
 }
 
-// Drop counts a value that has no place.
+// Drop counts a dropped value.
 func (d *Dropped) Drop(name string) {
 	hash := maphash.String(d.seed, name)
 	if _, ok := d.seen[hash]; ok || len(d.seen) >= maxDropped {
@@ -190,5 +191,5 @@ func (d *Dropped) Drop(name string) {
 	d.count(1)
 }
 
-// Announce makes the series of the label before anything is dropped.
+// Announce creates the counter's series at 0.
 func (d *Dropped) Announce() { d.count(0) }

@@ -15,18 +15,18 @@ func uncounted() *Dropped {
 
 func TestLabelValuesAreCleaned(t *testing.T) {
 	for name, tc := range map[string]struct{ raw, want string }{
-		"plain text stays":                          {"Amd64", "Amd64"},
-		"spaces around it go":                       {"  Amd64 ", "Amd64"},
-		"spaces inside stay":                        {"64 bit", "64 bit"},
-		"control characters go":                     {"Am\x00d\n6\x7f4", "Amd64"},
-		"format characters go":                      {"Am\u202ed64\u200b", "Amd64"},
-		"other alphabets stay":                      {"Ärger 電腦", "Ärger 電腦"},
-		"invalid UTF-8 becomes replacements":        {"Am\xffd64", "Am\ufffdd64"},
-		"128 bytes stay":                            {strings.Repeat("a", 128), strings.Repeat("a", 128)},
-		"129 bytes are cut":                         {strings.Repeat("a", 129), strings.Repeat("a", 128)},
-		"a character is not cut in two":             {strings.Repeat("a", 127) + "é", strings.Repeat("a", 127)},
-		"a megabyte is cut":                         {strings.Repeat("é", 1<<19), strings.Repeat("é", 64)},
-		"nothing but control characters is nothing": {"\x01\x02", ""},
+		"plain text is kept":                          {"Amd64", "Amd64"},
+		"surrounding spaces are removed":                       {"  Amd64 ", "Amd64"},
+		"inner spaces are kept":                        {"64 bit", "64 bit"},
+		"control characters are removed":                     {"Am\x00d\n6\x7f4", "Amd64"},
+		"format characters are removed":                      {"Am\u202ed64\u200b", "Amd64"},
+		"other alphabets are kept":                      {"Ärger 電腦", "Ärger 電腦"},
+		"invalid UTF-8 is replaced":        {"Am\xffd64", "Am\ufffdd64"},
+		"128 bytes are kept":                            {strings.Repeat("a", 128), strings.Repeat("a", 128)},
+		"129 bytes are truncated":                         {strings.Repeat("a", 129), strings.Repeat("a", 128)},
+		"characters are not split":             {strings.Repeat("a", 127) + "é", strings.Repeat("a", 127)},
+		"a megabyte is truncated":                         {strings.Repeat("é", 1<<19), strings.Repeat("é", 64)},
+		"only control characters": {"\x01\x02", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Clean([]byte(tc.raw)); got != tc.want {
@@ -43,15 +43,15 @@ func FuzzCleanLabel(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		got := Clean(raw)
 		if !utf8.ValidString(got) || len(got) > MaxBytes || strings.ContainsAny(got, "\x00\n\r") {
-			t.Errorf("%q became %q", raw, got)
+			t.Errorf("%q cleaned to %q", raw, got)
 		}
 		if again := Clean([]byte(got)); again != got {
-			t.Errorf("%q becomes %q when it is cleaned again", got, again)
+			t.Errorf("%q cleaned again to %q", got, again)
 		}
 	})
 }
 
-func TestValuesBeyondTheLimitAreOther(t *testing.T) {
+func TestValuesPastTheLimitAreOther(t *testing.T) {
 	dropped := 0
 	d := uncounted()
 	d.count = func(n int) { dropped += n }
@@ -76,21 +76,21 @@ func TestNamesInUseKeepTheirPlace(t *testing.T) {
 		table.Number([]byte(raw))
 	}
 	if got := table.Names[table.Number([]byte("old"))]; got != "old" {
-		t.Errorf("the old name became %q", got)
+		t.Errorf("old name is %q", got)
 	}
 	if got := table.Names[table.Number([]byte("newer"))]; got != "other" {
-		t.Errorf("the third name became %q", got)
+		t.Errorf("third name is %q", got)
 	}
 }
 
-func TestNoMoreNamesInUseKeepTheirPlaceThanTheLimit(t *testing.T) {
+func TestLimitAppliesToNamesInUse(t *testing.T) {
 	table := NewTable(2, Unknown, []string{"a", "b", "c"}, uncounted())
 	if got, want := strings.Join(table.Names, " "), "other unknown a b"; got != want {
-		t.Errorf("%q have a place, want %q", got, want)
+		t.Errorf("names %q, want %q", got, want)
 	}
 }
 
-func TestAValueOfAnyBytesHasANumber(t *testing.T) {
+func TestNumberOfArbitraryBytes(t *testing.T) {
 	table := NewTable(1<<20, Unknown, nil, uncounted())
 	for a := range 256 {
 		for b := range 256 {
@@ -107,16 +107,16 @@ func TestAValueOfAnyBytesHasANumber(t *testing.T) {
 	}
 }
 
-func TestMachinesWithoutADeviceGroup(t *testing.T) {
+func TestDeviceGroup(t *testing.T) {
 	for raw, want := range map[string]string{"": NoDeviceGroup, "UnassignedGroup": NoDeviceGroup, "Servers": "Servers"} {
 		table := NewTable(MaxDeviceGroups, NoDeviceGroup, nil, uncounted())
 		if got := table.Names[table.Number(DeviceGroup([]byte(raw)))]; got != want {
-			t.Errorf("%q is in the group %q, want %q", raw, got, want)
+			t.Errorf("%q: group %q, want %q", raw, got, want)
 		}
 	}
 }
 
-func TestKnownLabelValuesCostNoAllocation(t *testing.T) {
+func TestNumberDoesNotAllocateForKnownValues(t *testing.T) {
 	table := NewTable(10, Unknown, []string{"19045", "22631"}, uncounted())
 	a, b := []byte("19045"), []byte("22631")
 	if allocs := testing.AllocsPerRun(100, func() { table.Number(a); table.Number(b) }); allocs != 0 {
@@ -124,7 +124,7 @@ func TestKnownLabelValuesCostNoAllocation(t *testing.T) {
 	}
 }
 
-func TestDroppedValuesAreRememberedInBoundedMemory(t *testing.T) {
+func TestDroppedMemoryIsBounded(t *testing.T) {
 	total := 0
 	d := uncounted()
 	d.count = func(n int) { total += n }
@@ -132,6 +132,6 @@ func TestDroppedValuesAreRememberedInBoundedMemory(t *testing.T) {
 		d.Drop(fmt.Sprint(i))
 	}
 	if total != maxDropped || len(d.seen) != maxDropped {
-		t.Errorf("counted %d and remembers %d, want %d", total, len(d.seen), maxDropped)
+		t.Errorf("%d counted, %d kept, want %d", total, len(d.seen), maxDropped)
 	}
 }

@@ -1,5 +1,5 @@
-// Package scores is the collector of the exposure scores and of the device secure
-// score: scores.
+// Package scores is the collector of exposure scores and the device secure score:
+// scores.
 package scores
 
 import (
@@ -51,7 +51,8 @@ func (c *Config) New(e collector.Env) collector.Collector {
 
 // result is what one refresh reads. It is stored as JSON.
 type result struct {
-	// Exposure and DeviceSecure are nil where the service has no such score.
+	// Exposure and DeviceSecure are nil if the service reports that the score does not
+	// exist.
 	Exposure     *float64 `json:"exposure"`
 	DeviceSecure *float64 `json:"device_secure"`
 	// DeviceGroups are the exposure scores by device group.
@@ -61,7 +62,7 @@ type result struct {
 type reader struct {
 	client  *client.Client
 	dropped *labels.Dropped
-	groups  []string // In use after the last refresh.
+	groups  []string // Exposed by the last refresh.
 }
 
 func (r *reader) read(ctx context.Context) (result, error) {
@@ -81,7 +82,8 @@ func (r *reader) read(ctx context.Context) (result, error) {
 		case err != nil:
 			return result{}, fmt.Errorf("read exposure scores of device groups: %w", err)
 		default:
-			// Of groups that share a label value, such as other, the worst counts.
+			// If several groups have the same label value, such as other, the worst
+			// score counts.
 			name := groups.Names[groups.Number(labels.DeviceGroup(score.DeviceGroup))]
 			read.DeviceGroups[name] = max(read.DeviceGroups[name], score.Score)
 		}
@@ -90,7 +92,7 @@ func (r *reader) read(ctx context.Context) (result, error) {
 	return read, nil
 }
 
-// orNone returns nil where the service itself reports that the score does not exist.
+// orNone returns nil if the service itself reports that the score does not exist.
 func orNone(score float64, err error) (*float64, error) {
 	switch {
 	case client.IsNotFound(err):

@@ -11,11 +11,11 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-// farEnd answers each path of the API, with status 200 unless the answer begins
-// with another.
-type farEnd struct{ exposure, groups, secure string }
+// fakeAPI holds the response for each path of the API: a body, optionally preceded by a
+// status other than 200.
+type fakeAPI struct{ exposure, groups, secure string }
 
-func (f *farEnd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body := map[string]string{
 		"/api/exposureScore": f.exposure, "/api/exposureScore/ByMachineGroups": f.groups, "/api/configurationScore": f.secure,
 	}[r.URL.Path]
@@ -27,8 +27,8 @@ func (f *farEnd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(body))
 }
 
-func asDocumented() *farEnd {
-	return &farEnd{
+func documentedAPI() *fakeAPI {
+	return &fakeAPI{
 		exposure: `{"@odata.context":"x","time":"2019-12-03T07:23:53.280499Z","score":33.491554051195706}`,
 		groups: `{"value":[{"time":"2019-12-03T09:51:28.214338Z","score":41.38041766305988,"rbacGroupName":"GroupOne","rbacGroupId":1},
 			{"time":"2019-12-03T09:51:28.2143399Z","score":37.403726933165366,"rbacGroupName":"UnassignedGroup"}]}`,
@@ -36,19 +36,19 @@ func asDocumented() *farEnd {
 	}
 }
 
-func newScores(t *testing.T, far *farEnd) (*collectortest.World, collector.Collector) {
+func newScores(t *testing.T, api *fakeAPI) (*collectortest.World, collector.Collector) {
 	w := collectortest.NewWorld()
 	env := w.Env("scores")
-	env.Client = collectortest.Client(t, far.ServeHTTP)
+	env.Client = collectortest.Client(t, api.ServeHTTP)
 	var c Config
 	c.Defaults()
 	c.Validate(collector.Validation{})
 	return w, c.New(env)
 }
 
-func TestTheScoresAreExposedAsTheAPIGivesThem(t *testing.T) {
+func TestScoresAreExposed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, c := newScores(t, asDocumented())
+		w, c := newScores(t, documentedAPI())
 		if err := w.Refresh(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestTheScoresAreExposedAsTheAPIGivesThem(t *testing.T) {
 	})
 }
 
-func TestScoresOfEachKindOfAnswer(t *testing.T) {
+func TestUnusualScores(t *testing.T) {
 	const notFound = `404{"error":{"code":"ResourceNotFound","message":"none"}}`
 	many := make([]string, 203)
 	for i := range many {
@@ -68,40 +68,40 @@ func TestScoresOfEachKindOfAnswer(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name   string
-		change func(*farEnd)
-		want   map[string]string // Of series by what stands behind mde_; "" is absent.
+		change func(*fakeAPI)
+		want   map[string]string // By metric name without mde_, and device group; "" means absent.
 		fails  string
 	}{
-		{"no group has a score", func(f *farEnd) { f.groups = `{"value":[]}` },
+		{"no group has a score", func(f *fakeAPI) { f.groups = `{"value":[]}` },
 			map[string]string{`exposure_score`: "33.491554051195706", `device_group_exposure_score,none`: ""}, ""},
-		{"zero", func(f *farEnd) { f.exposure = `{"score":0}` }, map[string]string{`exposure_score`: "0"}, ""},
-		{"a 404 in the service's own words", func(f *farEnd) { f.exposure, f.groups = notFound, notFound },
+		{"zero", func(f *fakeAPI) { f.exposure = `{"score":0}` }, map[string]string{`exposure_score`: "0"}, ""},
+		{"a 404 of the service", func(f *fakeAPI) { f.exposure, f.groups = notFound, notFound },
 			map[string]string{`exposure_score`: "", `device_group_exposure_score,GroupOne`: "", `device_secure_score`: "340"}, ""},
-		{"groups without a name", func(f *farEnd) {
+		{"groups without a name", func(f *fakeAPI) {
 			f.groups = `{"value":[{"score":1,"rbacGroupName":null},{"score":3,"rbacGroupName":""},{"score":2}]}`
 		}, map[string]string{`device_group_exposure_score,none`: "3"}, ""},
-		{"a group twice, spelled with control characters", func(f *farEnd) {
+		{"a duplicate group with control characters", func(f *fakeAPI) {
 			f.groups = `{"value":[{"score":50,"rbacGroupName":"A\u0007"},{"score":4,"rbacGroupName":"A"}]}`
 		}, map[string]string{`device_group_exposure_score,A`: "50"}, ""},
-		{"more groups than places", func(f *farEnd) { f.groups = `{"value":[` + strings.Join(many, ",") + `]}` },
+		{"more groups than the limit", func(f *fakeAPI) { f.groups = `{"value":[` + strings.Join(many, ",") + `]}` },
 			map[string]string{`device_group_exposure_score,G199`: "99", `device_group_exposure_score,G202`: "", `device_group_exposure_score,other`: "2"}, ""},
-		{"a score that is no number", func(f *farEnd) { f.secure = `{"score":"low"}` }, nil, "read device secure score"},
-		{"a gateway's 404", func(f *farEnd) { f.groups = `404<html>` }, nil, "read exposure scores of device groups"},
-		{"a missing role", func(f *farEnd) { f.exposure = `403{"error":{"code":"Forbidden"}}` }, nil, "read exposure score"},
-		{"no list", func(f *farEnd) { f.groups = `{"score":1}` }, nil, "read exposure scores of device groups"},
+		{"a score that is not a number", func(f *fakeAPI) { f.secure = `{"score":"low"}` }, nil, "read device secure score"},
+		{"a 404 of a gateway", func(f *fakeAPI) { f.groups = `404<html>` }, nil, "read exposure scores of device groups"},
+		{"a missing role", func(f *fakeAPI) { f.exposure = `403{"error":{"code":"Forbidden"}}` }, nil, "read exposure score"},
+		{"not a list", func(f *fakeAPI) { f.groups = `{"score":1}` }, nil, "read exposure scores of device groups"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := asDocumented()
-				test.change(far)
-				w, c := newScores(t, far)
+				api := documentedAPI()
+				test.change(api)
+				w, c := newScores(t, api)
 				err := w.Refresh(t.Context(), c)
 				if (err == nil) != (test.fails == "") || err != nil && !strings.Contains(err.Error(), test.fails) {
 					t.Fatalf("error %v, want %q", err, test.fails)
 				}
 				exposed := w.Exposed(t)
 				if err != nil && exposed != "" {
-					t.Errorf("a refresh that failed exposed\n%s", exposed)
+					t.Errorf("failed refresh exposed\n%s", exposed)
 				}
 				for series, want := range test.want {
 					name, group, grouped := strings.Cut(series, ",")
