@@ -10,18 +10,19 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// defaultTokenFilePath is where the webhook of Microsoft Entra Workload ID puts the
-// token: https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html
+// defaultTokenFilePath is where the webhook of Microsoft Entra Workload ID mounts the
+// token:
+// https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html
 const defaultTokenFilePath = "/var/run/secrets/azure/tokens/azure-identity-token" //nolint:gosec // The path of a token, not a token.
 
-// signInMethod is one of the ways to sign in.
+// signInMethod is one of the sections that configure a credential.
 type signInMethod interface {
 	validate(v *validator, at position)
 	tenantID() string
 	credential() client.Credential
 }
 
-// methods yields those that are set, by their keys.
+// methods yields the configured methods by key.
 func (a *azureADSection) methods() iter.Seq2[string, signInMethod] {
 	return func(yield func(string, signInMethod) bool) {
 		_ = (a.OAuth == nil || yield("oauth", a.OAuth)) &&
@@ -31,7 +32,7 @@ func (a *azureADSection) methods() iter.Seq2[string, signInMethod] {
 	}
 }
 
-// method returns the one that is used: validation made sure that there is one.
+// method returns the configured method. Validation ensures that there is exactly one.
 func (a *azureADSection) method() (key string, m signInMethod) {
 	for key, m := range a.methods() {
 		return key, m
@@ -39,9 +40,9 @@ func (a *azureADSection) method() (key string, m signInMethod) {
 	return "", &managedIdentitySection{}
 }
 
-// inherited returns a copy of the global section, into which the keys of the tenant at
-// the position are decoded. It leaves out what these replace as a whole: the method, or
-// the secret in any of its forms.
+// inherited returns a copy of the global section, into which the tenant's keys are
+// decoded. It omits what the tenant replaces as a whole: the method, or the secret in
+// any of its forms.
 func (a azureADSection) inherited(at position) azureADSection {
 	other := at.sets("oauth", "certificate", "workload_identity", "managed_identity")
 	a.OAuth = inheritedMethod(a.OAuth, other, at.key("oauth"))
@@ -57,8 +58,8 @@ func (a azureADSection) inherited(at position) azureADSection {
 	return a
 }
 
-// inheritedMethod returns a copy of the global method; nil if there is none, or if the
-// tenant sets others and not this one.
+// inheritedMethod returns a copy of the global method. It returns nil if there is none,
+// or if the tenant sets another method and not this one.
 func inheritedMethod[T any](global *T, others bool, at position) *T {
 	if global == nil || others && !at.set() {
 		return nil
@@ -67,7 +68,7 @@ func inheritedMethod[T any](global *T, others bool, at position) *T {
 	return &method
 }
 
-// absolute makes the paths of the section absolute.
+// absolute makes the section's paths absolute.
 func (v *validator) absolute(at position, a *azureADSection) {
 	if m := a.OAuth; m != nil {
 		m.ClientSecretFile = v.path(at.key("oauth.client_secret_file"), m.ClientSecretFile)
@@ -83,7 +84,7 @@ func (v *validator) absolute(at position, a *azureADSection) {
 	}
 }
 
-// azureAD validates how a tenant is signed in to.
+// azureAD validates the section.
 func (v *validator) azureAD(at position, a *azureADSection) {
 	if _, ok := cloudNamed(a.Cloud); !ok {
 		var names []string
@@ -101,7 +102,7 @@ func (v *validator) azureAD(at position, a *azureADSection) {
 	switch {
 	case len(keys) > 1:
 		at.problem("only one of %s can be used", strings.Join(keys, ", "))
-	case len(keys) == 0 && !at.origin().broken():
+	case len(keys) == 0 && !at.origin().hasProblem():
 		at.problem("missing: one of oauth, certificate, workload_identity and managed_identity is needed")
 	}
 }
@@ -109,9 +110,9 @@ func (v *validator) azureAD(at position, a *azureADSection) {
 func (m *oauthSection) validate(_ *validator, at position) {
 	m.appSection.validate(at)
 	switch {
-	case at.key("client_secret_file").origin().broken():
+	case at.key("client_secret_file").origin().hasProblem():
 	case m.ClientSecret == "" && m.ClientSecretFile == "":
-		at.key("client_secret").problem("missing: it or client_secret_file is needed")
+		at.key("client_secret").problem("missing: set it or client_secret_file")
 	case m.ClientSecret != "" && m.ClientSecretFile != "":
 		at.key("client_secret_file").problem("only one of client_secret and client_secret_file can be used")
 	}
@@ -161,7 +162,7 @@ func (m *managedIdentitySection) credential() client.Credential {
 	return client.ManagedIdentity{ClientID: m.ClientID, Endpoint: m.endpoint, Header: string(m.header), IMDSEndpoint: m.imdsEndpoint}
 }
 
-// validate checks the two ids of an app registration.
+// validate checks the tenant and client id of an app registration.
 func (a *appSection) validate(at position) {
 	tenantID(at.key("tenant_id"), a.TenantID)
 	if a.ClientID == "" {
@@ -173,20 +174,20 @@ func (a *appSection) validate(at position) {
 
 func (a *appSection) tenantID() string { return a.TenantID }
 
-// appID is what an id may look like. Entra knows which ids there are; one of
-// this form can be a part of a URL's path and is no slip of another key.
+// appID matches every string that may be a tenant or client id. A match is safe in a
+// URL path. Only Entra knows which ids exist.
 var appID = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._-]*$`)
 
-// guid is the form of every id that Entra gives.
+// guid matches the format of the ids that Entra generates.
 var guid = regexp.MustCompile(`^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// exampleID stands in the README for the ids of a reader.
+// exampleID is the id in the README's examples.
 const (
 	exampleID      = "00000000-0000-0000-0000-000000000000"
 	exampleWarning = "all zeros, as in the example: use your own"
 )
 
-// sharedTenants are words of Entra for any tenant, which has no machines.
+// sharedTenants are Entra's names for any tenant.
 var sharedTenants = []string{"common", "organizations", "consumers"}
 
 func tenantID(at position, id string) {
@@ -196,7 +197,7 @@ func tenantID(at position, id string) {
 	case !appID.MatchString(id):
 		at.problem("is neither a tenant id such as " + exampleID + " nor a domain such as contoso.onmicrosoft.com")
 	case slices.Contains(sharedTenants, strings.ToLower(id)):
-		at.problem("names no tenant of its own: use the tenant's id")
+		at.problem("is not a single tenant: use the tenant's id")
 	case id == exampleID:
 		at.warn(exampleWarning)
 	}

@@ -13,13 +13,13 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-// mistakes is the error of a check.
+// mistakes returns the error of Check.
 func mistakes(path string) error {
 	_, err := config.Check(path, config.Overrides{})
 	return err
 }
 
-func TestACheckReadsEveryFileTheConfigurationNames(t *testing.T) {
+func TestCheckReadsAllFiles(t *testing.T) {
 	ca := newAuthority(t)
 	end := time.Now().Add(time.Hour)
 	cert, key := ca.issue(t, end, true)
@@ -35,17 +35,17 @@ func TestACheckReadsEveryFileTheConfigurationNames(t *testing.T) {
   watched_domains: {files: [list.txt]}
 - name: good with a chain
   azuread: {certificate: {` + ids + `, certificate_path: chain.pem, certificate_key_path: key.pem}}
-- name: a secret that is not there
+- name: missing secret
   azuread:
     oauth:
       tenant_id: ` + tenantID + `
       client_id: wrong id
       client_secret_file: none
-- name: a secret that is empty
+- name: empty secret
   azuread: {oauth: {` + ids + `, client_secret_file: empty}}
-- name: a token that is empty
+- name: empty token
   azuread: {workload_identity: {` + ids + `, token_file_path: empty}}
-- name: another key
+- name: key of another certificate
   azuread:
     certificate:
       tenant_id: ` + tenantID + `
@@ -54,7 +54,7 @@ func TestACheckReadsEveryFileTheConfigurationNames(t *testing.T) {
       certificate_key_path: other.pem
 - name: no key
   azuread: {certificate: {` + ids + `, certificate_path: cert.pem}}
-- name: a key of the wrong kind
+- name: wrong key type
   azuread: {certificate: {` + ids + `, certificate_path: ec.pem}}
 - name: expired
   azuread: {certificate: {` + ids + `, certificate_path: old.pem}}
@@ -81,12 +81,12 @@ func TestACheckReadsEveryFileTheConfigurationNames(t *testing.T) {
 	}
 	for i, w := range want {
 		if !strings.HasPrefix(got[i], w.at) || !strings.Contains(got[i], w.about) {
-			t.Errorf("got %q, want %q and something about %q", got[i], w.at, w.about)
+			t.Errorf("got %q, want %q with %q", got[i], w.at, w.about)
 		}
 	}
 }
 
-func TestACredentialMayComeLater(t *testing.T) {
+func TestCredentialFileMayBeCreatedLater(t *testing.T) {
 	path := write(t, map[string]string{"mde.yml": "tenants:\n- azuread: {oauth: {tenant_id: " + tenantID + ", client_id: " + clientID + ", client_secret_file: later}}\n"})
 	mustLoad(t, path)
 	if err := mistakes(path); err == nil || !strings.HasPrefix(err.Error(), path+":2: tenants[0].azuread.oauth.client_secret_file: ") {
@@ -94,11 +94,11 @@ func TestACredentialMayComeLater(t *testing.T) {
 	}
 	replace(t, filepath.Join(filepath.Dir(path), "later"), "hush\n")
 	if err := mistakes(path); err != nil {
-		t.Errorf("got %v when it came", err)
+		t.Errorf("got %v after the file was created", err)
 	}
 }
 
-func TestAFileThatCannotBeReadIsOneMistake(t *testing.T) {
+func TestUnreadableConfigurationFile(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{filepath.Join(dir, "none.yml"), dir} {
 		want := path + ": no such file or directory"
@@ -129,7 +129,7 @@ func FuzzLoad(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "mde.yml")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if strings.Contains(string(data), "file") || strings.Contains(string(data), "path") {
-			return // Whatever stands on this machine is no part of the test.
+			return // Do not read files of this machine.
 		}
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
@@ -145,23 +145,23 @@ func FuzzLoad(f *testing.F) {
 			}
 			for _, p := range problems {
 				if p.File == "" || p.Message == "" || p.Line < 0 || p.Line > strings.Count(string(data), "\n")+2 || strings.ContainsAny(p.String(), "\n\r") {
-					t.Errorf("a problem that helps nobody: %q", p)
+					t.Errorf("unhelpful problem: %q", p)
 				}
 			}
 			return
 		}
 		for _, tenant := range c.Tenants {
 			if tenant.Name == "" || tenant.RequestTimeout <= 0 || tenant.Quota.CallsPerMinute < 1 || tenant.SecurityStates.MaxAge < tenant.SecurityStates.RefreshInterval {
-				t.Errorf("a tenant that cannot run:\n%s", tenant)
+				t.Errorf("invalid tenant:\n%s", tenant)
 			}
 			if _, err := tenant.ClientOptions(); err != nil {
-				t.Errorf("a tenant without a client: %v", err)
+				t.Errorf("no client options: %v", err)
 			}
 		}
 	})
 }
 
-func TestMistakesOfFilesDisplaceNoOthers(t *testing.T) {
+func TestMistakesOfFilesAreAddedToOthers(t *testing.T) {
 	for n := range 9 {
 		unknown := ""
 		for i := range n {

@@ -2,22 +2,22 @@ package config
 
 import "net/url"
 
-// The names of Microsoft's clouds, as Prometheus's azuread block spells them
-// and, for US government tenants in the commercial cloud, as Defender does.
+// The names of Microsoft's clouds, as in Prometheus's azuread block. AzureGCC is
+// Defender's name for US government tenants in the commercial cloud.
 const (
 	azurePublic     = "AzurePublic"
 	azureGCC        = "AzureGCC"
 	azureGovernment = "AzureGovernment"
 )
 
-// cloud says where a cloud's hosts are and which audiences their tokens have.
+// cloud holds the endpoints of a cloud and the scope of Graph tokens.
 type cloud struct {
 	name string
 	Endpoints
 	graphScope string
 }
 
-// clouds are the documented ones. AzureGovernment is GCC High and DoD.
+// clouds are the documented clouds. AzureGovernment is GCC High and DoD.
 var clouds = []cloud{
 	{
 		name: azurePublic,
@@ -51,7 +51,7 @@ var clouds = []cloud{
 	},
 }
 
-// cloudNamed returns the cloud of a name, the first one and false where there is none.
+// cloudNamed returns the cloud of a name, or the first cloud and false.
 func cloudNamed(name string) (cloud, bool) {
 	for _, c := range clouds {
 		if c.name == name {
@@ -61,8 +61,8 @@ func cloudNamed(name string) (cloud, bool) {
 	return clouds[0], false
 }
 
-// cloudOf returns the cloud of the hosts that an environment names: its API
-// decides, then its sign-in host. Hosts that are no cloud's mean AzurePublic.
+// cloudOf returns the name of the cloud with the API host of e, or else with its
+// sign-in host. It returns AzurePublic for unknown hosts.
 func cloudOf(e Endpoints) string {
 	for _, c := range clouds {
 		if sameHost(e.APIURL, c.APIURL) {
@@ -77,9 +77,9 @@ func cloudOf(e Endpoints) string {
 	return azurePublic
 }
 
-// graphScopeOf is the audience of tokens for a Graph host. The Department of
-// Defense has a Graph of its own within AzureGovernment; any host that is not
-// Microsoft's stands for the cloud's.
+// graphScopeOf returns the scope of tokens for a Graph host. The Department of Defense
+// has a separate Graph host in AzureGovernment. Hosts that are not Microsoft's use the
+// cloud's scope.
 func (c cloud) graphScopeOf(graphURL string) string {
 	for _, host := range []string{"https://graph.microsoft.com", "https://graph.microsoft.us", "https://dod-graph.microsoft.us"} {
 		if sameHost(graphURL, host) {

@@ -13,9 +13,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/states"
 )
 
-// Collectors are the settings of every collector that there is: this is the one
-// list of them. A field's yaml tag is the key, the value of the collector label and
-// the beginning of the keys in the storage. The order is that of --once and pages.
+// Collectors holds the settings of every collector. It is the only list of collectors:
+// a field's yaml tag is its key, the value of the collector label and the prefix of its
+// keys in the storage. The order is used by --once and on pages.
 type Collectors struct {
 	SecurityStates states.Config  `yaml:"security_states"`
 	WatchedDomains domains.Config `yaml:"watched_domains"`
@@ -35,7 +35,7 @@ func (c *Collectors) All() iter.Seq2[string, collector.Config] {
 	}
 }
 
-// watch adds the domains that flags name to the watch list.
+// watch adds the domains of flags to the watch list.
 func (c *Collectors) watch(names []string) (problems Problems) {
 	var watched []string
 	for _, name := range names {
@@ -50,8 +50,8 @@ func (c *Collectors) watch(names []string) (problems Problems) {
 	return problems
 }
 
-// inherit prepares a copy of the global settings for the keys of a tenant. Global
-// are the same settings, validated.
+// inherit prepares a copy of the global settings for decoding a tenant's keys. Global
+// are the validated global settings.
 func (c *Collectors) inherit(global *Collectors) {
 	validated := maps.Collect(global.All())
 	for name, section := range c.All() {

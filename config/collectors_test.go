@@ -18,7 +18,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/domains"
 )
 
-// full is a tenant that has every section.
+// full returns a tenant with all sections.
 func full() *Tenant {
 	s := newTenant(newValidator(Overrides{}).settings())
 	s.AzureAD.OAuth, s.AzureAD.Certificate = &oauthSection{}, &certificateSection{}
@@ -26,8 +26,8 @@ func full() *Tenant {
 	return &Tenant{tenantSection: s}
 }
 
-// eachValue calls do for every value below v that is no struct, also of fields
-// that only this package knows.
+// eachValue calls do for every value in v that is not a struct, including unexported
+// fields.
 func eachValue(v reflect.Value, path string, do func(path string, v reflect.Value)) {
 	switch v.Kind() {
 	case reflect.Struct:
@@ -66,14 +66,14 @@ func change(t *testing.T, path string, v reflect.Value) {
 	}
 }
 
-func TestEveryFieldCountsWhenTenantsAreCompared(t *testing.T) {
+func TestTenantsAreComparedByAllFields(t *testing.T) {
 	var paths []string
 	eachValue(reflect.ValueOf(&full().tenantSection).Elem(), "", func(path string, _ reflect.Value) { paths = append(paths, path) })
 	if len(paths) < 45 {
 		t.Errorf("only %d fields", len(paths))
 	}
 	if a, b := full(), full(); !a.Equal(b) || !a.SameClient(b) {
-		t.Error("two tenants of the same settings differ")
+		t.Error("two tenants with the same settings differ")
 	}
 	for _, changed := range paths {
 		a, b := full(), full()
@@ -89,7 +89,7 @@ func TestEveryFieldCountsWhenTenantsAreCompared(t *testing.T) {
 	}
 }
 
-func TestCollectorsHoldPlainValuesAndTheCommonKeys(t *testing.T) {
+func TestCollectorSectionsArePlainValuesWithCommonKeys(t *testing.T) {
 	var c Collectors
 	for name, section := range c.All() {
 		typ := reflect.TypeOf(section).Elem()
@@ -107,7 +107,7 @@ func TestCollectorsHoldPlainValuesAndTheCommonKeys(t *testing.T) {
 			reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[json.Marshaler](), reflect.TypeFor[yaml.IsZeroer](),
 		} {
 			if reflect.TypeOf(section).Implements(decoding) {
-				t.Errorf("%s implements %s, perhaps by a method of the Schedule: its own keys would be ignored", name, decoding)
+				t.Errorf("%s implements %s, perhaps by embedding Schedule: its keys would be ignored", name, decoding)
 			}
 		}
 		eachValue(reflect.ValueOf(section).Elem(), name, func(path string, v reflect.Value) {
@@ -124,7 +124,7 @@ func TestCollectorsHoldPlainValuesAndTheCommonKeys(t *testing.T) {
 	}
 }
 
-func TestTenantsShareNoList(t *testing.T) {
+func TestTenantsDoNotShareSlices(t *testing.T) {
 	v := newValidator(Overrides{WatchedDomains: []string{"flag.example"}})
 	c, problems := v.parse("mde.yml", []byte(`global: {watched_domains: {domains: [b.example, a.example], files: [b.txt, a.txt], lists: [{name: c2, domains: [d.example], files: [d.txt]}]}}
 tenants:
@@ -152,7 +152,7 @@ tenants:
 	}
 }
 
-func TestATenantInheritsWhatTheFileHasAndNotWhatFollowsFromIt(t *testing.T) {
+func TestTenantInheritsFileValuesNotDefaults(t *testing.T) {
 	v := newValidator(Overrides{})
 	c, problems := v.parse("mde.yml", []byte(`global: {security_states: {refresh_interval: 10m}}
 tenants:
@@ -169,7 +169,7 @@ tenants:
 	}
 }
 
-func TestATenantsListsComeToTheGlobalOnes(t *testing.T) {
+func TestTenantListsAreAddedToGlobalLists(t *testing.T) {
 	v := newValidator(Overrides{WatchedDomains: []string{"flag.example"}})
 	c, problems := v.parse("mde.yml", []byte(`global:
   watched_domains:
@@ -214,12 +214,12 @@ tenants:
 	}
 	for _, want := range []string{"name: phishing\n              refresh_interval: 2h\n", "name: c2\n              refresh_interval: 5m\n              max_age: 1h\n"} {
 		if text := c.String(); !strings.Contains(text, want) {
-			t.Errorf("the configuration in force does not show %q:\n%s", want, text)
+			t.Errorf("configuration in force lacks %q:\n%s", want, text)
 		}
 	}
 }
 
-func TestAnEmptyListIsNone(t *testing.T) {
+func TestEmptyListEqualsNoList(t *testing.T) {
 	load := func(domains string) *Tenant {
 		c, problems := newValidator(Overrides{}).parse("mde.yml", []byte("tenants:\n- {name: a, azuread: {managed_identity: {}}"+domains+"}\n"))
 		if len(problems) > 0 {
@@ -229,12 +229,12 @@ func TestAnEmptyListIsNone(t *testing.T) {
 	}
 	for _, empty := range []string{", watched_domains: {domains: [], files: [], lists: []}", ", watched_domains: {}", ", watched_domains: null"} {
 		if !load("").Equal(load(empty)) {
-			t.Errorf("%q is a change", empty)
+			t.Errorf("%q differs from no watched_domains", empty)
 		}
 	}
 }
 
-func TestTheListYieldsEveryCollectorByItsKey(t *testing.T) {
+func TestAllYieldsEveryCollector(t *testing.T) {
 	var c Collectors
 	var got []string
 	for name, section := range c.All() {

@@ -1,5 +1,5 @@
-// Package config turns a configuration file, the environment and flags into one
-// validated value. It calls nobody and knows nothing of metrics.
+// Package config parses and validates the configuration file, the environment and
+// flags. It makes no network call.
 package config
 
 import (
@@ -12,28 +12,28 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
-// Config is a valid configuration. It is not changed once it is loaded.
+// Config is a valid configuration. It is immutable.
 type Config struct {
-	// Tenants are in the order of the file, with the file's global settings
-	// merged into each of them. Their names are unique.
+	// Tenants are in the order of the file. The file's global settings are merged into
+	// them. Their names are unique.
 	Tenants []*Tenant
 
 	warnings Problems
 }
 
-// Overrides are what flags add to a configuration.
+// Overrides are settings from flags.
 type Overrides struct {
 	// WatchedDomains are added to every tenant's list.
 	WatchedDomains []string
-	// Getenv looks up where the platform offers its managed identity. Nil means
+	// Getenv looks up the variables of the platform's managed identity. Nil means
 	// os.Getenv.
 	Getenv func(string) string
 }
 
-// Load reads and validates the configuration file at path, its tenant files and the
-// TLS files that they name. The error is Problems, all of the mistakes at once.
-// Credential files and watch lists are not read: the collectors and the client do so,
-// again and again, and continue without those that have mistakes. Check reads them too.
+// Load reads and validates the configuration file at path, its tenant files and the TLS
+// files they name. The error is Problems with all mistakes. Load does not read
+// credential files and watch lists: the client and the collectors read them repeatedly
+// and continue if some have mistakes. Check reads them too.
 func Load(path string, o Overrides) (*Config, error) {
 	c, problems := load(path, newValidator(o))
 	if len(problems) > 0 {
@@ -42,15 +42,15 @@ func Load(path string, o Overrides) (*Config, error) {
 	return c, nil
 }
 
-// Parse is Load for a text that no file holds.
+// Parse is Load for configuration text without a file.
 func Parse(text string, o Overrides) (*Config, error) {
 	c, problems := newValidator(o).parse("", []byte(text))
 	return c, problems.err()
 }
 
-// Check reads and validates the configuration file at path and every file it
-// names. The error is Problems, all of the mistakes at once. Warnings are of what is
-// probably a mistake; the configuration can be used nevertheless.
+// Check reads and validates the configuration file at path and every file it names. The
+// error is Problems with all mistakes. The warnings are probable mistakes that do not
+// prevent using the configuration.
 func Check(path string, o Overrides) (warnings Problems, err error) {
 	v := newValidator(o)
 	v.read = map[string]bool{}
@@ -58,11 +58,12 @@ func Check(path string, o Overrides) (warnings Problems, err error) {
 	return c.warnings.sorted(path), problems.sorted(path).err()
 }
 
-// maxConfigBytes bounds the configuration file, and a file of certificates.
+// maxConfigBytes is the maximum size of a configuration file and of a file of
+// certificates.
 const maxConfigBytes = 16 << 20
 
-// load returns what can be understood of the file, and every mistake in it. The
-// configuration is good for use only where there are none.
+// load returns the valid parts of the file and all mistakes. The configuration must not
+// be used if there are any.
 func load(path string, v *validator) (*Config, Problems) {
 	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
 	if err != nil {
@@ -75,7 +76,7 @@ func load(path string, v *validator) (*Config, Problems) {
 	return v.parse(path, data)
 }
 
-// parse is load without the file, whose name is for messages.
+// parse is load for data that has been read. File is for messages.
 func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 	c := &Config{}
 	doc := &document{file: file}
@@ -90,12 +91,12 @@ func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 		TenantFiles []string      `yaml:"tenant_files"`
 	}
 	sections.Global = v.settings()
-	v.typesChecked(doc, root.Decode(&sections))
+	v.addDecodeError(doc, root.Decode(&sections))
 	top := position{doc: doc}
 	at := top.key(global)
 	v.absolute(at.key("azuread"), &sections.Global.AzureAD)
 	v.absoluteTLS(at.key("http_config.tls_config"), &sections.Global.HTTPConfig.TLSConfig)
-	validated := sections.Global.settingsSection // Tenants inherit what the file has, not what follows from it.
+	validated := sections.Global.settingsSection // Tenants inherit the file's values, not the validated ones.
 	v.validate(at, &validated)
 
 	var places []position
@@ -104,7 +105,7 @@ func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 		section := newTenant(sections.Global)
 		section.AzureAD = section.AzureAD.inherited(at.key("azuread"))
 		section.inherit(&validated.Collectors)
-		v.typesChecked(at.doc, node.Decode(&section))
+		v.addDecodeError(at.doc, node.Decode(&section))
 		c.Tenants, places = append(c.Tenants, v.tenant(at, section)), append(places, at)
 	}
 	for i := range sections.Tenants {
@@ -113,7 +114,7 @@ func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 	tenants, files := top.key("tenants"), top.key("tenant_files")
 	included := v.include(files, sections.TenantFiles, add)
 	switch {
-	case len(sections.Tenants)+len(included) > 0 || tenants.broken() || files.broken():
+	case len(sections.Tenants)+len(included) > 0 || tenants.hasProblem() || files.hasProblem():
 	case files.set():
 		files.problem("match no file, and there are no other tenants: at least one tenant is needed")
 	default:
@@ -128,11 +129,11 @@ func (v *validator) parse(file string, data []byte) (*Config, Problems) {
 	return c, append(problems, v.problems...)
 }
 
-// isNull reports whether a node holds nothing, or nothing that could be used.
+// isNull reports whether a node is empty or was rejected.
 func isNull(n *yaml.Node) bool { return n.ShortTag() == "!!null" }
 
-// MarshalYAML is the configuration in force, in the shape of the file, with
-// every default filled in and every secret masked.
+// MarshalYAML returns the configuration in force in the file's format, with defaults
+// filled in and secrets masked.
 func (c *Config) MarshalYAML() (any, error) {
 	var f struct {
 		Tenants []tenantSection `yaml:"tenants"`
@@ -143,7 +144,7 @@ func (c *Config) MarshalYAML() (any, error) {
 	return f, nil
 }
 
-// String is the configuration in force as YAML, with every secret masked.
+// String returns the configuration in force as YAML with secrets masked.
 func (c *Config) String() string {
 	return yamlText(c)
 }

@@ -25,7 +25,7 @@ const (
 	oauth    = "{tenant_id: " + tenantID + ", client_id: " + clientID + ", client_secret: hush}"
 )
 
-// write puts files into a new directory and returns the path of mde.yml in it.
+// write creates files in a new directory and returns the path of its mde.yml.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -50,7 +50,7 @@ func load(t *testing.T, yaml string) *config.Config {
 	return c
 }
 
-func TestATenantInheritsWhatItDoesNotSet(t *testing.T) {
+func TestTenantInheritsGlobalSettings(t *testing.T) {
 	c := load(t, `
 global:
   request_timeout: 30s
@@ -124,13 +124,13 @@ func publicOf(t *config.Tenant) public {
 	return public{t.Name, time.Duration(t.RequestTimeout), t.SecurityStates, w, client.Limits(t.Quota)}
 }
 
-func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
+func TestMistakesAreReportedWithTheirLine(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		yaml string
 		want []string
 	}{
-		{"an empty file", "", []string{"mde.yml:1: tenants: missing: at least one tenant is needed"}},
+		{"empty file", "", []string{"mde.yml:1: tenants: missing: at least one tenant is needed"}},
 		{"no tenants", "global: {}\n", []string{"mde.yml:1: tenants: missing: at least one tenant is needed"}},
 		{"broken YAML", "tenants:\n- name: a\n - name: b\n", []string{
 			"mde.yml:2: not valid YAML: did not find expected key",
@@ -139,14 +139,14 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:1: an alias without its anchor: text that begins with * must be quoted",
 		}},
 		{"two documents", "tenants:\n- name: a\n" + azuread + "---\ntenants: []\n", []string{
-			"mde.yml:4: a second YAML document: the file must hold one",
+			"mde.yml:4: a second YAML document: only one is allowed",
 		}},
-		{"unknown keys everywhere", "globl: {}\ntenants:\n- name: a\n  colour: red\n  azuread: {sdk: {}, oauth: " + oauth + "}\n", []string{
-			"mde.yml:1: unknown key; known here: global, tenants, tenant_files",
-			"mde.yml:4: tenants[0]: unknown key; known here: name, azuread, endpoints, http_config, request_timeout, security_states, watched_domains, scores, alerts, quota",
-			"mde.yml:5: tenants[0].azuread: unknown key; known here: cloud, oauth, certificate, workload_identity, managed_identity",
+		{"unknown keys", "globl: {}\ntenants:\n- name: a\n  colour: red\n  azuread: {sdk: {}, oauth: " + oauth + "}\n", []string{
+			"mde.yml:1: unknown key; valid keys: global, tenants, tenant_files",
+			"mde.yml:4: tenants[0]: unknown key; valid keys: name, azuread, endpoints, http_config, request_timeout, security_states, watched_domains, scores, alerts, quota",
+			"mde.yml:5: tenants[0].azuread: unknown key; valid keys: cloud, oauth, certificate, workload_identity, managed_identity",
 		}},
-		{"a key that is set twice", "tenants:\n- name: a\n" + azuread + "  name: b\n", []string{
+		{"duplicate key", "tenants:\n- name: a\n" + azuread + "  name: b\n", []string{
 			"mde.yml:4: tenants[0].name: already set in line 2",
 		}},
 		{"values of the wrong type", "global:\n  request_timeout: soon\n  quota: {calls_per_minute: many}\n  security_states: [1]\n  watched_domains:\n    statistics: 7\n    domains: a.example\ntenants:\n- name: {}\n" + azuread, []string{
@@ -165,7 +165,7 @@ func TestEveryMistakeIsToldWithItsLine(t *testing.T) {
 			"mde.yml:6: global.security_states.max_machines: 0 is not between 1 and 100000000",
 			"mde.yml:7: global.watched_domains.machine_info_limit: 501 is not between 0 and 500",
 		}},
-		{"an age that ends before the next refresh", "global:\n  security_states: {max_age: 45m}\ntenants:\n- name: a\n" + azuread + "  security_states:\n    refresh_interval: 1h\n- name: b\n" + azuread + "  watched_domains:\n    max_age: 0s\n", []string{
+		{"max_age shorter than the interval", "global:\n  security_states: {max_age: 45m}\ntenants:\n- name: a\n" + azuread + "  security_states:\n    refresh_interval: 1h\n- name: b\n" + azuread + "  watched_domains:\n    max_age: 0s\n", []string{
 			"mde.yml:7: tenants[0].security_states.refresh_interval: max_age of 45m is shorter than refresh_interval of 1h: values would be withdrawn before they are refreshed",
 			"mde.yml:11: tenants[1].watched_domains.max_age: max_age of 0s is shorter than refresh_interval of 1h: values would be withdrawn before they are refreshed",
 		}},
@@ -204,7 +204,7 @@ tenants:
 			"mde.yml:9: global.watched_domains.lists[4].name: missing",
 			"mde.yml:10: global.watched_domains.lists[5]: must be a mapping of keys to values",
 			"mde.yml:11: global.watched_domains.lists[6].name: longer than 128 bytes",
-			"mde.yml:12: global.watched_domains.lists[7]: unknown key; known here: name, refresh_interval, max_age, domains, files",
+			"mde.yml:12: global.watched_domains.lists[7]: unknown key; valid keys: name, refresh_interval, max_age, domains, files",
 			"mde.yml:12: global.watched_domains.lists[7].name: must be text without control characters",
 			"mde.yml:13: global.watched_domains.lists[8].max_age: max_age of 1h is shorter than refresh_interval of 2h: values would be withdrawn before they are refreshed",
 			"mde.yml:20: tenants[0].watched_domains.lists: max_age of 2h is shorter than refresh_interval of 3h: values would be withdrawn before they are refreshed",
@@ -212,13 +212,13 @@ tenants:
 			"mde.yml:22: tenants[0].watched_domains.lists[1].name: is also the name of lists[0]",
 		}},
 		{"names", "tenants:\n- name: a\n" + azuread + "- name: a\n" + azuread + "- name: \"b\\n\"\n" + azuread + "- name: " + strings.Repeat("c", 129) + "\n" + azuread + "- azuread: {managed_identity: {}}\n", []string{
-			"mde.yml:4: tenants[1].name: is the name of tenants[0] too",
+			"mde.yml:4: tenants[1].name: is also the name of tenants[0]",
 			"mde.yml:6: tenants[2].name: must be text without control characters",
 			"mde.yml:8: tenants[3].name: longer than 128 bytes",
-			"mde.yml:10: tenants[4].name: missing: with a managed identity there is no tenant id to take its place",
+			"mde.yml:10: tenants[4].name: missing: required with a managed identity, which has no tenant id",
 		}},
-		{"a default name that is taken", "tenants:\n-" + azuread[1:] + "-" + azuread[1:], []string{
-			"mde.yml:3: tenants[1].name: is the name of tenants[0] too",
+		{"duplicate default name", "tenants:\n-" + azuread[1:] + "-" + azuread[1:], []string{
+			"mde.yml:3: tenants[1].name: is also the name of tenants[0]",
 		}},
 		{"sign-in", `tenants:
 - name: a
@@ -243,9 +243,9 @@ tenants:
 `, []string{
 			"mde.yml:2: tenants[0].azuread: missing: one of oauth, certificate, workload_identity and managed_identity is needed",
 			"mde.yml:4: tenants[1].azuread.cloud: is not one of AzurePublic, AzureGCC, AzureGovernment",
-			"mde.yml:4: tenants[1].azuread.oauth.tenant_id: names no tenant of its own: use the tenant's id",
+			"mde.yml:4: tenants[1].azuread.oauth.tenant_id: is not a single tenant: use the tenant's id",
 			"mde.yml:4: tenants[1].azuread.oauth.client_id: is not an application (client) id such as 00000000-0000-0000-0000-000000000000",
-			"mde.yml:4: tenants[1].azuread.oauth.client_secret: missing: it or client_secret_file is needed",
+			"mde.yml:4: tenants[1].azuread.oauth.client_secret: missing: set it or client_secret_file",
 			"mde.yml:7: tenants[2].azuread.oauth.client_secret_file: only one of client_secret and client_secret_file can be used",
 			"mde.yml:10: tenants[3].azuread.certificate.client_id: missing",
 			"mde.yml:10: tenants[3].azuread.certificate.certificate_path: missing",
@@ -266,8 +266,8 @@ tenants:
     api_url: ftp://api.example
     api_scope: .default
 `, []string{
-			"mde.yml:5: tenants[0].endpoints.login_url: plain http is allowed to a loopback address only: use https",
-			"mde.yml:6: tenants[0].endpoints.graph_url: must not hold a user name or password",
+			"mde.yml:5: tenants[0].endpoints.login_url: plain http is only allowed for loopback addresses: use https",
+			"mde.yml:6: tenants[0].endpoints.graph_url: must not contain a user name or password",
 			"mde.yml:7: tenants[0].endpoints.api_url: not the URL of a host, such as https://api.example.com",
 			"mde.yml:8: tenants[0].endpoints.api_scope: is not a scope such as https://api.securitycenter.microsoft.com/.default",
 			"mde.yml:12: tenants[1].endpoints.login_url: must end after the host: no path, query or fragment",
@@ -291,10 +291,10 @@ tenants:
 `, []string{
 			"mde.yml:5: tenants[0].http_config.proxy_url: not the URL of a proxy, such as http://proxy.example.com:3128",
 			"mde.yml:6: tenants[0].http_config.tls_config.min_version: is not one of TLS10, TLS11, TLS12, TLS13",
-			"mde.yml:6: tenants[0].http_config.tls_config.ca: holds no certificate in PEM form",
-			"mde.yml:7: tenants[0].http_config: unknown key; known here: proxy_url, no_proxy, proxy_from_environment, tls_config, enable_http2",
+			"mde.yml:6: tenants[0].http_config.tls_config.ca: contains no PEM certificate",
+			"mde.yml:7: tenants[0].http_config: unknown key; valid keys: proxy_url, no_proxy, proxy_from_environment, tls_config, enable_http2",
 			"mde.yml:10: tenants[1].http_config: if no_proxy is configured, proxy_url must also be configured",
-			"mde.yml:12: tenants[1].http_config.tls_config: unknown key; known here: ca, cert, key, ca_file, cert_file, key_file, server_name, insecure_skip_verify, min_version, max_version",
+			"mde.yml:12: tenants[1].http_config.tls_config: unknown key; valid keys: ca, cert, key, ca_file, cert_file, key_file, server_name, insecure_skip_verify, min_version, max_version",
 			"mde.yml:12: tenants[1].http_config.tls_config: exactly one of key or key_file must be configured when a client certificate is configured",
 			"mde.yml:15: tenants[2].http_config: if proxy_from_environment is configured, proxy_url must not be configured",
 			"mde.yml:18: tenants[2].http_config.tls_config.max_version: lower than min_version",
@@ -305,14 +305,14 @@ tenants:
 			"mde.yml:12: tenants[0].watched_domains.domains[2]: an empty name",
 			"mde.yml:13: tenants[0].watched_domains.files[0]: an empty name",
 		}},
-		{"tenants that are none", "tenants: [5, {azuread: {managed_identity: {}}}, ~]\n", []string{
+		{"invalid tenants", "tenants: [5, {azuread: {managed_identity: {}}}, ~]\n", []string{
 			"mde.yml:1: tenants[0]: must be a mapping of keys to values",
-			"mde.yml:1: tenants[1].name: missing: with a managed identity there is no tenant id to take its place",
+			"mde.yml:1: tenants[1].name: missing: required with a managed identity, which has no tenant id",
 			"mde.yml:1: tenants[2].azuread: missing: one of oauth, certificate, workload_identity and managed_identity is needed",
 		}},
-		{"a list of tenants that is none", "tenants: {name: a}\n", []string{"mde.yml:1: tenants: must be a list"}},
-		{"what a merge brings", "tenants:\n- &a\n  name: a\n" + azuread + "  quota: {calls: 1}\n- <<: *a\n  name: b\n", []string{
-			"mde.yml:5: tenants[0].quota: unknown key; known here: calls_per_minute, calls_per_hour",
+		{"tenants is not a list", "tenants: {name: a}\n", []string{"mde.yml:1: tenants: must be a list"}},
+		{"merged keys", "tenants:\n- &a\n  name: a\n" + azuread + "  quota: {calls: 1}\n- <<: *a\n  name: b\n", []string{
+			"mde.yml:5: tenants[0].quota: unknown key; valid keys: calls_per_minute, calls_per_hour",
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -327,7 +327,7 @@ tenants:
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
 			if strings.Contains(got, "hush") {
-				t.Error("a secret is printed")
+				t.Error("message contains a secret")
 			}
 		})
 	}

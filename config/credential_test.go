@@ -18,7 +18,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-// pfx is a PKCS#12 file with a certificate and its key.
+// pfx returns a PKCS#12 file with a certificate and its key.
 func pfx(t *testing.T, password string) string {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -44,7 +44,7 @@ func pfx(t *testing.T, password string) string {
 	return string(content)
 }
 
-func TestPasswordOfACertificate(t *testing.T) {
+func TestCertificatePassword(t *testing.T) {
 	ids := "tenant_id: " + tenantID + ", client_id: " + clientID
 	path := write(t, map[string]string{"mde.yml": `tenants:
 - name: a
@@ -59,18 +59,18 @@ func TestPasswordOfACertificate(t *testing.T) {
 	}
 	want := client.Certificate{TenantID: tenantID, ClientID: clientID, CertificatePath: filepath.Join(dir, "app.pfx"), Password: "hush"}
 	if got := options(t, c.Tenants[0]).Credential; got != want {
-		t.Errorf("signs in with %#v, want %#v", got, want)
+		t.Errorf("credential %#v, want %#v", got, want)
 	}
 	want.Password, want.PasswordFile = "", filepath.Join(dir, "secrets", "password")
 	if got := options(t, c.Tenants[1]).Credential; got != want {
-		t.Errorf("signs in with %#v, want %#v", got, want)
+		t.Errorf("credential %#v, want %#v", got, want)
 	}
 	if text := c.String(); strings.Contains(text, "hush") || !strings.Contains(text, "certificate_password: <secret>") {
-		t.Errorf("the configuration in force is\n%s", text)
+		t.Errorf("configuration in force:\n%s", text)
 	}
 }
 
-func TestACheckOpensPKCS12Files(t *testing.T) {
+func TestCheckOpensPKCS12Files(t *testing.T) {
 	at := func(rest string) string {
 		return "\n  azuread:\n    certificate:\n      tenant_id: " + tenantID + "\n      client_id: " + clientID + "\n      certificate_path: app.pfx\n" + rest
 	}
@@ -97,7 +97,7 @@ func TestACheckOpensPKCS12Files(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentsCertificateHasAPassword(t *testing.T) {
+func TestCertificatePasswordFromEnvironment(t *testing.T) {
 	c, err := fromEnvironment(map[string]string{
 		"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID,
 		"AZURE_CLIENT_CERTIFICATE_PATH": "app.pfx", "AZURE_CLIENT_CERTIFICATE_PASSWORD": "hush",
@@ -107,14 +107,14 @@ func TestTheEnvironmentsCertificateHasAPassword(t *testing.T) {
 	}
 	want := client.Certificate{TenantID: tenantID, ClientID: clientID, CertificatePath: "app.pfx", Password: "hush"}
 	if got := options(t, c.Tenants[0]).Credential; got != want {
-		t.Errorf("signs in with %#v, want %#v", got, want)
+		t.Errorf("credential %#v, want %#v", got, want)
 	}
 	if text := c.String(); strings.Contains(text, "hush") {
-		t.Errorf("the configuration in force is\n%s", text)
+		t.Errorf("configuration in force:\n%s", text)
 	}
 }
 
-func TestTheTokenFileOfAWorkloadIdentityIsTheWebhooks(t *testing.T) {
+func TestDefaultTokenFileOfWorkloadIdentity(t *testing.T) {
 	ids := "tenant_id: " + tenantID + ", client_id: " + clientID
 	path := write(t, map[string]string{"mde.yml": `tenants:
 - name: a
@@ -129,28 +129,28 @@ func TestTheTokenFileOfAWorkloadIdentityIsTheWebhooks(t *testing.T) {
 	for _, tenant := range c.Tenants {
 		want := client.WorkloadIdentity{TenantID: tenantID, ClientID: clientID, TokenFilePath: "/var/run/secrets/azure/tokens/azure-identity-token"}
 		if got := options(t, tenant).Credential; got != want {
-			t.Errorf("signs in with %#v, want %#v", got, want)
+			t.Errorf("credential %#v, want %#v", got, want)
 		}
 	}
 	if text := c.String(); !strings.Contains(text, "token_file_path: /var/run/secrets/azure/tokens/azure-identity-token") {
-		t.Errorf("the configuration in force is\n%s", text)
+		t.Errorf("configuration in force:\n%s", text)
 	}
 }
 
-func TestACheckWarnsOfIDsThatCannotBeRight(t *testing.T) {
+func TestCheckWarnsAboutSuspiciousIDs(t *testing.T) {
 	const zero = "00000000-0000-0000-0000-000000000000"
 	for name, test := range map[string]struct {
 		azuread string
 		want    []string
 	}{
-		"right ids":           {"oauth: {tenant_id: " + tenantID + ", client_id: " + clientID + ", client_secret: hush}", nil},
-		"in upper case":       {"oauth: {tenant_id: " + tenantID + ", client_id: " + strings.ToUpper(clientID) + ", client_secret: hush}", nil},
-		"a domain":            {"oauth: {tenant_id: contoso.example, client_id: " + clientID + ", client_secret: hush}", nil},
-		"the app's name":      {"oauth: {tenant_id: " + tenantID + ", client_id: my-app, client_secret: hush}", []string{"mde.yml:3: tenants[0].azuread.oauth.client_id: not a GUID: use the client id that the portal shows"}},
-		"a GUID cut short":    {"oauth: {tenant_id: " + tenantID + ", client_id: " + clientID[1:] + ", client_secret: hush}", []string{"mde.yml:3: tenants[0].azuread.oauth.client_id: not a GUID: use the client id that the portal shows"}},
-		"a managed identity":  {"managed_identity: {client_id: my-identity}", []string{"mde.yml:3: tenants[0].azuread.managed_identity.client_id: not a GUID: use the client id that the portal shows"}},
-		"the README's ids":    {"oauth: {tenant_id: " + zero + ", client_id: " + zero + ", client_secret: hush}", []string{"mde.yml:3: tenants[0].azuread.oauth.tenant_id: all zeros, as in the example: use your own", "mde.yml:3: tenants[0].azuread.oauth.client_id: all zeros, as in the example: use your own"}},
-		"of a workload, zero": {"workload_identity: {tenant_id: " + tenantID + ", client_id: " + zero + "}", []string{"mde.yml:3: tenants[0].azuread.workload_identity.client_id: all zeros, as in the example: use your own"}},
+		"valid ids":                     {"oauth: {tenant_id: " + tenantID + ", client_id: " + clientID + ", client_secret: hush}", nil},
+		"upper case":                    {"oauth: {tenant_id: " + tenantID + ", client_id: " + strings.ToUpper(clientID) + ", client_secret: hush}", nil},
+		"domain":                        {"oauth: {tenant_id: contoso.example, client_id: " + clientID + ", client_secret: hush}", nil},
+		"app name":                      {"oauth: {tenant_id: " + tenantID + ", client_id: my-app, client_secret: hush}", []string{"mde.yml:3: tenants[0].azuread.oauth.client_id: not a GUID: use the client id that the portal shows"}},
+		"truncated GUID":                {"oauth: {tenant_id: " + tenantID + ", client_id: " + clientID[1:] + ", client_secret: hush}", []string{"mde.yml:3: tenants[0].azuread.oauth.client_id: not a GUID: use the client id that the portal shows"}},
+		"managed identity":              {"managed_identity: {client_id: my-identity}", []string{"mde.yml:3: tenants[0].azuread.managed_identity.client_id: not a GUID: use the client id that the portal shows"}},
+		"example ids":                   {"oauth: {tenant_id: " + zero + ", client_id: " + zero + ", client_secret: hush}", []string{"mde.yml:3: tenants[0].azuread.oauth.tenant_id: all zeros, as in the example: use your own", "mde.yml:3: tenants[0].azuread.oauth.client_id: all zeros, as in the example: use your own"}},
+		"workload identity, example id": {"workload_identity: {tenant_id: " + tenantID + ", client_id: " + zero + "}", []string{"mde.yml:3: tenants[0].azuread.workload_identity.client_id: all zeros, as in the example: use your own"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, map[string]string{"mde.yml": "tenants:\n- name: a\n  azuread: {" + test.azuread + "}\n"})
@@ -164,7 +164,7 @@ func TestACheckWarnsOfIDsThatCannotBeRight(t *testing.T) {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 			if _, err := config.Load(path, config.Overrides{}); err != nil {
-				t.Errorf("it is refused: %v", err)
+				t.Errorf("Load rejects it: %v", err)
 			}
 		})
 	}

@@ -39,14 +39,15 @@ func tableUnder(t *testing.T, heading string) map[string]documented {
 	rows := map[string]documented{}
 	for _, m := range row.FindAllStringSubmatch(strings.ReplaceAll(text, "| |", "|  |"), -1) {
 		if _, twice := rows[m[1]]; twice {
-			t.Errorf("key %s stands twice under %q", m[1], heading)
+			t.Errorf("key %s is twice under %q", m[1], heading)
 		}
 		rows[m[1]] = documented{m[2], m[3]}
 	}
 	return rows
 }
 
-// leaves lists the keys of a section that hold values, with the words for their types.
+// leaves adds the keys of a section that have values, with the descriptions of their
+// types.
 func leaves(typ reflect.Type, prefix string, into map[string]string) {
 	for _, key := range keysOf(typ) {
 		typ, path := key.typ, prefix+key.name
@@ -70,7 +71,7 @@ func leaves(typ reflect.Type, prefix string, into map[string]string) {
 	}
 }
 
-func TestThePageNamesEveryKeyWithItsType(t *testing.T) {
+func TestDocumentedKeysAndTypes(t *testing.T) {
 	settings, tenant := map[string]string{}, map[string]string{}
 	leaves(reflect.TypeFor[settingsSection](), "", settings)
 	leaves(reflect.TypeFor[tenantSection](), "", tenant)
@@ -91,7 +92,7 @@ func TestThePageNamesEveryKeyWithItsType(t *testing.T) {
 	}
 }
 
-func TestThePageNamesTheDefaults(t *testing.T) {
+func TestDocumentedDefaults(t *testing.T) {
 	text, err := yaml.Marshal(newTenant(newValidator(Overrides{}).settings()))
 	if err != nil {
 		t.Fatal(err)
@@ -115,11 +116,11 @@ func TestThePageNamesTheDefaults(t *testing.T) {
 			}
 			switch value {
 			case nil, "":
-				continue // The page says in words what takes the place of a missing value.
+				continue // The page describes these defaults in words.
 			}
 			checked++
 			if got := strings.Trim(row.Default, "`"); got != strings.TrimSpace(string(want)) {
-				t.Errorf("default of %s is %s on the page, and %s", key, row.Default, want)
+				t.Errorf("default of %s is %s on the page, want %s", key, row.Default, want)
 			}
 		}
 	}
@@ -128,7 +129,7 @@ func TestThePageNamesTheDefaults(t *testing.T) {
 	}
 }
 
-func TestThePageNamesTheClouds(t *testing.T) {
+func TestDocumentedClouds(t *testing.T) {
 	text := page(t)
 	for _, c := range clouds {
 		want := "| `" + strings.Join([]string{c.name, c.LoginURL, c.GraphURL, c.APIURL, c.APIScope}, "` | `") + "` |"
@@ -138,7 +139,7 @@ func TestThePageNamesTheClouds(t *testing.T) {
 	}
 }
 
-func TestThePagesExampleIsValid(t *testing.T) {
+func TestDocumentedExampleIsValid(t *testing.T) {
 	_, text, _ := strings.Cut(page(t), "<!-- example: a test loads it -->\n```yaml\n")
 	text, _, ok := strings.Cut(text, "\n```")
 	if !ok {
@@ -146,7 +147,7 @@ func TestThePagesExampleIsValid(t *testing.T) {
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "mde.yml")
-	// The authority's file must exist; what stands in it is tested elsewhere.
+	// The CA file does not exist. Another test covers TLS files.
 	text = strings.Replace(text, "    tls_config:\n      ca_file: tls/fabrikam-ca.pem\n", "", 1)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

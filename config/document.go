@@ -13,31 +13,29 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// document is a YAML file, the line of each of its keys, and the mistakes found
-// in it so far.
+// document is a YAML file with the line of each key and the mistakes found so far.
 type document struct {
 	file  string
 	data  []byte
 	lines map[string]int
-	// empty are the keys that stand there without a value.
+	// empty are the keys without a value.
 	empty map[string]bool
-	// judged are the paths of values that have a problem of their own.
-	judged map[string]bool
-	// rejected are the paths of values of the wrong type: what is wrong below them
-	// follows from that.
+	// reported are the paths with a problem.
+	reported map[string]bool
+	// rejected are the paths of values of the wrong type. Problems below them are
+	// consequences.
 	rejected map[string]bool
 	problems Problems
 	warnings Problems
 }
 
-// parse reads data as one YAML document and checks it against the shape of a
-// section: syntax, unknown and duplicate keys, types. What does not fit is
-// noted and taken out, so that the rest can be decoded and judged. It returns
-// nil where the data is no YAML at all.
+// parse parses data as one YAML document and checks the syntax, unknown and duplicate
+// keys and types against shape. It records mistakes and removes the values, so that the
+// rest can be decoded and validated. It returns nil if the data is not YAML.
 func (d *document) parse(data []byte, shape reflect.Type) *yaml.Node {
 	d.data, d.lines, d.empty, d.rejected = data, map[string]int{}, map[string]bool{}, map[string]bool{}
 	if line := notText(data); line > 0 {
-		d.problems = append(d.problems, Problem{File: d.file, Line: line, Message: "not UTF-8 text without control characters"})
+		d.problems = append(d.problems, Problem{File: d.file, Line: line, Message: "not UTF-8 text, or contains a control character"})
 		return nil
 	}
 	var root yaml.Node
@@ -56,18 +54,17 @@ func (d *document) parse(data []byte, shape reflect.Type) *yaml.Node {
 		d.yamlProblems(err)
 		return nil
 	default:
-		d.problems = append(d.problems, Problem{File: d.file, Line: next.Line, Message: "a second YAML document: the file must hold one"})
+		d.problems = append(d.problems, Problem{File: d.file, Line: next.Line, Message: "a second YAML document: only one is allowed"})
 	}
 	if root.Kind == yaml.DocumentNode {
 		root = *root.Content[0]
 	}
 	if key := keyWithoutText(&root); key != nil {
-		d.problems = append(d.problems, Problem{File: d.file, Line: key.Line, Message: "a mapping or a list in the place of a key: quote text that begins with { or [, and begin no key with ?"})
+		d.problems = append(d.problems, Problem{File: d.file, Line: key.Line, Message: "a mapping or a list is used as a key: quote text that begins with { or [, and do not begin a key with ?"})
 		return nil
 	}
-	// Decoding into anything finds what no shape forbids: aliases that hold
-	// themselves or grow beyond reason. Type errors are found below, with the
-	// names of their keys.
+	// Decoding into any detects aliases that contain themselves or expand excessively.
+	// Type errors are reported below, with the names of the keys.
 	var anything any
 	if err := root.Decode(&anything); err != nil {
 		if _, ok := errors.AsType[*yaml.TypeError](err); !ok {
@@ -79,7 +76,7 @@ func (d *document) parse(data []byte, shape reflect.Type) *yaml.Node {
 	return &root
 }
 
-// keyWithoutText returns a key that is a mapping or a list, nil where there is none.
+// keyWithoutText returns the first key that is a mapping or a list, or nil.
 func keyWithoutText(n *yaml.Node) *yaml.Node {
 	for i, child := range n.Content {
 		key := child
@@ -96,7 +93,7 @@ func keyWithoutText(n *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// yamlProblems adds the mistakes that the YAML library found.
+// yamlProblems adds the mistakes in an error of the YAML library.
 func (d *document) yamlProblems(err error) {
 	messages := []string{err.Error()}
 	if e, ok := errors.AsType[*yaml.TypeError](err); ok {
@@ -108,8 +105,8 @@ func (d *document) yamlProblems(err error) {
 	}
 }
 
-// checkShape compares a node with the type that it is to be decoded into and
-// remembers the lines of its keys. What differs is noted and becomes null.
+// checkShape compares a node with the type that it will be decoded into and records the
+// lines of its keys. It reports mismatches and sets them to null.
 func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 	if _, known := d.lines[at.path]; !known {
 		d.lines[at.path] = n.Line
@@ -122,7 +119,7 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 		d.empty[at.path] = true
 		return
 	}
-	delete(d.empty, at.path) // A merge may bring what the mapping's own key leaves empty.
+	delete(d.empty, at.path) // A merge may set a key that the mapping leaves empty.
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -146,7 +143,8 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 		for i, item := range value.Content {
 			d.checkShape(item, t.Elem(), at.index(i))
 			if isNull(item) {
-				// The library would leave it out and so move all that follow.
+				// The library would drop a null item and shift the indexes of the next
+				// ones.
 				switch t.Elem().Kind() {
 				case reflect.String:
 					*item = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Line: item.Line}
@@ -165,9 +163,9 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 	}
 }
 
-// checkKeys checks the keys of a mapping and takes out those that are unknown,
-// set twice or without a value, and at the top level those that begin with x-. Keys
-// that a merge ("<<") brings come last, so that the lines of the mapping's own keys win.
+// checkKeys checks the keys of a mapping. It removes keys that are unknown, duplicate
+// or without a value, and at the top level those that begin with x-. Merged keys ("<<")
+// come last, so that the lines of the mapping's own keys are recorded.
 func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
 	var kept, merged []*yaml.Node
 	set := map[string]int{}
@@ -179,11 +177,11 @@ func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
 			continue
 		}
 		if at.path == "" && strings.HasPrefix(name.Value, "x-") {
-			continue // A place for anchors.
+			continue // Allowed for YAML anchors.
 		}
 		known := slices.IndexFunc(keys, func(k structKey) bool { return k.name == name.Value })
 		if known < 0 {
-			at.problemAt(name.Line, "unknown key%s; known here: %s", hint(name.Value, keys), join(keys))
+			at.problemAt(name.Line, "unknown key%s; valid keys: %s", hint(name.Value, keys), join(keys))
 			continue
 		}
 		pos := at.key(name.Value)
@@ -208,7 +206,7 @@ func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
 	}
 }
 
-// checkMerged checks what a merge brings: a mapping or a list of them.
+// checkMerged checks the keys of a merge, which is a mapping or a list of mappings.
 func (d *document) checkMerged(n *yaml.Node, keys []structKey, at position) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -223,8 +221,8 @@ func (d *document) checkMerged(n *yaml.Node, keys []structKey, at position) {
 	}
 }
 
-// hint says what is wrong with an unknown key that consists of a known one and
-// its value. It does not repeat the key, which then may be a secret.
+// hint returns the correction for an unknown key that is a valid key joined with its
+// value. It does not repeat the key, which may contain a secret.
 func hint(unknown string, keys []structKey) string {
 	for _, key := range keys {
 		if rest, ok := strings.CutPrefix(unknown, key.name); ok && strings.ContainsRune(":= \t", rune(rest[0])) {
@@ -240,7 +238,7 @@ type structKey struct {
 	typ  reflect.Type
 }
 
-// keysOf lists the keys of a section in their order.
+// keysOf returns the keys of a section in order.
 func keysOf(t reflect.Type) []structKey {
 	var keys []structKey
 	for field := range t.Fields() {
@@ -249,7 +247,8 @@ func keysOf(t reflect.Type) []structKey {
 		case options == "inline":
 			keys = append(keys, keysOf(field.Type)...)
 		case name == "-", strings.HasSuffix(name, "_ref"):
-			// Prometheus's references into its secret manager, which does not exist here.
+			// References into Prometheus's secret manager, which the exporter does not
+			// have.
 		case name != "":
 			keys = append(keys, structKey{name: name, typ: field.Type})
 		}
@@ -265,7 +264,7 @@ func join(keys []structKey) string {
 	return strings.Join(names, ", ")
 }
 
-// expected says in words which values a scalar type takes.
+// expected describes the values of a scalar type.
 func expected(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[model.Duration]():

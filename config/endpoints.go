@@ -15,7 +15,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
-// endpoints fills in what the cloud says where nothing overrides it.
+// endpoints validates the section and sets missing endpoints to those of the cloud.
 func (v *validator) endpoints(at position, e *Endpoints, cloudName string) {
 	of, _ := cloudNamed(cloudName)
 	for _, endpoint := range []struct {
@@ -40,33 +40,33 @@ func (v *validator) endpoints(at position, e *Endpoints, cloudName string) {
 	if e.APIScope == "" {
 		e.APIScope = of.APIScope
 	} else if strings.ContainsAny(e.APIScope, "@?#") {
-		at.key("api_scope").problem("must not hold a user name, a password or a query")
+		at.key("api_scope").problem("must not contain a user name, a password or a query")
 	} else if u, err := url.Parse(e.APIScope); err != nil || u.Scheme == "" || !strings.HasSuffix(e.APIScope, "/.default") {
 		at.key("api_scope").problem("is not a scope such as %s", of.APIScope)
 	}
 }
 
-// parseOrigin accepts the URL of a host: https, or plain http to this very
-// machine, and nothing behind the host. The errors do not repeat the URL, which
-// may hold a password.
+// parseOrigin returns the normalized URL of a host: https, or http to a loopback
+// address, with nothing after the host. The errors do not contain the URL, which may
+// contain a password.
 func parseOrigin(text string) (string, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "":
 		return "", errors.New("not the URL of a host, such as https://api.example.com")
 	case u.User != nil:
-		return "", errors.New("must not hold a user name or password")
+		return "", errors.New("must not contain a user name or password")
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", errors.New("must end after the host: no path, query or fragment")
 	case u.Scheme == "http" && !client.IsLoopback(u.Hostname()):
-		return "", errors.New("plain http is allowed to a loopback address only: use https")
+		return "", errors.New("plain http is only allowed for loopback addresses: use https")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return "", errors.New("must begin with https://")
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
 }
 
-// http validates how the hosts are reached.
+// http validates the section.
 func (v *validator) http(at position, h *httpSection) {
 	switch {
 	case h.ProxyFromEnvironment && h.ProxyURL != "":
@@ -86,16 +86,16 @@ func (v *validator) http(at position, h *httpSection) {
 	v.tls(at.key("tls_config"), h.TLSConfig)
 }
 
-// absoluteTLS makes the paths of the section absolute.
+// absoluteTLS makes the section's paths absolute.
 func (v *validator) absoluteTLS(at position, t *tlsSection) {
 	t.CAFile = v.path(at.key("ca_file"), t.CAFile)
 	t.CertFile = v.path(at.key("cert_file"), t.CertFile)
 	t.KeyFile = v.path(at.key("key_file"), t.KeyFile)
 }
 
-// transport returns a transport that reads the TLS files again when they change, as
-// readfile does: the library's own reading waits without end for a named pipe or a
-// file system that hangs.
+// transport returns a transport that reads the TLS files again when they change. It
+// reads them with readfile, because the library would block forever on a named pipe or
+// a hanging file system.
 func (h httpSection) transport() (http.RoundTripper, error) {
 	c := h.clientConfig()
 	files := &c.TLSConfig
@@ -105,10 +105,10 @@ func (h httpSection) transport() (http.RoundTripper, error) {
 	return promconfig.NewRoundTripperFromConfigWithContext(context.Background(), c, "mde_exporter", promconfig.WithSecretManager(tlsFiles{}))
 }
 
-// tlsFiles is a secret manager whose secrets are files, by their path.
+// tlsFiles is a secret manager that returns the content of files by path.
 type tlsFiles struct{}
 
-// Fetch returns the text of a file. Some callers have no context and pass nil.
+// Fetch returns the content of a file. Some callers pass a nil context.
 func (tlsFiles) Fetch(ctx context.Context, path string) (string, error) {
 	if ctx == nil {
 		ctx = context.Background()
@@ -117,8 +117,8 @@ func (tlsFiles) Fetch(ctx context.Context, path string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// clientConfig is the section as Prometheus's own type. Redirects are the
-// client's business, which follows none.
+// clientConfig converts the section to Prometheus's type. Redirects are disabled by the
+// client.
 func (h httpSection) clientConfig() promconfig.HTTPClientConfig {
 	c := promconfig.HTTPClientConfig{
 		TLSConfig:   promconfig.TLSConfig(h.TLSConfig),
@@ -134,7 +134,7 @@ func (h httpSection) clientConfig() promconfig.HTTPClientConfig {
 	return c
 }
 
-// secrets are those of the proxies that may be used.
+// secrets returns the passwords of the proxies that may be used.
 func (h httpSection) secrets() []string {
 	proxies := []string{string(h.ProxyURL)}
 	if h.ProxyFromEnvironment {
@@ -144,7 +144,7 @@ func (h httpSection) secrets() []string {
 	var secrets []string
 	for _, proxy := range proxies {
 		if !strings.Contains(proxy, "://") {
-			proxy = "http://" + proxy // The variables may leave it out.
+			proxy = "http://" + proxy // The scheme is optional in the variables.
 		}
 		if u, err := url.Parse(proxy); err == nil {
 			secrets = append(secrets, client.URLSecrets(u)...)

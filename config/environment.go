@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// The variables of the environment's tenant, named as in Azure's own libraries.
+// The environment variables of a single tenant, named as in the Azure SDKs.
 const (
 	envTenantID            = "AZURE_TENANT_ID"
-	envTenantName          = "AZURE_TENANT_NAME" // This exporter's own.
+	envTenantName          = "AZURE_TENANT_NAME" // Specific to this exporter.
 	envClientID            = "AZURE_CLIENT_ID"
 	envClientSecret        = "AZURE_CLIENT_SECRET"
 	envCertificatePath     = "AZURE_CLIENT_CERTIFICATE_PATH"
@@ -17,17 +17,17 @@ const (
 	envAuthorityHost       = "AZURE_AUTHORITY_HOST"
 )
 
-// ErrNoEnvironment means that no variable names a tenant, which is no mistake
-// where there is another source of tenants.
+// ErrNoEnvironment means that no variable is set. It is not a mistake if tenants come
+// from another source.
 var ErrNoEnvironment = errors.New("no tenant in the environment: set " + envTenantID + ", " + envClientID +
 	" and one of " + envClientSecret + ", " + envCertificatePath + " and " + envTokenFile)
 
-// FromEnvironment is the configuration of one tenant, whose app registration
-// the environment names, at endpoints that flags may override. Of several ways to sign in the first of secret,
-// certificate and federated token is used, as Azure's own libraries choose. Its
-// label is the name that the environment gives it, or else the tenant id, and a proxy that the environment names is used.
+// FromEnvironment returns a configuration with the one tenant of the environment. Flags
+// may override the endpoints. If several credentials are set, it uses the first of
+// secret, certificate and federated token, as the Azure SDKs do. The tenant's name is
+// that of the environment or else the tenant id. The proxy variables apply.
 //
-// The error is ErrNoEnvironment where no variable is set, and Problems otherwise.
+// The error is ErrNoEnvironment if no variable is set, otherwise Problems.
 func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Config, error) {
 	tenant, app := getenv(envTenantID), getenv(envClientID)
 	clientSecret, certificate, token := getenv(envClientSecret), getenv(envCertificatePath), getenv(envTokenFile)
@@ -71,7 +71,7 @@ func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Con
 	default:
 		s.AzureAD.OAuth = &oauthSection{appSection: registration}
 		names["azuread.oauth.client_secret"] = envClientSecret
-		at.key("azuread.oauth.client_secret").problem("missing: it, %s or %s is needed", envCertificatePath, envTokenFile)
+		at.key("azuread.oauth.client_secret").problem("missing: set it, %s or %s", envCertificatePath, envTokenFile)
 	}
 	method, _ := s.AzureAD.method()
 	names["azuread."+method+".tenant_id"] = envTenantID

@@ -15,22 +15,22 @@ func fromEnvironment(environment map[string]string, e config.Endpoints, o config
 	return config.FromEnvironment(func(name string) string { return environment[name] }, e, o)
 }
 
-func TestTheEnvironmentNamesATenant(t *testing.T) {
+func TestFromEnvironment(t *testing.T) {
 	for _, test := range []struct {
 		name        string
 		environment map[string]string
 		want        client.Credential
 	}{
-		{"by a secret", map[string]string{"AZURE_CLIENT_SECRET": "hush"},
+		{"secret", map[string]string{"AZURE_CLIENT_SECRET": "hush"},
 			client.ClientSecret{TenantID: tenantID, ClientID: clientID, Secret: "hush"}},
-		{"by a certificate", map[string]string{"AZURE_CLIENT_CERTIFICATE_PATH": "c.pem"},
+		{"certificate", map[string]string{"AZURE_CLIENT_CERTIFICATE_PATH": "c.pem"},
 			client.Certificate{TenantID: tenantID, ClientID: clientID, CertificatePath: "c.pem"}},
-		{"by a federated token", map[string]string{"AZURE_FEDERATED_TOKEN_FILE": "/token"},
+		{"federated token", map[string]string{"AZURE_FEDERATED_TOKEN_FILE": "/token"},
 			client.WorkloadIdentity{TenantID: tenantID, ClientID: clientID, TokenFilePath: "/token"}},
-		{"by a secret before all others", map[string]string{
+		{"secret takes precedence", map[string]string{
 			"AZURE_FEDERATED_TOKEN_FILE": "/token", "AZURE_CLIENT_CERTIFICATE_PATH": "c.pem", "AZURE_CLIENT_SECRET": "hush",
 		}, client.ClientSecret{TenantID: tenantID, ClientID: clientID, Secret: "hush"}},
-		{"by a certificate before a federated token", map[string]string{
+		{"certificate takes precedence over a federated token", map[string]string{
 			"AZURE_FEDERATED_TOKEN_FILE": "/token", "AZURE_CLIENT_CERTIFICATE_PATH": "c.pem",
 		}, client.Certificate{TenantID: tenantID, ClientID: clientID, CertificatePath: "c.pem"}},
 	} {
@@ -42,10 +42,10 @@ func TestTheEnvironmentNamesATenant(t *testing.T) {
 			}
 			tenant := c.Tenants[0]
 			if got := options(t, tenant).Credential; got != test.want {
-				t.Errorf("signs in with %#v, want %#v", got, test.want)
+				t.Errorf("credential %#v, want %#v", got, test.want)
 			}
 			if tenant.Name != tenantID {
-				t.Errorf("named %q, want the tenant id", tenant.Name)
+				t.Errorf("name %q, want the tenant id", tenant.Name)
 			}
 			if diff := cmp.Diff([]string{"evil.example"}, tenant.WatchedDomains.Domains); diff != "" {
 				t.Errorf("domains (-want +got):\n%s", diff)
@@ -54,26 +54,26 @@ func TestTheEnvironmentNamesATenant(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentsHosts(t *testing.T) {
+func TestEnvironmentEndpoints(t *testing.T) {
 	const login, gov = "https://login.microsoftonline.com", "https://login.microsoftonline.us"
 	for _, test := range []struct {
 		name, authority string
 		endpoints       config.Endpoints
 		want            [5]string
 	}{
-		{"are those of the commercial cloud", "", config.Endpoints{}, [5]string{
+		{"default", "", config.Endpoints{}, [5]string{
 			login, "https://graph.microsoft.com", "https://api.security.microsoft.com",
 			"https://graph.microsoft.com/.default", "https://api.securitycenter.microsoft.com/.default",
 		}},
-		{"follow the authority to the government's cloud", gov + "/", config.Endpoints{}, [5]string{
+		{"authority of the government cloud", gov + "/", config.Endpoints{}, [5]string{
 			gov, "https://graph.microsoft.us", "https://api-gov.securitycenter.microsoft.us",
 			"https://graph.microsoft.us/.default", "https://api-gov.securitycenter.microsoft.us/.default",
 		}},
-		{"follow the API to GCC", login + "/", config.Endpoints{APIURL: "https://api-gcc.securitycenter.microsoft.us"}, [5]string{
+		{"API of GCC", login + "/", config.Endpoints{APIURL: "https://api-gcc.securitycenter.microsoft.us"}, [5]string{
 			login, "https://graph.microsoft.com", "https://api-gcc.securitycenter.microsoft.us",
 			"https://graph.microsoft.com/.default", "https://api-gcc.securitycenter.microsoft.us/.default",
 		}},
-		{"are those of flags", gov, config.Endpoints{LoginURL: "http://127.0.0.1:1", GraphURL: "http://127.0.0.1:2/", APIURL: "http://127.0.0.1:3"}, [5]string{
+		{"flags", gov, config.Endpoints{LoginURL: "http://127.0.0.1:1", GraphURL: "http://127.0.0.1:2/", APIURL: "http://127.0.0.1:3"}, [5]string{
 			"http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3",
 			"https://graph.microsoft.com/.default", "https://api.securitycenter.microsoft.com/.default",
 		}},
@@ -94,33 +94,33 @@ func TestTheEnvironmentsHosts(t *testing.T) {
 	}
 }
 
-func TestWhatIsMissingInTheEnvironmentIsNamed(t *testing.T) {
+func TestEnvironmentMistakes(t *testing.T) {
 	for _, test := range []struct {
 		name        string
 		environment map[string]string
 		endpoints   config.Endpoints
 		want        []string
 	}{
-		{"the secret alone", map[string]string{"AZURE_CLIENT_SECRET": "hush"}, config.Endpoints{},
+		{"only the secret", map[string]string{"AZURE_CLIENT_SECRET": "hush"}, config.Endpoints{},
 			[]string{"AZURE_TENANT_ID: missing", "AZURE_CLIENT_ID: missing"}},
-		{"the ids alone", map[string]string{"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID}, config.Endpoints{},
-			[]string{"AZURE_CLIENT_SECRET: missing: it, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE is needed"}},
-		{"ids that are none", map[string]string{"AZURE_TENANT_ID": "me/you", "AZURE_CLIENT_ID": "me ", "AZURE_FEDERATED_TOKEN_FILE": "t"}, config.Endpoints{},
+		{"only the ids", map[string]string{"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID}, config.Endpoints{},
+			[]string{"AZURE_CLIENT_SECRET: missing: set it, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE"}},
+		{"invalid ids", map[string]string{"AZURE_TENANT_ID": "me/you", "AZURE_CLIENT_ID": "me ", "AZURE_FEDERATED_TOKEN_FILE": "t"}, config.Endpoints{},
 			[]string{
 				`AZURE_TENANT_ID: is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com`,
 				`AZURE_CLIENT_ID: is not an application (client) id such as 00000000-0000-0000-0000-000000000000`,
 			}},
-		{"hosts that are none", map[string]string{
+		{"invalid hosts", map[string]string{
 			"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_CLIENT_SECRET": "hush", "AZURE_AUTHORITY_HOST": "login.example",
 		}, config.Endpoints{GraphURL: "http://graph.example", APIURL: "https://api.example/v1"}, []string{
 			"AZURE_AUTHORITY_HOST: not the URL of a host, such as https://api.example.com",
-			"--graph-url: plain http is allowed to a loopback address only: use https",
+			"--graph-url: plain http is only allowed for loopback addresses: use https",
 			"--api-url: must end after the host: no path, query or fragment",
 		}},
-		{"a label that is none", map[string]string{
+		{"invalid name", map[string]string{
 			"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_CLIENT_SECRET": "hush", "AZURE_TENANT_NAME": "a\nb",
 		}, config.Endpoints{}, []string{"AZURE_TENANT_NAME: must be text without control characters"}},
-		{"a host of a flag", map[string]string{
+		{"invalid flag", map[string]string{
 			"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_CLIENT_SECRET": "hush", "AZURE_AUTHORITY_HOST": "login.example",
 		}, config.Endpoints{LoginURL: "ftp://login.example"}, []string{"--login-url: must begin with https://"}},
 	} {
@@ -139,19 +139,19 @@ func TestWhatIsMissingInTheEnvironmentIsNamed(t *testing.T) {
 	}
 }
 
-func TestAnEnvironmentWithoutATenantIsNoMistakeByItself(t *testing.T) {
+func TestEnvironmentWithoutTenant(t *testing.T) {
 	_, err := fromEnvironment(map[string]string{"AZURE_AUTHORITY_HOST": "https://login.microsoftonline.com/"}, config.Endpoints{}, config.Overrides{})
 	if !errors.Is(err, config.ErrNoEnvironment) {
 		t.Errorf("got %v, want ErrNoEnvironment", err)
 	}
 	for _, name := range []string{"AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE"} {
 		if !strings.Contains(err.Error(), name) {
-			t.Errorf("%q does not say that %s is missing", err, name)
+			t.Errorf("%q does not name %s", err, name)
 		}
 	}
 }
 
-func TestTheEnvironmentNamesTheTenantsLabel(t *testing.T) {
+func TestTenantNameFromEnvironment(t *testing.T) {
 	for _, test := range []struct{ name, want string }{
 		{"", tenantID},
 		{"contoso", "contoso"},

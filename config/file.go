@@ -10,8 +10,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The types of this file are the shape of the configuration file. They hold what
-// the file has and, once validate.go has been through them, what is in force.
+// The types in this file are the format of the configuration file. They first contain
+// the file's values and, after validate.go, the values in force.
 
 // fileSection is the whole file.
 type fileSection struct {
@@ -20,7 +20,7 @@ type fileSection struct {
 	TenantFiles []string        `yaml:"tenant_files"`
 }
 
-// globalSection is what every tenant inherits.
+// globalSection holds the settings that every tenant inherits.
 type globalSection struct {
 	AzureAD    azureADSection `yaml:"azuread"`
 	HTTPConfig httpSection    `yaml:"http_config"`
@@ -28,7 +28,7 @@ type globalSection struct {
 	settingsSection `yaml:",inline"`
 }
 
-// tenantSection is one of the tenants.
+// tenantSection holds the settings of a tenant.
 type tenantSection struct {
 	Name       string         `yaml:"name"`
 	AzureAD    azureADSection `yaml:"azuread"`
@@ -38,7 +38,7 @@ type tenantSection struct {
 	settingsSection `yaml:",inline"`
 }
 
-// settingsSection is what can be set under global and under a tenant.
+// settingsSection holds the settings of both global and tenants.
 type settingsSection struct {
 	RequestTimeout model.Duration `yaml:"request_timeout"`
 	Collectors     `yaml:",inline"`
@@ -50,7 +50,7 @@ type quotaSection struct {
 	CallsPerHour   int `yaml:"calls_per_hour"`
 }
 
-// azureADSection holds exactly one of the methods.
+// azureADSection must have exactly one method.
 type azureADSection struct {
 	Cloud            string                   `yaml:"cloud"`
 	OAuth            *oauthSection            `yaml:"oauth,omitempty"`
@@ -59,7 +59,7 @@ type azureADSection struct {
 	ManagedIdentity  *managedIdentitySection  `yaml:"managed_identity,omitempty"`
 }
 
-// appSection names an app registration.
+// appSection identifies an app registration.
 type appSection struct {
 	TenantID string `yaml:"tenant_id"`
 	ClientID string `yaml:"client_id"`
@@ -72,10 +72,10 @@ type oauthSection struct {
 	ClientSecretExpires date   `yaml:"client_secret_expires,omitempty"`
 }
 
-// date is a day, or a time of it in the form of RFC 3339, as the file has it.
+// date is the file's text of a date or an RFC 3339 time.
 type date string
 
-// UnmarshalYAML rejects what is neither.
+// UnmarshalYAML returns an error for any other text.
 func (d *date) UnmarshalYAML(n *yaml.Node) error {
 	*d = date(n.Value)
 	if d.time().IsZero() {
@@ -84,8 +84,8 @@ func (d *date) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// time is the date as a time, the day's first moment in UTC unless the file has
-// another one. It is zero if there is no date.
+// time returns the date as a time, midnight UTC if the text has no time. It returns the
+// zero time for an empty date.
 func (d date) time() time.Time {
 	for _, layout := range []string{time.DateOnly, time.RFC3339} {
 		if t, err := time.Parse(layout, string(d)); err == nil {
@@ -111,14 +111,13 @@ type workloadIdentitySection struct {
 type managedIdentitySection struct {
 	ClientID string `yaml:"client_id,omitempty"`
 
-	// endpoint, header and imdsEndpoint come from the platform's environment, not
-	// from the file.
+	// endpoint, header and imdsEndpoint come from the platform's environment variables.
 	endpoint     string
 	header       secret
 	imdsEndpoint string
 }
 
-// Endpoints override where a cloud's hosts are; empty values are the cloud's.
+// Endpoints override the cloud's endpoints. An empty value means the cloud's.
 type Endpoints struct {
 	LoginURL string `yaml:"login_url"`
 	GraphURL string `yaml:"graph_url"`
@@ -126,8 +125,9 @@ type Endpoints struct {
 	APIScope string `yaml:"api_scope"`
 }
 
-// httpSection is the part of Prometheus's HTTP client configuration that makes
-// sense here: signing in is azuread's business, and redirects are never followed.
+// httpSection is the applicable part of Prometheus's HTTP client configuration. It
+// excludes authentication, which azuread configures, and redirects, which are never
+// followed.
 type httpSection struct {
 	ProxyURL             secretURL  `yaml:"proxy_url,omitempty"`
 	NoProxy              string     `yaml:"no_proxy,omitempty"`
@@ -136,11 +136,11 @@ type httpSection struct {
 	EnableHTTP2          bool       `yaml:"enable_http2"`
 }
 
-// tlsSection has Prometheus's keys without Prometheus's decoding, whose errors
-// know no line.
+// tlsSection has Prometheus's keys but not Prometheus's decoding, whose errors have no
+// line.
 type tlsSection promconfig.TLSConfig
 
-// MarshalYAML masks certificates that hold a private key, too.
+// MarshalYAML also masks certificates that contain a private key.
 func (t tlsSection) MarshalYAML() (any, error) {
 	for _, pem := range []*string{&t.CA, &t.Cert} {
 		if strings.Contains(*pem, "PRIVATE KEY") {
@@ -150,7 +150,7 @@ func (t tlsSection) MarshalYAML() (any, error) {
 	return promconfig.TLSConfig(t), nil
 }
 
-// settings are the values of keys that are missing from the file.
+// settings returns the default values.
 func (v *validator) settings() globalSection {
 	s := globalSection{
 		AzureAD:    azureADSection{Cloud: azurePublic},
@@ -167,7 +167,7 @@ func (v *validator) settings() globalSection {
 	return s
 }
 
-// newTenant is a tenant whose keys are missing from the file, below the global ones.
+// newTenant returns a tenant with the global settings.
 func newTenant(global globalSection) tenantSection {
 	return tenantSection{AzureAD: global.AzureAD, HTTPConfig: global.HTTPConfig, settingsSection: global.settingsSection}
 }

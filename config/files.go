@@ -11,9 +11,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
-// tls reports what is wrong with the certificates of a tls_config, in the file
-// itself or in those it names. Without them no connection could be made. No
-// error of a library is repeated: some quote the key.
+// tls reports mistakes in the certificates of a tls_config, inline or in files. It does
+// not repeat errors of libraries, some of which quote the key.
 func (v *validator) tls(at position, t tlsSection) {
 	cert, key := t.Cert != "" || t.CertFile != "", t.Key != "" || t.KeyFile != ""
 	switch {
@@ -37,8 +36,8 @@ func (v *validator) tls(at position, t tlsSection) {
 		return
 	}
 	if t.CA != "" || t.CAFile != "" {
-		if at, ca := v.material(at, "ca", t.CA, t.CAFile); ca != nil && !holdsCertificate(ca) {
-			at.problem("holds no certificate in PEM form")
+		if at, ca := v.pemOf(at, "ca", t.CA, t.CAFile); ca != nil && !containsCertificate(ca) {
+			at.problem("contains no PEM certificate")
 		}
 	}
 	if cert {
@@ -46,30 +45,30 @@ func (v *validator) tls(at position, t tlsSection) {
 	}
 }
 
-// checkKeyPair reports a client certificate that does not go with its key.
+// checkKeyPair reports a client certificate that does not match its key.
 func (v *validator) checkKeyPair(at position, t tlsSection) {
-	certAt, cert := v.material(at, "cert", t.Cert, t.CertFile)
-	keyAt, key := v.material(at, "key", string(t.Key), t.KeyFile)
+	certAt, cert := v.pemOf(at, "cert", t.Cert, t.CertFile)
+	keyAt, key := v.pemOf(at, "key", string(t.Key), t.KeyFile)
 	if cert == nil || key == nil {
 		return
 	}
 	const mismatch = "tls: private key does not match public key"
 	switch _, err := tls.X509KeyPair(cert, key); {
 	case err == nil:
-	case !holdsCertificate(cert):
-		certAt.problem("holds no certificate in PEM form")
+	case !containsCertificate(cert):
+		certAt.problem("contains no PEM certificate")
 	case err.Error() == mismatch:
-		certAt.problem("not a certificate with its key: " + mismatch)
+		certAt.problem("certificate and key do not match: " + mismatch)
 	default:
-		keyAt.problem("holds no private key in PEM form that can be used")
+		keyAt.problem("contains no usable PEM private key")
 	}
 }
 
-func holdsCertificate(pem []byte) bool { return x509.NewCertPool().AppendCertsFromPEM(pem) }
+func containsCertificate(pem []byte) bool { return x509.NewCertPool().AppendCertsFromPEM(pem) }
 
-// material returns what stands under key, or in the file under key_file, and
-// the position that names it; nothing where the file cannot be read.
-func (v *validator) material(at position, key, inline, file string) (position, []byte) {
+// pemOf returns the value of key, or the content of the file under key_file, and its
+// position. It returns nil if the file cannot be read.
+func (v *validator) pemOf(at position, key, inline, file string) (position, []byte) {
 	if inline != "" {
 		return at.key(key), []byte(inline)
 	}
@@ -77,7 +76,8 @@ func (v *validator) material(at position, key, inline, file string) (position, [
 	return at, v.content(at, file)
 }
 
-// content reads a file that the configuration names, and reports why it cannot.
+// content returns the content of a file. It reports a file that cannot be read or is
+// empty.
 func (v *validator) content(at position, path string) []byte {
 	data, err := readfile.Text(context.Background(), path, maxConfigBytes)
 	if err != nil {
@@ -91,7 +91,7 @@ func (v *validator) content(at position, path string) []byte {
 	return data
 }
 
-// credentialFiles reports what the client would meet when it signs in.
+// credentialFiles reports the error that the client would have when signing in.
 func (a *azureADSection) credentialFiles(at position) {
 	key, m := a.method()
 	err := client.CheckCredential(context.Background(), m.credential())

@@ -16,18 +16,18 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-func TestAConfigurationFileIsReadWithinBounds(t *testing.T) {
+func TestConfigurationFileLimits(t *testing.T) {
 	dir := t.TempDir()
 	for name, test := range map[string]struct {
 		make func(path string) error
 		want string
 	}{
-		"a pipe that nobody writes to": {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "a named pipe, not a regular file"},
-		"a device":                     {func(path string) error { return os.Symlink("/dev/zero", path) }, "not a regular file"},
-		"a file too large": {func(path string) error {
+		"a named pipe without a writer": {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "a named pipe, not a regular file"},
+		"a device":                      {func(path string) error { return os.Symlink("/dev/zero", path) }, "not a regular file"},
+		"a file that is too large": {func(path string) error {
 			return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 16<<20+1))
 		}, "larger than 16 MiB"},
-		"a file of Windows PowerShell": {func(path string) error { return os.WriteFile(path, []byte("\xff\xfet\x00"), 0o600) }, "encoded as UTF-16: save it as UTF-8"},
+		"UTF-16 from Windows PowerShell": {func(path string) error { return os.WriteFile(path, []byte("\xff\xfet\x00"), 0o600) }, "encoded as UTF-16: save it as UTF-8"},
 	} {
 		path := filepath.Join(dir, name)
 		if err := test.make(path); err != nil {
@@ -49,7 +49,7 @@ func TestAConfigurationFileIsReadWithinBounds(t *testing.T) {
 	}
 }
 
-func TestAMistakeInAWatchListIsToldWithItsOwnLine(t *testing.T) {
+func TestWatchListMistakesHaveTheirOwnLine(t *testing.T) {
 	path := write(t, map[string]string{
 		"mde.yml":       oneTenant + "  watched_domains:\n    files:\n    - lists/*.txt\n    - none.txt\n    - lists\n    - '[.txt'\n    - pipe\n",
 		"lists/one.txt": "# a comment\nhttps://a.example/\nok.example\n*.a.example\n",
@@ -76,7 +76,7 @@ func TestAMistakeInAWatchListIsToldWithItsOwnLine(t *testing.T) {
 	}
 }
 
-func TestTheLastGoodListStaysInForce(t *testing.T) {
+func TestLastValidListIsKept(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "list.txt")
 	patterns := []string{path, filepath.Join(dir, "more/*.txt")}
@@ -88,31 +88,31 @@ func TestTheLastGoodListStaysInForce(t *testing.T) {
 		mistakes []string
 		old      bool
 	}{
-		{"a start without the file", func() error { return nil }, nil, []string{"list.txt: no such file or directory"}, false},
+		{"start without the file", func() error { return nil }, nil, []string{"list.txt: no such file or directory"}, false},
 		{
-			"a file with a mistake, still without a good list", func() error { return os.WriteFile(path, []byte("a.example\n*\n"), 0o600) },
+			"file with a mistake, no valid list before", func() error { return os.WriteFile(path, []byte("a.example\n*\n"), 0o600) },
 			[]string{"a.example"}, []string{"list.txt:2: contains a wildcard: list each domain"}, false,
 		},
-		{"the mistake fixed", func() error { return os.WriteFile(path, []byte("b.example\n"), 0o600) }, []string{"b.example"}, nil, false},
+		{"mistake fixed", func() error { return os.WriteFile(path, []byte("b.example\n"), 0o600) }, []string{"b.example"}, nil, false},
 		{
-			"a mistake beside a new domain", func() error { return os.WriteFile(path, []byte("c.example\n*\n"), 0o600) },
+			"new domain and a mistake", func() error { return os.WriteFile(path, []byte("c.example\n*\n"), 0o600) },
 			[]string{"b.example"}, []string{"list.txt:2: contains a wildcard: list each domain"}, true,
 		},
-		{"the file removed", func() error { return os.Remove(path) }, []string{"b.example"}, []string{"list.txt: no such file or directory"}, true},
-		{"a pipe in its place", func() error { return syscall.Mkfifo(path, 0o600) }, []string{"b.example"}, []string{"list.txt: a named pipe, not a regular file"}, true},
+		{"file removed", func() error { return os.Remove(path) }, []string{"b.example"}, []string{"list.txt: no such file or directory"}, true},
+		{"replaced by a named pipe", func() error { return syscall.Mkfifo(path, 0o600) }, []string{"b.example"}, []string{"list.txt: a named pipe, not a regular file"}, true},
 		{
-			"a file of Windows PowerShell", func() error {
+			"UTF-16 from Windows PowerShell", func() error {
 				return errors.Join(os.Remove(path), os.WriteFile(path, []byte("\xff\xfec\x00"), 0o600))
 			},
 			[]string{"b.example"}, []string{"list.txt: encoded as UTF-16: save it as UTF-8"}, true,
 		},
-		{"another good file", func() error { return os.WriteFile(path, []byte("d.example\n"), 0o600) }, []string{"d.example"}, nil, false},
+		{"valid file", func() error { return os.WriteFile(path, []byte("d.example\n"), 0o600) }, []string{"d.example"}, nil, false},
 		{
-			"a directory of a pattern that cannot be read", func() error { return os.Symlink("more", filepath.Join(dir, "more")) },
+			"unreadable directory of a pattern", func() error { return os.Symlink("more", filepath.Join(dir, "more")) },
 			[]string{"d.example"}, []string{"more/*.txt: too many levels of symbolic links"}, true,
 		},
-		{"the directory removed", func() error { return os.Remove(filepath.Join(dir, "more")) }, []string{"d.example"}, nil, false},
-		{"an empty file", func() error { return os.WriteFile(path, nil, 0o600) }, nil, nil, false},
+		{"directory removed", func() error { return os.Remove(filepath.Join(dir, "more")) }, []string{"d.example"}, nil, false},
+		{"empty file", func() error { return os.WriteFile(path, nil, 0o600) }, nil, nil, false},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatal(err)
@@ -120,7 +120,7 @@ func TestTheLastGoodListStaysInForce(t *testing.T) {
 		lists.Read(t.Context(), patterns)
 		list := lists.List(patterns)
 		if !slices.Equal(list.Domains, step.domains) || list.Old != step.old || !slices.Equal(lines(asError(list.Mistakes), dir), step.mistakes) {
-			t.Errorf("%s: got %v, old %t, mistakes %v", step.name, list.Domains, list.Old, list.Mistakes)
+			t.Errorf("%s: domains %v, old %t, mistakes %v", step.name, list.Domains, list.Old, list.Mistakes)
 		}
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
-// include reads the files of the patterns, each once, adds the tenant that each of
-// them holds, and returns the documents. Paths in a file are relative to that file.
+// include reads each file that matches the patterns, calls add with the tenant in it,
+// and returns the documents. Paths in a file are relative to that file.
 func (v *validator) include(at position, patterns []string, add func(position, *yaml.Node)) (included []*document) {
 	var paths []string
-	// Where each path is named. A pattern does not take the configuration file itself.
+	// The pattern of each path. The configuration file itself never matches.
 	named := map[string]position{filepath.Join(v.dir, filepath.Base(at.doc.file)): at}
 	for i, pattern := range patterns {
 		at := at.index(i)
@@ -35,7 +35,7 @@ func (v *validator) include(at position, patterns []string, add func(position, *
 			}
 		}
 	}
-	// They are read at the same time: several that hang take no longer than one.
+	// Files are read concurrently: several that hang take no longer than one.
 	texts, errs := make([][]byte, len(paths)), make([]error, len(paths))
 	var wg sync.WaitGroup
 	for i, path := range paths {
@@ -56,7 +56,7 @@ func (v *validator) include(at position, patterns []string, add func(position, *
 		switch root := d.parse(texts[i], reflect.TypeFor[tenantSection]()); {
 		case root == nil:
 		case len(root.Content) == 0 && len(d.problems) == 0:
-			position{doc: d}.problem("empty: it must hold the keys of one tenant")
+			position{doc: d}.problem("empty: it must contain the keys of one tenant")
 		default:
 			add(position{doc: d}, root)
 		}

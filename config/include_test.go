@@ -14,7 +14,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-// credentials loads files and returns the credential of each tenant by its name.
+// credentials loads files and returns the credentials by tenant name.
 func credentials(t *testing.T, files map[string]string) (map[string]client.Credential, string) {
 	t.Helper()
 	path := write(t, files)
@@ -29,7 +29,7 @@ func credentials(t *testing.T, files map[string]string) (map[string]client.Crede
 	return got, filepath.Dir(path)
 }
 
-func TestATenantsWayToSignInIsMergedWithTheGlobalOne(t *testing.T) {
+func TestTenantCredentialIsMergedWithTheGlobalOne(t *testing.T) {
 	const other = "33333333-3333-4333-8333-333333333333"
 	got, _ := credentials(t, map[string]string{"mde.yml": `
 global:
@@ -67,7 +67,7 @@ tenants:
 	}
 }
 
-func TestATenantReplacesTheGlobalPasswordOfACertificate(t *testing.T) {
+func TestTenantReplacesTheGlobalCertificatePassword(t *testing.T) {
 	got, dir := credentials(t, map[string]string{"mde.yml": `
 global:
   azuread:
@@ -86,7 +86,7 @@ tenants:
 	}
 }
 
-func TestATenantsHTTPConfigIsMergedWithTheGlobalOne(t *testing.T) {
+func TestTenantHTTPConfigIsMergedWithTheGlobalOne(t *testing.T) {
 	c := load(t, `
 global:
   http_config: {proxy_url: http://proxy.example, enable_http2: false, tls_config: {server_name: a.example}}
@@ -115,7 +115,7 @@ tenants:
 	}
 }
 
-func TestEachTenantFileHoldsOneTenant(t *testing.T) {
+func TestTenantFiles(t *testing.T) {
 	got, dir := credentials(t, map[string]string{
 		"mde.yml": `
 x-app: &app {client_id: ` + clientID + `}
@@ -153,7 +153,7 @@ tenant_files: [tenants/*.yml, none/*.yml, tenants/fabrikam.yml]
 	}
 }
 
-func TestAMistakeInATenantFileIsNamedWithFileAndLine(t *testing.T) {
+func TestTenantFileMistakesHaveFileAndLine(t *testing.T) {
 	path := write(t, map[string]string{
 		"mde.yml": `
 x-anything: {any: thing}
@@ -180,17 +180,17 @@ tenant_files: [tenants/*.yml, missing.yml, "bad[", "", "a\nb"]
 	got := strings.Split(strings.ReplaceAll(filepath.ToSlash(err.Error()), filepath.ToSlash(filepath.Dir(path))+"/", ""), "\n")
 	want := []string{
 		"mde.yml:4: global.azuread.oauth.client_id: is not an application (client) id such as 00000000-0000-0000-0000-000000000000",
-		"mde.yml:5: global: unknown key; known here: azuread, http_config, request_timeout, security_states, watched_domains, scores, alerts, quota",
+		"mde.yml:5: global: unknown key; valid keys: azuread, http_config, request_timeout, security_states, watched_domains, scores, alerts, quota",
 		"mde.yml:9: tenant_files[2]: bad[: not a valid pattern of file names",
 		"mde.yml:9: tenant_files[3]: an empty name",
 		"mde.yml:9: tenant_files[4]: must be the path of a file, without line breaks or control characters",
 		"mde.yml:9: tenant_files[1]: missing.yml: no such file or directory",
-		"tenants/a.yml:1: empty: it must hold the keys of one tenant",
-		"tenants/b.yml:1: name: is the name of tenants[0] too",
-		"tenants/b.yml:3: azuread.oauth.tenant_id: names no tenant of its own: use the tenant's id",
+		"tenants/a.yml:1: empty: it must contain the keys of one tenant",
+		"tenants/b.yml:1: name: is also the name of tenants[0]",
+		"tenants/b.yml:3: azuread.oauth.tenant_id: is not a single tenant: use the tenant's id",
 		"tenants/c.yml:3: quota.calls_per_minute: 0 is not between 1 and 100000",
 		"tenants/c.yml:4: azuread.oauth.client_secret_expires: is not a date such as 2027-01-31",
-		"tenants/d.yml:1: unknown key; known here: name, azuread, endpoints, http_config, request_timeout, security_states, watched_domains, scores, alerts, quota",
+		"tenants/d.yml:1: unknown key; valid keys: name, azuread, endpoints, http_config, request_timeout, security_states, watched_domains, scores, alerts, quota",
 		"tenants/d.yml:1: azuread.oauth.tenant_id: missing",
 		"tenants/e.yml:1: must be a mapping of keys to values",
 		"tenants/f.yml:1: not valid YAML: a key where none is expected: check the indentation, and quote text that contains a colon and a space",
@@ -201,7 +201,7 @@ tenant_files: [tenants/*.yml, missing.yml, "bad[", "", "a\nb"]
 	}
 }
 
-func TestACheckReadsTheCredentialsOfTenantFiles(t *testing.T) {
+func TestCheckReadsCredentialsOfTenantFiles(t *testing.T) {
 	path := write(t, map[string]string{
 		"mde.yml":       "global:\n  azuread: {certificate: {client_id: " + clientID + ", certificate_path: none.pem}}\ntenant_files: [tenants/*]\n",
 		"tenants/a.yml": "azuread: {certificate: {tenant_id: a}}\n",
@@ -223,7 +223,7 @@ func TestACheckReadsTheCredentialsOfTenantFiles(t *testing.T) {
 	}
 }
 
-func TestEveryFileThatCannotBeReadIsNamed(t *testing.T) {
+func TestAllUnreadableTenantFilesAreReported(t *testing.T) {
 	path := write(t, map[string]string{
 		"mde.yml":       "tenant_files:\n- tenants/*.yml\n",
 		"tenants/a.yml": "\xff\xfen\x00",
@@ -244,7 +244,7 @@ func TestEveryFileThatCannotBeReadIsNamed(t *testing.T) {
 	}
 }
 
-func TestAPatternDoesNotTakeTheConfigurationFileItself(t *testing.T) {
+func TestTenantFilesExcludeTheConfigurationFile(t *testing.T) {
 	got, _ := credentials(t, map[string]string{
 		"mde.yml":     "tenant_files: ['*.yml', mde.yml]\n",
 		"contoso.yml": "name: contoso\nazuread: {oauth: " + oauth + "}\n",
@@ -254,7 +254,7 @@ func TestAPatternDoesNotTakeTheConfigurationFileItself(t *testing.T) {
 	}
 }
 
-func TestAConfigurationWithoutTenantsIsAMistake(t *testing.T) {
+func TestConfigurationWithoutTenantsIsRejected(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"global: {}\n", "mde.yml:1: tenants: missing: at least one tenant is needed"},
 		{"global: {}\ntenant_files: [none/*.yml]\n", "mde.yml:2: tenant_files: match no file, and there are no other tenants: at least one tenant is needed"},

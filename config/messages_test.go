@@ -7,11 +7,11 @@ import (
 	"testing"
 )
 
-// marker stands for a secret that an operator wrote in the wrong place.
+// marker is a secret that an operator put in the wrong place.
 const marker = "hush~8Qz"
 
-// templates are configuration files whose keys and values stand between ‹ and ›.
-// Keys of paths are left out: messages name the files they are about.
+// templates are configuration files in which keys and values are between ‹ and ›. Keys
+// of paths are omitted, since messages contain file names.
 var templates = map[string]string{
 	"block style": `‹global›:
   ‹request_timeout›: ‹30s›
@@ -87,9 +87,8 @@ var templates = map[string]string{
 `,
 }
 
-// spellings are what may stand in the place of a key or value. ‹› is the marker,
-// @ the key or value that belongs there.
-var spellings = []string{
+// variants replace a key or value. ‹› is the marker, @ the original key or value.
+var variants = []string{
 	"‹›", `"‹›"`, "'‹›'", "@:‹›", "@ ‹›", "@=‹›", "@: ‹›", "@:\t‹›", "\t‹›", "‹›:", "‹›: @", "@\n‹›", "@\n‹›: @", "‹›\n@", "@ #‹›",
 	"|\n        ‹›", ">-\n        ‹›\n       ‹›", "|9\n ‹›", "|\n‹›", "\n        ‹›", "\n        ‹›: @", "\n  ‹›\n @", "\n\t‹›: @",
 	"[‹›]", "[‹›", "[‹›: @]", "{‹›}", "{‹›: @}", "{@: ‹›}", "{@:‹›}", "{@ ‹›: x}", "{‹›", "‹›]", "‹›}", "[[‹›]]", "{? ‹›}", "{? {‹›: a} : b}", "? ‹›", "? @: ‹›", "? [‹›]", "- ‹›", "- @: ‹›",
@@ -102,16 +101,16 @@ var spellings = []string{
 	"‹›: &x {‹›: *x}", "[&x [‹›], *x, *x]", "{@: ‹›, @: ‹›}", "{@: 1, @: ‹›, ‹›: 1, ‹›: 2}",
 }
 
-// parseIn checks a file as --config.check does.
+// parseIn checks a file like --config.check.
 func parseIn(dir, file string) (*Config, Problems) {
 	v := newValidator(Overrides{Getenv: func(string) string { return "" }})
 	v.dir, v.read = dir, map[string]bool{}
 	return v.parse("mde.yml", []byte(file))
 }
 
-// TestNoMessageRepeatsTheFile puts a secret into every place of a file where an
-// operator, or a slip of indentation or quoting, might put it.
-func TestNoMessageRepeatsTheFile(t *testing.T) {
+// TestMessagesDoNotQuoteTheFile puts a secret into every place of a file where an
+// operator, or a mistake in indentation or quoting, might put it.
+func TestMessagesDoNotQuoteTheFile(t *testing.T) {
 	var checked, mistakes atomic.Int64
 	dir := t.TempDir()
 	t.Run("styles", func(t *testing.T) {
@@ -121,8 +120,8 @@ func TestNoMessageRepeatsTheFile(t *testing.T) {
 				// Every second token is a key or a value.
 				tokens := strings.Split(strings.ReplaceAll(template, "›", "‹"), "‹")
 				for place := 1; place < len(tokens); place += 2 {
-					for _, spelling := range spellings {
-						with := strings.NewReplacer("‹›", marker, "@", tokens[place]).Replace(spelling)
+					for _, variant := range variants {
+						with := strings.NewReplacer("‹›", marker, "@", tokens[place]).Replace(variant)
 						file := strings.Join(slices.Concat(tokens[:place], []string{with}, tokens[place+1:]), "")
 						c, problems := parseIn(dir, file)
 						problems = slices.Concat(problems, c.warnings)
@@ -131,7 +130,7 @@ func TestNoMessageRepeatsTheFile(t *testing.T) {
 							mistakes.Add(1)
 						}
 						if message := problems.Error(); strings.Contains(message, marker) {
-							t.Errorf("place %d: %q is repeated:\n%s", place, with, message)
+							t.Errorf("place %d: message quotes %q:\n%s", place, with, message)
 						}
 					}
 				}
@@ -139,23 +138,23 @@ func TestNoMessageRepeatsTheFile(t *testing.T) {
 		}
 	})
 	if checked.Load() < 10_000 || mistakes.Load() < checked.Load()*9/10 {
-		t.Errorf("checked %d files, of which %d have mistakes", checked.Load(), mistakes.Load())
+		t.Errorf("checked %d files, %d with mistakes", checked.Load(), mistakes.Load())
 	}
 }
 
-func TestAKeyThatRunsIntoItsValueIsNamed(t *testing.T) {
+func TestSyntaxMistakesNextToSecrets(t *testing.T) {
 	for file, want := range map[string]string{
-		"tenants: [{azuread: {oauth: {client_secret:" + marker + "}}}]":                                            "mde.yml:1: tenants[0].azuread.oauth: unknown key: client_secret needs a colon and a space before its value; known here: ",
-		"tenants: [{azuread: {oauth: {client_secret=" + marker + "}}}]":                                            "mde.yml:1: tenants[0].azuread.oauth: unknown key: client_secret needs a colon and a space before its value; known here: ",
-		"tenants:\n- azuread:\n    oauth:\n      ? client_secret " + marker + "\n":                                 "mde.yml:4: tenants[0].azuread.oauth: unknown key: client_secret needs a colon and a space before its value; known here: ",
-		"tenants:\n- azuread:\n    oauth:\n      ? client_secret: " + marker + "\n":                                "mde.yml:4: a mapping or a list in the place of a key: quote text that begins with { or [, and begin no key with ?",
-		"tenants:\n- name: contoso\n  ? {" + marker + ": b}\n  : c\n":                                              "mde.yml:3: a mapping or a list in the place of a key: quote text that begins with { or [, and begin no key with ?",
-		"tenants: [{name: {{ .Values." + marker + " }}}]":                                                          "mde.yml:1: a mapping or a list in the place of a key: quote text that begins with { or [, and begin no key with ?",
+		"tenants: [{azuread: {oauth: {client_secret:" + marker + "}}}]":                                            "mde.yml:1: tenants[0].azuread.oauth: unknown key: client_secret needs a colon and a space before its value; valid keys: ",
+		"tenants: [{azuread: {oauth: {client_secret=" + marker + "}}}]":                                            "mde.yml:1: tenants[0].azuread.oauth: unknown key: client_secret needs a colon and a space before its value; valid keys: ",
+		"tenants:\n- azuread:\n    oauth:\n      ? client_secret " + marker + "\n":                                 "mde.yml:4: tenants[0].azuread.oauth: unknown key: client_secret needs a colon and a space before its value; valid keys: ",
+		"tenants:\n- azuread:\n    oauth:\n      ? client_secret: " + marker + "\n":                                "mde.yml:4: a mapping or a list is used as a key: quote text that begins with { or [, and do not begin a key with ?",
+		"tenants:\n- name: contoso\n  ? {" + marker + ": b}\n  : c\n":                                              "mde.yml:3: a mapping or a list is used as a key: quote text that begins with { or [, and do not begin a key with ?",
+		"tenants: [{name: {{ .Values." + marker + " }}}]":                                                          "mde.yml:1: a mapping or a list is used as a key: quote text that begins with { or [, and do not begin a key with ?",
 		"tenants:\n- azuread:\n    oauth:\n      client_id: x\n      client_secret:" + marker:                      "mde.yml:5: not valid YAML: could not find expected ':': a key needs a colon and a space before its value",
 		"tenants:\n- http_config:\n    tls_config:\n      key_file: a\n      key:" + marker:                        "mde.yml:5: not valid YAML: could not find expected ':': a key needs a colon and a space before its value",
 		"tenants:\n- name: a\n  azuread: &x {oauth: {client_secret: *x}}\n":                                        "mde.yml:3: an anchor whose value contains itself",
 		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: *hush}}\n":                                        "mde.yml:3: an alias without its anchor: text that begins with * must be quoted",
-		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: \"" + marker + "\x01\"}}\n":                       "mde.yml:3: not UTF-8 text without control characters",
+		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: \"" + marker + "\x01\"}}\n":                       "mde.yml:3: not UTF-8 text, or contains a control character",
 		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: @" + marker + "}}\n":                              "mde.yml:3: not valid YAML: text that begins with @, % or ` must be quoted",
 		"tenants:\n- name: a\n  azuread: {certificate: {certificate_path: \"" + marker + "\\n" + marker + "\"}}\n": "mde.yml:3: tenants[0].azuread.certificate.certificate_path: must be the path of a file, without line breaks or control characters",
 		"tenants:\n- name: a\n  azuread: {oauth: {client_secret: *" + marker + "}}\n":                              "mde.yml:3: not valid YAML: text that begins with * or & must be quoted",
@@ -167,7 +166,7 @@ func TestAKeyThatRunsIntoItsValueIsNamed(t *testing.T) {
 	}
 }
 
-func FuzzNoMessageRepeatsTheFile(f *testing.F) {
+func FuzzMessagesDoNotQuoteTheFile(f *testing.F) {
 	for _, template := range templates {
 		plain := strings.NewReplacer("‹", "", "›", "").Replace(template)
 		for at := 0; at < len(plain); at += 97 {
@@ -176,7 +175,7 @@ func FuzzNoMessageRepeatsTheFile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, file string, at uint) {
 		if strings.Contains(file, "file") || strings.Contains(file, "path") {
-			return // Messages name the files that they are about.
+			return // Messages contain file names.
 		}
 		i := int(at % uint(len(file)+1))
 		file = file[:i] + marker + file[i:]

@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// position is the place of a value in a document, such as "tenants[0].name".
+// position is the path of a value in a document, such as "tenants[0].name".
 type position struct {
 	doc  *document
 	path string
-	// global is the document whose section "global" may hold what the tenant around
-	// the value does not set, nil where there is no tenant. Base is the tenant's path.
+	// global is the document whose section "global" provides the values that the tenant
+	// does not set. It is nil outside a tenant. Base is the tenant's path.
 	global *document
 	base   string
-	// names, where it is set, says what an operator calls a value that does
-	// not come from a file: a variable or a flag.
+	// names maps paths to the variables and flags that set the values. It is nil if
+	// they come from a file.
 	names map[string]string
 }
 
-// global is the path of the section whose keys every tenant inherits.
+// global is the path of the section that every tenant inherits.
 const global = "global"
 
 func (p position) key(name string) position {
@@ -36,19 +36,19 @@ func (p position) index(i int) position {
 	return p
 }
 
-// set reports whether the file holds a value for exactly this position.
+// set reports whether the file has a value at exactly this position.
 func (p position) set() bool {
 	_, ok := p.doc.lines[p.path]
 	return ok && !p.doc.empty[p.path]
 }
 
-// sets reports whether the file holds a value for one of the keys.
+// sets reports whether the file has a value for one of the keys.
 func (p position) sets(keys ...string) bool {
 	return slices.ContainsFunc(keys, func(key string) bool { return p.key(key).set() })
 }
 
-// origin is where the position's value comes from: itself, or the global
-// section if the value stands only there.
+// origin returns the position that the value comes from: itself, or the global section
+// if only that has the value.
 func (p position) origin() position {
 	if p.global != nil && !p.set() {
 		inherited := position{doc: p.global, path: global}
@@ -62,18 +62,18 @@ func (p position) origin() position {
 	return p
 }
 
-// problem notes a mistake at the position, or at the nearest one around it that
-// has a line. Of several mistakes in one value only the first is kept: the
-// others follow from it.
+// problem reports a mistake at the position, with the line of the nearest ancestor that
+// has one. Only the first mistake of a value is reported, because the others are
+// consequences.
 func (p position) problem(format string, args ...any) {
 	p = p.origin()
-	if p.doc.judged[p.path] || p.rejected() {
+	if p.doc.reported[p.path] || p.rejected() {
 		return
 	}
-	if p.doc.judged == nil {
-		p.doc.judged = map[string]bool{}
+	if p.doc.reported == nil {
+		p.doc.reported = map[string]bool{}
 	}
-	p.doc.judged[p.path] = true
+	p.doc.reported[p.path] = true
 	p.problemAt(p.line(), format, args...)
 }
 
@@ -83,7 +83,7 @@ func (p position) problemAt(line int, format string, args ...any) {
 	})
 }
 
-// warn is problem for what is probably a mistake, but can be used.
+// warn reports a probable mistake that does not prevent using the value.
 func (p position) warn(message string) {
 	p = p.origin()
 	if !slices.ContainsFunc(p.doc.warnings, func(q Problem) bool { return q.Key == p.name() }) {
@@ -91,16 +91,16 @@ func (p position) warn(message string) {
 	}
 }
 
-// broken reports whether a mistake was noted at the position or below it.
-func (p position) broken() bool {
+// hasProblem reports whether there is a mistake at or below the position.
+func (p position) hasProblem() bool {
 	return slices.ContainsFunc(p.doc.problems, func(q Problem) bool {
 		return q.Key == p.path || strings.HasPrefix(q.Key, p.path+".") || strings.HasPrefix(q.Key, p.path+"[")
 	})
 }
 
-// rejected reports whether a value around the position was.
+// rejected reports whether the value or an ancestor was rejected.
 func (p position) rejected() bool {
-	for path := range p.around() {
+	for path := range p.ancestors() {
 		if p.doc.rejected[path] {
 			return true
 		}
@@ -108,8 +108,8 @@ func (p position) rejected() bool {
 	return false
 }
 
-// around yields the paths of the position and of the values around it.
-func (p position) around() iter.Seq[string] {
+// ancestors yields the paths of the position and of the values that contain it.
+func (p position) ancestors() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for path := p.path; yield(path) && path != ""; {
 			path = path[:max(0, strings.LastIndexAny(path, ".["))]
@@ -117,7 +117,7 @@ func (p position) around() iter.Seq[string] {
 	}
 }
 
-// name is what an operator calls the position.
+// name returns the operator's name for the position.
 func (p position) name() string {
 	if name, ok := p.names[p.path]; ok {
 		return name
@@ -125,9 +125,9 @@ func (p position) name() string {
 	return p.path
 }
 
-// line is the line of the position's key, or of the nearest one around it.
+// line returns the line of the position's key, or of the nearest ancestor with a line.
 func (p position) line() int {
-	for path := range p.around() {
+	for path := range p.ancestors() {
 		if line, ok := p.doc.lines[path]; ok {
 			return line
 		}

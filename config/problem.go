@@ -8,14 +8,13 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-// Problem is one mistake in a configuration. Its text never holds a secret.
+// Problem is one mistake in a configuration. Its text never contains a secret.
 type Problem = collector.Mistake
 
-// Problems are all mistakes of a configuration, in the order of its lines. As
-// an error it is one line for each.
+// Problems are the mistakes of a configuration, sorted by line.
 type Problems []Problem
 
-// Error is one line for each mistake.
+// Error returns one line for each mistake.
 func (ps Problems) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {
@@ -24,7 +23,7 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// err returns the problems as an error, which is nil where there are none.
+// err returns the problems as an error, nil if there are none.
 func (ps Problems) err() error {
 	if len(ps) == 0 {
 		return nil
@@ -32,8 +31,8 @@ func (ps Problems) err() error {
 	return ps
 }
 
-// sorted brings the problems of each file into the order of its lines, those of
-// the configuration file first; other files keep the order in which they came.
+// sorted sorts the problems of each file by line. Those of the configuration file come
+// first; other files keep their order.
 func (ps Problems) sorted(file string) Problems {
 	order := map[string]int{file: 0}
 	for _, p := range ps {

@@ -6,7 +6,7 @@ import (
 
 const masked = "<secret>"
 
-// secret is text that prints as "<secret>", however it is printed.
+// secret is text that is always printed as "<secret>".
 type secret string
 
 func (s secret) String() string {
@@ -18,7 +18,7 @@ func (s secret) String() string {
 
 func (s secret) MarshalYAML() (any, error) { return s.String(), nil }
 
-// secretURL is a URL of which nothing is printed that may be secret.
+// secretURL is a URL that is printed without its secret parts.
 type secretURL string
 
 func (s secretURL) String() string { return client.MaskURL(string(s)) }

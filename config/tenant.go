@@ -13,27 +13,26 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// Tenant is the validated configuration of one tenant: its settings have the keys
-// of the file. It prints as YAML with its secrets masked.
+// Tenant is the validated configuration of one tenant. It prints as YAML with secrets
+// masked.
 type Tenant struct{ tenantSection }
 
-// SameClient reports whether two tenants sign in as the same app, to the same
-// hosts, in the same way and with the same quota, so that the client of one can
-// go on serving the other. Whatever is not of a collector counts.
+// SameClient reports whether two tenants can share a client: all their settings, except
+// those of collectors, are equal.
 func (t *Tenant) SameClient(o *Tenant) bool {
 	a, b := t.tenantSection, o.tenantSection
 	a.Collectors, b.Collectors = Collectors{}, Collectors{}
 	return reflect.DeepEqual(a, b)
 }
 
-// Equal reports whether two tenants have the same settings. It does not look into
-// files.
+// Equal reports whether two tenants have equal settings. It does not compare the
+// content of files.
 func (t *Tenant) Equal(o *Tenant) bool { return reflect.DeepEqual(t.tenantSection, o.tenantSection) }
 
-// ClientOptions are the options of the tenant's client, with a transport of its
-// own. The transport reads its TLS files again when they change; it does not
-// ask for compressed answers by itself. The error is about a TLS file that
-// changed since it was checked, and names it where it cannot be read.
+// ClientOptions returns the options of the tenant's client with a new transport. The
+// transport reads TLS files again when they change and does not request compression.
+// The error is about a TLS file that changed since validation; if the file cannot be
+// read, the error names it.
 func (t *Tenant) ClientOptions() (client.Options, error) {
 	transport, err := t.HTTPConfig.transport()
 	if unread, ok := errors.AsType[*fs.PathError](err); ok {
@@ -65,15 +64,15 @@ func (t *Tenant) ClientOptions() (client.Options, error) {
 	return o, nil
 }
 
-// String is the tenant as YAML, with its secrets masked.
+// String returns the tenant as YAML with secrets masked.
 func (t Tenant) String() string { return yamlText(t.tenantSection) }
 
-// Format prints String, whatever the verb: fmt would print fields by itself for
-// some, and knows nothing of secrets.
+// Format prints String for every verb. Without it some verbs would print the fields
+// with secrets.
 func (t Tenant) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
 
-// LogValue is the tenant's name.
+// LogValue returns the tenant's name.
 func (t Tenant) LogValue() slog.Value { return slog.StringValue(t.Name) }
 
-// MarshalText is String, for encoders that print fields by themselves, as JSON's does.
+// MarshalText returns String, for encoders such as JSON's that would print fields.
 func (t Tenant) MarshalText() ([]byte, error) { return []byte(t.String()), nil }

@@ -16,7 +16,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-func TestEachMethodOfSigningInReachesTheClient(t *testing.T) {
+func TestCredentials(t *testing.T) {
 	ids := "tenant_id: " + tenantID + ", client_id: " + clientID
 	path := write(t, map[string]string{"mde.yml": `tenants:
 - name: a
@@ -51,7 +51,7 @@ func TestEachMethodOfSigningInReachesTheClient(t *testing.T) {
 	}
 	for i, tenant := range c.Tenants {
 		if got := options(t, tenant).Credential; got != want[i] {
-			t.Errorf("tenant %s signs in with %#v, want %#v", tenant.Name, got, want[i])
+			t.Errorf("tenant %s: credential %#v, want %#v", tenant.Name, got, want[i])
 		}
 	}
 }
@@ -65,16 +65,16 @@ func options(t *testing.T, tenant *config.Tenant) client.Options {
 	return o
 }
 
-func TestEachCloudHasItsHostsAndScopes(t *testing.T) {
+func TestCloudEndpointsAndScopes(t *testing.T) {
 	for _, test := range []struct {
 		name, cloud, endpoints string
 		want                   [5]string
 	}{
-		{"no cloud at all", "", "", [5]string{
+		{"no cloud", "", "", [5]string{
 			"https://login.microsoftonline.com", "https://graph.microsoft.com", "https://api.security.microsoft.com",
 			"https://graph.microsoft.com/.default", "https://api.securitycenter.microsoft.com/.default",
 		}},
-		{"the commercial cloud", "AzurePublic", "", [5]string{
+		{"commercial cloud", "AzurePublic", "", [5]string{
 			"https://login.microsoftonline.com", "https://graph.microsoft.com", "https://api.security.microsoft.com",
 			"https://graph.microsoft.com/.default", "https://api.securitycenter.microsoft.com/.default",
 		}},
@@ -86,15 +86,15 @@ func TestEachCloudHasItsHostsAndScopes(t *testing.T) {
 			"https://login.microsoftonline.us", "https://graph.microsoft.us", "https://api-gov.securitycenter.microsoft.us",
 			"https://graph.microsoft.us/.default", "https://api-gov.securitycenter.microsoft.us/.default",
 		}},
-		{"the Department of Defense, which has a Graph of its own", "AzureGovernment", "graph_url: https://dod-graph.microsoft.us", [5]string{
+		{"Department of Defense, with a separate Graph", "AzureGovernment", "graph_url: https://dod-graph.microsoft.us", [5]string{
 			"https://login.microsoftonline.us", "https://dod-graph.microsoft.us", "https://api-gov.securitycenter.microsoft.us",
 			"https://dod-graph.microsoft.us/.default", "https://api-gov.securitycenter.microsoft.us/.default",
 		}},
-		{"a host of one region, whose tokens are the cloud's", "AzurePublic", "api_url: https://EU.api.security.microsoft.com/", [5]string{
+		{"regional host with the cloud's scope", "AzurePublic", "api_url: https://EU.api.security.microsoft.com/", [5]string{
 			"https://login.microsoftonline.com", "https://graph.microsoft.com", "https://eu.api.security.microsoft.com",
 			"https://graph.microsoft.com/.default", "https://api.securitycenter.microsoft.com/.default",
 		}},
-		{"hosts on this machine", "AzurePublic", "login_url: http://localhost:1, graph_url: 'http://[::1]:2', api_url: http://127.0.0.2:3, api_scope: api://mde/.default", [5]string{
+		{"loopback hosts", "AzurePublic", "login_url: http://localhost:1, graph_url: 'http://[::1]:2', api_url: http://127.0.0.2:3, api_scope: api://mde/.default", [5]string{
 			"http://localhost:1", "http://[::1]:2", "http://127.0.0.2:3",
 			"https://graph.microsoft.com/.default", "api://mde/.default",
 		}},
@@ -114,15 +114,15 @@ func TestEachCloudHasItsHostsAndScopes(t *testing.T) {
 	}
 }
 
-const secretive = `tenants:
+const withSecrets = `tenants:
 - name: a
   azuread: {oauth: {tenant_id: ` + tenantID + `, client_id: ` + clientID + `, client_secret: hush}}
   http_config: {proxy_url: "http://me:hush@127.0.0.1:3128"}
   watched_domains: {domains: [a.example]}
 `
 
-func TestSecretsAreMaskedHoweverAConfigurationIsPrinted(t *testing.T) {
-	c := load(t, secretive)
+func TestPrintedConfigurationMasksSecrets(t *testing.T) {
+	c := load(t, withSecrets)
 	marshalled, err := yaml.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
@@ -147,10 +147,10 @@ func TestSecretsAreMaskedHoweverAConfigurationIsPrinted(t *testing.T) {
 	}
 }
 
-func TestTheConfigurationInForceCanBeLoadedAgain(t *testing.T) {
+func TestPrintedConfigurationCanBeLoaded(t *testing.T) {
 	ca := newAuthority(t)
 	path := write(t, map[string]string{
-		"mde.yml": strings.NewReplacer("client_secret: hush", "client_secret_file: secret", "me:hush@", "").Replace(secretive) +
+		"mde.yml": strings.NewReplacer("client_secret: hush", "client_secret_file: secret", "me:hush@", "").Replace(withSecrets) +
 			"  security_states: {refresh_interval: 90s}\n- name: b\n  azuread: {cloud: AzureGovernment, managed_identity: {client_id: " + clientID +
 			"}}\n  http_config: {tls_config: {ca_file: ca.pem, min_version: TLS13}, enable_http2: false}\n  watched_domains: {files: ['*.txt']}\n",
 		"ca.pem": ca.pem(),
@@ -158,16 +158,16 @@ func TestTheConfigurationInForceCanBeLoadedAgain(t *testing.T) {
 	first := mustLoad(t, path)
 	second := load(t, first.String())
 	if diff := cmp.Diff(first.String(), second.String()); diff != "" {
-		t.Errorf("what was printed and loaded again differs (-first +second):\n%s", diff)
+		t.Errorf("printed configuration differs after loading (-first +second):\n%s", diff)
 	}
 	for i, tenant := range first.Tenants {
 		if !tenant.Equal(second.Tenants[i]) {
-			t.Errorf("tenant %s is not equal to itself", tenant.Name)
+			t.Errorf("tenant %s differs after loading", tenant.Name)
 		}
 	}
 }
 
-func TestAReloadSeesWhatChanged(t *testing.T) {
+func TestTenantChanges(t *testing.T) {
 	const base = `tenants:
 - name: a
   request_timeout: 1m
@@ -183,15 +183,15 @@ func TestAReloadSeesWhatChanged(t *testing.T) {
 		sameClient, sameStates, sameAll bool
 	}{
 		{"nothing", "", "", true, true, true},
-		{"the order of the list", "a.example, b.example", "B.example., a.example, a.example", true, true, true},
+		{"order of the list", "a.example, b.example", "B.example., a.example, a.example", true, true, true},
 		{"a comment", "tenants:", "# ours\ntenants:", true, true, true},
-		{"the secret", "client_secret: hush", "client_secret: hush2", false, true, false},
-		{"the password of the proxy", "me:hush", "me:hush2", false, true, false},
-		{"an endpoint", "https://eu.", "https://uk.", false, true, false},
-		{"the timeout", "1m", "2m", false, true, false},
-		{"the quota", "100", "99", false, true, false},
-		{"the source", "source: auto", "source: machines", true, false, false},
-		{"the list", "b.example", "c.example", true, true, false},
+		{"secret", "client_secret: hush", "client_secret: hush2", false, true, false},
+		{"proxy password", "me:hush", "me:hush2", false, true, false},
+		{"endpoint", "https://eu.", "https://uk.", false, true, false},
+		{"timeout", "1m", "2m", false, true, false},
+		{"quota", "100", "99", false, true, false},
+		{"source", "source: auto", "source: machines", true, false, false},
+		{"list", "b.example", "c.example", true, true, false},
 		{"statistics", "statistics: false", "statistics: true", true, true, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestAReloadSeesWhatChanged(t *testing.T) {
 	}
 }
 
-func TestATextIsAConfigurationLikeAnyFile(t *testing.T) {
+func TestParse(t *testing.T) {
 	const text = `tenants:
 - name: demo
   azuread: {oauth: ` + oauth + `}

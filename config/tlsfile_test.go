@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-func TestTLSFilesOfWindowsAreRead(t *testing.T) {
+func TestTLSFilesWithWindowsLineEndings(t *testing.T) {
 	ca := newAuthority(t)
 	server := ca.startTLS(t, tls.RequireAndVerifyClientCert)
 	cert, key := ca.issue(t, time.Now().Add(time.Hour), false)
@@ -29,9 +29,9 @@ func TestTLSFilesOfWindowsAreRead(t *testing.T) {
 	}
 }
 
-// The files are read again while the exporter runs. One that became a named pipe
-// must fail the call, not hold it.
-func TestATLSFileThatBecomesANamedPipeFailsTheCall(t *testing.T) {
+// TLS files are read again at run time. A file that became a named pipe must fail the
+// call instead of blocking it.
+func TestTLSFileReplacedByNamedPipeFailsTheCall(t *testing.T) {
 	ca := newAuthority(t)
 	server := ca.startTLS(t, tls.RequireAndVerifyClientCert)
 	cert, key := ca.issue(t, time.Now().Add(time.Hour), false)
@@ -55,18 +55,18 @@ func TestATLSFileThatBecomesANamedPipeFailsTheCall(t *testing.T) {
 			go func() {
 				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
 				if err == nil {
-					_, err = o.Transport.RoundTrip(request) //nolint:bodyclose // There is no answer.
+					_, err = o.Transport.RoundTrip(request) //nolint:bodyclose // There is no response.
 				}
 				failed <- err
 			}()
 			select {
 			case err := <-failed:
 				if err == nil || !strings.Contains(err.Error(), "a named pipe, not a regular file") {
-					t.Errorf("error is %v", err)
+					t.Errorf("error %v", err)
 				}
 			case <-time.After(5 * time.Second):
 				t.Error("the call hangs")
-				// Let the reader go.
+				// Unblock the reader.
 				if f, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
 					f.Close()
 				}

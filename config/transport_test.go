@@ -27,7 +27,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-// authority issues certificates for tests.
+// authority is a CA for tests.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -55,11 +55,11 @@ func newAuthority(t *testing.T) *authority {
 	return &authority{cert: cert, key: key}
 }
 
-// pem is the authority's certificate as a file.
+// pem returns the CA certificate as PEM.
 func (a *authority) pem() string { return encode("CERTIFICATE", a.cert.Raw) }
 
-// issue returns a certificate for 127.0.0.1 and its key, as files. Without an
-// RSA key the key is an elliptic one.
+// issue returns a certificate for 127.0.0.1 and its key as PEM. The key is ECDSA if
+// rsaKey is false.
 func (a *authority) issue(t *testing.T, end time.Time, rsaKey bool) (cert, key string) {
 	t.Helper()
 	template := &x509.Certificate{
@@ -97,8 +97,8 @@ func encode(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// startTLS starts a server with a certificate of the authority; it says which
-// protocol a request came by, and the name in its client certificate.
+// startTLS starts a server with a certificate of the CA. It responds with the protocol
+// of the request and the common name of the client certificate.
 func (a *authority) startTLS(t *testing.T, clients tls.ClientAuthType) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -129,7 +129,7 @@ func (a *authority) certify(t *testing.T, c *tls.Config) {
 	c.Certificates = []tls.Certificate{pair}
 }
 
-// proxy is a forward proxy that notes which hosts it connected to.
+// proxy is a forward proxy that records the hosts it connects to.
 type proxy struct {
 	url           string
 	authorization string
@@ -149,23 +149,23 @@ func startProxy(t *testing.T) *proxy {
 		p.hosts = append(p.hosts, r.Host)
 		p.authorization = r.Header.Get("Proxy-Authorization")
 		p.mu.Unlock()
-		far, err := net.Dial("tcp", r.Host)
+		target, err := net.Dial("tcp", r.Host)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
 		}
-		near, _, err := http.NewResponseController(w).Hijack()
+		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
-			far.Close()
+			target.Close()
 			return
 		}
-		_, _ = io.WriteString(near, "HTTP/1.1 200 Connection established\r\n\r\n")
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
 		go func() {
-			defer far.Close()
-			_, _ = io.Copy(far, near)
+			defer target.Close()
+			_, _ = io.Copy(target, conn)
 		}()
-		defer near.Close()
-		_, _ = io.Copy(near, far)
+		defer conn.Close()
+		_, _ = io.Copy(conn, target)
 	}))
 	t.Cleanup(server.Close)
 	p.url = server.URL
@@ -178,7 +178,7 @@ func (p *proxy) connected() []string {
 	return p.hosts
 }
 
-// get asks a server by the transport of the first tenant.
+// get requests url with the transport of the first tenant.
 func get(t *testing.T, c *config.Config, url string) (string, error) {
 	t.Helper()
 	options, err := c.Tenants[0].ClientOptions()
@@ -196,27 +196,27 @@ func get(t *testing.T, c *config.Config, url string) (string, error) {
 	return string(body), err
 }
 
-func TestAPrivateAuthorityIsTrusted(t *testing.T) {
+func TestPrivateCA(t *testing.T) {
 	ca := newAuthority(t)
 	server := ca.startTLS(t, tls.NoClientCert)
 
 	if _, err := get(t, load(t, oneTenant), server.URL); err == nil || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("without the authority: got %v, want an error about the certificate", err)
+		t.Errorf("without the CA: got %v, want an error about the certificate", err)
 	}
 	path := write(t, map[string]string{
 		"mde.yml":    oneTenant + "  http_config: {tls_config: {ca_file: tls/ca.pem}}\n",
 		"tls/ca.pem": ca.pem(),
 	})
 	if got, err := get(t, mustLoad(t, path), server.URL); got != "HTTP/2.0" || err != nil {
-		t.Errorf("with the authority: got %q, %v, want HTTP/2.0", got, err)
+		t.Errorf("with the CA file: got %q, %v, want HTTP/2.0", got, err)
 	}
 	inline := fmt.Sprintf("  http_config: {enable_http2: false, tls_config: {ca: %q}}\n", ca.pem())
 	if got, err := get(t, load(t, oneTenant+inline), server.URL); got != "HTTP/1.1" || err != nil {
-		t.Errorf("with the authority in the file, without HTTP/2: got %q, %v, want HTTP/1.1", got, err)
+		t.Errorf("with an inline CA, without HTTP/2: got %q, %v, want HTTP/1.1", got, err)
 	}
 }
 
-func TestAClientCertificateIsShown(t *testing.T) {
+func TestClientCertificate(t *testing.T) {
 	ca := newAuthority(t)
 	server := ca.startTLS(t, tls.RequireAndVerifyClientCert)
 	cert, key := ca.issue(t, time.Now().Add(time.Hour), false)
@@ -231,7 +231,7 @@ func TestAClientCertificateIsShown(t *testing.T) {
 	}
 }
 
-func TestCallsGoThroughTheProxy(t *testing.T) {
+func TestProxy(t *testing.T) {
 	ca := newAuthority(t)
 	server := ca.startTLS(t, tls.NoClientCert)
 	host := strings.TrimPrefix(server.URL, "https://")
@@ -244,40 +244,40 @@ func TestCallsGoThroughTheProxy(t *testing.T) {
 		t.Errorf("got %q, %v, want HTTP/2.0", got, err)
 	}
 	if hosts := p.connected(); len(hosts) != 1 || hosts[0] != host {
-		t.Errorf("the proxy connected to %v, want %s", hosts, host)
+		t.Errorf("proxy connected to %v, want %s", hosts, host)
 	}
 	if want := "Basic " + base64.StdEncoding.EncodeToString([]byte("me:hush")); p.authorization != want {
-		t.Errorf("the proxy was shown %q, want %q", p.authorization, want)
+		t.Errorf("proxy received %q, want %q", p.authorization, want)
 	}
 
 	other := startProxy(t)
 	c = load(t, oneTenant+"  http_config: {proxy_url: '"+other.url+"', no_proxy: 127.0.0.1, "+tlsConfig+"}\n")
 	if got, err := get(t, c, server.URL); got != "HTTP/2.0" || err != nil {
-		t.Errorf("past the proxy: got %q, %v, want HTTP/2.0", got, err)
+		t.Errorf("with no_proxy: got %q, %v, want HTTP/2.0", got, err)
 	}
 	if hosts := other.connected(); len(hosts) != 0 {
-		t.Errorf("the proxy connected to %v in spite of no_proxy", hosts)
+		t.Errorf("proxy connected to %v despite no_proxy", hosts)
 	}
 }
 
-func TestTheProxyOfTheEnvironmentIsUsedWhereAskedFor(t *testing.T) {
+func TestProxyFromEnvironment(t *testing.T) {
 	p := startProxy(t)
 	t.Setenv("HTTPS_PROXY", p.url)
 	t.Setenv("NO_PROXY", "")
-	// A loopback host is never asked through the environment's proxy.
+	// The environment's proxy is never used for loopback hosts.
 	const url = "https://mde.invalid/"
 	if _, err := get(t, load(t, oneTenant), url); err == nil || len(p.connected()) != 0 {
-		t.Errorf("without being asked for: got %v, connected to %v", err, p.connected())
+		t.Errorf("without proxy_from_environment: got %v, connected to %v", err, p.connected())
 	}
 	if _, err := get(t, load(t, oneTenant+"  http_config: {proxy_from_environment: true}\n"), url); err == nil {
-		t.Error("got an answer from a host that does not exist")
+		t.Error("got a response from a host that does not exist")
 	}
 	if hosts := p.connected(); len(hosts) != 1 || hosts[0] != "mde.invalid:443" {
-		t.Errorf("the proxy connected to %v, want mde.invalid:443", hosts)
+		t.Errorf("proxy connected to %v, want mde.invalid:443", hosts)
 	}
 }
 
-func TestBrokenTLSFilesAreMistakes(t *testing.T) {
+func TestInvalidTLSFilesAreRejected(t *testing.T) {
 	ca := newAuthority(t)
 	cert, key := ca.issue(t, time.Now().Add(time.Hour), false)
 	_, other := ca.issue(t, time.Now().Add(time.Hour), false)
@@ -302,8 +302,8 @@ func TestBrokenTLSFilesAreMistakes(t *testing.T) {
 	})
 	_, err := config.Load(path, config.Overrides{})
 	want := []string{
-		"mde.yml:6: tenants[0].http_config.tls_config.ca_file: holds no certificate in PEM form",
-		"mde.yml:7: tenants[0].http_config.tls_config.cert_file: not a certificate with its key: tls: private key does not match public key",
+		"mde.yml:6: tenants[0].http_config.tls_config.ca_file: contains no PEM certificate",
+		"mde.yml:7: tenants[0].http_config.tls_config.cert_file: certificate and key do not match: tls: private key does not match public key",
 		"mde.yml:13: tenants[1].http_config.tls_config.ca_file: none.pem: no such file or directory",
 		"mde.yml:14: tenants[1].http_config.tls_config.cert_file: empty.pem: empty",
 	}
@@ -314,28 +314,28 @@ func TestBrokenTLSFilesAreMistakes(t *testing.T) {
 
 const azuread = "  azuread: {oauth: " + oauth + "}\n"
 
-func TestWhatMayBeSecretInAURLIsNeverPrinted(t *testing.T) {
+func TestSecretsInURLsAreNotPrinted(t *testing.T) {
 	for what, text := range map[string]string{
-		"a proxy's user alone":       "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'http://hush-token@127.0.0.1:3128'}\n",
-		"a proxy's query":            "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'http://127.0.0.1:3128/?key=hush-token'}\n",
-		"a proxy's fragment":         "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'http://127.0.0.1:3128/#hush-token'}\n",
-		"a proxy of no known scheme": "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'ftp://hush-token@127.0.0.1'}\n",
-		"a scope":                    "tenants:\n- name: a\n" + azuread + "  endpoints: {api_scope: 'https://user:hush-token@api.example/.default'}\n",
-		"a scope's query":            "tenants:\n- name: a\n" + azuread + "  endpoints: {api_scope: 'https://api.example/?key=hush-token'}\n",
-		"an endpoint":                "tenants:\n- name: a\n" + azuread + "  endpoints: {api_url: 'https://hush-token@api.example'}\n",
-		"an endpoint's query":        "tenants:\n- name: a\n" + azuread + "  endpoints: {api_url: 'https://api.example?hush-token'}\n",
-		"a watched URL":              "tenants:\n- name: a\n" + azuread + "  watched_domains: {domains: ['https://user:hush-token@evil.example/?hush-token']}\n",
+		"proxy user":                   "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'http://hush-token@127.0.0.1:3128'}\n",
+		"proxy query":                  "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'http://127.0.0.1:3128/?key=hush-token'}\n",
+		"proxy fragment":               "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'http://127.0.0.1:3128/#hush-token'}\n",
+		"proxy with an unknown scheme": "tenants:\n- name: a\n" + azuread + "  http_config: {proxy_url: 'ftp://hush-token@127.0.0.1'}\n",
+		"scope":                        "tenants:\n- name: a\n" + azuread + "  endpoints: {api_scope: 'https://user:hush-token@api.example/.default'}\n",
+		"scope query":                  "tenants:\n- name: a\n" + azuread + "  endpoints: {api_scope: 'https://api.example/?key=hush-token'}\n",
+		"endpoint":                     "tenants:\n- name: a\n" + azuread + "  endpoints: {api_url: 'https://hush-token@api.example'}\n",
+		"endpoint query":               "tenants:\n- name: a\n" + azuread + "  endpoints: {api_url: 'https://api.example?hush-token'}\n",
+		"watched URL":                  "tenants:\n- name: a\n" + azuread + "  watched_domains: {domains: ['https://user:hush-token@evil.example/?hush-token']}\n",
 	} {
 		t.Run(what, func(t *testing.T) {
 			c, err := config.Load(write(t, map[string]string{"mde.yml": text}), config.Overrides{})
 			if printed := fmt.Sprintln(c, err); strings.Contains(printed, "hush") {
-				t.Errorf("it is printed: %s", printed)
+				t.Errorf("secret printed: %s", printed)
 			}
 		})
 	}
 }
 
-func TestTheClientKnowsTheSecretsOfItsProxy(t *testing.T) {
+func TestClientOptionsIncludeProxySecrets(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "user:from-environment@proxy.example:3128")
 	t.Setenv("HTTP_PROXY", "http://token-from-environment@proxy.example:3128")
 	for http, want := range map[string][]string{
@@ -355,11 +355,11 @@ func TestTheClientKnowsTheSecretsOfItsProxy(t *testing.T) {
 	}
 }
 
-func TestAKeyBesideItsCertificateIsMasked(t *testing.T) {
+func TestPrivateKeysAreMasked(t *testing.T) {
 	cert, key := newAuthority(t).issue(t, time.Now().Add(time.Hour), false)
 	text := load(t, oneTenant+fmt.Sprintf("  http_config: {tls_config: {cert: %q, key: %q, server_name: x}}\n", cert+key, key)).String()
 	if strings.Contains(text, strings.Split(key, "\n")[1]) || strings.Contains(text, "BEGIN") {
-		t.Errorf("the key is printed:\n%s", text)
+		t.Errorf("key printed:\n%s", text)
 	}
 	if !strings.Contains(text, "server_name: x") {
 		t.Errorf("no server_name in\n%s", text)

@@ -14,26 +14,26 @@ import (
 )
 
 const (
-	// The documented limits of each API. A tenant whose limits were raised may
-	// have more, up to mostCalls, which bounds the memory of the quota.
+	// The documented limits of each API. maxCalls is the maximum for tenants with
+	// raised limits; it bounds the memory of the quota.
 	defaultCallsPerMinute = 100
 	defaultCallsPerHour   = 1500
-	mostCalls             = 100_000
-	// maxNameBytes bounds the tenant label as all labels are bounded.
+	maxCalls              = 100_000
+	// maxNameBytes is the limit of every label value.
 	maxNameBytes = 128
 )
 
-// validator turns sections into tenants and notes what is wrong with them.
+// validator validates sections and collects mistakes.
 type validator struct {
-	// dir is where relative paths begin.
+	// dir is the base of relative paths.
 	dir    string
 	getenv func(string) string
 	// watched are the domains that flags add to every list.
 	watched []string
-	// problems are those of flags and of watch-list files; those of a
-	// document are noted there.
+	// problems are mistakes in flags and watch-list files. Those of a document are in
+	// the document.
 	problems Problems
-	// read is that of collector.Validation.
+	// read is collector.Validation.Read.
 	read map[string]bool
 }
 
@@ -45,15 +45,15 @@ func newValidator(o Overrides) *validator {
 	return v
 }
 
-// typesChecked notes an error of decoding a section whose shape was checked
-// before: what the check did not foresee, if there is such a thing.
-func (v *validator) typesChecked(doc *document, err error) {
+// addDecodeError adds an error of decoding a section. There should be none after
+// checkShape, except for reported mistakes.
+func (v *validator) addDecodeError(doc *document, err error) {
 	if err != nil && len(doc.problems) == 0 {
 		doc.yamlProblems(err)
 	}
 }
 
-// tenant validates one section.
+// tenant validates a tenant.
 func (v *validator) tenant(at position, s tenantSection) *Tenant {
 	v.azureAD(at.key("azuread"), &s.AzureAD)
 	v.endpoints(at.key("endpoints"), &s.Endpoints, s.AzureAD.Cloud)
@@ -66,7 +66,7 @@ func (v *validator) tenant(at position, s tenantSection) *Tenant {
 	return &Tenant{s}
 }
 
-// validate validates what can be set under a tenant and under global.
+// validate validates the settings of a tenant or of global.
 func (v *validator) validate(at position, s *settingsSection) {
 	positive(at.key("request_timeout"), s.RequestTimeout)
 	for name, c := range s.All() {
@@ -84,13 +84,13 @@ func (v *validator) validate(at position, s *settingsSection) {
 		key   string
 		value int
 	}{{"calls_per_minute", s.Quota.CallsPerMinute}, {"calls_per_hour", s.Quota.CallsPerHour}} {
-		if limit.value < 1 || limit.value > mostCalls {
-			at.key("quota").key(limit.key).problem("%d is not between 1 and %d", limit.value, mostCalls)
+		if limit.value < 1 || limit.value > maxCalls {
+			at.key("quota").key(limit.key).problem("%d is not between 1 and %d", limit.value, maxCalls)
 		}
 	}
 }
 
-// validateSchedule checks the keys that all collectors have.
+// validateSchedule validates the keys that all collectors have.
 func validateSchedule(at position, s *collector.Schedule) {
 	positive(at.key("refresh_interval"), s.RefreshInterval)
 	if age := at.key("max_age"); s.MaxAge < s.RefreshInterval && (s.MaxAge != 0 || age.origin().set()) {
@@ -101,13 +101,13 @@ func validateSchedule(at position, s *collector.Schedule) {
 	}
 }
 
-// name is the tenant's own or its tenant id.
+// name returns the name of a tenant, by default its tenant id.
 func (v *validator) name(at position, name string, a *azureADSection) string {
 	if name == "" {
 		_, m := a.method()
 		name = m.tenantID()
 		if name == "" && a.ManagedIdentity != nil {
-			at.problem("missing: with a managed identity there is no tenant id to take its place")
+			at.problem("missing: required with a managed identity, which has no tenant id")
 		}
 		return name
 	}
@@ -120,28 +120,28 @@ func (v *validator) name(at position, name string, a *azureADSection) string {
 	return name
 }
 
-// uniqueNames makes sure that no two tenants share a label.
+// uniqueNames reports tenants with the same name.
 func uniqueNames(tenants []*Tenant, places []position) {
 	first := map[string]position{}
 	for i, t := range tenants {
 		if other, taken := first[t.Name]; taken && t.Name != "" {
-			places[i].key("name").problem("is the name of %s too", cmp.Or(other.path, other.doc.file))
+			places[i].key("name").problem("is also the name of %s", cmp.Or(other.path, other.doc.file))
 			continue
 		}
 		first[t.Name] = places[i]
 	}
 }
 
-// positive reports a duration that is nothing.
+// positive reports a duration that is not positive.
 func positive(at position, d model.Duration) {
 	if d <= 0 {
 		at.problem("must be longer than 0s")
 	}
 }
 
-// path makes a path absolute; on Windows one that begins with a separator is on the
-// drive of the configuration file. One with line breaks is rejected, since it is the
-// content of a file, such as a key, which messages about the file would repeat.
+// path makes a path absolute. On Windows a path that begins with a separator is on the
+// drive of the configuration file. It rejects a path with line breaks: that is the
+// content of a file, such as a key, and messages would repeat it.
 func (v *validator) path(at position, path string) string {
 	if strings.ContainsFunc(path, unicode.IsControl) {
 		at.problem("must be the path of a file, without line breaks or control characters")

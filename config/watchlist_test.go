@@ -47,7 +47,7 @@ func TestWatchListsAreReadAndMerged(t *testing.T) {
 	}
 }
 
-// lines are the problems of an error, with paths relative to a directory.
+// lines returns the problems of an error, with paths relative to dir.
 func lines(err error, dir string) []string {
 	if err == nil {
 		return nil
@@ -55,7 +55,7 @@ func lines(err error, dir string) []string {
 	return strings.Split(strings.ReplaceAll(err.Error(), dir+"/", ""), "\n")
 }
 
-func TestAMistakeOfAFlagNamesTheFlag(t *testing.T) {
+func TestFlagMistakesNameTheFlag(t *testing.T) {
 	path := write(t, map[string]string{"mde.yml": oneTenant})
 	_, err := config.Load(path, config.Overrides{WatchedDomains: []string{"ok.example", "http://a.example"}})
 	want := []string{`--watched-domain: "http://a.example" is a URL: only its domain can be watched`}
@@ -64,7 +64,7 @@ func TestAMistakeOfAFlagNamesTheFlag(t *testing.T) {
 	}
 }
 
-func TestGoodLinesOfABrokenListAreWatched(t *testing.T) {
+func TestValidLinesOfAnInvalidListAreUsed(t *testing.T) {
 	path := write(t, map[string]string{
 		"mde.yml": oneTenant + "  watched_domains: {domains: [inline.example], files: [a.txt, b.txt]}\n",
 		"a.txt":   "a.example\n",
@@ -86,7 +86,7 @@ func TestGoodLinesOfABrokenListAreWatched(t *testing.T) {
 	}
 }
 
-func TestTheDirectoryOfTheFileIsTakenLiterally(t *testing.T) {
+func TestDirectoryIsNotAPattern(t *testing.T) {
 	path := write(t, map[string]string{
 		"we[i]rd*/mde.yml":   oneTenant + "  watched_domains: {files: [list.txt, 'l/?.txt']}\n",
 		"we[i]rd*/list.txt":  "a.example\n",
@@ -108,7 +108,7 @@ func asError(problems config.Problems) error {
 	return problems
 }
 
-// readList reads the files of a watch list as a program does that starts.
+// readList reads the files of a watch list like a starting program.
 func readList(w domains.Config) ([]string, config.Problems) {
 	list, in := new(domains.Lists).List(w.Files), w.InForce()[0]
 	return in.With(list), list.Mistakes
@@ -123,7 +123,7 @@ func mustLoad(t *testing.T, path string) *config.Config {
 	return c
 }
 
-// replace gives a file new content the way editors do: by renaming another over it.
+// replace replaces the content of a file by renaming another over it, like an editor.
 func replace(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path+"~", []byte(content), 0o600); err != nil {
@@ -134,7 +134,7 @@ func replace(t *testing.T, path, content string) {
 	}
 }
 
-func TestEveryChangeOfTheFilesIsNoticed(t *testing.T) {
+func TestFileChangesAreDetected(t *testing.T) {
 	path := write(t, map[string]string{
 		"mde.yml":       oneTenant + "  watched_domains: {files: ['lists/*.txt', other.txt]}\n",
 		"lists/one.txt": "a.example\n",
@@ -147,7 +147,7 @@ func TestEveryChangeOfTheFilesIsNoticed(t *testing.T) {
 	last := lists.List(w.Files)
 	lists.Read(t.Context())
 	if again := lists.List(w.Files); again != last {
-		t.Fatalf("lists %v and %v of the same files", last, again)
+		t.Fatalf("lists %v and %v for unchanged files", last, again)
 	}
 	old := time.Now().Add(-time.Hour)
 	for _, step := range []struct {
@@ -155,19 +155,19 @@ func TestEveryChangeOfTheFilesIsNoticed(t *testing.T) {
 		do   func() error
 	}{
 		{"an edit in place of the same size", func() error { return os.WriteFile(one, []byte("b.example\n"), 0o600) }},
-		{"another one right after it", func() error { return os.WriteFile(one, []byte("c.example\n"), 0o600) }},
-		{"an older time", func() error {
+		{"another edit immediately after", func() error { return os.WriteFile(one, []byte("c.example\n"), 0o600) }},
+		{"an older timestamp", func() error {
 			return errors.Join(os.WriteFile(one, []byte("d.example\n"), 0o600), os.Chtimes(one, old, old))
 		}},
-		{"an editor that renames", func() error { replace(t, one, "e.example\n"); return nil }},
-		{"a rename that keeps size and time", func() error {
+		{"replaced by a rename", func() error { replace(t, one, "e.example\n"); return nil }},
+		{"replaced by a rename with the same size and timestamp", func() error {
 			return errors.Join(os.WriteFile(one+"~", []byte("f.example\n"), 0o600), os.Chtimes(one+"~", old, old), os.Chtimes(one, old, old), os.Rename(one+"~", one))
 		}},
 		{"a new file", func() error { return os.WriteFile(filepath.Join(dir, "lists/two.txt"), nil, 0o600) }},
-		{"a file that goes", func() error { return os.Remove(one) }},
-		{"the last file that goes", func() error { return os.Remove(filepath.Join(dir, "lists/two.txt")) }},
-		{"a named file that goes", func() error { return os.Remove(filepath.Join(dir, "other.txt")) }},
-		{"a named file that comes back", func() error { return os.WriteFile(filepath.Join(dir, "other.txt"), nil, 0o600) }},
+		{"a file removed", func() error { return os.Remove(one) }},
+		{"the last file removed", func() error { return os.Remove(filepath.Join(dir, "lists/two.txt")) }},
+		{"a named file removed", func() error { return os.Remove(filepath.Join(dir, "other.txt")) }},
+		{"a named file created again", func() error { return os.WriteFile(filepath.Join(dir, "other.txt"), nil, 0o600) }},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatal(err)
@@ -175,12 +175,12 @@ func TestEveryChangeOfTheFilesIsNoticed(t *testing.T) {
 		lists.Read(t.Context())
 		list := lists.List(w.Files)
 		if list == last {
-			t.Errorf("%s is not noticed", step.name)
+			t.Errorf("%s: change not detected", step.name)
 		}
 		last = list
 		lists.Read(t.Context())
 		if list := lists.List(w.Files); list != last {
-			t.Errorf("after %s the list changes without a change", step.name)
+			t.Errorf("%s: list changes again without a change", step.name)
 		}
 	}
 	if list := lists.List(nil); len(list.Domains) != 0 || len(list.Mistakes) != 0 {
@@ -188,9 +188,9 @@ func TestEveryChangeOfTheFilesIsNoticed(t *testing.T) {
 	}
 }
 
-func TestAKubernetesConfigMapIsSwapped(t *testing.T) {
-	// A projected volume: list.txt → ..data/list.txt, ..data → ..one, and an
-	// update renames a new ..data over the old one.
+func TestKubernetesConfigMapUpdate(t *testing.T) {
+	// A projected volume: list.txt is a link to ..data/list.txt, and ..data to ..one.
+	// An update renames a new ..data over the old one.
 	dir := t.TempDir()
 	for version, content := range map[string]string{"..one": "a.example\n", "..two": "b.example\n"} {
 		if err := os.MkdirAll(filepath.Join(dir, version), 0o755); err != nil {
@@ -225,7 +225,7 @@ func TestAKubernetesConfigMapIsSwapped(t *testing.T) {
 	}
 }
 
-func TestABrokenListRefusesNoConfiguration(t *testing.T) {
+func TestInvalidListDoesNotRejectTheConfiguration(t *testing.T) {
 	path := write(t, map[string]string{
 		"mde.yml": oneTenant + "  watched_domains: {files: [bad.txt, none.txt]}\n", "bad.txt": "*\n",
 	})
@@ -236,11 +236,11 @@ func TestABrokenListRefusesNoConfiguration(t *testing.T) {
 	}
 	path = write(t, map[string]string{"mde.yml": oneTenant + "  watched_domains: {files: ['[.txt']}\n"})
 	if _, err := config.Load(path, config.Overrides{}); err == nil {
-		t.Error("a pattern that can match nothing is a mistake of the configuration")
+		t.Error("an invalid pattern is accepted")
 	}
 }
 
-func TestAReaderThatIsStoppedChangesNothing(t *testing.T) {
+func TestReadWithCanceledContextChangesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.txt")
 	replace(t, path, "a.example\n")
 	var lists domains.Lists
@@ -254,21 +254,21 @@ func TestAReaderThatIsStoppedChangesNothing(t *testing.T) {
 	}
 }
 
-func TestManyMistakesAreSummarized(t *testing.T) {
+func TestSummaryOfManyMistakes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.csv")
 	replace(t, path, strings.Repeat("a.example,1\n", 5000))
 	list := new(domains.Lists).List([]string{path})
 	if n := len(list.Mistakes); n != 100 {
-		t.Errorf("%d mistakes are kept", n)
+		t.Errorf("%d mistakes kept, want 100", n)
 	}
 	if s := list.Summary(); len(s) > 1000 || !strings.Contains(s, path+":1: ") || !strings.Contains(s, "--config.check") {
-		t.Errorf("the summary is %q", s)
+		t.Errorf("summary %q", s)
 	}
 }
 
-// BenchmarkFollowing is one look at a list of 10,000 domains in four files that
-// 500 tenants share, none of which changed.
-func BenchmarkFollowing(b *testing.B) {
+// BenchmarkReadUnchangedLists reads 10,000 unchanged domains in four files that 500
+// tenants share.
+func BenchmarkReadUnchangedLists(b *testing.B) {
 	dir := b.TempDir()
 	old := time.Now().Add(-time.Hour)
 	for i := range 4 {
@@ -309,12 +309,12 @@ func FuzzWatchList(f *testing.F) {
 		}
 		for _, domain := range listed {
 			if again, err := domains.Parse(domain); err != nil || again != domain {
-				t.Errorf("%q is on the list", domain)
+				t.Errorf("invalid domain %q on the list", domain)
 			}
 		}
 		for _, p := range problems {
 			if strings.ContainsAny(p.String(), "\n\r") {
-				t.Errorf("a problem of several lines: %q", p)
+				t.Errorf("problem with several lines: %q", p)
 			}
 		}
 	})

@@ -9,12 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// phrase is how a message of the YAML library begins, and our words for it. The
-// library's own messages are never repeated, since some quote the file, and what
-// they quote may be a secret.
+// phrase maps the beginning of a message of the YAML library to the exporter's message.
+// The library's messages are not used, since some quote the file, which may contain
+// secrets.
 type phrase struct{ library, message string }
 
-// syntaxMistakes are found by the library's parser, which leaves out line 1.
+// syntaxMistakes are messages of the library's parser, which omits line 1.
 var syntaxMistakes = []phrase{
 	{"did not find expected key", "did not find expected key"},
 	{"did not find expected '-' indicator", "did not find expected '-' of a list"},
@@ -34,7 +34,7 @@ var syntaxMistakes = []phrase{
 	{"exceeded max depth", "nested too deeply"},
 }
 
-// contentMistakes are found before or after parsing.
+// contentMistakes are messages from before or after parsing.
 var contentMistakes = []phrase{
 	{"document contains excessive aliasing", "aliases repeat too much of the file"},
 	{"anchor '", "an anchor whose value contains itself"},
@@ -48,8 +48,8 @@ var (
 	yamlAnchor = regexp.MustCompile(`(?s)^(unknown )?anchor '(.*)' (?:referenced|value contains itself)$`)
 )
 
-// yamlMistake translates a message of the YAML library about data into a line,
-// 0 where none is known, and our words.
+// yamlMistake translates a message of the YAML library into a line, 0 if unknown, and
+// the exporter's message.
 func yamlMistake(message string, data []byte) (line int, mistake string) {
 	if m := yamlLine.FindStringSubmatch(message); m != nil {
 		line, _ = strconv.Atoi(m[1])
@@ -63,20 +63,20 @@ func yamlMistake(message string, data []byte) (line int, mistake string) {
 		}
 		line = lineOf(data, sign+m[2])
 	}
-	for _, known := range syntaxMistakes {
-		if strings.HasPrefix(message, known.library) {
-			return max(1, line), "not valid YAML: " + known.message
+	for _, phrase := range syntaxMistakes {
+		if strings.HasPrefix(message, phrase.library) {
+			return max(1, line), "not valid YAML: " + phrase.message
 		}
 	}
-	for _, known := range contentMistakes {
-		if strings.HasPrefix(message, known.library) {
-			return line, known.message
+	for _, phrase := range contentMistakes {
+		if strings.HasPrefix(message, phrase.library) {
+			return line, phrase.message
 		}
 	}
 	return line, "not valid YAML"
 }
 
-// lineOf returns the first line that contains the text, 0 where none does.
+// lineOf returns the first line that contains the text, 0 if there is none.
 func lineOf(data []byte, text string) int {
 	before, _, found := bytes.Cut(data, []byte(text))
 	if !found {
@@ -85,8 +85,8 @@ func lineOf(data []byte, text string) int {
 	return 1 + bytes.Count(before, []byte("\n"))
 }
 
-// notText returns the first line with what YAML takes for no text: broken UTF-8
-// or a control character. It returns 0 where there is none.
+// notText returns the first line with invalid UTF-8 or with a control character that
+// YAML does not allow. It returns 0 if there is none.
 func notText(data []byte) int {
 	number := 0
 	for line := range bytes.Lines(data) {
