@@ -11,19 +11,19 @@ import (
 	"github.com/mde-exporter/mde_exporter/config"
 )
 
-func TestAProgramWithNothingButTheDemoListensOnLoopback(t *testing.T) {
+func TestDemoAloneListensOnLoopback(t *testing.T) {
 	const everywhere, loopback = ":10058", "127.0.0.1:10058"
 	for _, test := range []struct {
 		name, tenantID string
 		args           []string
 		want           []string
 	}{
-		{"the demo alone", "", []string{"--demo"}, []string{loopback}},
-		{"the demo with an address", "", []string{"--demo", "--web.listen-address=:10058"}, []string{everywhere}},
-		{"the demo with addresses", "", []string{"--demo", "--web.listen-address=:1", "--web.listen-address=:2"}, []string{":1", ":2"}},
-		{"the demo beside a file", "", []string{"--demo", "--config.file=mde.yml"}, []string{everywhere}},
-		{"the demo beside the environment's tenant", "00000000-0000-0000-0000-000000000000", []string{"--demo"}, []string{everywhere}},
-		{"a file", "", []string{"--config.file=mde.yml"}, []string{everywhere}},
+		{"only the demo", "", []string{"--demo"}, []string{loopback}},
+		{"address given", "", []string{"--demo", "--web.listen-address=:10058"}, []string{everywhere}},
+		{"addresses given", "", []string{"--demo", "--web.listen-address=:1", "--web.listen-address=:2"}, []string{":1", ":2"}},
+		{"demo and file", "", []string{"--demo", "--config.file=mde.yml"}, []string{everywhere}},
+		{"demo and environment", "00000000-0000-0000-0000-000000000000", []string{"--demo"}, []string{everywhere}},
+		{"file", "", []string{"--config.file=mde.yml"}, []string{everywhere}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, variable := range os.Environ() {

@@ -21,17 +21,17 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
 
-// parse reads a command line as the program does.
+// parse parses a command line like the program.
 func parse(t *testing.T, where string, args []string) *flags {
 	t.Helper()
 	f, err := parseFlags(args, io.Discard, io.Discard)
 	if err != nil {
-		t.Fatalf("%s: the program does not take %q: %v", where, args, err)
+		t.Fatalf("%s: the program rejects %q: %v", where, args, err)
 	}
 	return f
 }
 
-func TestTheConfigurationsToCopyAreValid(t *testing.T) {
+func TestExampleConfigurationsAreValid(t *testing.T) {
 	for _, example := range []string{"deploy/compose/config/mde.yml", "deploy/packages/mde.yml"} {
 		content, err := os.ReadFile(example)
 		if err != nil {
@@ -42,7 +42,7 @@ func TestTheConfigurationsToCopyAreValid(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "client-secret"), []byte("a secret"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		// Collectors that are off by default are commented out.
+		// Disabled collectors are commented out.
 		all := regexp.MustCompile(`(?m)^#(  \w+: \{)`).ReplaceAll(content, []byte("$1"))
 		for _, text := range [][]byte{content, all} {
 			if err := os.WriteFile(path, text, 0o600); err != nil {
@@ -69,7 +69,7 @@ func TestTheConfigurationsToCopyAreValid(t *testing.T) {
 	}
 }
 
-func TestThePackagesHoldWhatBelongsToTheProgram(t *testing.T) {
+func TestPackageContents(t *testing.T) {
 	servertest.Find(t, "nfpm")
 	built, target := t.TempDir(), t.TempDir()
 	if err := os.Mkdir(filepath.Join(built, "linux-amd64"), 0o700); err != nil {
@@ -122,7 +122,7 @@ func TestThePackagesHoldWhatBelongsToTheProgram(t *testing.T) {
 			}
 			got := map[string]string{}
 			for _, file := range list.line.FindAllStringSubmatch(string(out), -1) {
-				// A deb lists the folders that lead to its files, too.
+				// A deb also lists the parent directories.
 				if file[1][0] != 'd' || file[4] == "/etc/mde_exporter" {
 					got[file[4]] = file[1] + " " + file[2] + ":" + file[3]
 				}
@@ -134,9 +134,9 @@ func TestThePackagesHoldWhatBelongsToTheProgram(t *testing.T) {
 	}
 }
 
-// A chart of one version installs that version, and helm reads no file outside
-// of the chart, so it has copies.
-func TestTheChartIsOfThisVersion(t *testing.T) {
+// The chart installs its own version. Helm reads no files outside the chart, so it has
+// copies.
+func TestChartVersion(t *testing.T) {
 	released, err := os.ReadFile("VERSION")
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestTheChartIsOfThisVersion(t *testing.T) {
 	}
 }
 
-func TestTheSystemdUnitIsCleanAndHardened(t *testing.T) {
+func TestSystemdUnitIsValidAndHardened(t *testing.T) {
 	unit, err := os.ReadFile("deploy/systemd/mde_exporter.service")
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestTheSystemdUnitIsCleanAndHardened(t *testing.T) {
 	if err != nil {
 		t.Skipf("systemd-analyze is not installed: %v", err)
 	}
-	// The program need not be installed where the unit is checked.
+	// The program may not be installed on this machine.
 	path := filepath.Join(t.TempDir(), "mde_exporter.service")
 	if err := os.WriteFile(path, bytes.ReplaceAll(unit, []byte("ExecStart="+command[0]), []byte("ExecStart=/bin/sh")), 0o600); err != nil {
 		t.Fatal(err)
@@ -174,13 +174,13 @@ func TestTheSystemdUnitIsCleanAndHardened(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), analyze, "verify", path).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
-	// What is left: the network it lives from, and the host's root directory.
+	// Accepted exposure: network access, and the host's root directory.
 	if out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=11", path).CombinedOutput(); err != nil {
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}
 }
 
-func TestTheComposeServicesFindEachOther(t *testing.T) {
+func TestComposeServices(t *testing.T) {
 	content, err := os.ReadFile("deploy/compose/compose.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +200,7 @@ func TestTheComposeServicesFindEachOther(t *testing.T) {
 	for name, service := range compose.Services {
 		for _, port := range service.Ports {
 			if !strings.HasPrefix(port, "127.0.0.1:") {
-				t.Errorf("%s: port %s is open to everyone", name, port)
+				t.Errorf("%s: port %s is not limited to loopback", name, port)
 			}
 		}
 		for _, volume := range service.Volumes {
@@ -220,11 +220,11 @@ func TestTheComposeServicesFindEachOther(t *testing.T) {
 		}
 		targets := regexp.MustCompile(`([a-z_]+):\d{4,5}\b`).FindAllSubmatch(content, -1)
 		if len(targets) == 0 {
-			t.Errorf("%s names no service", file)
+			t.Errorf("%s: no targets", file)
 		}
 		for _, target := range targets {
 			if _, ok := compose.Services[string(target[1])]; !ok && string(target[1]) != "localhost" {
-				t.Errorf("%s names %s, which is no service", file, target[0])
+				t.Errorf("%s: target %s is not a service", file, target[0])
 			}
 		}
 	}
@@ -234,12 +234,12 @@ func TestTheComposeServicesFindEachOther(t *testing.T) {
 	}
 	for _, dashboard := range dashboards {
 		if !slices.ContainsFunc(compose.Services["grafana"].Volumes, func(v string) bool { return strings.HasPrefix(v, "../../"+dashboard+":") }) {
-			t.Errorf("Grafana is not given %s", dashboard)
+			t.Errorf("Grafana does not mount %s", dashboard)
 		}
 	}
 }
 
-func TestPrometheusAndAlertmanagerTakeTheirConfigurations(t *testing.T) {
+func TestPrometheusAndAlertmanagerConfigurationsAreValid(t *testing.T) {
 	dir := t.TempDir()
 	for from, to := range map[string]string{
 		"deploy/compose/prometheus/prometheus.yml":     "prometheus.yml",
@@ -272,8 +272,8 @@ func TestPrometheusAndAlertmanagerTakeTheirConfigurations(t *testing.T) {
 	}
 }
 
-// Whoever builds the program, it says the same of itself.
-func TestEveryWayToBuildTheProgramUsesTheSameFlags(t *testing.T) {
+// All builds must report the same build information.
+func TestAllBuildsUseTheSameFlags(t *testing.T) {
 	linked := func(file string) []string {
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -289,7 +289,7 @@ func TestEveryWayToBuildTheProgramUsesTheSameFlags(t *testing.T) {
 	}
 	want := linked("Makefile")
 	if len(want) != 6 {
-		t.Errorf("the Makefile has %q", want)
+		t.Errorf("Makefile: %q", want)
 	}
 	for _, file := range []string{"Dockerfile", ".promu.yml"} {
 		if diff := cmp.Diff(want, linked(file)); diff != "" {
@@ -298,7 +298,7 @@ func TestEveryWayToBuildTheProgramUsesTheSameFlags(t *testing.T) {
 	}
 }
 
-func TestTheDeploymentPagesNameOnlyFlagsThatExist(t *testing.T) {
+func TestDeploymentPagesNameExistingFlags(t *testing.T) {
 	exists := map[string]bool{"--help": true, "--version": true}
 	for _, flag := range (&flags{}).application().Model().Flags {
 		exists["--"+flag.Name] = true
@@ -310,18 +310,18 @@ func TestTheDeploymentPagesNameOnlyFlagsThatExist(t *testing.T) {
 		}
 		named := regexp.MustCompile(`--(config|storage|shard|total|pod|web|log|demo|watched|once|diagnose|login|graph|api)[a-z.-]*`).FindAllString(string(content), -1)
 		if len(named) == 0 {
-			t.Errorf("%s names no flag", page)
+			t.Errorf("%s: no flags found", page)
 		}
 		for _, flag := range named {
 			if !exists[strings.TrimRight(flag, ".")] {
-				t.Errorf("%s names %s, which does not exist", page, flag)
+				t.Errorf("%s: flag %s does not exist", page, flag)
 			}
 		}
 	}
 }
 
-// Helm reads no file outside of a chart, so the chart has copies.
-func TestTheChartHasTheBundledFiles(t *testing.T) {
+// Helm reads no files outside the chart, so the chart has copies.
+func TestChartHasTheBundledFiles(t *testing.T) {
 	read := func(dir fs.FS) map[string]string {
 		entries, err := fs.ReadDir(dir, ".")
 		if err != nil {

@@ -22,7 +22,7 @@ import (
 
 const defaultPort = "10058"
 
-// flags are the command line.
+// flags are the values of the command line flags.
 type flags struct {
 	configFile                  string
 	autoReload                  model.Duration
@@ -42,7 +42,7 @@ type flags struct {
 	log                         promslog.Config
 }
 
-// parseFlags reads the command line. Its error names the flag.
+// parseFlags parses the command line. Errors name the flag.
 func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 	f := &flags{}
 	app := f.application()
@@ -54,17 +54,17 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*flags, error) {
 		return nil, fmt.Errorf("--web.telemetry-path: %w", err)
 	}
 	if len(f.tenants) > 0 && !f.once && !f.diagnose {
-		return nil, errors.New("--tenant is for --once and --diagnose")
+		return nil, errors.New("--tenant: only allowed with --once or --diagnose")
 	}
 	return f, cmp.Or(f.checkEndpoints(), f.checkShard())
 }
 
-// culprit names the flag whose value the error is about, which kingpin does
-// not: the flag that refuses its value with that very error.
+// culprit returns the name of the flag whose value err is about, which kingpin omits:
+// the flag that rejects its value with the same error.
 func culprit(app *kingpin.Application, args []string, err error) string {
 	context, parseErr := app.ParseContext(args)
 	if parseErr != nil {
-		return "" // About the flags themselves, which it does name.
+		return "" // kingpin names the flag in these errors.
 	}
 	for _, element := range context.Elements {
 		flag, ok := element.Clause.(*kingpin.FlagClause)
@@ -78,8 +78,8 @@ func culprit(app *kingpin.Application, args []string, err error) string {
 	return ""
 }
 
-// checkEndpoints refuses flags that would be ignored: a file has endpoints of
-// its own.
+// checkEndpoints rejects endpoint flags together with a file, because they would be
+// ignored.
 func (f *flags) checkEndpoints() error {
 	if f.configFile == "" {
 		return nil
@@ -88,7 +88,7 @@ func (f *flags) checkEndpoints() error {
 		{"--login-url", f.endpoints.LoginURL}, {"--graph-url", f.endpoints.GraphURL}, {"--api-url", f.endpoints.APIURL},
 	} {
 		if flag.value != "" {
-			return fmt.Errorf("%s is for the environment's tenant: with --config.file use the tenant's key endpoints", flag.name)
+			return fmt.Errorf("%s: not allowed with --config.file: set endpoints of the tenant in the file", flag.name)
 		}
 	}
 	return nil
@@ -102,7 +102,7 @@ func (f *flags) application() *kingpin.Application {
 
 	app.Flag("config.file", "Tenants and watch lists, YAML. Without it: one tenant from AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE, labeled by AZURE_TENANT_NAME.").
 		PlaceHolder("PATH").StringVar(&f.configFile)
-	app.Flag("config.auto-reload-interval", "How often to check the configuration file and the files it names for changes, and to reload them then. 0 turns it off.").
+	app.Flag("config.auto-reload-interval", "How often to check the configuration file and the files it names for changes, and reload them. 0 disables it.").
 		Default("30s").SetValue(&f.autoReload)
 	app.Flag("config.check", "Validate the configuration file and every file it names, print each mistake and exit.").
 		BoolVar(&f.configCheck)
@@ -126,7 +126,7 @@ func (f *flags) application() *kingpin.Application {
 		PlaceHolder("URL").StringVar(&f.endpoints.GraphURL)
 	app.Flag("api-url", "Defender API endpoint of the environment's tenant.").
 		PlaceHolder("URL").StringVar(&f.endpoints.APIURL)
-	app.Flag("storage.path", "Directory that keeps the last values and the spent call quota across restarts. None are kept without it.").
+	app.Flag("storage.path", "Directory that keeps the last values and the spent call quota across restarts. Without it, none are kept.").
 		PlaceHolder("DIR").StringVar(&f.storagePath)
 	app.Flag("shard", "Serve only the tenants of this shard, counted from 0.").
 		Default("0").IntVar(&f.shard)
@@ -146,7 +146,7 @@ func (f *flags) application() *kingpin.Application {
 	return app
 }
 
-// checkShard finds the shard's number and sees that it is one of them.
+// checkShard sets the shard from the pod name and validates it.
 func (f *flags) checkShard() error {
 	if f.podName != "" {
 		ordinal, err := shard.OrdinalOf(f.podName)
@@ -157,7 +157,7 @@ func (f *flags) checkShard() error {
 	}
 	switch {
 	case f.totalShards < 1:
-		return fmt.Errorf("--total-shards: %d is not a number of shards", f.totalShards)
+		return fmt.Errorf("--total-shards: %d is not a positive number", f.totalShards)
 	case f.shard < 0 || f.shard >= f.totalShards:
 		return fmt.Errorf("--shard: %d is not one of the shards 0 to %d of --total-shards", f.shard, f.totalShards-1)
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestAMistakeNamesTheFlagThatHasIt(t *testing.T) {
+func TestFlagErrorsNameTheFlag(t *testing.T) {
 	for _, test := range []struct {
 		args []string
 		want string

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestImportsRunOneWay checks the direction of docs/design.md: a collector is known
-// to config alone, which lists them all, and no collector knows another.
-func TestImportsRunOneWay(t *testing.T) {
+// TestImportDirections checks the import rules of docs/design.md: only config imports
+// the collectors, and collectors do not import each other.
+func TestImportDirections(t *testing.T) {
 	const module = "github.com/mde-exporter/mde_exporter"
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
 	if err != nil {
@@ -61,7 +61,7 @@ func TestImportsRunOneWay(t *testing.T) {
 	}
 	for _, rule := range rules {
 		if rule.seen == 0 {
-			t.Errorf("no package is %s", rule.from)
+			t.Errorf("no package matches %s", rule.from)
 		}
 	}
 }

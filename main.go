@@ -1,5 +1,5 @@
-// Command mde_exporter exposes the machine security states and the watched
-// domains of Microsoft Defender for Endpoint tenants to Prometheus.
+// Command mde_exporter exports metrics of Microsoft Defender for Endpoint tenants to
+// Prometheus.
 package main
 
 import (
@@ -39,7 +39,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/web"
 )
 
-// released is the version of a program that the linker was given none for.
+// released is the version if the linker sets none.
 //
 //go:embed VERSION
 var released string
@@ -48,8 +48,8 @@ func main() {
 	if version.Version == "" {
 		version.Version = strings.TrimSpace(released)
 	}
-	// Only net/http's transport uses the default logger, to print up to 4 kB that
-	// a far end sent unasked, and with that perhaps a token.
+	// Only net/http's transport uses the default logger. It would print up to 4 kB of
+	// unsolicited data from a server, which may include a token.
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	f, err := parseFlags(os.Args[1:], os.Stdout, os.Stderr)
 	if err != nil {
@@ -68,13 +68,13 @@ func main() {
 	os.Exit(run(signals, os.Stderr))
 }
 
-// stopTimeout is how long the program may take to end once it was asked to stop.
+// stopTimeout is how long the program may take to stop after a signal.
 const stopTimeout = 5 * time.Second
 
-// supervise runs the program until it ends by itself, and returns its exit code.
-// The first signal asks the program to stop. At stopTimeout, or at a second
-// signal, supervise waits no longer and returns the code cutShort: no file
-// system that hangs keeps the process alive.
+// supervise runs the program until it ends and returns its exit code. The first signal
+// asks the program to stop. After stopTimeout or a second signal, supervise returns the
+// code cutShort without waiting, so that a hanging file system cannot keep the process
+// running.
 func supervise(signals <-chan os.Signal, program func(stop context.Context) int, cutShort int, stderr io.Writer) int {
 	stop, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -90,15 +90,15 @@ func supervise(signals <-chan os.Signal, program func(stop context.Context) int,
 	case code := <-ended:
 		return code
 	case <-time.After(stopTimeout):
-		fmt.Fprintf(stderr, "mde_exporter: work under way did not end within %s and was cut off\n", stopTimeout)
+		fmt.Fprintf(stderr, "mde_exporter: did not stop within %s, exiting anyway\n", stopTimeout)
 	case <-signals:
-		fmt.Fprintln(stderr, "mde_exporter: a second signal cut off the work under way")
+		fmt.Fprintln(stderr, "mde_exporter: received a second signal, exiting immediately")
 	}
 	return cutShort
 }
 
-// cutShort is the exit code of a program that was stopped before it ended: a
-// server has done what it was asked for, a single task has not.
+// cutShort returns the exit code of a program that was stopped before it ended: 0 for a
+// server, 1 for a single task.
 func (f *flags) cutShort() int {
 	if f.configCheck || f.once || f.diagnose {
 		return 1
@@ -106,22 +106,21 @@ func (f *flags) cutShort() int {
 	return 0
 }
 
-// exitCode prints the error, if there is one, and returns the exit code it makes.
+// exitCode prints the error and returns 1, or returns 0 if the error is nil.
 func exitCode(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
 	if problems, ok := errors.AsType[config.Problems](err); ok {
-		fmt.Fprintln(stderr, problems) // Each line names its file or variable.
+		fmt.Fprintln(stderr, problems) // Each line names its file, flag or variable.
 	} else {
 		fmt.Fprintln(stderr, "mde_exporter:", err)
 	}
 	return 1
 }
 
-// run is the program. It ends without an error when it has done what the flags
-// ask for, or when the context says to stop; an error is one that the operator
-// can act on.
+// run runs the program. It returns nil when the task of the flags is done or the
+// context ends. Errors are for the operator.
 func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 	var progress *progressLine
 	if f.once {
@@ -160,9 +159,9 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 	if f.storagePath != "" {
 		var err error
 		if o.Storage, err = storage.Open(f.storagePath, logger); err != nil {
-			logger.Error("Opening --storage.path failed, nothing is kept across restarts", "err", err)
+			logger.Error("Opening --storage.path failed, values are not kept across restarts", "err", err)
 		}
-		o.StorageSuccess = o.Storage.Success // Of none, too: then nothing is kept.
+		o.StorageSuccess = o.Storage.Success // Also if storage is nil.
 	}
 	running := exporter.New(o)
 	defer running.Close()
@@ -186,8 +185,8 @@ func (f *flags) run(stop context.Context, stdout, stderr io.Writer) error {
 	return serve(stop, f, running, registry, logger)
 }
 
-// checkWebConfig reads the file and the files that it names. It fails if they are
-// not read before readfile.Timeout passes or ctx ends.
+// checkWebConfig validates the file and the files that it names. It fails after
+// readfile.Timeout or when ctx ends.
 func checkWebConfig(ctx context.Context, file string) error {
 	checked := make(chan error, 1)
 	go func() { checked <- toolkit.Validate(file) }()
@@ -201,8 +200,8 @@ func checkWebConfig(ctx context.Context, file string) error {
 	}
 }
 
-// diagnosisLines is how long a diagnosis may be. With the line of the error that
-// exitCode prints, it fits a screen of 60 lines.
+// diagnosisLines is the maximum length of a diagnosis. With the error that exitCode
+// prints, it fits 60 lines.
 const diagnosisLines = 59
 
 // printDiagnosis prints what works and what to fix.
@@ -219,7 +218,7 @@ func (f *flags) printDiagnosis(ctx context.Context, running *exporter.Exporter, 
 		return fmt.Errorf("print the diagnosis: %w", err)
 	}
 	if slices.ContainsFunc(diagnoses, func(d client.Diagnosis) bool { return !d.Complete() }) {
-		return errors.New("--diagnose found something missing")
+		return errors.New("--diagnose found problems")
 	}
 	return nil
 }
@@ -243,11 +242,10 @@ func printOnce(ctx context.Context, running *exporter.Exporter, stdout io.Writer
 	return errors.Join(failed, err)
 }
 
-// exposed gathers everything but the counter go_memstats_alloc_bytes_total.
-// OpenMetrics names the family of a counter without _total, which makes it the
-// family of the gauge go_memstats_alloc_bytes, and strict parsers reject a
-// family that occurs twice. go_gc_heap_allocs_bytes_total is the same counter
-// under its newer name.
+// exposed returns a gatherer without the counter go_memstats_alloc_bytes_total.
+// OpenMetrics names its family go_memstats_alloc_bytes, which is also a gauge, and
+// strict parsers reject duplicate families. The same counter is exposed as
+// go_gc_heap_allocs_bytes_total.
 func exposed(running *exporter.Exporter) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		families, err := running.Gatherer().Gather()
@@ -257,8 +255,7 @@ func exposed(running *exporter.Exporter) prometheus.Gatherer {
 	})
 }
 
-// serve answers HTTP until the context says to stop, then lets requests under
-// way end.
+// serve serves HTTP until the context ends, then shuts down gracefully.
 func serve(stop context.Context, f *flags, running *exporter.Exporter, registry *prometheus.Registry, logger *slog.Logger) error {
 	o := web.Options{
 		Gatherer:       exposed(running),
@@ -318,10 +315,10 @@ func serve(stop context.Context, f *flags, running *exporter.Exporter, registry 
 	}
 }
 
-// check prints every mistake of the configuration and of the files it names.
+// check validates the configuration and the files it names, and prints the result.
 func (f *flags) check(stdout io.Writer) error {
 	if f.configFile == "" {
-		return errors.New("--config.check: --config.file names no file")
+		return errors.New("--config.check: --config.file is missing")
 	}
 	warnings, err := config.Check(f.configFile, f.overrides)
 	for _, warning := range warnings {

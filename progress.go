@@ -12,15 +12,15 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/exporter"
 )
 
-// progressLine is the last line of a terminal. What is written through it appears
-// above the line. A nil progressLine shows nothing.
+// progressLine shows progress in the last line of a terminal, below what is written to
+// it. A nil progressLine does nothing.
 type progressLine struct {
 	mu   sync.Mutex
 	out  io.Writer
 	text string
 }
 
-// newProgressLine returns nil where out is no terminal.
+// newProgressLine returns nil if out is not a terminal.
 func newProgressLine(out io.Writer) *progressLine {
 	f, ok := out.(*os.File)
 	if !ok {
@@ -34,7 +34,7 @@ func newProgressLine(out io.Writer) *progressLine {
 
 const eraseLine = "\r\x1b[K"
 
-// Write implements io.Writer for whole lines.
+// Write writes complete lines above the progress.
 func (p *progressLine) Write(lines []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -47,7 +47,7 @@ func (p *progressLine) Write(lines []byte) (int, error) {
 	return n, err
 }
 
-// show replaces the line; an empty text removes it.
+// show replaces the progress. An empty text removes it.
 func (p *progressLine) show(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,9 +57,8 @@ func (p *progressLine) show(text string) {
 	}
 }
 
-// follow shows how far the refreshes are until the context ends, and then removes
-// the line.
-func (p *progressLine) follow(ctx context.Context, world *exporter.Exporter) {
+// follow shows the progress of the refreshes until the context ends.
+func (p *progressLine) follow(ctx context.Context, running *exporter.Exporter) {
 	if p == nil {
 		return
 	}
@@ -68,7 +67,7 @@ func (p *progressLine) follow(ctx context.Context, world *exporter.Exporter) {
 	for {
 		select {
 		case <-ticker.C:
-			p.show(progressText(world.Progress()))
+			p.show(progressText(running.Progress()))
 		case <-ctx.Done():
 			p.show("")
 			return
@@ -76,7 +75,7 @@ func (p *progressLine) follow(ctx context.Context, world *exporter.Exporter) {
 	}
 }
 
-// progressText is empty where nothing is left to do.
+// progressText returns the progress, "" if all is done.
 func progressText(p collector.Progress) string {
 	if p.Done == p.Total {
 		return ""

@@ -8,9 +8,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-func TestProgressIsShownOnlyOnATerminal(t *testing.T) {
+func TestProgressRequiresATerminal(t *testing.T) {
 	if newProgressLine(&bytes.Buffer{}) != nil {
-		t.Error("a buffer is taken for a terminal")
+		t.Error("buffer taken as a terminal")
 	}
 	f, err := os.Create(t.TempDir() + "/stderr")
 	if err != nil {
@@ -18,7 +18,7 @@ func TestProgressIsShownOnlyOnATerminal(t *testing.T) {
 	}
 	defer f.Close()
 	if newProgressLine(f) != nil {
-		t.Error("a file is taken for a terminal")
+		t.Error("file taken as a terminal")
 	}
 }
 
@@ -37,6 +37,6 @@ func TestLogLinesAppearAboveTheProgress(t *testing.T) {
 	write("third\n")
 	const erase, progress = "\r\x1b[K", "3 of 10 watched domains looked up"
 	if want := "first\n" + erase + progress + erase + "second\n" + progress + erase + "third\n"; b.String() != want {
-		t.Errorf("written is %q, want %q", b.String(), want)
+		t.Errorf("wrote %q, want %q", b.String(), want)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// snippets returns the YAML files that a page holds, by the names in their first lines.
+// snippets returns the YAML files in a page by the name in their first line.
 func snippets(t *testing.T, page string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(page)
@@ -29,15 +29,15 @@ func snippets(t *testing.T, page string) map[string]string {
 		comment, content, _ := strings.Cut(m[1], "\n")
 		name, named := strings.CutPrefix(comment, "# ")
 		if !named || files[name] != "" {
-			t.Fatalf("%s: a file without a name of its own: %s", page, comment)
+			t.Fatalf("%s: file without a unique name: %s", page, comment)
 		}
 		files[name] = content
 	}
 	return files
 }
 
-// checkConfig runs --config.check in a directory of the files and of a certificate
-// with its key, and returns what it prints.
+// checkConfig runs --config.check in a directory with the files, a certificate and its
+// key. It returns the output.
 func checkConfig(t *testing.T, dir string, files map[string]string) string {
 	t.Helper()
 	server := httptest.NewTLSServer(nil)
@@ -75,12 +75,12 @@ func checkConfig(t *testing.T, dir string, files map[string]string) string {
 	return out.String()
 }
 
-func TestTheProvidersServerIsConfiguredAsThePageShows(t *testing.T) {
+func TestProviderPageServerConfiguration(t *testing.T) {
 	const page = "docs/provider.md"
 	files := snippets(t, page)
 	delete(files, "values.yaml")
 	if len(files) != 3 {
-		t.Errorf("%d files of the server, want mde.yml and two tenants", len(files))
+		t.Errorf("%d files, want mde.yml and two tenants", len(files))
 	}
 	dir := t.TempDir()
 	text, err := os.ReadFile(page)
@@ -113,14 +113,14 @@ func TestTheProvidersServerIsConfiguredAsThePageShows(t *testing.T) {
 	}
 }
 
-func TestTheProvidersValuesAreAsThePageShows(t *testing.T) {
+func TestProviderPageChartValues(t *testing.T) {
 	values := snippets(t, "docs/provider.md")["values.yaml"]
 	example, err := os.ReadFile("deploy/helm/mde-exporter/examples/provider.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasSuffix(string(example), "\n"+values) {
-		t.Error("the chart's example provider.yaml differs from the page")
+		t.Error("examples/provider.yaml of the chart differs from the page")
 	}
 	var chart struct {
 		Config yaml.Node
@@ -143,8 +143,8 @@ func TestTheProvidersValuesAreAsThePageShows(t *testing.T) {
 	}
 }
 
-// Every configuration of the page about configuration is valid.
-func TestWhatTenantsShareIsValidAsThePageShows(t *testing.T) {
+// The example about sharing settings is valid.
+func TestSharedSettingsExampleIsValid(t *testing.T) {
 	text, err := os.ReadFile("docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 var flagName = regexp.MustCompile("--([a-z][a-z.-]*)")
 
-func TestThePageOfFlagsNamesThoseThatExistAndNoOther(t *testing.T) {
+func TestDocumentedFlags(t *testing.T) {
 	const page = "docs/configuration.md"
 	content, err := os.ReadFile(page)
 	if err != nil {
@@ -27,12 +27,12 @@ func TestThePageOfFlagsNamesThoseThatExistAndNoOther(t *testing.T) {
 	}
 	for _, flag := range (&flags{}).application().Model().Flags {
 		if !flag.Hidden && !onPage[flag.Name] {
-			t.Errorf("%s does not name --%s", page, flag.Name)
+			t.Errorf("%s: flag --%s is missing", page, flag.Name)
 		}
 		delete(onPage, flag.Name)
 	}
 	for name := range onPage {
-		t.Errorf("%s names --%s, which does not exist", page, name)
+		t.Errorf("%s: flag --%s does not exist", page, name)
 	}
 }
 
@@ -44,7 +44,7 @@ var (
 	notASlug = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 )
 
-// anchors returns what a link to a page may name after "#", as GitHub makes it.
+// anchors returns the anchors of a page as GitHub generates them.
 func anchors(page string) map[string]bool {
 	names := map[string]bool{}
 	for _, match := range heading.FindAllStringSubmatch(codeOf.ReplaceAllString(page, ""), -1) {
@@ -69,7 +69,7 @@ func pages(t *testing.T) []string {
 	return append(top, docs...)
 }
 
-func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
+func TestLinksBetweenPages(t *testing.T) {
 	for _, page := range pages(t) {
 		content, err := os.ReadFile(page)
 		if err != nil {
@@ -81,7 +81,7 @@ func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
 				target = filepath.Join(filepath.Dir(page), match[1])
 			}
 			if _, err := os.Stat(target); err != nil {
-				t.Errorf("%s links %s, which is not there", page, match[1])
+				t.Errorf("%s: linked file %s does not exist", page, match[1])
 				continue
 			}
 			if match[2] == "" || filepath.Ext(target) != ".md" {
@@ -92,13 +92,13 @@ func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !anchors(string(linked))[match[2]] {
-				t.Errorf("%s links %s#%s, a section that is not there", page, match[1], match[2])
+				t.Errorf("%s: linked section %s#%s does not exist", page, match[1], match[2])
 			}
 		}
 	}
 }
 
-func TestTheIndexLinksEveryPage(t *testing.T) {
+func TestIndexLinksAllPages(t *testing.T) {
 	const index = "docs/index.md"
 	content, err := os.ReadFile(index)
 	if err != nil {
@@ -110,7 +110,7 @@ func TestTheIndexLinksEveryPage(t *testing.T) {
 			t.Fatal(err)
 		}
 		if page != index && !strings.Contains(string(content), "]("+filepath.ToSlash(link)) {
-			t.Errorf("%s does not link %s", index, page)
+			t.Errorf("%s: link to %s is missing", index, page)
 		}
 	}
 }

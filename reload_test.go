@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// lockedBuffer may be written and read at the same time.
+// lockedBuffer is a buffer that is safe for concurrent use.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -32,7 +32,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// tenantYAML is a tenant whose hosts refuse connections.
+// tenantYAML returns a tenant whose endpoints refuse connections.
 func tenantYAML(name string) string {
 	return "name: " + name + `
 azuread: {oauth: {tenant_id: t, client_id: c, client_secret: hush, client_secret_expires: 2027-01-31}}
@@ -40,7 +40,7 @@ endpoints: {login_url: "http://127.0.0.1:1", graph_url: "http://127.0.0.1:1", ap
 `
 }
 
-func TestAChangeOfTheConfigurationIsReloaded(t *testing.T) {
+func TestAutoReload(t *testing.T) {
 	dir := t.TempDir()
 	put := func(name, text string) {
 		t.Helper()
@@ -52,7 +52,8 @@ func TestAChangeOfTheConfigurationIsReloaded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A ConfigMap is mounted as links into a directory whose link is swapped.
+	// A ConfigMap is mounted as links into a directory, which is itself a link that an
+	// update replaces.
 	publish := func(version string) {
 		t.Helper()
 		if err := os.Symlink(version, filepath.Join(dir, "..tmp")); err != nil {
@@ -103,12 +104,12 @@ func TestAChangeOfTheConfigurationIsReloaded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, err := http.DefaultClient.Do(request)
+		response, err := http.DefaultClient.Do(request)
 		if err != nil {
 			return ""
 		}
-		defer answer.Body.Close()
-		body, err := io.ReadAll(answer.Body)
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
 		if err != nil {
 			return ""
 		}
@@ -136,18 +137,18 @@ func TestAChangeOfTheConfigurationIsReloaded(t *testing.T) {
 	await(expiry, "mde_exporter_config_last_reload_successful 1")
 	publish("..2")
 	await("mde_exporter_config_last_reload_successful 0", expiry)
-	time.Sleep(200 * time.Millisecond) // Ten looks at the same mistake.
+	time.Sleep(200 * time.Millisecond) // Ten checks of the same file.
 	if n := strings.Count(log.String(), "tenant-a.yml:4: unknown key"); n != 1 {
-		t.Errorf("the mistake is logged %d times, want once:\n%s", n, log)
+		t.Errorf("mistake logged %d times, want once:\n%s", n, log)
 	}
 	publish("..3")
 	await("mde_exporter_config_last_reload_successful 1", `mde_credential_expiry_timestamp_seconds{tenant="fabrikam"}`)
 	if strings.Contains(scrape(), `tenant="contoso"`) {
-		t.Error("the tenant whose file is gone still has series")
+		t.Error("removed tenant still has series")
 	}
 }
 
-func TestATenantIsSelectedByItsName(t *testing.T) {
+func TestTenantFlag(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mde.yml")
 	for i, name := range []string{"a", "b", "c"} {
 		if err := os.WriteFile(filepath.Join(filepath.Dir(path), string(rune('0'+i))+".tenant"), []byte(tenantYAML(name)), 0o600); err != nil {
@@ -164,7 +165,7 @@ func TestATenantIsSelectedByItsName(t *testing.T) {
 		{"--once --shard=1 --total-shards=2", "a c", ""},
 		{"--once --tenant=b --shard=1 --total-shards=2", "b", ""},
 		{"--once --tenant=b --tenant=d", "", `--tenant: ` + path + ` has no tenant "d"`},
-		{"--tenant=b", "", "--tenant is for --once and --diagnose"},
+		{"--tenant=b", "", "--tenant: only allowed with --once or --diagnose"},
 	} {
 		f, err := parseFlags(append(strings.Fields(test.args), "--config.file="+path), io.Discard, io.Discard)
 		var names []string

@@ -4,5 +4,7 @@ package main
 
 import "errors"
 
-// runService fails: only Windows has the services that it is for.
-func runService(program) error { return errors.New("--service: only for Windows: leave it out") }
+// runService returns an error: services are only supported on Windows.
+func runService(program) error {
+	return errors.New("--service: only supported on Windows: remove the flag")
+}

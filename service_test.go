@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/common/promslog"
 )
 
-// events collects what is reported to an event log.
+// events is an eventLog that records events.
 type events []string
 
 func (e *events) add(kind string, id uint32, message string) error {
@@ -21,7 +21,7 @@ func (e *events) Info(id uint32, m string) error    { return e.add("info", id, m
 func (e *events) Warning(id uint32, m string) error { return e.add("warning", id, m) }
 func (e *events) Error(id uint32, m string) error   { return e.add("error", id, m) }
 
-func TestTheTypeOfAnEventIsTheLevelOfItsLogLine(t *testing.T) {
+func TestEventTypeIsLogLevel(t *testing.T) {
 	for _, format := range []string{"logfmt", "json"} {
 		var got events
 		w := eventWriter{&got}

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/windows/svc/eventlog"
 )
 
-// serviceName is the name of the service and of its source in the event log.
+// serviceName is the name of the service and of its event source.
 const serviceName = "mde_exporter"
 
-// runService runs the program as a Windows service. It logs to the event log and
-// returns when the service has stopped. An error means that it did not start.
+// runService runs the program as a Windows service until it stops. It logs to the event
+// log. An error means that the service did not start.
 func runService(run program) error {
 	log, err := eventlog.Open(serviceName)
 	if err != nil {
@@ -26,7 +26,7 @@ func runService(run program) error {
 	s := &service{run: run, stderr: eventWriter{log}}
 	err = svc.Run(serviceName, s)
 	if err == nil && !s.started || errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
-		err = errors.New("not started by the service manager: leave it out, or create a service as docs/windows.md describes")
+		err = errors.New("not started by the service manager: remove the flag, or create a service as described in docs/windows.md")
 	}
 	if err != nil {
 		return fmt.Errorf("--service: %w", err)
@@ -34,15 +34,15 @@ func runService(run program) error {
 	return nil
 }
 
-// service is the program under the service manager.
+// service implements [svc.Handler] for the program.
 type service struct {
 	run     program
 	stderr  io.Writer
 	started bool
 }
 
-// Execute implements [svc.Handler]. Stopping the service, and shutting down
-// Windows, ask the program to stop as a signal does.
+// Execute implements [svc.Handler]. It signals the program when the service stops or
+// Windows shuts down.
 func (s *service) Execute(_ []string, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (specific bool, code uint32) {
 	s.started = true
 	signals := make(chan os.Signal, 2)

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// TestASkippedTestIsAFailureUnlessItIsListed runs what decides in continuous
-// integration, on the results of two runs.
-func TestASkippedTestIsAFailureUnlessItIsListed(t *testing.T) {
+// TestUnlistedSkipsFail runs tools/skips, which fails continuous integration, on the
+// results of two runs.
+func TestUnlistedSkipsFail(t *testing.T) {
 	event := func(action, pkg, test string) string {
 		return `{"Time":"2026-01-01T00:00:00Z","Action":"` + action + `","Package":"github.com/mde-exporter/mde_exporter` + pkg + `","Test":"` + test + `","Elapsed":0}` + "\n"
 	}
 	const noTests = `{"Time":"2026-01-01T00:00:00Z","Action":"skip","Package":"github.com/mde-exporter/mde_exporter/internal/servertest","Elapsed":0}` + "\n"
 	passed := event("pass", "/client", "TestA") + event("output", "/client", "TestB") + noTests
-	const list = "# Tests that may be skipped.\n\nclient TestA needs what is not here\n"
+	const list = "# Tests that may be skipped.\n\nclient TestA needs a missing program\n"
 	for name, tc := range map[string]struct {
 		results []string
 		list    string
@@ -26,8 +26,8 @@ func TestASkippedTestIsAFailureUnlessItIsListed(t *testing.T) {
 		"nothing skipped, nothing listed": {[]string{passed, ""}, "# None.\n\n# None.\n", "", false},
 		"listed":                          {[]string{event("skip", "/client", "TestA"), passed}, list, "", false},
 		"not listed":                      {[]string{passed, event("skip", "/client", "TestA") + event("skip", "/client", "TestB")}, list, "skipped, but not listed: client TestB\n", true},
-		"of another package":              {[]string{event("skip", "/config", "TestA")}, list, "listed, but not skipped: client TestA\nskipped, but not listed: config TestA\n", true},
-		"of the root":                     {[]string{event("skip", "", "TestMain/sub_test")}, list, "listed, but not skipped: client TestA\nskipped, but not listed: . TestMain/sub_test\n", true},
+		"another package":                 {[]string{event("skip", "/config", "TestA")}, list, "listed, but not skipped: client TestA\nskipped, but not listed: config TestA\n", true},
+		"root package":                    {[]string{event("skip", "", "TestMain/sub_test")}, list, "listed, but not skipped: client TestA\nskipped, but not listed: . TestMain/sub_test\n", true},
 		"stale":                           {[]string{passed}, list, "listed, but not skipped: client TestA\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {

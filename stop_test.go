@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-func TestASignalEndsAProgramThatHangs(t *testing.T) {
+func TestSignalsEndAHangingProgram(t *testing.T) {
 	for _, test := range []struct {
 		name    string
-		signals []time.Duration // When they come.
-		ends    time.Duration   // After the first signal; zero means never.
+		signals []time.Duration // Times of the signals.
+		ends    time.Duration   // Time from the first signal to the end; zero means never.
 		want    time.Duration
 		code    int
 		says    string
 	}{
-		{name: "it ends in time", signals: []time.Duration{time.Hour}, ends: 3 * time.Second, want: time.Hour + 3*time.Second, code: 7},
-		{name: "it hangs", signals: []time.Duration{time.Hour}, want: time.Hour + stopTimeout, code: 1, says: "cut off"},
-		{name: "a second signal", signals: []time.Duration{time.Hour, time.Hour + time.Second}, want: time.Hour + time.Second, code: 1, says: "second signal"},
+		{name: "stops in time", signals: []time.Duration{time.Hour}, ends: 3 * time.Second, want: time.Hour + 3*time.Second, code: 7},
+		{name: "hangs", signals: []time.Duration{time.Hour}, want: time.Hour + stopTimeout, code: 1, says: "exiting anyway"},
+		{name: "second signal", signals: []time.Duration{time.Hour, time.Hour + time.Second}, want: time.Hour + time.Second, code: 1, says: "second signal"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestASignalEndsAProgramThatHangs(t *testing.T) {
 					t.Errorf("code %d after %v, want %d after %v", code, took, test.code, test.want)
 				}
 				if !strings.Contains(stderr.String(), test.says) || test.says == "" && stderr.Len() > 0 {
-					t.Errorf("it says %q", &stderr)
+					t.Errorf("stderr %q", &stderr)
 				}
 				close(end)
 			})

@@ -50,12 +50,12 @@ func TestImagesAndActionsArePinned(t *testing.T) {
 			}
 		}
 		if n < c.minimumOfNames {
-			t.Errorf("%q name %d images or actions", c.files, n)
+			t.Errorf("%q: only %d images or actions", c.files, n)
 		}
 	}
 }
 
-func TestDependabotSeesEveryModule(t *testing.T) {
+func TestDependabotUpdatesAllModules(t *testing.T) {
 	content, err := os.ReadFile(".github/dependabot.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -89,10 +89,10 @@ func TestDependabotSeesEveryModule(t *testing.T) {
 			return
 		}
 	}
-	t.Error("dependabot.yml updates no module")
+	t.Error("dependabot.yml has no gomod update")
 }
 
-func TestTheNoticesHoldTheLicenceOfEveryModule(t *testing.T) {
+func TestNoticesHaveAllLicences(t *testing.T) {
 	notices, err := exec.CommandContext(t.Context(), "tools/notices").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestTheNoticesHoldTheLicenceOfEveryModule(t *testing.T) {
 	permissive := regexp.MustCompile(`(?i)Apache License|Permission is hereby granted, free of charge|Redistribution and use in source and binary forms`)
 	for module := range strings.Lines(string(deps)) {
 		if module = strings.TrimSpace(module); module != "" && !permissive.MatchString(sections[module]) {
-			t.Errorf("no permissive licence of %s", module)
+			t.Errorf("no permissive licence for %s", module)
 		}
 	}
 }

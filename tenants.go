@@ -13,15 +13,15 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// tenantSources is where tenants come from: the file or else the environment,
+// tenantSources provides the tenants: those of the file, or else of the environment,
 // and the demo.
 type tenantSources struct {
 	flags *flags
 	demo  *config.Tenant // Nil without --demo.
 }
 
-// load reads the configuration as it is now, and keeps the tenants that --tenant names
-// or, without it, those of this shard.
+// load loads the current configuration with the tenants of --tenant or, without that
+// flag, of the shard.
 func (s *tenantSources) load() (*config.Config, error) {
 	c, err := s.read()
 	if err != nil {
@@ -30,7 +30,7 @@ func (s *tenantSources) load() (*config.Config, error) {
 	if s.demo != nil {
 		for _, t := range c.Tenants {
 			if t.Name == s.demo.Name {
-				return nil, fmt.Errorf("--demo: the configuration has a tenant %q too", t.Name)
+				return nil, fmt.Errorf("--demo: the configuration also has a tenant %q", t.Name)
 			}
 		}
 		c.Tenants = append(c.Tenants, s.demo)
@@ -47,7 +47,7 @@ func (s *tenantSources) load() (*config.Config, error) {
 	return mine, nil
 }
 
-// selected keeps the tenants that --tenant names.
+// selected returns the tenants of --tenant.
 func (s *tenantSources) selected(c *config.Config) (*config.Config, error) {
 	named := &config.Config{}
 	for _, name := range s.flags.tenants {
@@ -71,13 +71,13 @@ func (s *tenantSources) read() (*config.Config, error) {
 	case errors.Is(err, config.ErrNoEnvironment) && s.demo != nil:
 		return &config.Config{}, nil
 	case errors.Is(err, config.ErrNoEnvironment):
-		return nil, fmt.Errorf("nothing to do: --config.file names no file, there is %w; --demo needs neither", err)
+		return nil, fmt.Errorf("no tenants: set --config.file, or use --demo; %w", err)
 	}
 	return c, err
 }
 
-// keepDemoLocal makes a program that has no tenant but the demo listen on
-// loopback, unless --web.listen-address is given.
+// keepDemoLocal makes the program listen on loopback if the demo is the only tenant and
+// --web.listen-address is not given.
 func (s *tenantSources) keepDemoLocal() {
 	if s.demo == nil || s.flags.configFile != "" || s.flags.listenAddressGiven {
 		return
@@ -87,7 +87,7 @@ func (s *tenantSources) keepDemoLocal() {
 	}
 }
 
-// name says where the tenants come from.
+// name describes where the tenants come from.
 func (s *tenantSources) name() string {
 	switch {
 	case s.flags.configFile != "":
@@ -99,8 +99,8 @@ func (s *tenantSources) name() string {
 	}
 }
 
-// demoTenant refreshes often, so that a minute has something to show, and well
-// within the call quota.
+// demoTenant has short intervals, so that data appears within a minute. They stay below
+// the call quota.
 const demoTenant = `tenants:
 - name: demo
   azuread: {oauth: {tenant_id: %q, client_id: %q, client_secret: %q}}
@@ -117,8 +117,7 @@ const demoTenant = `tenants:
   alerts: {enabled: true, refresh_interval: 15s}
 `
 
-// startDemo serves a simulated tenant on a loopback address and makes it one of
-// the tenants. The exporter treats it as any other.
+// startDemo serves a simulated tenant on a loopback address and adds it to the tenants.
 func (s *tenantSources) startDemo() (stop func(), err error) {
 	o := simulation.Demo()
 	if s.flags.demoSource == string(client.Machines) {
