@@ -1,14 +1,14 @@
-// Command benchmark measures the exporter beside other programs that do the same
-// work, each in a fresh process of its own, against one simulated tenant in this
-// process, over TLS, HTTP/2 and gzip. docs/performance.md says what the figures
-// mean. It is a module of its own, so that the exporter does not depend on what it
-// is compared with. Linux only. From the repository's root:
+// Command benchmark measures the exporter and other programs that do the same work.
+// Each runs in a fresh process, against a tenant that this process simulates, over TLS,
+// HTTP/2 and gzip. docs/performance.md explains the figures. It is a separate module,
+// so that the exporter does not depend on what it is compared with. Linux only. From
+// the root of the repository:
 //
 //	go run -C benchmark .            # everything, some minutes
 //	go run -C benchmark . refresh    # one part
 //
-// A machine that does other things at the same time makes absolute figures
-// worthless, so only ratios within a round compare.
+// Absolute figures depend on the load of the machine. Only compare ratios within a
+// round.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-var ways = []way{nowhere, exporter, plain}
+var ways = []way{discard, exporter, plain}
 
 // options are the flags.
 type options struct {
@@ -33,13 +33,13 @@ type options struct {
 	beside                      string
 }
 
-// parts are what can be measured, in this order.
+// parts are the measurements, in order.
 var parts = []struct {
 	name, about string
 	measure     func(context.Context, options, io.Writer) error
 }{
-	{"refresh", "processor time and memory of a refresh, beside reading the answers to nowhere and a plain program", refresh},
-	{"pace", "wall time of a refresh where the far end needs 200 ms a page", pace},
+	{"refresh", "processor time and memory of a refresh, compared with reading and discarding the responses, and with a plain program", refresh},
+	{"pace", "wall time of a refresh if the server needs 200 ms per page", pace},
 	{"steady", "memory over many refreshes", steady},
 	{"start", "size of the program, its first scrape, and its memory when idle with a small fleet", start},
 	{"once", "memory of the whole program over one refresh, with the real quota", once},
@@ -49,11 +49,11 @@ func main() {
 	doTask()
 	o := options{}
 	flag.IntVar(&o.machines, "machines", 1_000_000, "machines of the tenant, except for start")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of which the least cost is reported")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of which the lowest cost is reported")
 	flag.IntVar(&o.refreshes, "refreshes", 50, "refreshes of the part steady")
-	flag.BoolVar(&o.quick, "quick", false, "leave the plain program out of the part refresh")
-	flag.StringVar(&o.profile, "profile", "", "write profiles of the part refresh to files whose names begin so")
-	flag.StringVar(&o.beside, "beside", "", "this program built from another commit, whose mde_exporter takes its turns in the part refresh")
+	flag.BoolVar(&o.quick, "quick", false, "omit the plain program in the part refresh")
+	flag.StringVar(&o.profile, "profile", "", "prefix of the files for profiles of the part refresh")
+	flag.StringVar(&o.beside, "beside", "", "this program built from another commit, whose mde_exporter is measured too in the part refresh")
 	source := flag.String("source", "", "machinesecuritystates or machines; empty means both")
 	flag.Usage = usage
 	flag.Parse()
@@ -78,7 +78,7 @@ func usage() {
 	flag.PrintDefaults()
 }
 
-// measure measures the named parts, or all where none is named.
+// measure runs the named parts, or all if none is named.
 func measure(ctx context.Context, o options, names []string) error {
 	for _, p := range parts {
 		if len(names) > 0 && !slices.Contains(names, p.name) {
@@ -102,7 +102,7 @@ func refresh(ctx context.Context, o options, out io.Writer) error {
 		compared = append(compared, way{name: besideName, program: o.beside})
 	}
 	for _, source := range o.sources {
-		f, stop, err := serve(ctx, farOptions{machines: o.machines, source: source})
+		f, stop, err := serve(ctx, tenantOptions{machines: o.machines, source: source})
 		if err != nil {
 			return err
 		}
@@ -117,31 +117,31 @@ func refresh(ctx context.Context, o options, out io.Writer) error {
 
 func pace(ctx context.Context, o options, out io.Writer) error {
 	const delay = 200 * time.Millisecond
-	f, stop, err := serve(ctx, farOptions{machines: o.machines, source: preview, delay: delay})
+	f, stop, err := serve(ctx, tenantOptions{machines: o.machines, source: preview, delay: delay})
 	if err != nil {
 		return err
 	}
 	defer stop()
 	var walls []time.Duration
 	for range o.rounds {
-		c, err := task{Way: exporter.name, Source: preview, Far: f}.run(ctx)
+		c, err := task{Way: exporter.name, Source: preview, Tenant: f}.run(ctx)
 		if err != nil {
 			return err
 		}
 		walls = append(walls, c.Wall)
 	}
 	wall, server := median(walls), time.Duration(len(f.Pages[preview]))*delay
-	fmt.Fprintf(out, "%d pages: the server's own time %v, the refresh %v (%.3f of it)\n", len(f.Pages[preview]), server, wall.Round(time.Millisecond), float64(wall)/float64(server))
+	fmt.Fprintf(out, "%d pages: server %v, refresh %v (ratio %.3f)\n", len(f.Pages[preview]), server, wall.Round(time.Millisecond), float64(wall)/float64(server))
 	return nil
 }
 
 func steady(ctx context.Context, o options, out io.Writer) error {
-	f, stop, err := serve(ctx, farOptions{machines: o.machines, source: preview})
+	f, stop, err := serve(ctx, tenantOptions{machines: o.machines, source: preview})
 	if err != nil {
 		return err
 	}
 	defer stop()
-	c, err := task{Way: exporter.name, Source: preview, Far: f, Times: o.refreshes}.run(ctx)
+	c, err := task{Way: exporter.name, Source: preview, Tenant: f, Times: o.refreshes}.run(ctx)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func steady(ctx context.Context, o options, out io.Writer) error {
 func start(ctx context.Context, o options, out io.Writer) error {
 	o.machines = 1000
 	return withProgram(ctx, o, machines, func(ctx context.Context, p *program, configuration string) error {
-		fmt.Fprintf(out, "the stripped program: %.2f MB, %d modules\n", float64(p.bytes)/1e6, p.modules)
+		fmt.Fprintf(out, "stripped program: %.2f MB, %d modules\n", float64(p.bytes)/1e6, p.modules)
 		var first []time.Duration
 		var idle []int64
 		for range o.rounds {
@@ -166,8 +166,8 @@ func start(ctx context.Context, o options, out io.Writer) error {
 			}
 			first, idle = append(first, scrape), append(idle, rest)
 		}
-		fmt.Fprintf(out, "from exec to the first scrape: %v (the slowest %v)\n", median(first).Round(time.Millisecond), slices.Max(first).Round(time.Millisecond))
-		fmt.Fprintf(out, "resident with %d machines: %.1f MiB (at most %.1f)\n", o.machines, mib(median(idle)), mib(slices.Max(idle)))
+		fmt.Fprintf(out, "from exec to the first scrape: %v (slowest %v)\n", median(first).Round(time.Millisecond), slices.Max(first).Round(time.Millisecond))
+		fmt.Fprintf(out, "resident with %d machines: %.1f MiB (maximum %.1f)\n", o.machines, mib(median(idle)), mib(slices.Max(idle)))
 		return nil
 	})
 }
@@ -189,7 +189,7 @@ func once(ctx context.Context, o options, out io.Writer) error {
 	return nil
 }
 
-// withProgram builds the program and configures it for a far end.
+// withProgram builds the program and configures it for a simulated tenant.
 func withProgram(ctx context.Context, o options, source string, f func(context.Context, *program, string) error) error {
 	directory, err := os.MkdirTemp("", "mde_benchmark")
 	if err != nil {
@@ -200,12 +200,12 @@ func withProgram(ctx context.Context, o options, source string, f func(context.C
 	if err != nil {
 		return err
 	}
-	far, stop, err := serve(ctx, farOptions{machines: o.machines, source: source})
+	tenant, stop, err := serve(ctx, tenantOptions{machines: o.machines, source: source})
 	if err != nil {
 		return err
 	}
 	defer stop()
-	configuration, err := far.configure(directory, source)
+	configuration, err := tenant.configure(directory, source)
 	if err != nil {
 		return err
 	}

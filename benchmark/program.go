@@ -16,18 +16,17 @@ import (
 	"time"
 )
 
-// program is the exporter as it is released: stripped, and run with a
-// configuration file.
+// program is the released exporter: stripped, and run with a configuration file.
 type program struct {
 	path    string
 	bytes   int64
-	modules int // Linked in, the main one not counted.
+	modules int // Linked modules, without the main one.
 }
 
-// build builds the program of the directory above, with its own dependencies.
+// build builds the program in the parent directory.
 func build(ctx context.Context, directory string) (*program, error) {
 	p := &program{path: filepath.Join(directory, "mde_exporter")}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "netgo,osusergo", "-ldflags", "-s -w", "-o", p.path, ".") //nolint:gosec // All of it is ours.
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "netgo,osusergo", "-ldflags", "-s -w", "-o", p.path, ".") //nolint:gosec // The arguments are constant.
 	cmd.Dir, cmd.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the program: %w\n%s", err, out)
@@ -44,8 +43,8 @@ func build(ctx context.Context, directory string) (*program, error) {
 	return p, nil
 }
 
-// configure writes a configuration file for the far end's tenant.
-func (f *farEnd) configure(directory, source string) (path string, err error) {
+// configure writes a configuration file for the tenant.
+func (f *simulatedTenant) configure(directory, source string) (path string, err error) {
 	authority := filepath.Join(directory, "authority.pem")
 	if err := os.WriteFile(authority, f.Authority, 0o600); err != nil {
 		return "", err
@@ -64,10 +63,10 @@ tenants:
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
-// once refreshes once, as --once does, and returns the largest resident set. The
-// quota holds: a fleet of a million takes minutes.
+// once runs --once and returns the peak resident set in bytes. The quota applies, so a
+// fleet of a million takes minutes.
 func (p *program) once(ctx context.Context, configuration string) (most int64, err error) {
-	cmd := exec.CommandContext(ctx, p.path, "--config.file="+configuration, "--once") //nolint:gosec // It was built for this.
+	cmd := exec.CommandContext(ctx, p.path, "--config.file="+configuration, "--once") //nolint:gosec // Built by build.
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return 0, err
@@ -84,15 +83,15 @@ func (p *program) once(ctx context.Context, configuration string) (most int64, e
 	}
 }
 
-// serve starts the program, scrapes it as soon as it can be scraped, waits until
-// it is idle, and stops it. It returns the time from exec to the end of the first
-// scrape that was answered, and the resident set when idle, in bytes.
+// serve starts the program, scrapes it as early as possible, waits until it is idle and
+// stops it. It returns the time from exec to the first successful scrape, and the
+// resident set when idle in bytes.
 func (p *program) serve(ctx context.Context, configuration string) (first time.Duration, idle int64, err error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	cmd := exec.CommandContext(ctx, p.path, "--config.file="+configuration, "--web.listen-address="+address, "--log.level=error") //nolint:gosec // It was built for this.
+	cmd := exec.CommandContext(ctx, p.path, "--config.file="+configuration, "--web.listen-address="+address, "--log.level=error") //nolint:gosec // Built by build.
 	cmd.Stderr = os.Stderr
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -112,7 +111,7 @@ func (p *program) serve(ctx context.Context, configuration string) (first time.D
 	return first, resident(strconv.Itoa(cmd.Process.Pid), now), nil
 }
 
-// await asks again and again until the answer is 200.
+// await repeats a request until the response is 200.
 func await(ctx context.Context, address string, pause time.Duration) error {
 	deadline := time.Now().Add(time.Minute)
 	for {

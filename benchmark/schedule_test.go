@@ -25,11 +25,11 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/domains"
 )
 
-var long = flag.Bool("long", false, "simulate 1,000 and 10,000 domains, too")
+var long = flag.Bool("long", false, "also simulate 1,000 and 10,000 domains")
 
-// TestSchedule asks for the domains of a watch list as fast as the quota lets it,
-// in fake time: with two token buckets of golang.org/x/time/rate, as limiters
-// usually are, and with this exporter. The far end counts and refuses nothing.
+// TestSchedule looks up the domains of a watch list as fast as the quota allows, in
+// fake time: with two token buckets of golang.org/x/time/rate, like common limiters,
+// and with this exporter. The service counts calls and throttles none.
 func TestSchedule(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("\n| domains | limiter | worst minute | worst hour | first covered after | oldest value |\n|---|---|---|---|---|---|\n")
@@ -47,22 +47,22 @@ func TestSchedule(t *testing.T) {
 		} {
 			t.Run(fmt.Sprint(n, " domains by ", watcher.name), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					far := &service{random: rand.New(rand.NewPCG(uint64(n), 1)), asked: make(map[string][]time.Time)}
+					api := &service{random: rand.New(rand.NewPCG(uint64(n), 1)), lookups: make(map[string][]time.Time)}
 					start := time.Now()
 					ctx, cancel := context.WithCancel(t.Context())
 					var running sync.WaitGroup
-					running.Go(func() { watcher.watch(ctx, t, far, n) })
+					running.Go(func() { watcher.watch(ctx, t, api, n) })
 					ideal := time.Duration(n) * time.Hour / callsPerHour
 					time.Sleep(2*ideal + 3*time.Hour)
 					cancel()
 					running.Wait()
-					minute, hour := far.worst(time.Minute), far.worst(time.Hour)
+					minute, hour := api.worst(time.Minute), api.worst(time.Hour)
 					if watcher.exact && (minute > callsPerMinute || hour > callsPerHour) {
 						t.Errorf("%d calls in a minute, %d in an hour", minute, hour)
 					}
-					covered, oldest := far.ages(start)
-					if len(far.asked) != n {
-						t.Errorf("%d of %d domains were asked for", len(far.asked), n)
+					covered, oldest := api.ages(start)
+					if len(api.lookups) != n {
+						t.Errorf("%d of %d domains looked up", len(api.lookups), n)
 					}
 					fmt.Fprintf(&table, "| %d | %s | %d | %d | %v | %v |\n", n, watcher.name, minute, hour, covered.Round(time.Second), oldest.Round(time.Second))
 				})
@@ -86,9 +86,9 @@ func domainNames(n int) []string {
 	return names
 }
 
-// watchByBuckets asks for one domain after the other, round and round, and waits
-// for both buckets before each call.
-func watchByBuckets(ctx context.Context, _ *testing.T, far *service, n int) {
+// watchByBuckets looks up the domains in a loop and waits for both buckets before each
+// call.
+func watchByBuckets(ctx context.Context, _ *testing.T, api *service, n int) {
 	minute := rate.NewLimiter(rate.Limit(callsPerMinute)/60, callsPerMinute)
 	hour := rate.NewLimiter(rate.Limit(callsPerHour)/3600, callsPerHour)
 	for {
@@ -100,20 +100,20 @@ func watchByBuckets(ctx context.Context, _ *testing.T, far *service, n int) {
 			if err != nil {
 				return
 			}
-			if response, err := far.RoundTrip(r); err == nil {
+			if response, err := api.RoundTrip(r); err == nil {
 				_ = response.Body.Close()
 			}
 		}
 	}
 }
 
-// watchByExporter is the exporter's own collector, client and quota.
-func watchByExporter(ctx context.Context, t *testing.T, far *service, n int) {
+// watchByExporter runs the exporter's collector, client and quota.
+func watchByExporter(ctx context.Context, t *testing.T, api *service, n int) {
 	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
 	metrics := collector.NewMetrics(prometheus.NewRegistry()).Tenant("contoso")
 	c, err := client.New(client.Options{
 		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"),
-		GraphScope: "graph", APIScope: "api", Transport: far, Observer: metrics,
+		GraphScope: "graph", APIScope: "api", Transport: api, Observer: metrics,
 		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
 	})
 	if err != nil {
@@ -137,13 +137,13 @@ func watchByExporter(ctx context.Context, t *testing.T, far *service, n int) {
 	}).Run(ctx)
 }
 
-// service is the service without a network: a call arrives 10 to 200 ms after it
-// left, and is answered as long after that.
+// service simulates the service. A request takes 10 to 200 ms to arrive, and the
+// response as long to return.
 type service struct {
-	mu     sync.Mutex
-	random *rand.Rand
-	calls  []time.Time
-	asked  map[string][]time.Time // By domain.
+	mu      sync.Mutex
+	random  *rand.Rand
+	calls   []time.Time
+	lookups map[string][]time.Time // By domain.
 }
 
 func (f *service) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -155,36 +155,36 @@ func (f *service) RoundTrip(r *http.Request) (*http.Response, error) {
 		trace.GotConn(httptrace.GotConnInfo{})
 		trace.WroteRequest(httptrace.WroteRequestInfo{})
 	}
-	f.travel()
+	f.delay()
 	body := `{"value":[]}`
 	if r.Method == http.MethodPost {
 		body = `{"access_token":"of-no-worth","token_type":"Bearer","expires_in":86400}`
 	} else {
-		f.note(strings.Split(r.URL.Path, "/")[3])
+		f.record(strings.Split(r.URL.Path, "/")[3])
 	}
-	f.travel()
+	f.delay()
 	return &http.Response{
 		StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r, ContentLength: int64(len(body)),
 		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)),
 	}, nil
 }
 
-func (f *service) travel() {
+func (f *service) delay() {
 	f.mu.Lock()
 	wait := 10*time.Millisecond + time.Duration(f.random.Int64N(int64(190*time.Millisecond)))
 	f.mu.Unlock()
 	time.Sleep(wait)
 }
 
-func (f *service) note(domain string) {
+func (f *service) record(domain string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
 	f.calls = append(f.calls, now)
-	f.asked[domain] = append(f.asked[domain], now)
+	f.lookups[domain] = append(f.lookups[domain], now)
 }
 
-// worst is the largest number of calls in any span.
+// worst returns the largest number of calls in any span.
 func (f *service) worst(span time.Duration) int {
 	most, first := 0, 0
 	for i, call := range f.calls {
@@ -196,10 +196,10 @@ func (f *service) worst(span time.Duration) int {
 	return most
 }
 
-// ages tells when the last domain was asked for the first time, and how old a
-// value became at most after that.
+// ages returns when every domain had been looked up, and the maximum age of a value
+// after that.
 func (f *service) ages(start time.Time) (covered, oldest time.Duration) {
-	for _, times := range f.asked {
+	for _, times := range f.lookups {
 		covered = max(covered, times[0].Sub(start))
 		for i := range len(times) - 1 {
 			oldest = max(oldest, times[i+1].Sub(times[i]))

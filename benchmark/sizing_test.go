@@ -18,9 +18,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// TestSizing measures the rows of the table of docs/deployment.md: the program as
-// it is released, without storage, reads each fleet three times and looks each domain
-// up once, and is scraped meanwhile.
+// TestSizing measures the rows of the table in docs/deployment.md. The released program
+// without storage reads each fleet three times and looks up each domain once, while it
+// is scraped.
 func TestSizing(t *testing.T) {
 	p, err := build(t.Context(), t.TempDir())
 	if err != nil {
@@ -46,13 +46,13 @@ func TestSizing(t *testing.T) {
 
 type sizing struct {
 	peak      int64
-	processor float64 // Seconds of the start and the first refresh of everything.
-	calls     int     // Of the first refresh of everything, without tokens.
-	series    int     // Without those of the process.
+	processor float64 // Seconds for the start and the first refresh of everything.
+	calls     int     // Calls of the first refresh of everything, without tokens.
+	series    int     // Without the series of the process.
 }
 
-// measure starts the program with so many tenants that share one fleet, a tenth of
-// whose domains were contacted.
+// measure runs the program with tenants that share one fleet. A tenth of the domains
+// were contacted.
 func (p *program) measure(t *testing.T, tenants, fleet, domains int) (s sizing, err error) {
 	contacted := make(map[string]simulation.Domain)
 	var names strings.Builder
@@ -63,22 +63,22 @@ func (p *program) measure(t *testing.T, tenants, fleet, domains int) (s sizing, 
 			contacted[name] = simulation.Domain{Machines: 5}
 		}
 	}
-	far := simulation.New(simulation.Options{
+	tenant := simulation.New(simulation.Options{
 		MultiTenant: true, Machines: fleet, PageSize: fullPage, CallLog: -1, CachePages: true, Domains: contacted, TokenLifetime: 24 * time.Hour,
 	})
-	server, err := far.Listen(simulation.ListenOptions{})
+	server, err := tenant.Listen(simulation.ListenOptions{})
 	if err != nil {
 		return s, err
 	}
 	defer server.Close()
 	dir := t.TempDir()
 	var config strings.Builder
-	// The quota is large, so that a long list is read within seconds.
+	// The large quota allows reading a long list within seconds.
 	fmt.Fprintf(&config, "global:\n  quota: {calls_per_minute: %[1]d, calls_per_hour: %[1]d}\n  security_states: {source: machines, refresh_interval: %[2]ds, max_age: 1h}\n  watched_domains: {files: [domains.txt]}\ntenants:\n",
 		2*domains+1000, 1+tenants/5)
 	for i := range tenants {
 		fmt.Fprintf(&config, "- {name: t%03[1]d, azuread: {oauth: {tenant_id: 00000000-0000-4000-8000-%012[1]d, client_id: %[2]s, client_secret: %[3]s}}, endpoints: {login_url: %[4]q, graph_url: %[4]q, api_url: %[4]q}}\n",
-			i, far.ClientID(), far.ClientSecret(), server.APIURL)
+			i, tenant.ClientID(), tenant.ClientSecret(), server.APIURL)
 	}
 	for name, content := range map[string]string{"mde.yml": config.String(), "domains.txt": names.String()} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
@@ -115,14 +115,14 @@ func (p *program) measure(t *testing.T, tenants, fleet, domains int) (s sizing, 
 			return s, nil
 		}
 	}
-	return s, errors.New("not everything was read within 15 minutes")
+	return s, errors.New("not all was read within 15 minutes")
 }
 
-// scraped is what one scrape shows.
+// scraped holds the values of a scrape.
 type scraped struct {
-	series, succeeded int     // Collectors that succeeded.
-	fleets            int     // How often the fleet was read of which that is least.
-	calls             int     // Without tokens.
+	series, succeeded int     // succeeded counts collectors.
+	fleets            int     // Minimum number of refreshes of a fleet.
+	calls             int     // API calls without tokens.
 	processor         float64 // Seconds.
 }
 

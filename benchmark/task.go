@@ -19,31 +19,31 @@ import (
 	"time"
 )
 
-// task is what one fresh process does.
+// task is the work of one measured process.
 type task struct {
 	Way, Source string
-	Far         *farEnd
-	// Times is how often it reads. Zero means once.
+	// Tenant has the key of earlier builds, which -beside runs.
+	Tenant *simulatedTenant `json:"Far"`
+	// Times is the number of reads. Zero means once.
 	Times int
-	// Profile is a file for a profile of the processor's time. Empty means none.
+	// Profile is the file for a CPU profile. Empty means none.
 	Profile string
 
-	program string // That runs the task; empty means this one.
+	program string // The executable; empty means this one.
 }
 
-// cost is what a task cost its process.
+// cost is the cost of a task.
 type cost struct {
 	Machines        int
 	Processor, Wall time.Duration
-	// PeakBytes is the largest resident set after each time.
+	// PeakBytes is the peak resident set after each read.
 	PeakBytes []int64
 }
 
-// taskVariable marks a process that does a task.
+// taskVariable is set in processes that run a task.
 const taskVariable = "MDE_BENCHMARK_TASK"
 
-// doTask takes over where task.run started this process, and then does not
-// return.
+// doTask runs the task and exits if this process was started by task.run.
 func doTask() {
 	if os.Getenv(taskVariable) == "" {
 		return
@@ -77,7 +77,7 @@ func (t task) do(ctx context.Context) (c cost, err error) {
 	}
 	i := slices.IndexFunc(ways, func(w way) bool { return w.name == t.Way })
 	processor, wall := processorTime(), time.Now()
-	read, err := ways[i].prepare(t.Far, t.Source)
+	read, err := ways[i].prepare(t.Tenant, t.Source)
 	if err != nil {
 		return c, err
 	}
@@ -91,7 +91,7 @@ func (t task) do(ctx context.Context) (c cost, err error) {
 	return c, nil
 }
 
-// run does the task in a fresh process.
+// run runs the task in a fresh process.
 func (t task) run(ctx context.Context) (c cost, err error) {
 	text, err := json.Marshal(t)
 	if err != nil {
@@ -101,7 +101,7 @@ func (t task) run(ctx context.Context) (c cost, err error) {
 	if err != nil {
 		return c, err
 	}
-	cmd := exec.CommandContext(ctx, cmp.Or(t.program, program)) //nolint:gosec // It is this program.
+	cmd := exec.CommandContext(ctx, cmp.Or(t.program, program)) //nolint:gosec // This program.
 	cmd.Env = append(os.Environ(), taskVariable+"=1")
 	cmd.Stdin = bytes.NewReader(text)
 	out, err := cmd.Output()
@@ -114,14 +114,14 @@ func (t task) run(ctx context.Context) (c cost, err error) {
 	return c, json.Unmarshal(out, &c)
 }
 
-// compare runs each way once a round, in turn, and writes the least that it cost: the
-// cost of nowhere is 1. It writes a profile of each way's last round to files whose names
-// begin with profile, unless that is empty.
-func compare(ctx context.Context, f *farEnd, source string, compared []way, o options, out io.Writer) error {
+// compare runs each reader once per round, alternately, and writes the lowest costs,
+// relative to that of discard. If o.profile is not empty, it writes a profile of each
+// reader's last round.
+func compare(ctx context.Context, f *simulatedTenant, source string, compared []way, o options, out io.Writer) error {
 	costs := make(map[string][]cost)
 	for round := range o.rounds {
 		for n, way := range compared {
-			t := task{Way: way.name, Source: source, Far: f, program: way.program}
+			t := task{Way: way.name, Source: source, Tenant: f, program: way.program}
 			if way.program != "" {
 				t.Way = exporter.name
 			}
@@ -139,8 +139,8 @@ func compare(ctx context.Context, f *farEnd, source string, compared []way, o op
 		}
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "%s, %d machines, %d rounds\tprocessor time\tof %s\tpeak MiB\twall\n", source, f.Machines, o.rounds, nowhere.name)
-	unit := least(costs[nowhere.name]).Processor
+	fmt.Fprintf(table, "%s, %d machines, %d rounds\tprocessor time\tof %s\tpeak MiB\twall\n", source, f.Machines, o.rounds, discard.name)
+	unit := least(costs[discard.name]).Processor
 	for _, way := range compared {
 		c := least(costs[way.name])
 		fmt.Fprintf(table, "%s\t%v\t%.2f\t%.0f\t%v\n", way.name, c.Processor.Round(time.Millisecond), float64(c.Processor)/float64(unit), mib(c.PeakBytes[0]), c.Wall.Round(time.Millisecond))
@@ -148,8 +148,8 @@ func compare(ctx context.Context, f *farEnd, source string, compared []way, o op
 	return table.Flush()
 }
 
-// least is the smallest of each kind of cost: what the same work cost where the
-// machine had least other work.
+// least returns the minimum of each cost: that of the round with the least load on the
+// machine.
 func least(costs []cost) cost {
 	c := costs[0]
 	for _, other := range costs[1:] {
@@ -166,7 +166,7 @@ func median[T cmp.Ordered](values []T) T {
 	return values[len(values)/2]
 }
 
-// processorTime is what this process has used so far, user and system.
+// processorTime returns the CPU time of this process, user and system.
 func processorTime() time.Duration {
 	var use syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
@@ -175,14 +175,14 @@ func processorTime() time.Duration {
 	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
-// The fields of /proc/*/status for the largest resident set so far and the one now.
+// Fields of /proc/*/status: the peak and the current resident set.
 const (
 	peak = "VmHWM:"
 	now  = "VmRSS:"
 )
 
-// resident is a resident set of a process, in bytes, or 0 where the process has
-// ended. The process is a number or "self".
+// resident returns a resident set of a process in bytes, 0 if the process has ended.
+// The process is a PID or "self".
 func resident(process, field string) int64 {
 	status, err := os.ReadFile("/proc/" + process + "/status")
 	if err != nil {

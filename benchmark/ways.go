@@ -20,38 +20,38 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector/states"
 )
 
-// A way prepares to read a whole fleet and count it. Reading returns how many
-// machines there are, so that a way that leaves some out is detected.
+// A way is a program to compare. prepare returns a func that reads and counts a whole
+// fleet. The count detects a way that omits machines.
 type way struct {
 	name    string
-	prepare func(f *farEnd, source string) (reader, error)
-	// program runs the exporter's way of another build; empty means this one.
+	prepare func(f *simulatedTenant, source string) (reader, error)
+	// program is the executable of another build that runs the exporter's way. Empty
+	// means this one.
 	program string
 }
 
 type reader func(context.Context) (machines int, err error)
 
 var (
-	// nowhere unpacks the answers and throws them away, over one connection and with
-	// one unpacker and one buffer: nobody reads them for less.
-	nowhere = way{name: "to nowhere", prepare: toNowhere}
-	// plain is the program that one writes first.
+	// discard decompresses the responses and discards them, with one connection,
+	// decompressor and buffer: the lower bound of the cost.
+	discard = way{name: "read and discard", prepare: discardReader}
+	// plain is a straightforward program.
 	plain = way{name: "encoding/json, GaugeVec", prepare: plainReader}
-	// exporter is this exporter's own client and collector, up to the families
-	// that a scrape gets.
+	// exporter is this exporter's client and collector, including the metric families.
 	exporter = way{name: "mde_exporter", prepare: exporterReader}
 )
 
-// besideName names the exporter of another build.
+// besideName is the name of the exporter of another build.
 const besideName = "mde_exporter beside"
 
-// tags are those that the exporter counts.
+// tags are the tags that the exporter counts.
 var tags = []string{"Site-01", "Site-02", "Site-03", "Laptop", "Pilot ring", "VIP", "Kiosk", "Tier 0", "Site-04", "Desktop"}
 
-func toNowhere(f *farEnd, source string) (reader, error) {
+func discardReader(f *simulatedTenant, source string) (reader, error) {
 	transport := f.transport()
-	var unpacked gzip.Reader
-	packed, buffer := bufio.NewReaderSize(nil, 32<<10), make([]byte, 32<<10)
+	var decompressed gzip.Reader
+	compressed, buffer := bufio.NewReaderSize(nil, 32<<10), make([]byte, 32<<10)
 	return func(ctx context.Context) (int, error) {
 		for _, list := range lists[source] {
 			c := f.client(ctx, transport, list)
@@ -60,12 +60,12 @@ func toNowhere(f *farEnd, source string) (reader, error) {
 				if err != nil {
 					return 0, err
 				}
-				packed.Reset(response.Body)
-				if err := unpacked.Reset(packed); err != nil {
+				compressed.Reset(response.Body)
+				if err := decompressed.Reset(compressed); err != nil {
 					return 0, err
 				}
 				for err == nil {
-					_, err = unpacked.Read(buffer)
+					_, err = decompressed.Read(buffer)
 				}
 				if err != io.EOF {
 					return 0, err
@@ -77,7 +77,7 @@ func toNowhere(f *farEnd, source string) (reader, error) {
 	}, nil
 }
 
-// What the plain program reads.
+// The rows that the plain program reads.
 type (
 	plainState struct {
 		ID                         string   `json:"id"`
@@ -106,9 +106,9 @@ type (
 	}
 )
 
-// plainReader unmarshals each page into structs, remembers the ids in a map and
-// counts into a GaugeVec.
-func plainReader(f *farEnd, source string) (reader, error) {
+// plainReader unmarshals each page into structs, collects the ids in a map and counts
+// with a GaugeVec.
+func plainReader(f *simulatedTenant, source string) (reader, error) {
 	return func(ctx context.Context) (int, error) {
 		gauges := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "machines", Help: "Machines."}, []string{"os_build", "architecture"})
 		attention := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "machines_attention", Help: "Machines."}, []string{"os_build", "architecture", "property"})
@@ -127,7 +127,7 @@ func plainReader(f *farEnd, source string) (reader, error) {
 	}, nil
 }
 
-func plainStates(ctx context.Context, f *farEnd, gauges, attention *prometheus.GaugeVec) (int, error) {
+func plainStates(ctx context.Context, f *simulatedTenant, gauges, attention *prometheus.GaugeVec) (int, error) {
 	seen := make(map[string]bool)
 	err := plainRows(ctx, f, preview, func(s plainState) {
 		if seen[s.ID] {
@@ -143,7 +143,7 @@ func plainStates(ctx context.Context, f *farEnd, gauges, attention *prometheus.G
 	return len(seen), err
 }
 
-func plainMachines(ctx context.Context, f *farEnd, gauges, attention *prometheus.GaugeVec) (int, error) {
+func plainMachines(ctx context.Context, f *simulatedTenant, gauges, attention *prometheus.GaugeVec) (int, error) {
 	outdated, seen := make(map[string]bool), make(map[string]bool)
 	err := plainRows(ctx, f, "deviceavinfo", func(row plainAntivirus) {
 		outdated[row.MachineID] = row.SignatureUpToDate == "False" && row.Mode != "1" && row.Mode != "5"
@@ -171,7 +171,7 @@ func plainMachines(ctx context.Context, f *farEnd, gauges, attention *prometheus
 	return len(seen), err
 }
 
-func plainRows[Row any](ctx context.Context, f *farEnd, list string, count func(Row)) error {
+func plainRows[Row any](ctx context.Context, f *simulatedTenant, list string, count func(Row)) error {
 	c := f.client(ctx, f.transport(), list)
 	for _, address := range f.Pages[list] {
 		var page plainPage[Row]
@@ -185,9 +185,9 @@ func plainRows[Row any](ctx context.Context, f *farEnd, list string, count func(
 	return nil
 }
 
-// exporterReader makes the client and the collector as the program does, but for
-// the quota, which is above what a fleet of a million needs in a minute.
-func exporterReader(f *farEnd, source string) (reader, error) {
+// exporterReader creates the client and the collector like the program, but with a
+// quota that allows reading a fleet of a million within a minute.
+func exporterReader(f *simulatedTenant, source string) (reader, error) {
 	address, err := url.Parse(f.URL)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,6 @@
-// Opens addresses in Chromium at several widths, light and dark. Prints one line of
-// JSON for each, with what is wrong: a page wider than its viewport, a violation
-// that axe-core finds, or a search that does not work without JavaScript.
+// Opens URLs in Chromium at several widths, in light and dark mode. Prints a line of
+// JSON with the problems of each: a page wider than its viewport, a violation found
+// by axe-core, or a search that does not work without JavaScript.
 //
 //   node check.mjs --browser=/usr/bin/chromium [--screenshots=DIR] URL...
 import { readFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ const browser = await chromium.launch({
   executablePath,
   args: ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
-// The page's policy forbids scripts; axe-core is one.
+// The page's content security policy would block axe-core.
 const page = await browser.newPage({ bypassCSP: true });
 const plain = await browser.newPage({ javaScriptEnabled: false });
 for (const url of urls) {
@@ -26,7 +26,7 @@ for (const url of urls) {
   if (await plain.locator('#q').count()) {
     await plain.locator('#q').fill('nothing of this name');
     await plain.locator('form button').click();
-    await plain.waitForURL(/q=nothing\+of\+this\+name/, { timeout: 10000 }).catch(() => broken.push('the search sends nothing'));
+    await plain.waitForURL(/q=nothing\+of\+this\+name/, { timeout: 10000 }).catch(() => broken.push('the search does not submit'));
   }
   const response = await page.goto(url);
   await page.evaluate(axe);
@@ -44,7 +44,7 @@ for (const url of urls) {
     if (size.width !== width) problems.push(`scrollWidth is ${size.width}, want ${width}`);
     if (size.scripts) problems.push(`${size.scripts} scripts`);
     if ((width === 390) === (colorScheme === 'dark')) {
-      // Each layout and each scheme once: axe-core takes seconds.
+      // Each width and each color scheme once, because axe-core takes seconds.
       const { violations } = await page.evaluate(() => globalThis.axe.run());
       for (const v of violations) problems.push(`${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(' | ')}`);
     }

@@ -1,5 +1,5 @@
-// Package chart renders the Helm chart with helm itself and looks at the
-// objects as the Kubernetes API and the Prometheus Operator would.
+// Package chart renders the Helm chart with helm and checks the objects with the types
+// of Kubernetes and the Prometheus Operator.
 package chart
 
 import (
@@ -43,14 +43,13 @@ const (
 	directory = "../../deploy/helm/mde-exporter"
 	release   = "mde-exporter"
 	namespace = "security"
-	// A helm that go install builds says of itself that it is for Kubernetes 1.20.
+	// A helm built by go install reports support for Kubernetes 1.20.
 	kubeVersion = "--kube-version=1.34.0"
 )
 
 func TestMain(m *testing.M) { servertest.Main(m) }
 
-// rendered is what the chart makes of values: each field holds the objects of
-// one kind, and other kinds fail the test.
+// rendered holds the objects of the rendered chart by kind. Other kinds fail the test.
 type rendered struct {
 	text            []byte
 	deployments     []*appsv1.Deployment
@@ -65,8 +64,8 @@ type rendered struct {
 	rules           []*monitoringv1.PrometheusRule
 }
 
-// template renders the chart and decodes every object strictly: a key that the
-// object's Go type does not have, or that is there twice, fails the test.
+// template renders the chart and decodes every object strictly: unknown and duplicate
+// keys fail the test.
 func template(t *testing.T, chart string, args ...string) *rendered {
 	t.Helper()
 	out, err := run(t, "helm", append([]string{"template", release, chart, "--namespace=" + namespace, kubeVersion}, args...)...)
@@ -112,13 +111,13 @@ func template(t *testing.T, chart string, args ...string) *rendered {
 		case "monitoring.coreos.com/v1 PrometheusRule":
 			decode(t, document, &r.rules)
 		default:
-			t.Errorf("the chart makes a %s %s, which no test looks at", meta.APIVersion, meta.Kind)
+			t.Errorf("no test for the chart's %s %s", meta.APIVersion, meta.Kind)
 		}
 		if meta.Namespace != namespace && !(meta.Kind == "ConfigMap" && slices.Contains(args, "--set=dashboards.namespace="+meta.Namespace)) {
 			t.Errorf("%s %s is in namespace %q", meta.Kind, meta.Name, meta.Namespace)
 		}
 		if meta.Labels["app.kubernetes.io/instance"] != release {
-			t.Errorf("%s %s has no label of the release", meta.Kind, meta.Name)
+			t.Errorf("%s %s lacks the release label", meta.Kind, meta.Name)
 		}
 	}
 }
@@ -132,14 +131,14 @@ func decode[T any](t *testing.T, document []byte, to *[]*T) {
 	*to = append(*to, object)
 }
 
-// pod returns the pod's template, its number and the claims of a StatefulSet.
+// pod returns the pod template, the number of replicas and the claims of a StatefulSet.
 func (r *rendered) pod(t *testing.T) (pod corev1.PodTemplateSpec, replicas int, claims []corev1.PersistentVolumeClaim) {
 	t.Helper()
 	switch {
 	case len(r.deployments) == 1 && len(r.statefulSets) == 0:
 		d := r.deployments[0].Spec
 		if d.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
-			t.Errorf("the Deployment's strategy is %q: two pods of one tenant would each spend the quota", d.Strategy.Type)
+			t.Errorf("Deployment strategy %q: two pods of one tenant would each spend the quota", d.Strategy.Type)
 		}
 		return d.Template, int(*d.Replicas), nil
 	case len(r.deployments) == 0 && len(r.statefulSets) == 1:
@@ -150,8 +149,8 @@ func (r *rendered) pod(t *testing.T) (pod corev1.PodTemplateSpec, replicas int, 
 	return
 }
 
-// run runs a program and returns what it prints on standard output; the error
-// holds what it prints on standard error.
+// run runs a program and returns its standard output. The error contains its standard
+// error.
 func run(t *testing.T, program string, args ...string) ([]byte, error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -163,7 +162,7 @@ func run(t *testing.T, program string, args ...string) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-// examples returns the value files for users, and those that have every value.
+// examples returns the example value files and a file with every value.
 func examples(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(directory + "/examples/*.yaml")
@@ -173,7 +172,7 @@ func examples(t *testing.T) []string {
 	return append(files, "testdata/everything.yaml")
 }
 
-// forEachExample runs the test for the chart with each example's values.
+// forEachExample runs the test with the values of each example.
 func forEachExample(t *testing.T, test func(t *testing.T, r *rendered)) {
 	for _, file := range examples(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
@@ -183,7 +182,7 @@ func forEachExample(t *testing.T, test func(t *testing.T, r *rendered)) {
 	}
 }
 
-func TestHelmLintFindsNothing(t *testing.T) {
+func TestHelmLint(t *testing.T) {
 	t.Parallel()
 	for _, file := range examples(t) {
 		if _, err := run(t, "helm", "lint", "--strict", directory, kubeVersion, "--values="+file); err != nil {
@@ -192,11 +191,12 @@ func TestHelmLintFindsNothing(t *testing.T) {
 	}
 }
 
-func TestKubernetesAcceptsEveryObject(t *testing.T) {
+func TestKubernetesAcceptsAllObjects(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, file := range examples(t) {
-		// The operator's types are not among kubectl-validate's; they are decoded strictly.
+		// kubectl-validate does not have the operator's types. template decodes them
+		// strictly.
 		out := template(t, directory, "--values="+file).text
 		objects := slices.DeleteFunc(strings.Split(string(out), "\n---\n"), func(object string) bool {
 			return strings.Contains(object, "\napiVersion: monitoring.coreos.com/")
@@ -225,24 +225,24 @@ func TestPodsMeetTheRestrictedPodSecurityStandard(t *testing.T) {
 		}
 		container := pod.Spec.Containers[0]
 		if root := container.SecurityContext.ReadOnlyRootFilesystem; root == nil || !*root {
-			t.Error("the root file system is writable")
+			t.Error("root file system is writable")
 		}
 		if user, group := pod.Spec.SecurityContext.RunAsUser, pod.Spec.SecurityContext.FSGroup; *user != 65534 || *group != 65534 {
-			t.Errorf("runs as %d, its volumes belong to group %d: want 65534, as in the image", *user, *group)
+			t.Errorf("user %d, volume group %d, want 65534 as in the image", *user, *group)
 		}
 		if token := pod.Spec.AutomountServiceAccountToken; token == nil || *token {
-			t.Error("the pod has a token of the Kubernetes API")
+			t.Error("pod has a Kubernetes API token")
 		}
 		if container.Resources.Limits.Memory().IsZero() || container.Resources.Requests.Cpu().IsZero() {
-			t.Errorf("the resources are %v", container.Resources)
+			t.Errorf("resources %v", container.Resources)
 		}
 		if container.LivenessProbe == nil || container.ReadinessProbe == nil {
-			t.Error("a probe is missing")
+			t.Error("missing probe")
 		}
 	})
 }
 
-func TestObjectsFitTogether(t *testing.T) {
+func TestObjectReferences(t *testing.T) {
 	t.Parallel()
 	forEachExample(t, func(t *testing.T, r *rendered) {
 		pod, replicas, claims := r.pod(t)
@@ -258,7 +258,7 @@ func TestObjectsFitTogether(t *testing.T) {
 		mounts := map[string]bool{}
 		for _, m := range pod.Spec.Containers[0].VolumeMounts {
 			if !volumes[m.Name] {
-				t.Errorf("nothing is mounted on %s: there is no volume %s", m.MountPath, m.Name)
+				t.Errorf("mount %s: volume %s does not exist", m.MountPath, m.Name)
 			}
 			mounts[m.Name] = true
 		}
@@ -268,14 +268,14 @@ func TestObjectsFitTogether(t *testing.T) {
 
 		service := r.services[0]
 		if !labels.SelectorFromSet(service.Spec.Selector).Matches(podLabels) {
-			t.Errorf("the Service selects %v, the pod has %v", service.Spec.Selector, podLabels)
+			t.Errorf("Service selects %v, pod has labels %v", service.Spec.Selector, podLabels)
 		}
 		if set := r.statefulSets; len(set) == 1 && (set[0].Spec.ServiceName != service.Name || service.Spec.ClusterIP != corev1.ClusterIPNone) {
-			t.Errorf("the StatefulSet's service %q is not the headless %q", set[0].Spec.ServiceName, service.Name)
+			t.Errorf("service %q of the StatefulSet is not the headless %q", set[0].Spec.ServiceName, service.Name)
 		}
 		for _, p := range r.policies {
 			if !matches(t, &p.Spec.PodSelector, podLabels) {
-				t.Errorf("the NetworkPolicy selects %v", p.Spec.PodSelector)
+				t.Errorf("NetworkPolicy selects %v", p.Spec.PodSelector)
 			}
 		}
 		if want := min(replicas-1, 1); len(r.budgets) != want {
@@ -283,26 +283,26 @@ func TestObjectsFitTogether(t *testing.T) {
 		}
 		for _, b := range r.budgets {
 			if !matches(t, b.Spec.Selector, podLabels) {
-				t.Errorf("the PodDisruptionBudget selects %v", b.Spec.Selector)
+				t.Errorf("PodDisruptionBudget selects %v", b.Spec.Selector)
 			}
 		}
 		for _, m := range r.monitors {
 			if !matches(t, &m.Spec.Selector, service.Labels) {
-				t.Errorf("the ServiceMonitor selects %v, the Service has %v", m.Spec.Selector, service.Labels)
+				t.Errorf("ServiceMonitor selects %v, Service has labels %v", m.Spec.Selector, service.Labels)
 			}
 			if len(m.Spec.Endpoints) != 1 || m.Spec.Endpoints[0].Port != service.Spec.Ports[0].Name || !m.Spec.Endpoints[0].HonorLabels {
-				t.Errorf("the ServiceMonitor scrapes %+v", m.Spec.Endpoints)
+				t.Errorf("ServiceMonitor endpoints %+v", m.Spec.Endpoints)
 			}
 			if service.Labels[m.Spec.JobLabel] == "" {
-				t.Errorf("the Service has no label %s, from which the job comes", m.Spec.JobLabel)
+				t.Errorf("Service lacks the job label %s", m.Spec.JobLabel)
 			}
 		}
 		if scraped := pod.Annotations["prometheus.io/scrape"] == "true"; scraped == (len(r.monitors) > 0) {
-			t.Errorf("annotations %v with %d ServiceMonitors: want one way to be scraped", pod.Annotations, len(r.monitors))
+			t.Errorf("annotations %v and %d ServiceMonitors, want only one of both", pod.Annotations, len(r.monitors))
 		}
 		for _, a := range r.serviceAccounts {
 			if a.Name != pod.Spec.ServiceAccountName {
-				t.Errorf("the pod runs as %s, the chart makes %s", pod.Spec.ServiceAccountName, a.Name)
+				t.Errorf("pod uses ServiceAccount %s, chart creates %s", pod.Spec.ServiceAccountName, a.Name)
 			}
 			id := a.Annotations["azure.workload.identity/client-id"]
 			if used := pod.Labels["azure.workload.identity/use"] == "true"; used != (id != "") {
@@ -321,9 +321,9 @@ func matches(t *testing.T, selector *metav1.LabelSelector, set labels.Set) bool 
 	return !s.Empty() && s.Matches(set)
 }
 
-// The program accepts each pod's arguments and finds every file that its
-// configuration names where the pod mounts it.
-func TestTheProgramAcceptsArgumentsAndConfiguration(t *testing.T) {
+// The program must accept each pod's arguments and find every file of its configuration
+// where the pod mounts it.
+func TestProgramAcceptsArgumentsAndConfiguration(t *testing.T) {
 	t.Parallel()
 	forEachExample(t, func(t *testing.T, r *rendered) {
 		pod, replicas, _ := r.pod(t)
@@ -332,20 +332,20 @@ func TestTheProgramAcceptsArgumentsAndConfiguration(t *testing.T) {
 		for n := range replicas {
 			args := arguments(pod, root, n)
 			if !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--config.file=") }) {
-				continue // Only the demo.
+				continue // The demo has no configuration.
 			}
 			if result := servertest.Run(t, nil, append(args, "--config.check")...); result.Code != 0 {
 				t.Errorf("%q: %s%s", args, result.Stdout, result.Stderr)
 			}
 			want := fmt.Sprintf("--pod-name=%s-%d", release, n)
 			if replicas > 1 && (!slices.Contains(args, want) || !slices.Contains(args, fmt.Sprintf("--total-shards=%d", replicas))) {
-				t.Errorf("pod %d of %d has the arguments %q", n, replicas, args)
+				t.Errorf("pod %d of %d: arguments %q", n, replicas, args)
 			}
 		}
 	})
 }
 
-// arguments are those of the n-th pod, with the container's paths below root.
+// arguments returns the arguments of the n-th pod, with paths below root.
 func arguments(pod corev1.PodTemplateSpec, root string, n int) []string {
 	var args []string
 	for _, arg := range pod.Spec.Containers[0].Args {
@@ -355,8 +355,8 @@ func arguments(pod corev1.PodTemplateSpec, root string, n int) []string {
 	return args
 }
 
-// mount writes the files of the pod's volumes below root. Those of Secrets that
-// the chart does not make are written as the examples' comments make them.
+// mount writes the files of the pod's volumes below root. Secrets that the chart does
+// not create have the content of the examples' comments.
 func mount(t *testing.T, root string, r *rendered, pod corev1.PodTemplateSpec) {
 	t.Helper()
 	contents := map[string]map[string][]byte{
@@ -387,7 +387,7 @@ func mount(t *testing.T, root string, r *rendered, pod corev1.PodTemplateSpec) {
 		}
 		files, ok := contents[v.Secret.SecretName]
 		if !ok {
-			t.Fatalf("nobody makes the Secret %s", v.Secret.SecretName)
+			t.Fatalf("unknown Secret %s", v.Secret.SecretName)
 		}
 		if err := os.MkdirAll(paths[v.Name], 0o700); err != nil {
 			t.Fatal(err)
@@ -407,7 +407,7 @@ func mount(t *testing.T, root string, r *rendered, pod corev1.PodTemplateSpec) {
 	}
 }
 
-func TestTheDemoIsScraped(t *testing.T) {
+func TestScrapeDemo(t *testing.T) {
 	t.Parallel()
 	pod, _, _ := template(t, directory, "--values="+directory+"/examples/demo.yaml").pod(t)
 	address := servertest.FreeAddress(t)
@@ -426,7 +426,7 @@ func TestTheDemoIsScraped(t *testing.T) {
 	}
 }
 
-// get returns what the server answers with status 200.
+// get returns the body of a response with status 200.
 func get(t *testing.T, url string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -445,7 +445,7 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
-func TestRulesAndDashboardsAreTheBundledOnes(t *testing.T) {
+func TestRulesAndDashboardsMatchTheBundledFiles(t *testing.T) {
 	t.Parallel()
 	r := template(t, directory, "--set=demo=true,prometheusRule.enabled=true,dashboards.enabled=true", "--set=dashboards.namespace=grafana")
 
@@ -470,7 +470,7 @@ func TestRulesAndDashboardsAreTheBundledOnes(t *testing.T) {
 	}
 	for _, m := range r.configMaps {
 		if m.Labels["grafana_dashboard"] != "1" {
-			t.Errorf("the ConfigMap %s has the labels %v", m.Name, m.Labels)
+			t.Errorf("ConfigMap %s has labels %v", m.Name, m.Labels)
 		}
 		maps.Copy(gotDashboards, m.Data)
 	}
@@ -479,7 +479,7 @@ func TestRulesAndDashboardsAreTheBundledOnes(t *testing.T) {
 	}
 }
 
-// bundled reads the files that the program serves.
+// bundled returns the files that the program serves.
 func bundled(t *testing.T, list func(string) ([]os.DirEntry, error), read func(string) ([]byte, error)) map[string][]byte {
 	t.Helper()
 	entries, err := list(".")
@@ -495,7 +495,7 @@ func bundled(t *testing.T, list func(string) ([]os.DirEntry, error), read func(s
 	return files
 }
 
-func TestThePackagedChartMakesTheSame(t *testing.T) {
+func TestPackagedChart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if _, err := run(t, "helm", "package", directory, "--destination="+dir); err != nil {
@@ -512,18 +512,18 @@ func TestThePackagedChartMakesTheSame(t *testing.T) {
 	}
 }
 
-func TestAnEgressProxyIsTheOnlyWayOut(t *testing.T) {
+func TestEgressProxyIsTheOnlyEgress(t *testing.T) {
 	t.Parallel()
 	for file, toInternet := range map[string]bool{"egress-proxy": false, "tls": true} {
 		r := template(t, directory, "--values="+directory+"/examples/"+file+".yaml")
 		found := regexp.MustCompile(`cidr: (0\.0\.0\.0|::)/0`).Match(r.text)
 		if len(r.policies) != 1 || found != toInternet {
-			t.Errorf("%s: %d policies, one allows every address: %v, want %v", file, len(r.policies), found, toInternet)
+			t.Errorf("%s: %d policies, all addresses allowed: %v, want %v", file, len(r.policies), found, toInternet)
 		}
 	}
 }
 
-func TestValuesSurviveHelm(t *testing.T) {
+func TestValueTypesAreKept(t *testing.T) {
 	t.Parallel()
 	r := template(t, directory, "--values=testdata/everything.yaml")
 	var got, want struct {
@@ -544,7 +544,7 @@ func TestValuesSurviveHelm(t *testing.T) {
 	}
 }
 
-func TestMistakesInValuesAreNamed(t *testing.T) {
+func TestInvalidValuesAreRejected(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, set, want string }{
 		{"nothing to export", "", "set config, existingConfigSecret or demo"},
@@ -558,13 +558,13 @@ func TestMistakesInValuesAreNamed(t *testing.T) {
 		{"workload identity without an app", "demo=true,workloadIdentity.enabled=true", "clientId"},
 		{"a file that is the configuration", "demo=true,files.mde\\.yml=b", "mde.yml"},
 		{"a file in a directory", "demo=true,files.watched/a=b", "watched/a"},
-		{"a digest that is none", "demo=true,image.digest=sha256:12", "digest"},
+		{"an invalid digest", "demo=true,image.digest=sha256:12", "digest"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			_, err := run(t, "helm", "template", release, directory, kubeVersion, "--set="+test.set)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("--set=%s: got %v, want a mistake with %q", test.set, err, test.want)
+				t.Errorf("--set=%s: error %v, want %q", test.set, err, test.want)
 			}
 		})
 	}

@@ -1,6 +1,6 @@
-// Package promql checks the queries of the dashboards, the rules and the
-// documentation with Prometheus's own parser. It is a module of its own, so
-// that the exporter does not depend on Prometheus.
+// Package promql checks the queries in dashboards, rules and documentation with
+// Prometheus's parser. It is a separate module, so that the exporter does not depend on
+// Prometheus.
 package promql
 
 import (
@@ -22,13 +22,13 @@ import (
 	"github.com/mde-exporter/mde_exporter/dashboards"
 )
 
-// query is an expression and where it stands.
+// query is an expression and its location.
 type query struct{ where, expr string }
 
-// TestQueriesNameWhatIsExposed parses every query and compares the metrics and
-// labels it names with docs/metrics.md, which is compared with the exposition
-// where the collectors are tested.
-func TestQueriesNameWhatIsExposed(t *testing.T) {
+// TestQueriesUseDocumentedMetrics parses every query and checks its metrics and labels
+// against docs/metrics.md. Tests of the collectors compare that page with the
+// exposition.
+func TestQueriesUseDocumentedMetrics(t *testing.T) {
 	known := documented(t)
 	rules, recorded := ruleQueries(t)
 	maps.Copy(known, recorded)
@@ -88,8 +88,8 @@ var (
 	word      = regexp.MustCompile("`(\\w+)`")
 )
 
-// documented maps each metric of docs/metrics.md, and those that Prometheus and
-// Go add, to its labels.
+// documented returns the labels of each metric in docs/metrics.md and of metrics that
+// Prometheus and Go add.
 func documented(t *testing.T) map[string]map[string]bool {
 	t.Helper()
 	metrics := map[string]map[string]bool{}
@@ -111,13 +111,13 @@ func documented(t *testing.T) map[string]map[string]bool {
 		metrics[row[1]] = labels
 	}
 	if len(metrics) < 30 {
-		t.Fatalf("docs/metrics.md shows only %v", slices.Sorted(maps.Keys(metrics)))
+		t.Fatalf("docs/metrics.md has only %v", slices.Sorted(maps.Keys(metrics)))
 	}
 	return metrics
 }
 
-// ruleQueries are the expressions of the bundled rules. What they record has
-// the labels of the level before the first colon, and those that the rule sets.
+// ruleQueries returns the expressions of the bundled rules. The recorded metrics have
+// the labels of the level before the first colon and those that the rule sets.
 func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]bool) {
 	t.Helper()
 	recorded = map[string]map[string]bool{}
@@ -157,10 +157,10 @@ func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]
 				if rule.Record != "" {
 					level, _, _ := strings.Cut(rule.Record, ":")
 					if levels[level] == nil {
-						return fmt.Errorf("%s : the labels of level %q are unknown", rule.Record, level)
+						return fmt.Errorf("%s: unknown level %q", rule.Record, level)
 					}
-					// What is recorded by default, a user may record on their own; in force
-					// is one of the two.
+					// A user may override a default record with a record named :own.
+					// The name without a suffix is the one in force.
 					inForce := strings.TrimSuffix(rule.Record, ":default")
 					for _, name := range []string{rule.Record, inForce, inForce + ":own"} {
 						if recorded[name] == nil {
@@ -181,13 +181,13 @@ func ruleQueries(t *testing.T) (queries []query, recorded map[string]map[string]
 	return queries, recorded
 }
 
-// variables are Grafana's, with values as they might have.
+// variables replaces Grafana's variables by example values.
 var variables = strings.NewReplacer(
 	"$__rate_interval", "4m", "$__range_s", "21600", "$__range", "6h", "$__interval", "1m", "$job", "mde", "$tenant", "contoso|fabrikam", "$domain", ".*")
 
 var labelValues = regexp.MustCompile(`^label_values\((.*), (\w+)\)$`)
 
-// dashboardQueries are those of all panels and variables.
+// dashboardQueries returns the queries of all panels and variables.
 func dashboardQueries(t *testing.T) []query {
 	t.Helper()
 	var queries []query
@@ -207,7 +207,7 @@ func dashboardQueries(t *testing.T) []query {
 		var d struct {
 			Panels []struct {
 				panel
-				Panels []panel // of a folded row
+				Panels []panel // Panels of a collapsed row.
 			}
 			Annotations struct {
 				List []struct {
@@ -251,15 +251,15 @@ func dashboardQueries(t *testing.T) []query {
 		}
 	}
 	if len(queries) < 50 {
-		t.Fatalf("the dashboards have only %d queries", len(queries))
+		t.Fatalf("only %d queries in dashboards", len(queries))
 	}
 	return queries
 }
 
 var promqlBlock = regexp.MustCompile("(?s)```promql\n(.*?)```")
 
-// documentQueries are the blocks marked promql in the documentation: a query a
-// line, or more lines of which the further ones are indented.
+// documentQueries returns the queries in promql blocks of the documentation: one per
+// line, with indented continuation lines.
 func documentQueries(t *testing.T) []query {
 	t.Helper()
 	files, err := filepath.Glob("../../docs/*.md")
@@ -275,7 +275,7 @@ func documentQueries(t *testing.T) []query {
 		}
 	}
 	if len(queries) < 30 {
-		t.Fatalf("the documentation has only %d queries", len(queries))
+		t.Fatalf("only %d queries in documentation", len(queries))
 	}
 	return queries
 }

@@ -22,7 +22,7 @@ const (
 	machines = "machines"
 )
 
-// lists are those that a source consists of, in the order in which they are read.
+// lists are the lists of each source, in the order of reading.
 var lists = map[string][]string{preview: {preview}, machines: {"deviceavinfo", machines}}
 
 // The scopes of the two audiences.
@@ -31,29 +31,29 @@ const (
 	apiScope   = "https://api.securitycenter.microsoft.com/.default"
 )
 
-// fullPage is how many rows a full page has.
+// fullPage is the number of rows of a full page.
 const fullPage = 10_000
 
-// farEnd is the simulated tenant of this process: where it is and how to sign in.
-// Fresh processes get it as JSON.
-type farEnd struct {
+// simulatedTenant is the address and credential of the tenant that this process
+// simulates. It is passed to the measured processes as JSON.
+type simulatedTenant struct {
 	URL                              string
 	Authority                        []byte
 	TenantID, ClientID, ClientSecret string
-	Machines                         int                 // With a security state.
-	Pages                            map[string][]string // The addresses of each list of the source, in order.
+	Machines                         int                 // Machines with a security state.
+	Pages                            map[string][]string // URLs of the pages by list, in order.
 }
 
-type farOptions struct {
+type tenantOptions struct {
 	machines int
 	source   string
-	// delay is how long each page of the preview takes.
+	// delay is the response time of each page of the preview.
 	delay time.Duration
 }
 
-// serve starts the far end and reads the lists of the source once, so that all
-// pages are made before anything is measured.
-func serve(ctx context.Context, o farOptions) (f *farEnd, stop func(), err error) {
+// serve starts the simulated tenant and reads the lists of the source once, so that all
+// pages are cached before the measurement.
+func serve(ctx context.Context, o tenantOptions) (f *simulatedTenant, stop func(), err error) {
 	tenant := simulation.New(simulation.Options{
 		Machines: o.machines, PageSize: fullPage, CallLog: -1, CachePages: true, TokenLifetime: 24 * time.Hour,
 	})
@@ -62,7 +62,7 @@ func serve(ctx context.Context, o farOptions) (f *farEnd, stop func(), err error
 	if err != nil {
 		return nil, nil, err
 	}
-	f = &farEnd{
+	f = &simulatedTenant{
 		URL: server.APIURL, Authority: server.CertificateAuthority,
 		TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), ClientSecret: tenant.ClientSecret(),
 		Pages: make(map[string][]string),
@@ -82,9 +82,8 @@ func serve(ctx context.Context, o farOptions) (f *farEnd, stop func(), err error
 	return f, server.Close, nil
 }
 
-// makeIrregular gives a machine a random build, revision and set of properties, so
-// that no row looks like the one before it: the states of 1,000,000 machines are
-// 34 MB then, packed.
+// makeIrregular sets a random build, revision and set of properties, so that rows are
+// not similar. The states of 1,000,000 machines then are 34 MB compressed.
 func makeIrregular(m *simulation.Machine) {
 	if m.Build != 0 {
 		m.Build = 10_000 + int(m.Chance("build")*16)*613
@@ -101,8 +100,8 @@ func makeIrregular(m *simulation.Machine) {
 	}
 }
 
-// walk collects the addresses of a list's pages.
-func (f *farEnd) walk(ctx context.Context, list string) error {
+// walk records the URLs of a list's pages.
+func (f *simulatedTenant) walk(ctx context.Context, list string) error {
 	c := f.client(ctx, f.transport(), list)
 	first := fmt.Sprintf("%s/api/%s?$top=%d", f.URL, list, fullPage)
 	if list == preview {
@@ -125,8 +124,8 @@ func (f *farEnd) walk(ctx context.Context, list string) error {
 	return nil
 }
 
-// transport is an ordinary one that trusts the far end.
-func (f *farEnd) transport() *http.Transport {
+// transport returns a default transport that trusts the simulated tenant.
+func (f *simulatedTenant) transport() *http.Transport {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(f.Authority)
@@ -134,8 +133,8 @@ func (f *farEnd) transport() *http.Transport {
 	return transport
 }
 
-// client is an ordinary http.Client that signs in.
-func (f *farEnd) client(ctx context.Context, transport *http.Transport, list string) *http.Client {
+// client returns a default http.Client that signs in.
+func (f *simulatedTenant) client(ctx context.Context, transport *http.Transport, list string) *http.Client {
 	scope := apiScope
 	if list == preview {
 		scope = graphScope
@@ -147,10 +146,10 @@ func (f *farEnd) client(ctx context.Context, transport *http.Transport, list str
 	return credentials.Client(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: transport}))
 }
 
-// tokenURL is where tokens are requested.
-func (f *farEnd) tokenURL() string { return f.URL + "/" + f.TenantID + "/oauth2/v2.0/token" }
+// tokenURL returns the URL of the token endpoint.
+func (f *simulatedTenant) tokenURL() string { return f.URL + "/" + f.TenantID + "/oauth2/v2.0/token" }
 
-// get requests a page. The body is packed where an encoding is asked for.
+// get requests a page. An encoding, if not empty, is left to the caller to decode.
 func get(ctx context.Context, c *http.Client, address, encoding string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
