@@ -228,7 +228,7 @@ func TestFleetMemoryIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := int64(used() - before); n > limit {
-		t.Errorf("two refreshes of %d machines hold %d MiB, want at most %d", machines, n>>20, limit>>20)
+		t.Errorf("two refreshes of %d machines use %d MiB, want at most %d", machines, n>>20, limit>>20)
 	}
 	series, sum := 0, 0.
 	for _, f := range families {

@@ -129,7 +129,7 @@ func (c *fleetCount) checkMachines(distinct int, api client.API) error {
 		return nil
 	}
 	return &client.Error{API: api, Reason: client.ReasonDecode, Message: fmt.Sprintf(
-		"more than %d distinct machines: raise security_states.max_machines if the tenant has so many", c.config.MaxMachines)}
+		"more than %d distinct machines: raise security_states.max_machines if the tenant has that many", c.config.MaxMachines)}
 }
 
 // addSecurityState adds a row of machinesecuritystates. finishSecurityStates counts its
@@ -192,7 +192,7 @@ func (c *fleetCount) finishSecurityStates() error {
 	return nil
 }
 
-// previewRows are the machines that require attention, with their combinations.
+// previewRows implements attention.ByID with rows of the preview.
 type previewRows struct {
 	*machineindex.Index[previewRow]
 	combinations []attention.PropertySet
@@ -342,7 +342,7 @@ func (c *fleetCount) finishMachines() {
 	c.facts = nil
 }
 
-// derivedRows are the machines that require attention, with the PropertySet of each
+// derivedRows implements attention.ByID with machineFacts and the PropertySet of each
 // derivedSet.
 type derivedRows struct {
 	*machineindex.Index[machineFacts]
