@@ -33,8 +33,8 @@ var (
 
 const (
 	noSeverity = "UnSpecified" // Severity of an alert without one.
-	noStatus   = "Unknown" // Status of an alert without one.
-	maxOthers  = 20 // Limit of undocumented severities, and of undocumented statuses.
+	noStatus   = "Unknown"     // Status of an alert without one.
+	maxOthers  = 20            // Limit of undocumented severities, and of undocumented statuses.
 	maxSources = 50
 )
 

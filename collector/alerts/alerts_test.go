@@ -125,9 +125,9 @@ func TestOnlyTwo404sOfTheServiceMeanNoAlerts(t *testing.T) {
 	none := respond(http.StatusNotFound, `{"error":{"code":"ResourceNotFound","message":"none"}}`)
 	some := rows(`{"id":"1","severity":"High","status":"New"}`)
 	for _, test := range []struct {
-		name    string
+		name      string
 		responses []http.HandlerFunc
-		want    string // New alerts of severity High; "" if the refresh fails.
+		want      string // New alerts of severity High; "" if the refresh fails.
 	}{
 		{"404 twice", []http.HandlerFunc{none, none}, "0"},
 		{"404 once", []http.HandlerFunc{none, some}, "1"},

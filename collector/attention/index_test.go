@@ -61,11 +61,11 @@ func TestMachinesAreCountedByProperty(t *testing.T) {
 		ids  []byte
 		want []int
 	}{
-		"none":                           {nil, []int{0, 0}},
-		"machine without properties":    {[]byte{3}, []int{0, 0}},
-		"both":                           {[]byte{1, 2}, []int{1, 2}},
-		"mixed with machines without properties":                 {[]byte{3, 1, 4, 2, 5}, []int{1, 2}},
-		"machine with a single property": {[]byte{2}, []int{0, 1}},
+		"none":                                   {nil, []int{0, 0}},
+		"machine without properties":             {[]byte{3}, []int{0, 0}},
+		"both":                                   {[]byte{1, 2}, []int{1, 2}},
+		"mixed with machines without properties": {[]byte{3, 1, 4, 2, 5}, []int{1, 2}},
+		"machine with a single property":         {[]byte{2}, []int{0, 1}},
 	} {
 		var ids []client.MachineID
 		for _, n := range tc.ids {
@@ -84,7 +84,7 @@ func TestCurrentState(t *testing.T) {
 		do   func(x *Index)
 		want State
 	}{
-		"unset":           {func(*Index) {}, State{Unknown: true}},
+		"unset":                     {func(*Index) {}, State{Unknown: true}},
 		"expected":                  {func(x *Index) { x.Expect(time.Hour) }, State{Unknown: true, MaxAge: time.Hour}},
 		"set":                       {func(x *Index) { x.Set(set) }, *set},
 		"expected after it was set": {func(x *Index) { x.Set(set); x.Expect(time.Minute) }, *set},

@@ -15,18 +15,18 @@ func uncounted() *Dropped {
 
 func TestLabelValuesAreCleaned(t *testing.T) {
 	for name, tc := range map[string]struct{ raw, want string }{
-		"plain text is kept":                          {"Amd64", "Amd64"},
-		"surrounding spaces are removed":                       {"  Amd64 ", "Amd64"},
-		"inner spaces are kept":                        {"64 bit", "64 bit"},
-		"control characters are removed":                     {"Am\x00d\n6\x7f4", "Amd64"},
-		"format characters are removed":                      {"Am\u202ed64\u200b", "Amd64"},
-		"other alphabets are kept":                      {"Ärger 電腦", "Ärger 電腦"},
-		"invalid UTF-8 is replaced":        {"Am\xffd64", "Am\ufffdd64"},
-		"128 bytes are kept":                            {strings.Repeat("a", 128), strings.Repeat("a", 128)},
-		"129 bytes are truncated":                         {strings.Repeat("a", 129), strings.Repeat("a", 128)},
-		"characters are not split":             {strings.Repeat("a", 127) + "é", strings.Repeat("a", 127)},
-		"a megabyte is truncated":                         {strings.Repeat("é", 1<<19), strings.Repeat("é", 64)},
-		"only control characters": {"\x01\x02", ""},
+		"plain text is kept":             {"Amd64", "Amd64"},
+		"surrounding spaces are removed": {"  Amd64 ", "Amd64"},
+		"inner spaces are kept":          {"64 bit", "64 bit"},
+		"control characters are removed": {"Am\x00d\n6\x7f4", "Amd64"},
+		"format characters are removed":  {"Am\u202ed64\u200b", "Amd64"},
+		"other alphabets are kept":       {"Ärger 電腦", "Ärger 電腦"},
+		"invalid UTF-8 is replaced":      {"Am\xffd64", "Am\ufffdd64"},
+		"128 bytes are kept":             {strings.Repeat("a", 128), strings.Repeat("a", 128)},
+		"129 bytes are truncated":        {strings.Repeat("a", 129), strings.Repeat("a", 128)},
+		"characters are not split":       {strings.Repeat("a", 127) + "é", strings.Repeat("a", 127)},
+		"a megabyte is truncated":        {strings.Repeat("é", 1<<19), strings.Repeat("é", 64)},
+		"only control characters":        {"\x01\x02", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Clean([]byte(tc.raw)); got != tc.want {
