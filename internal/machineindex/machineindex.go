@@ -117,13 +117,15 @@ func (x *Index[V]) Settle() {
 // already. It returns how many are left.
 func (x *Index[V]) settle(p *part[V], slots []uint32) int {
 	n := 0
-	for read := range p.entries {
-		e := p.entry(read)
-		_, hash := x.part(e.id)
-		if earlier, at := p.find(slots, hash, e.id); earlier == nil {
-			slots[at] = slot(hash, n)
-			p.move(read, n)
-			n++
+	for chunk := range p.filled() {
+		for i := range chunk {
+			e := &chunk[i]
+			_, hash := x.part(e.id)
+			if earlier, at := p.find(slots, hash, e.id); earlier == nil {
+				slots[at] = slot(hash, n)
+				p.move(e, n)
+				n++
+			}
 		}
 	}
 	p.cut(n)
@@ -136,10 +138,12 @@ func (x *Index[V]) Keep(keep func(*V) bool) {
 	x.rows = 0
 	for i := range x.parts {
 		p, n := &x.parts[i], 0
-		for read := range p.entries {
-			if keep(&p.entry(read).value) {
-				p.move(read, n)
-				n++
+		for chunk := range p.filled() {
+			for i := range chunk {
+				if keep(&chunk[i].value) {
+					p.move(&chunk[i], n)
+					n++
+				}
 			}
 		}
 		p.cut(n)
@@ -152,9 +156,11 @@ func (x *Index[V]) Keep(keep func(*V) bool) {
 func (x *Index[V]) All() iter.Seq2[client.MachineID, *V] {
 	return func(yield func(client.MachineID, *V) bool) {
 		for i := range x.parts {
-			for n := range x.parts[i].entries {
-				if e := x.parts[i].entry(n); !yield(e.id, &e.value) {
-					return
+			for chunk := range x.parts[i].filled() {
+				for n := range chunk {
+					if !yield(chunk[n].id, &chunk[n].value) {
+						return
+					}
 				}
 			}
 		}
@@ -172,26 +178,47 @@ func (p *part[V]) entry(n int) *entry[V] {
 	return &p.chunks[uint(n)/chunkEntries][uint(n)%chunkEntries]
 }
 
-func (p *part[V]) append(e entry[V]) *V {
-	n := p.entries
-	p.entries++
-	if n/chunkEntries == len(p.chunks) {
-		first := 4
-		if n > 0 {
-			first = chunkEntries
+// filled yields the entries chunk by chunk.
+func (p *part[V]) filled() iter.Seq[[]entry[V]] {
+	return func(yield func([]entry[V]) bool) {
+		rest := p.entries
+		for _, chunk := range p.chunks {
+			if !yield(chunk[:min(rest, len(chunk))]) {
+				return
+			}
+			rest -= len(chunk)
 		}
-		p.chunks = append(p.chunks, make([]entry[V], first))
-	} else if chunk := p.chunks[n/chunkEntries]; n%chunkEntries == len(chunk) {
-		p.chunks[0] = append(chunk, make([]entry[V], len(chunk))...)
 	}
-	into := p.entry(n)
+}
+
+func (p *part[V]) append(e entry[V]) *V {
+	n := uint(p.entries)
+	if n%chunkEntries == 0 || n < chunkEntries && n == uint(len(p.chunks[0])) {
+		p.grow()
+	}
+	p.entries++
+	into := &p.chunks[n/chunkEntries][n%chunkEntries]
 	*into = e
 	return &into.value
 }
 
-func (p *part[V]) move(from, to int) {
-	if from != to {
-		*p.entry(to) = *p.entry(from)
+// grow makes room for one entry more. The first chunk begins small, since most fleets
+// are.
+func (p *part[V]) grow() {
+	switch {
+	case len(p.chunks) == 0:
+		p.chunks = append(p.chunks, make([]entry[V], 4))
+	case p.entries < chunkEntries:
+		p.chunks[0] = append(p.chunks[0], make([]entry[V], p.entries)...)
+	default:
+		p.chunks = append(p.chunks, make([]entry[V], chunkEntries))
+	}
+}
+
+// move makes an entry the n-th.
+func (p *part[V]) move(e *entry[V], n int) {
+	if to := p.entry(n); to != e {
+		*to = *e
 	}
 }
 
