@@ -22,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) { servertest.Main(m) }
 
-// silent are the panels, or the lines of panels, that show nothing in the demo,
-// and why.
+// silent maps the panels, or lines of panels, that have no data in the demo to the
+// reason.
 var silent = map[string]string{
 	"Credential expires in":                "the demo signs in with a secret",
 	"Risk/other":                           "the demo has documented levels only",
@@ -57,10 +57,10 @@ type panel struct {
 	}
 }
 
-// TestEveryPanelShowsTheDemo runs the queries of all panels on a Prometheus that
-// scrapes the demo. It is given what the demo shows as if it had been so
-// yesterday, too, for the panels that compare.
-func TestEveryPanelShowsTheDemo(t *testing.T) {
+// TestEveryPanelHasDataInTheDemo runs the queries of all panels on a Prometheus that
+// scrapes the demo. For panels that compare with yesterday, the current values of
+// the demo are also backfilled a day ago.
+func TestEveryPanelHasDataInTheDemo(t *testing.T) {
 	servertest.Find(t, "prometheus")
 	exporter := servertest.Exporter(t, "--demo", "--storage.path="+t.TempDir())
 	servertest.Eventually(t, "the demo is ready", func() error {
@@ -89,7 +89,7 @@ scrape_configs:
 
 	names, err := fs.Glob(dashboards.Files, "*.json")
 	if err != nil || len(names) != 6 {
-		t.Fatalf("the dashboards are %v, %v", names, err)
+		t.Fatalf("dashboards: %v, %v", names, err)
 	}
 	for _, name := range names {
 		var d file
@@ -115,7 +115,7 @@ scrape_configs:
 	}
 }
 
-// show runs one query as Grafana would, over the last minute or now.
+// show runs one query as Grafana does, over the last minute or for now.
 func show(t *testing.T, prometheus *servertest.Prometheus, expr string, instant bool, silence string) {
 	t.Helper()
 	var found int
@@ -134,17 +134,17 @@ func show(t *testing.T, prometheus *servertest.Prometheus, expr string, instant 
 		found = len(points)
 	}
 	if found == 0 && silence == "" {
-		t.Errorf("nothing is shown by %s", expr)
+		t.Errorf("no data for %s", expr)
 	}
 	if found > 0 && silence != "" {
-		t.Errorf("%d series are shown, although %s", found, silence)
+		t.Errorf("%d series, want none: %s", found, silence)
 	}
 }
 
 var labelValues = regexp.MustCompile(`^label_values\((.*), (\w+)\)$`)
 
-// variables resolves the dashboard's variables in their order, and returns what
-// replaces them with everything chosen, and with the first value of each.
+// variables resolves the dashboard's variables in their order. It returns replacers
+// that select all values, and the first value of each.
 func variables(t *testing.T, prometheus *servertest.Prometheus, d file) (all, chosen *strings.Replacer) {
 	t.Helper()
 	grafana := []string{"$__rate_interval", "15s", "$__range_s", "60", "$__range", "60s", "$__interval", "1s"}
@@ -164,7 +164,7 @@ func variables(t *testing.T, prometheus *servertest.Prometheus, d file) (all, ch
 		}
 		first := values[0]
 		if v.Name == "domain" {
-			first = strings.Join(values, "|") // The first may be one that was never contacted.
+			first = strings.Join(values, "|") // The first one may never have been contacted.
 		}
 		alls = append(alls, "$"+v.Name, ".*")
 		firsts = append(firsts, "$"+v.Name, first)
@@ -174,8 +174,8 @@ func variables(t *testing.T, prometheus *servertest.Prometheus, d file) (all, ch
 
 var exposed = regexp.MustCompile(`^(mde_\w+)(?:\{(.*)\})? (\S+)$`)
 
-// backfill writes the exposition as it is now into Prometheus's data, for an
-// hour around the same time yesterday.
+// backfill writes the current exposition into Prometheus's data, for an hour around
+// the same time yesterday.
 func backfill(t *testing.T, exporter *servertest.Process, data string) {
 	t.Helper()
 	exposition, err := get(exporter.URL() + "/metrics")

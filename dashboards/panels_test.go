@@ -22,13 +22,13 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/servertest"
 )
 
-// history is a set of series in the OpenMetrics format, a sample each minute.
+// history is a set of series in the OpenMetrics format, with a sample each minute.
 type history struct {
 	text strings.Builder
 	now  time.Time
 }
 
-// series writes a series of a job, from one age to another.
+// series writes a series of a job between two ages.
 func (h *history) series(job, name string, value float64, from, to time.Duration) {
 	metric, labels, _ := strings.Cut(strings.TrimSuffix(name, "}"), "{")
 	for age := from; age >= to; age -= time.Minute {
@@ -36,23 +36,22 @@ func (h *history) series(job, name string, value float64, from, to time.Duration
 	}
 }
 
-// current writes a series as it is now.
+// current writes a series of the last ten minutes.
 func (h *history) current(job, name string, value float64) {
 	h.series(job, name, value, 10*time.Minute, 0)
 }
 
-// yesterday writes a series as it was a day ago.
+// yesterday writes a series around the same time yesterday.
 func (h *history) yesterday(job, name string, value float64) {
 	h.series(job, name, value, 24*time.Hour+10*time.Minute, 24*time.Hour-10*time.Minute)
 }
 
-// age writes the time of a collector's last success.
+// age writes the last success of a collector, by its age.
 func (h *history) age(job, labels string, age time.Duration) {
 	h.current(job, "mde_refresh_last_success_timestamp_seconds{"+labels+"}", float64(h.now.Add(-age).Unix()))
 }
 
-// load starts a Prometheus that has the series and the alert rules, and scrapes
-// nothing.
+// load starts a Prometheus with the series and the alert rules, and without targets.
 func (h *history) load(t *testing.T) *servertest.Prometheus {
 	t.Helper()
 	servertest.Find(t, "prometheus")
@@ -79,7 +78,7 @@ func (h *history) load(t *testing.T) *servertest.Prometheus {
 	return prometheus
 }
 
-// shown is a panel as the dashboard's file describes it.
+// shown is a panel of a dashboard's file.
 type shown struct {
 	Title, Type string
 	Targets     []struct{ RefID, Expr, LegendFormat string }
@@ -111,7 +110,7 @@ type fieldConfig struct {
 	}
 }
 
-// text is a value as it is shown, without its unit.
+// text returns how a value is shown, without its unit.
 func (c fieldConfig) text(value float64, known bool) string {
 	if !known {
 		return c.NoValue
@@ -170,8 +169,8 @@ func query(t *testing.T, prometheus *servertest.Prometheus, job, expr string) []
 	return samples
 }
 
-// table returns the rows that a table shows, each by the titles of its columns,
-// as the transformations merge, sortBy, limit and organize make them.
+// table returns the rows of a table by the titles of its columns. It applies the
+// transformations merge, sortBy, limit and organize.
 func table(t *testing.T, prometheus *servertest.Prometheus, dashboard, title, job string) []map[string]string {
 	t.Helper()
 	p := find(t, dashboard, "table", title)
@@ -264,7 +263,7 @@ func stat(t *testing.T, prometheus *servertest.Prometheus, dashboard, title, job
 	return strings.Join(texts, ", ")
 }
 
-// columns are some columns of the first rows, joined for comparison.
+// columns returns some columns of the first rows, joined for comparison.
 func columns(rows []map[string]string, limit int, titles ...string) []string {
 	var lines []string
 	for _, row := range rows[:min(limit, len(rows))] {
@@ -277,9 +276,10 @@ func columns(rows []map[string]string, limit int, titles ...string) []string {
 	return lines
 }
 
-// mixedTenants writes 40 tenants: t01 to t05 failed and were never read, t06 was
-// withdrawn, t07 failed once and still has its values, t08 has a watch list that
-// is being filled, t09 waits for its first answer, the others are good.
+// mixedTenants writes 40 tenants: t01 to t05 failed and were never read, the values
+// of t06 were withdrawn, t07 failed once and still has its values, t08 reads its
+// watch list for the first time, t09 waits for its first response, and the others
+// succeeded.
 func (h *history) mixedTenants(job string) {
 	for i := 1; i <= 40; i++ {
 		tenant := fmt.Sprintf(`tenant="t%02d"`, i)
@@ -328,8 +328,8 @@ func (h *history) mixedTenants(job string) {
 	}
 }
 
-// comparedTenants writes a tenant with numbers of both days, one that is new
-// today and one that was withdrawn today.
+// comparedTenants writes a tenant with values of both days, one that is new today
+// and one whose values were withdrawn today.
 func (h *history) comparedTenants(job string) {
 	for _, tenant := range []struct {
 		name                  string
@@ -356,8 +356,8 @@ func (h *history) comparedTenants(job string) {
 	}
 }
 
-// contactedDomains writes domains that were contacted before the range, within
-// it, and already when they were first counted.
+// contactedDomains writes domains that were first contacted before the range, within
+// it, and before their first count.
 func (h *history) contactedDomains(job string) {
 	write := func(domain string, machines float64, from, to time.Duration) {
 		h.series(job, fmt.Sprintf(`mde_watched_domain_machines{tenant="t",domain=%q}`, domain), machines, from, to)
@@ -365,7 +365,7 @@ func (h *history) contactedDomains(job string) {
 	write("before.example", 3, 8*time.Hour, 0)
 	write("within.example", 0, 8*time.Hour, 2*time.Hour)
 	write("within.example", 4, 2*time.Hour-time.Minute, 0)
-	// 0 for a minute between two steps of the query.
+	// The count is 0 for a minute between two steps of the query.
 	brief := h.now.Sub(h.now.Add(-2 * time.Hour).Truncate(10 * time.Minute).Add(2 * time.Minute))
 	write("brief.example", 2, 8*time.Hour, brief+time.Minute)
 	write("brief.example", 0, brief, brief)
@@ -373,8 +373,9 @@ func (h *history) contactedDomains(job string) {
 	write("added.example", 5, time.Hour, 0)
 }
 
-// staleList writes a tenant with a list read every 15 minutes, whose oldest value
-// is 45 minutes old, and a list read daily, whose oldest is of two hours ago.
+// staleList writes a tenant with two lists: one is read every 15 minutes, and its
+// oldest value is 45 minutes old; the other is read daily, and its oldest value is
+// two hours old.
 func (h *history) staleList(job string) {
 	const collector = `tenant="t",collector="watched_domains"`
 	h.current(job, "mde_refresh_interval_seconds{"+collector+"}", 3600)
@@ -398,26 +399,26 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 	h.comparedTenants("compared")
 	h.contactedDomains("contacted")
 	h.staleList("lists")
-	// A day of history is missing.
+	// There is no history of yesterday.
 	h.current("today", `mde_machines{tenant="t",os_build="26100",architecture="Amd64"}`, 100)
 	h.current("today", `mde_machines_attention{tenant="t",os_build="26100",architecture="Amd64",property="AntivirusOff"}`, 10)
-	// Nothing was read, and nothing failed yet. In the job absent there is no series at all.
+	// Nothing was read and nothing failed yet. The job absent has no series.
 	for _, collector := range []string{"security_states", "watched_domains"} {
 		h.current("starting", fmt.Sprintf(`mde_refresh_interval_seconds{tenant="t",collector=%q}`, collector), 900)
 	}
 	h.current("starting", `mde_watched_domains{tenant="t"}`, 10_000)
-	// Nothing requires attention.
+	// No machine requires attention.
 	h.current("sound", `mde_machines{tenant="t",os_build="26100",architecture="Amd64"}`, 100)
 	h.current("sound", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
 	h.current("counted", `mde_watched_domains{tenant="t"}`, 1)
 	h.current("counted", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
-	// One domain was not contacted, the other is no domain.
+	// One domain was not contacted, the other name is invalid.
 	h.current("zero", `mde_watched_domains{tenant="t"}`, 2)
 	h.current("zero", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 0)
 	h.current("zero", `mde_watched_domain_invalid{tenant="t",domain="b"}`, 1)
-	// A domain was contacted in a tenant whose security states are missing.
+	// A domain was contacted in a tenant without security states.
 	h.current("joinless", `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
-	// Old definitions are not unprotected, an antivirus that is off is.
+	// A machine with old signatures is not unprotected, one without antivirus is.
 	for job, property := range map[string]string{"outdated": "AntivirusDefinitionsOutOfDate", "off": "AntivirusOff"} {
 		h.current(job, `mde_machines{tenant="t",os_build="26100",architecture="Amd64"}`, 100)
 		h.current(job, `mde_watched_domain_machines{tenant="t",domain="a.example"}`, 3)
@@ -444,7 +445,7 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 	t.Run("collectors", func(t *testing.T) {
 		rows := table(t, prometheus, "exporter.json", "Collectors", "mixed")
 		if len(rows) != 80 {
-			t.Errorf("%d of 80 collectors are shown", len(rows))
+			t.Errorf("%d rows, want 80 collectors", len(rows))
 		}
 		want := []string{}
 		for i := 1; i <= 5; i++ {
@@ -464,24 +465,24 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 		}
 	})
 	t.Run("a list that is read often", func(t *testing.T) {
-		// Its age counts in its own interval, not in that of the list read least often.
+		// Its age counts in its own interval, not in the longest one.
 		got := []string{stat(t, prometheus, "exporter.json", "Oldest, in intervals", "lists"), stat(t, prometheus, "watched-domains.json", "Oldest, in intervals", "lists")}
 		for _, row := range table(t, prometheus, "exporter.json", "Collectors", "lists") {
 			got = append(got, row["Intervals"])
 		}
 		if len(got) != 3 {
-			t.Fatalf("%d collectors are shown, want 1", len(got)-2)
+			t.Fatalf("%d collectors, want 1", len(got)-2)
 		}
 		for _, text := range got {
 			if intervals, err := strconv.ParseFloat(text, 64); err != nil || intervals < 3 || intervals > 4 {
-				t.Errorf("shows an age of %q intervals, want 3", text)
+				t.Errorf("the age is %q intervals, want 3", text)
 			}
 		}
 	})
 	t.Run("tenants", func(t *testing.T) {
 		rows := table(t, prometheus, "fleet.json", "Tenants", "mixed")
 		if len(rows) != 40 {
-			t.Errorf("%d of 40 tenants are shown", len(rows))
+			t.Errorf("%d rows, want 40 tenants", len(rows))
 		}
 		want := []string{}
 		for i := 1; i <= 5; i++ {
@@ -501,10 +502,10 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 			t.Errorf("the last rows (-want +got)\n%s", diff)
 		}
 	})
-	t.Run("tenants, the worst first", func(t *testing.T) {
+	t.Run("tenants sorted by alerts", func(t *testing.T) {
 		rows := table(t, prometheus, "tenants.json", "Tenants", "mixed")
 		if len(rows) != 40 {
-			t.Errorf("%d of 40 tenants are shown", len(rows))
+			t.Errorf("%d rows, want 40 tenants", len(rows))
 		}
 		want := []string{}
 		for i := 1; i <= 5; i++ {
@@ -522,13 +523,13 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 	t.Run("watch lists", func(t *testing.T) {
 		rows := table(t, prometheus, "watched-domains.json", "Watch lists", "mixed")
 		if len(rows) != 40 {
-			t.Errorf("%d of 40 tenants are shown", len(rows))
+			t.Errorf("%d rows, want 40 tenants", len(rows))
 		}
 		want := []string{}
 		for i := 1; i <= 5; i++ {
 			want = append(want, fmt.Sprintf("t%02d | failed | 2 | 2 | unknown", i))
 		}
-		want = append(want, "t06 | failed | 2 | 2 | unknown", "t07 | failed | 2 | 0 | 0", "t09 | filling | 2 | 2 | unknown", "t08 | filling | 2 | 1 | 0", "t10 | good | 2 | 0 | 0")
+		want = append(want, "t06 | failed | 2 | 2 | unknown", "t07 | failed | 2 | 0 | 0", "t09 | filling | 2 | 2 | unknown", "t08 | filling | 2 | 1 | 0", "t10 | succeeded | 2 | 0 | 0")
 		if diff := cmp.Diff(want, columns(rows, 10, "Tenant", "Last refresh", "Domains", "Without a count", "Contacted")); diff != "" {
 			t.Errorf("the first rows (-want +got)\n%s", diff)
 		}
@@ -536,10 +537,10 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 	t.Run("since yesterday", func(t *testing.T) {
 		const title = "What got worse since yesterday"
 		if rows := table(t, prometheus, "fleet.json", title, "today"); len(rows) != 0 {
-			t.Errorf("without a day of history %v is shown", rows)
+			t.Errorf("rows without history of yesterday: %v", rows)
 		}
 		if reason := find(t, "fleet.json", "table", title).FieldConfig.Defaults.NoValue; !strings.Contains(reason, "yesterday") {
-			t.Errorf("without a day of history the reason is %q", reason)
+			t.Errorf("the text without history of yesterday is %q", reason)
 		}
 		got := columns(table(t, prometheus, "fleet.json", title, "compared"), 9, "Property", "Machines", "Since yesterday")
 		if diff := cmp.Diff([]string{"AntivirusOff | 15 | 5"}, got); diff != "" {
@@ -557,7 +558,7 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 	})
 	t.Run("contacted since", func(t *testing.T) {
 		since := map[string]string{}
-		// The query has a step of ten minutes.
+		// The step of the query is ten minutes.
 		from, to := h.now.Add(-2*time.Hour-10*time.Minute), h.now.Add(-2*time.Hour+time.Minute)
 		for _, row := range table(t, prometheus, "watched-domains.json", "Contacted domains", "contacted") {
 			since[row["Domain"]] = row["Contacted since"]

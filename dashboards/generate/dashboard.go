@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// dashboard is what differs from one dashboard to the next.
+// dashboard describes one dashboard.
 type dashboard struct {
 	uid, title, description string
 	from                    string     // start of the time range, such as now-24h
@@ -14,15 +14,15 @@ type dashboard struct {
 	rows                    []row
 }
 
-// row is a titled band of panels, laid out from left to right and wrapped at
-// the width of the grid. A folded row is drawn, and queried, when it is opened.
+// row is a titled row of panels, laid out from left to right and wrapped at the
+// width of the grid. Grafana queries a folded row when it is opened.
 type row struct {
 	title  string
 	folded bool
 	panels []*panel
 }
 
-// variable is a choice at the top of the dashboard, of one or more values of a label.
+// variable selects one or more values of a label at the top of the dashboard.
 type variable struct {
 	name, title string
 	series      string // whose label is listed
@@ -32,14 +32,14 @@ type variable struct {
 // gridWidth is the number of columns of Grafana's layout.
 const gridWidth = 24
 
-// where limits a selector to what is chosen at the top of the dashboard.
-// Queries write it as $where.
+// where limits a selector to the job and tenant selected at the top of the
+// dashboard. Queries write it as $where.
 const where = `job=~"$job", tenant=~"$tenant"`
 
-// datasource is the one chosen at the top of the dashboard.
+// datasource is the data source selected at the top of the dashboard.
 var datasource = map[string]any{"type": "prometheus", "uid": "${datasource}"}
 
-// json returns the file, importable and provisionable as it is.
+// json returns the dashboard as a file to import or provision.
 func (d dashboard) json() []byte {
 	variables := []any{map[string]any{
 		"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus",
@@ -66,12 +66,12 @@ func (d dashboard) json() []byte {
 		"panels": d.layout(),
 	}, "", "\t")
 	if err != nil {
-		panic(fmt.Sprintf("dashboard %s: %v", d.uid, err)) // A description that is no JSON is a mistake in this program.
+		panic(fmt.Sprintf("dashboard %s: %v", d.uid, err)) // Only a mistake in this program causes it.
 	}
 	return append(file, '\n')
 }
 
-// alertAnnotations marks on every course when an alert for a person fires.
+// alertAnnotations marks in all graphs when a critical or warning alert fires.
 func alertAnnotations() any {
 	return map[string]any{
 		"name": "Alerts", "datasource": datasource, "enable": true, "hide": false, "iconColor": alarm,
@@ -94,7 +94,7 @@ func (v variable) model() map[string]any {
 	}
 }
 
-// layout gives each row and panel its place and its id.
+// layout returns the rows and panels with their positions and ids.
 func (d dashboard) layout() []any {
 	var placed []any
 	id, y := 0, 0

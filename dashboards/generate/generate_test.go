@@ -15,13 +15,13 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-func TestCommittedDashboardsAreTheGeneratedOnes(t *testing.T) {
+func TestCommittedDashboardsAreUpToDate(t *testing.T) {
 	committed, err := fs.Glob(mde.Files, "*.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(committed) != len(dashboards()) {
-		t.Errorf("committed are %v, want the %d generated", committed, len(dashboards()))
+		t.Errorf("committed dashboards are %v, want %d; run go generate ./dashboards", committed, len(dashboards()))
 	}
 	for name, d := range dashboards() {
 		got, err := fs.ReadFile(mde.Files, name)
@@ -30,12 +30,12 @@ func TestCommittedDashboardsAreTheGeneratedOnes(t *testing.T) {
 			continue
 		}
 		if diff := cmp.Diff(string(d.json()), string(got)); diff != "" {
-			t.Errorf("%s is not what is generated; run go generate ./dashboards\n%s", name, diff)
+			t.Errorf("%s differs from its source; run go generate ./dashboards\n%s", name, diff)
 		}
 	}
 }
 
-// each calls the function for every panel of every dashboard.
+// each calls test for every panel of every dashboard.
 func each(t *testing.T, test func(*testing.T, *panel)) {
 	t.Helper()
 	for name, d := range dashboards() {
@@ -47,10 +47,10 @@ func each(t *testing.T, test func(*testing.T, *panel)) {
 	}
 }
 
-// TestRatesHaveDataWithADefaultDataSource computes $__rate_interval as Grafana
-// does where nobody set the scrape interval of the data source: the step plus the
-// query's minimum step, or four times the latter. A rate needs two samples, and
-// a scrape may be late.
+// TestRatesHaveDataWithADefaultDataSource computes $__rate_interval as Grafana does
+// for a data source without a scrape interval: the step plus the query's minimum
+// step, or four times the minimum step if that is longer. A rate needs two samples,
+// and a scrape may be late.
 func TestRatesHaveDataWithADefaultDataSource(t *testing.T) {
 	const scrapeInterval = time.Minute
 	each(t, func(t *testing.T, p *panel) {
@@ -89,9 +89,9 @@ var (
 	named   = regexp.MustCompile(`\{\{(\w+)\}\}`)
 )
 
-// TestLegendsNameEveryLabelThatTellsSeriesApart keeps two series of a panel,
-// such as those of two tenants, from having the same name.
-func TestLegendsNameEveryLabelThatTellsSeriesApart(t *testing.T) {
+// TestLegendsNameEveryLabelOfTheQuery checks that two series of a panel, such as
+// those of two tenants, have different names.
+func TestLegendsNameEveryLabelOfTheQuery(t *testing.T) {
 	each(t, func(t *testing.T, p *panel) {
 		if p.kind != "timeseries" {
 			return
@@ -115,15 +115,15 @@ func TestLegendsNameEveryLabelThatTellsSeriesApart(t *testing.T) {
 	})
 }
 
-// TestEmptyPanelsSayWhy keeps a panel without data from showing a 0 that nobody
-// counted, or nothing at all.
+// TestEmptyPanelsSayWhy checks that a panel without data shows a text, and neither
+// 0 nor an empty panel.
 func TestEmptyPanelsSayWhy(t *testing.T) {
 	each(t, func(t *testing.T, p *panel) {
 		if p.title == "Exporters" || p.kind == "text" {
-			return // Without a series there is none.
+			return // No series means 0 exporters; a text has no query.
 		}
 		if p.defaults["noValue"] == nil {
-			t.Error("nothing stands where there is no data")
+			t.Error("the panel has no text for missing data")
 		}
 		for _, q := range p.queries {
 			if expr := q.(map[string]any)["expr"].(string); strings.HasSuffix(expr, "or vector(0)") {
@@ -131,6 +131,20 @@ func TestEmptyPanelsSayWhy(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNumbersHaveThousandsSeparators checks that no panel shows numbers in Grafana's
+// default format, and that labels such as builds are not formatted as numbers.
+func TestNumbersHaveThousandsSeparators(t *testing.T) {
+	each(t, func(t *testing.T, p *panel) {
+		if unit := p.defaults["unit"]; unit == nil || unit == "short" {
+			t.Errorf("the unit is %v", unit)
+		}
+	})
+	build := column{title: "OS build", label: "os_build"}.override().(map[string]any)
+	if diff := cmp.Diff([]any{property("unit", "string")}, build["properties"]); diff != "" {
+		t.Errorf("a label (-want +got)\n%s", diff)
+	}
 }
 
 func TestLevelsAreOrderedBySeverity(t *testing.T) {
@@ -159,9 +173,9 @@ func TestLevelsAreOrderedBySeverity(t *testing.T) {
 	}
 }
 
-// TestTheHuntingQueryIsThatOfTheDocumentation compares them but for what is
-// chosen at the top of the dashboard.
-func TestTheHuntingQueryIsThatOfTheDocumentation(t *testing.T) {
+// TestHuntingQueryMatchesDocumentation compares the query with docs/hunting.md,
+// except for the values selected at the top of the dashboard.
+func TestHuntingQueryMatchesDocumentation(t *testing.T) {
 	page, err := os.ReadFile("../../docs/hunting.md")
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +191,7 @@ func TestTheHuntingQueryIsThatOfTheDocumentation(t *testing.T) {
 		simulation.AntivirusOff, simulation.AntivirusDefinitionsOutdated, simulation.AntivirusEngineOutdated, simulation.AntivirusPlatformOutdated,
 	} {
 		if !strings.Contains(hunting, `"`+property+`"`) || !strings.Contains(string(page), "`"+property+"` |") {
-			t.Errorf("docs/hunting.md does not lead to the machines with %s", property)
+			t.Errorf("docs/hunting.md or hunting.kql does not find machines with %s", property)
 		}
 	}
 }

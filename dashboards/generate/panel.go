@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// panel is one picture, with the question it answers as its title. The
-// functions below make one of each kind; the methods refine it and return it.
+// panel is one panel of a dashboard. The functions below return one of each kind;
+// the methods change it and return it.
 type panel struct {
 	kind, title, about string
 	width, height      int
@@ -24,7 +24,8 @@ type panel struct {
 	transformations []any
 }
 
-// Colours say the same everywhere: green needs nobody, orange somebody today, red now.
+// The colours of states: green needs no action, orange needs action today, red needs
+// action now.
 const (
 	calm    = "green"
 	notice  = "#EAB839"
@@ -33,23 +34,25 @@ const (
 	neutral = "text"
 )
 
-// step is the value from which on a colour holds.
+// step is a threshold: the colour of values from a value on.
 type step struct {
 	from   float64
 	colour string
 }
 
-// lastValue reduces a course to one number.
+// lastValue reduces a series to its last value.
 var lastValue = map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false}
 
+// newPanel returns a panel that shows numbers with thousands separators.
 func newPanel(kind, title, about string) *panel {
-	return &panel{
+	p := &panel{
 		kind: kind, title: title, about: about,
 		options: map[string]any{}, defaults: map[string]any{}, width: 8, height: 8,
 	}
+	return p.unit("locale")
 }
 
-// stat is one number, the last one, with its recent course behind it.
+// stat returns a panel with the last value of a series and its recent course.
 func stat(title, about, query string) *panel {
 	return namedStat(title, about, query, "")
 }
@@ -68,8 +71,8 @@ func namedStat(title, about, query, name string) *panel {
 	return p.query(query, name).thresholds(neutral)
 }
 
-// lines is a course over time. The legend is a table of the last and the
-// highest values, below the picture.
+// lines returns a panel with series over time. The legend below it has the last and
+// the highest value of each.
 func lines(title, about string) *panel {
 	p := newPanel("timeseries", title, about).size(12, 9)
 	p.options = map[string]any{
@@ -85,7 +88,7 @@ func lines(title, about string) *panel {
 	return p.thresholds(calm)
 }
 
-// bars is some numbers, each with its name.
+// bars returns a panel with a bar for each series.
 func bars(title, about string) *panel {
 	p := newPanel("bargauge", title, about)
 	p.options = map[string]any{
@@ -97,8 +100,8 @@ func bars(title, about string) *panel {
 	return p.thresholds("blue")
 }
 
-// text is Markdown, in which ${variable:regex} stands for what is chosen at the
-// top of the dashboard.
+// text returns a panel with Markdown, in which Grafana replaces ${variable:regex} by
+// the values selected at the top of the dashboard.
 func text(title, about, markdown string) *panel {
 	p := newPanel("text", title, about)
 	p.queries = []any{}
@@ -106,8 +109,8 @@ func text(title, about, markdown string) *panel {
 	return p
 }
 
-// table is a list of at most limit rows. Each column is a query whose
-// remaining labels are columns too; rows with the same labels become one.
+// table returns a panel with at most limit rows. Each column is a query, whose
+// remaining labels are columns, too. Results with the same labels share a row.
 func table(title, about string, limit int, columns ...column) *panel {
 	p := newPanel("table", title, about).size(24, 9)
 	p.options = map[string]any{"showHeader": true, "cellHeight": "sm"}
@@ -127,7 +130,7 @@ func table(title, about string, limit int, columns ...column) *panel {
 			ref := p.add(map[string]any{"expr": c.query, "instant": true, "range": false, "format": "table"})
 			field = "Value #" + ref
 			if single {
-				field = "Value" // as Grafana names the values of an only query
+				field = "Value" // Grafana's name if there is one query
 			}
 		}
 		if c.sorted {
@@ -155,16 +158,16 @@ type column struct {
 	label   string // the label shown, or
 	query   string // the query whose value is shown
 	sorted  bool   // the table is sorted by this column, largest first
-	hidden  bool   // the query only says which rows there are, or how they are sorted
+	hidden  bool   // the query only adds rows or sorts them
 	unit    string
 	width   int
 	steps   []step
 	bar     float64 // draw the value as a bar from 0 to here
 	shade   bool    // colour the cell instead of the figure
 	mapping []any
-	link    string // where a click on the cell leads to
+	link    string // the cell's link
 	digits  *int   // decimal places
-	none    string // shown in a cell without a value; empty means a dash, for a label what the table shows without rows
+	none    string // text of a cell without a value; default: a dash, for a label the table's text
 }
 
 func (c column) override() any {
@@ -175,6 +178,7 @@ func (c column) override() any {
 		}
 	}
 	colourText := map[string]any{"type": "color-text"}
+	set(c.label != "", "unit", "string") // A build is no number.
 	set(c.unit != "", "unit", c.unit)
 	set(c.digits != nil, "decimals", c.digits)
 	set(c.width > 0, "custom.width", c.width)
@@ -191,10 +195,10 @@ func (c column) override() any {
 	return override(c.title, properties...)
 }
 
-// shaded colours a cell instead of its figure.
+// shaded colours a cell instead of its text.
 var shaded = map[string]any{"type": "color-background", "mode": "basic"}
 
-// override sets properties of the field of a name alone.
+// override sets properties of one field.
 func override(field string, properties ...any) any {
 	return map[string]any{"matcher": map[string]any{"id": "byName", "options": field}, "properties": properties}
 }
@@ -205,13 +209,12 @@ func transformation(id string, options map[string]any) any {
 	return map[string]any{"id": id, "options": options}
 }
 
-// longestScrape is the scrape interval up to which rates have data whatever the
-// data source says. As the minimum step of a query it makes $__rate_interval at
-// least four times as long; without it Grafana takes the data source's interval,
-// which is 15 s unless somebody set it.
+// longestScrape is the longest scrape interval with which rates have data. As the
+// minimum step of a query it makes $__rate_interval at least four times as long.
+// Without it Grafana uses the interval of the data source, 15 s by default.
 const longestScrape = "1m"
 
-// add adds a query and returns the letter that stands for it.
+// add adds a query and returns its letter.
 func (p *panel) add(target map[string]any) string {
 	ref := string(rune('A' + len(p.queries)))
 	target["refId"], target["datasource"], target["editorMode"] = ref, datasource, "code"
@@ -224,16 +227,16 @@ func (p *panel) add(target map[string]any) string {
 	return ref
 }
 
-// query adds a course over the time range, or for bars the value at its end. name
-// is the legend, with {{label}}s.
+// query adds a query over the time range, or for bars one at its end. name is the
+// legend, with {{label}}s.
 func (p *panel) query(expr, name string) *panel {
 	instant := p.kind == "bargauge"
 	p.add(map[string]any{"expr": expr, "range": !instant, "instant": instant, "format": "time_series", "legendFormat": name})
 	return p
 }
 
-// now makes a stat of the value at the end of the range only, for queries
-// whose past is dear or means nothing.
+// now makes a stat query only the end of the range, for queries whose history is
+// expensive or has no meaning.
 func (p *panel) now() *panel {
 	for _, q := range p.queries {
 		q := q.(map[string]any)
@@ -250,13 +253,13 @@ func (p *panel) set(key string, value any) *panel { p.defaults[key] = value; ret
 
 func (p *panel) unit(unit string) *panel { return p.set("unit", unit) }
 
-// What a stat's change over the time range means.
+// How a stat colours its change over the time range.
 const (
 	higherIsBetter = "standard"
 	lowerIsBetter  = "inverted"
 )
 
-// change shows beside the value how it changed within the time range.
+// change shows how the value changed within the time range.
 func (p *panel) change(colours string) *panel {
 	p.options["showPercentChange"], p.options["percentChangeColorMode"] = true, colours
 	return p
@@ -264,9 +267,8 @@ func (p *panel) change(colours string) *panel {
 
 func (p *panel) decimals(n int) *panel { return p.set("decimals", n) }
 
-// none is what stands where there is no value; in a table or a course, where
-// there is no row or line. It has no colour, for there is nothing to judge: the
-// thresholds, which come before, begin with the least number.
+// none sets the text of a panel without a value, row or line. The text has no colour:
+// the lowest threshold is the least number. Call it after thresholds.
 func (p *panel) none(text string) *panel {
 	if p.kind == "stat" && p.options["colorMode"] == "background" {
 		p.thresholds("transparent", append([]step{{-1e12, p.base}}, p.steps...)...)
@@ -287,7 +289,7 @@ func (p *panel) custom(key string, value any) *panel {
 	return p
 }
 
-// stacked piles the lines up, for parts of a whole.
+// stacked stacks the lines, for parts of a whole.
 func (p *panel) stacked() *panel {
 	return p.custom("stacking", map[string]any{"mode": "normal", "group": "A"}).custom("fillOpacity", 45).custom("lineWidth", 1)
 }
@@ -295,8 +297,8 @@ func (p *panel) stacked() *panel {
 // stepped draws values that change only with a refresh.
 func (p *panel) stepped() *panel { return p.custom("lineInterpolation", "stepAfter") }
 
-// sparse is for what happens every few minutes only: the step is long enough
-// to hold some of it, and a line continues over steps that hold none.
+// sparse is for events that are minutes apart: each step is 5 minutes, and a line
+// continues over steps without a value.
 func (p *panel) sparse() *panel {
 	p.interval = "5m"
 	return p.custom("spanNulls", true).custom("showPoints", "auto")
@@ -308,11 +310,12 @@ func (p *panel) beside() *panel {
 	return p
 }
 
-// colourValue colours the figure instead of its background, for plain facts.
+// colourValue colours the number instead of its background, for values without
+// thresholds.
 func (p *panel) colourValue() *panel { p.options["colorMode"] = "value"; return p }
 
-// matrix turns a table into a grid of one query's values: a row for each
-// property, a column for each value of another label, each cell coloured.
+// matrix turns a table into a grid of one query's values: a row for each property
+// and a column for each value of another label. Each cell is coloured.
 func (p *panel) matrix(columnLabel, expr string, steps ...step) *panel {
 	const corner = "Property"
 	p.add(map[string]any{"expr": expr, "instant": true, "range": false, "format": "table"})
@@ -327,7 +330,7 @@ func (p *panel) matrix(columnLabel, expr string, steps ...step) *panel {
 	return p.custom("cellOptions", shaded).custom("minWidth", 66).thresholds("transparent", steps...)
 }
 
-// thresholds is Grafana's form of steps. The base has no value.
+// thresholds returns steps in Grafana's format. The base has no value.
 func thresholds(base string, steps []step) any {
 	all := []any{map[string]any{"color": base, "value": nil}}
 	for _, s := range steps {
@@ -345,27 +348,25 @@ func words(pairs ...[3]string) []any {
 	return []any{map[string]any{"type": "value", "options": options}}
 }
 
-// never is the age of what has no age because no refresh has succeeded: greater
-// than every age, so that it is the worst of them. Queries write it as $never.
+// never is the age of values of which no refresh has succeeded. It is greater than
+// every real age. Queries write it as $never.
 const never = "1e12"
 
-// neverWord shows ages of never as the word.
+// neverWord maps ages of never to the word.
 var neverWord = []any{map[string]any{"type": "range", "options": map[string]any{
 	"from": 1e11, "to": 1e18, "result": map[string]any{"text": "never", "color": alarm, "index": 0},
 }}}
 
-// top keeps the ten series of expr that are largest at the end of the time
-// range, so that no line appears and vanishes along the way. labels tell the
-// series apart.
+// top returns the ten series of expr that are largest at the end of the time range,
+// so that lines do not come and go within it. labels identify a series.
 //
-// A series counts with its last value of the range: what went silent, as in an
-// outage, stays in the picture.
+// A series without a value at the end counts with its last value in the range.
 func top(labels, expr string) string {
 	last := selector.ReplaceAllString(expr, "last_over_time($0[$$__range] @ end())")
 	return fmt.Sprintf("%s\n  and on (%s)\ntopk(10, %s)", expr, labels, last)
 }
 
-// selector finds the metrics in a query: all of them are limited by $where.
+// selector matches the selectors of a query, all of which have matchers.
 var selector = regexp.MustCompile(`\w+\{[^}]*\}`)
 
 func (p *panel) model(id, x, y int) map[string]any {
@@ -392,7 +393,7 @@ func (p *panel) inOrder() *panel {
 	return p
 }
 
-// paint gives series by name the colours that their meaning asks for.
+// paint sets the colours of series by name.
 func (p *panel) paint(colours ...[2]string) *panel {
 	for _, c := range colours {
 		p.overrides = append(p.overrides, override(c[0], property("color", map[string]any{"mode": "fixed", "fixedColor": c[1]})))

@@ -6,32 +6,33 @@ import (
 	"strings"
 )
 
-// Tenants are compared with yesterday only where both numbers are known: a new
-// tenant is no change for the worse, and a tenant whose values were withdrawn no
-// improvement.
+// Tenants are compared with yesterday only if they have values of both days. So a
+// new tenant does not make numbers worse, and withdrawn values do not make them
+// better.
 const (
 	thenToo = `on (job, tenant) mde_machines{$where} offset 1d`
 	nowToo  = `on (job, tenant) mde_machines{$where}`
 )
 
-// machinesLink leads from a property to the query that lists its machines.
+// machinesLink is the link from a property to the query that lists its machines.
 const machinesLink = "/d/mde-coverage?${datasource:queryparam}&${job:queryparam}&${tenant:queryparam}&${__url_time_range}&var-property=${__value.raw}"
 
-// Silent machines have a reason of their own to require attention: where they are
-// known, they are left out.
+// attentive and active are the machines that require attention and all machines,
+// without inactive ones if the source shows them: these require attention only
+// because they are inactive.
 const (
 	attentive = `(mde_active_machines_requiring_attention{$where} or on (job, tenant) mde_machines_requiring_attention{$where})`
 	active    = `(mde_active_machines{$where} or on (job, tenant) mde_machines{$where})`
 )
 
-// dayBefore is what was so at the same time yesterday.
+// dayBefore returns series at the same time yesterday.
 func dayBefore(series string) string {
 	return strings.ReplaceAll(series, "{$where}", "{$where} offset 1d")
 }
 
-// sinceYesterday is the change of series of the fleet, summed by labels, since
-// the same time yesterday. It is empty without a day of history. A label value
-// that is new counts as 0 yesterday.
+// sinceYesterday returns the change of series of the fleet, summed by labels, since
+// the same time yesterday. It has no value without a day of history. A new label
+// value counts as 0 yesterday.
 func sinceYesterday(labels, series string) string {
 	now := fmt.Sprintf(`sum by (%s) (%s and %s)`, labels, series, thenToo)
 	return now + fmt.Sprintf(`
@@ -42,14 +43,14 @@ func sinceYesterday(labels, series string) string {
 )`, labels, dayBefore(series), nowToo, now)
 }
 
-// ageOf is the age of a collector's values. A collector that failed and never
-// succeeded has the age $never; one whose first refresh still runs has none.
+// ageOf returns the age of a collector's values. A collector that failed and never
+// succeeded has the age $never. One whose first refresh still runs has none.
 func ageOf(selector string) string {
 	return orNever(`time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}`, selector)
 }
 
-// intervalsOf is ageOf counted in refresh intervals. Of watched domains it has a series
-// for each list, too.
+// intervalsOf is ageOf in refresh intervals. For watched domains it also has a series
+// for each list.
 func intervalsOf(selector string) string {
 	return orNever(`(time() - mde_refresh_last_success_timestamp_seconds{`+selector+`}) / on (job, instance, tenant, collector) (
   label_replace(mde_watched_domains_interval_seconds{$where}, "collector", "watched_domains", "", "")
@@ -58,7 +59,7 @@ func intervalsOf(selector string) string {
 or label_replace(`+listIntervals+`, "collector", "watched_domains", "", "")`, selector)
 }
 
-// listIntervals is the age of each watch list's oldest value in the interval that the
+// listIntervals is the age of each watch list's oldest value, in intervals that the
 // quota allows the list.
 const listIntervals = `(time() - mde_watched_domain_list_last_success_timestamp_seconds{$where}) / on (job, instance, tenant, list) mde_watched_domain_list_interval_seconds{$where}`
 
@@ -70,31 +71,31 @@ or $never + (mde_refresh_success{` + selector + `} == 0) unless on (job, instanc
 // fleetStates limits a selector to the collector of security states.
 const fleetStates = `$where, collector="security_states"`
 
-// numbers says whether a tenant has numbers of its fleet: 1 yes, 2 yes but the
-// last refresh failed, 3 not yet, 4 withdrawn, 5 never read.
+// numbers is whether a tenant has values of its fleet: 1 yes, 2 yes but the last
+// refresh failed, 3 not yet, 4 withdrawn, 5 never read.
 const numbers = `2 * (group by (tenant) (mde_machines{$where}) and on (tenant) (min by (tenant) (mde_refresh_success{` + fleetStates + `}) == 0))
 or group by (tenant) (mde_machines{$where})
 or 4 * group by (tenant) (mde_refresh_last_success_timestamp_seconds{` + fleetStates + `})
 or 5 + (min by (tenant) (mde_refresh_success{` + fleetStates + `}) == 0)
 or 3 * group by (tenant) (mde_refresh_interval_seconds{` + fleetStates + `})`
 
-// numberWords are the words for numbers.
+// numberWords maps the values of numbers to words.
 var numberWords = words(
 	[3]string{"1", "current", calm}, [3]string{"2", "not refreshed", warn}, [3]string{"3", "not yet read", "blue"},
 	[3]string{"4", "withdrawn", alarm}, [3]string{"5", "never read", alarm})
 
 // unprotected is the number of unprotected machines that contacted a domain, as
-// the alert rules define and record it.
+// the alert rules record it.
 const unprotected = `tenant_domain:mde_watched_domain_machines_unprotected:max{$where, domain=~"$domain"}`
 
-// firing are the firing alerts of the bundled rules that match, with those that
-// are about no single tenant.
+// firing returns the firing alerts of the bundled rules that match, including
+// alerts without a tenant.
 func firing(matchers string) string {
 	return `ALERTS{alertname=~"MDE.+", alertstate="firing", job=~"$job|", tenant=~"$tenant|", ` + matchers + `}`
 }
 
-// firingAlerts is the row with the table of firing alerts, which every dashboard
-// has.
+// firingAlerts returns the row with the table of firing alerts. Every dashboard has
+// it.
 func firingAlerts() row {
 	const keys = "alertname, severity, tenant, domain, list, property, device_group, os_build, collector, instance"
 	of := func(expr string) string { return `max by (` + keys + `) (` + expr + `)` }
@@ -106,7 +107,7 @@ or 4 * label_replace(absent(tenant:mde_threshold), "alertname", "Prometheus has 
   and on (` + keys + `) ` + of(firing(`severity=~".+"`))
 	return row{title: "Which alerts fire?", panels: []*panel{
 		table("Firing alerts",
-			"Alerts of the rules in alerts/mde.yaml that fire now, the most severe first. The runbooks have a section for each.", 100,
+			"Firing alerts of the rules in alerts/mde.yaml, the most severe first. The runbooks have a section for each.", 100,
 			column{title: "Alert", label: "alertname", width: 390},
 			column{title: "Severity", label: "severity", width: 80, none: "–"},
 			column{hidden: true, sorted: true, query: rank},
@@ -123,7 +124,7 @@ or 4 * label_replace(absent(tenant:mde_threshold), "alertname", "Prometheus has 
 	}}
 }
 
-// level is a value of a label that ranks, such as a severity.
+// level is a label value that has a rank, such as a severity.
 type level struct{ name, colour string }
 
 // Defender's levels, the worst first.
@@ -137,9 +138,9 @@ var (
 // anyLevel matches the documented levels of risk, exposure and severity.
 const anyLevel = "High|Medium|Low|Informational|UnSpecified|None"
 
-// levels adds a query for each level, the worst first, and gives it the
-// colour of its meaning. What the API sends beside the documented levels
-// comes last, as other. expr has a %s in place of the label's matcher.
+// levels adds a query for each level, the worst first, in the colour of the level.
+// Values that are not documented come last, as other. expr has a %s in place of the
+// label's matcher.
 func (p *panel) levels(expr, label string, all []level) *panel {
 	for _, l := range all {
 		p.query(fmt.Sprintf(expr, label+`="`+l.name+`"`), l.name)
@@ -148,9 +149,9 @@ func (p *panel) levels(expr, label string, all []level) *panel {
 	return p.query(fmt.Sprintf(expr, label+`!~"`+anyLevel+`"`), "other")
 }
 
-// bands is a bar for each span of time: up to the first window, between one and
-// the next, and beyond the last. metric counts machines within each window, all
-// is their total.
+// bands returns a bar for each span of time: up to the first window, between a
+// window and the next, and beyond the last. metric counts the machines within each
+// window. all is their total.
 func bands(title, about, metric, all string, windows ...string) *panel {
 	within := func(window string) string {
 		name, matchers, _ := strings.Cut(strings.TrimSuffix(metric, "}"), "{")
@@ -159,7 +160,7 @@ func bands(title, about, metric, all string, windows ...string) *panel {
 		}
 		return fmt.Sprintf(`sum(%s{$where, %swindow="%s"})`, name, matchers, window)
 	}
-	p := bars(title, about).unit("locale").size(8, 8)
+	p := bars(title, about).size(8, 8)
 	colours := []string{calm, notice, warn, "dark-orange", alarm}
 	before := ""
 	for i, window := range windows {
