@@ -92,7 +92,7 @@ func describe(value any) string {
 		parts = append(parts, "doubled up to the limit")
 	}
 	if r.Jitter > 0 {
-		parts = append(parts, fmt.Sprintf("± %.0f %%", 100*r.Jitter))
+		parts = append(parts, fmt.Sprintf("± %.0f%%", 100*r.Jitter))
 	}
 	if r.Tries > 0 {
 		parts = append(parts, fmt.Sprintf("%d tries", r.Tries))
