@@ -11,15 +11,15 @@ import (
 
 // Alert is one alert of the tenant.
 type Alert struct {
-	// Index is the alert's place in the list and, with the tenant's seed,
-	// determines everything about it that no Story altered.
+	// Index is the alert's position in the list. Together with the tenant's seed
+	// it determines every field that no Story changes.
 	Index int
-	// Severity and Status are spelled as they are sent: now and then in another
-	// case than the documented one.
+	// Severity and Status are as sent, now and then not in the documented case.
 	Severity, Status string
-	Owner            string // assignedTo; empty is sent as null
+	Owner            string // assignedTo; empty means null
 	Category, Source string // Source is the detectionSource
-	// Created is when, since the start of the tenant: negative is before.
+	// Created is the creation time relative to the tenant's start. Negative means
+	// before.
 	Created time.Duration
 
 	dice dice
@@ -48,8 +48,8 @@ func (a *Alert) generate(seed uint64, index int) {
 // Resolved reports whether the alert is resolved.
 func (a *Alert) Resolved() bool { return strings.EqualFold(a.Status, "Resolved") }
 
-// Alerts yields all alerts, resolved ones too. The alert is valid until the next
-// one is yielded.
+// Alerts yields all alerts, resolved ones too. The pointer is valid until the
+// next iteration.
 func (v View) Alerts() iter.Seq[*Alert] {
 	return func(yield func(*Alert) bool) {
 		var a Alert
@@ -66,8 +66,8 @@ func (v View) Alerts() iter.Seq[*Alert] {
 	}
 }
 
-// alerts answers GET /api/alerts. With $top it has a nextLink where
-// Options.NextLinks asks for it; without, while rows are left.
+// alerts serves GET /api/alerts. With $top the response has a nextLink only if
+// Options.NextLinks is set; without $top, while rows are left.
 func (x *exchange) alerts() {
 	wanted, ok := x.alertFilter(x.r.URL.Query().Get("$filter"))
 	if !ok {
@@ -90,14 +90,14 @@ func (x *exchange) alerts() {
 
 var alertCondition = regexp.MustCompile(`^(status|severity|category|detectionSource) (eq|ne) '(\w*)'$`)
 
-// alertFilter reads a $filter: conditions joined by "and". Whatever else OData
-// allows is refused.
+// alertFilter parses a $filter of conditions joined by "and". It rejects
+// everything else that OData allows.
 func (x *exchange) alertFilter(filter string) (wanted func(*Alert) bool, ok bool) {
 	var conditions [][]string
 	for text := range strings.SplitSeq(filter, " and ") {
 		c := alertCondition.FindStringSubmatch(text)
 		if filter != "" && (c == nil || x.options.NoAlertFilter) {
-			x.refuse(http.StatusBadRequest, "ODataError", fmt.Sprintf("Invalid filter clause '%s'.", text))
+			x.reject(http.StatusBadRequest, "ODataError", fmt.Sprintf("Invalid filter clause '%s'.", text))
 			return nil, false
 		}
 		if c != nil {
@@ -117,8 +117,8 @@ func (x *exchange) alertFilter(filter string) (wanted func(*Alert) bool, ok bool
 
 var alertText = strings.Repeat("A process on this machine communicated with a host that is known for command and control. ", 190)
 
-// alert writes a row of /api/alerts, most of 2 kB, some of up to 18 kB. Its
-// evidence comes only to those who expand it.
+// alert writes a row of /api/alerts: mostly 2 kB, some up to 18 kB. The evidence
+// is empty, as without $expand.
 func (p *page) alert(v View, a *Alert) {
 	d := a.dice
 	var m Machine

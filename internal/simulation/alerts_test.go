@@ -11,12 +11,12 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// everyRole are all roles, for APIs beyond those of Options.Roles' default.
+// everyRole contains all roles; the default of Options.Roles lacks some.
 var everyRole = []string{simulation.RoleMachines, simulation.RoleStatistics, simulation.RoleScores, simulation.RoleAlerts}
 
 const unresolved = "$filter=status+ne+'Resolved'"
 
-func TestAlertsSpeakAsTheServiceDoes(t *testing.T) {
+func TestAlertsHaveServiceFormat(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 100, Alerts: 900, Roles: everyRole}, simulation.ListenOptions{})
 	a := f.api(t, "/api/alerts?$top=1000")
 	all := rows(t, a)
@@ -81,7 +81,7 @@ func TestAlertsAreFiltered(t *testing.T) {
 		return len(rows(t, a))
 	}
 	if n := count(unresolved); n != want || want < 200 || count("") != 500 {
-		t.Errorf("%d unresolved alerts, not %d", n, want)
+		t.Errorf("%d unresolved alerts, want %d", n, want)
 	}
 	if n := count("$filter=" + url.QueryEscape("status ne 'Resolved' and severity eq 'High'")); n == 0 || n > want/4 {
 		t.Errorf("%d high alerts of %d", n, want)
@@ -97,11 +97,11 @@ func TestAlertsAreFiltered(t *testing.T) {
 	}
 	rows(t, old.api(t, "/api/alerts"))
 	if a := f.api(t, "/api/machines?"+unresolved); a.status != http.StatusBadRequest {
-		t.Errorf("machines are filtered: %d", a.status)
+		t.Errorf("$filter on /api/machines: status %d, want 400", a.status)
 	}
 }
 
-func TestAlertsComeInPages(t *testing.T) {
+func TestAlertsArePaged(t *testing.T) {
 	f := serve(t, simulation.Options{Alerts: 2500, PageSize: 700, NextLinks: true, Roles: everyRole}, simulation.ListenOptions{})
 	want := 0
 	for a := range f.Now().Alerts() {
@@ -119,30 +119,30 @@ func TestAlertsComeInPages(t *testing.T) {
 			link = linkOf(a)
 		}
 		if n := len(ids(all, "id")); n != want || len(all) <= want || pages < 2 {
-			t.Errorf("%s: %d different alerts of %d in %d rows and %d pages", first, n, want, len(all), pages)
+			t.Errorf("%s: %d distinct alerts of %d in %d rows and %d pages", first, n, want, len(all), pages)
 		}
 	}
 	all := f.allPages(t, "/api/alerts", 900)
 	if n := len(ids(all, "id")); n != 2500 || len(all) == n {
-		t.Errorf("%d different alerts of 2500 in %d rows", n, len(all))
+		t.Errorf("%d distinct alerts of 2500 in %d rows", n, len(all))
 	}
 }
 
-func TestScoresSpeakAsTheServiceDoes(t *testing.T) {
+func TestScoresHaveServiceFormat(t *testing.T) {
 	f := serve(t, simulation.Options{Roles: everyRole}, simulation.ListenOptions{})
 	want := f.Now().Scores()
 	exposure, secure := f.api(t, "/api/exposureScore").object(t), f.api(t, "/api/configurationScore").object(t)
 	if exposure["score"] != want.Exposure || want.Exposure < 20 || want.Exposure > 40 || !strings.HasSuffix(exposure["@odata.context"].(string), "#ExposureScore/$entity") {
-		t.Errorf("%v, not %v", exposure, want.Exposure)
+		t.Errorf("%v, want %v", exposure, want.Exposure)
 	}
 	if secure["score"] != want.DeviceSecure || want.DeviceSecure < 300 {
-		t.Errorf("%v, not %v", secure, want.DeviceSecure)
+		t.Errorf("%v, want %v", secure, want.DeviceSecure)
 	}
 	all := rows(t, f.api(t, "/api/exposureScore/ByMachineGroups"))
 	missing := 0
 	for _, row := range all {
 		if row["score"] != want.Groups[row["rbacGroupName"].(string)] {
-			t.Errorf("%v, not %v", row, want.Groups)
+			t.Errorf("%v, want %v", row, want.Groups)
 		}
 		if row["rbacGroupId"] == nil {
 			missing++
@@ -158,7 +158,7 @@ func TestScoresSpeakAsTheServiceDoes(t *testing.T) {
 	}
 }
 
-func TestScoresAndAlertsAskForTheirRoles(t *testing.T) {
+func TestScoresAndAlertsRequireRoles(t *testing.T) {
 	for path, role := range map[string]string{
 		"/api/exposureScore": simulation.RoleScores, "/api/exposureScore/ByMachineGroups": simulation.RoleScores,
 		"/api/configurationScore": simulation.RoleScores, "/api/alerts": simulation.RoleAlerts,
@@ -174,7 +174,7 @@ func TestScoresAndAlertsAskForTheirRoles(t *testing.T) {
 	}
 }
 
-func TestFaultsSpoilScoresAndAlerts(t *testing.T) {
+func TestFaultsApplyToScoresAndAlerts(t *testing.T) {
 	for path, api := range map[string]simulation.API{
 		"/api/exposureScore": simulation.ExposureScore, "/api/exposureScore/ByMachineGroups": simulation.DeviceGroupExposureScore,
 		"/api/configurationScore": simulation.DeviceSecureScore, "/api/alerts": simulation.Alerts,
@@ -195,7 +195,7 @@ func TestFaultsSpoilScoresAndAlerts(t *testing.T) {
 	}
 }
 
-func TestAnAlertThatIsCreatedLaterThanItIsSentIsCreatedNow(t *testing.T) {
+func TestFutureAlertIsCreatedNow(t *testing.T) {
 	later := &simulation.Story{Alert: func(a *simulation.Alert, since time.Duration) { a.Created = since + time.Hour }}
 	f := serve(t, simulation.Options{Alerts: 3, Roles: everyRole, Story: later}, simulation.ListenOptions{})
 	for _, row := range rows(t, f.api(t, "/api/alerts")) {

@@ -8,14 +8,14 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// BenchmarkPage serves a page of ten thousand rows out of a million machines,
-// over loopback, to a client that reads it to nowhere.
+// BenchmarkPage serves a page of 10,000 rows out of a million machines over
+// loopback. The client discards it.
 func BenchmarkPage(b *testing.B) {
 	for _, cached := range []bool{false, true} {
 		f := serve(b, simulation.Options{Machines: 1_000_000, PageSize: 10_000, CachePages: cached}, simulation.ListenOptions{})
-		name := "written"
+		name := "uncached"
 		if cached {
-			name = "kept"
+			name = "cached"
 		}
 		for _, c := range []struct{ name, target, token string }{
 			{"states", f.GraphURL + statesPath, f.token(b, graphScope)},

@@ -6,43 +6,43 @@ import (
 	"time"
 )
 
-// Call is one call that reached the tenant.
+// Call is one HTTP call to the tenant.
 type Call struct {
-	// Number counts the tenant's calls from 1, in the order of their arrival.
+	// Number is the call's number, counted from 1 in order of arrival.
 	Number int
-	// At is when it arrived.
+	// At is the time of arrival.
 	At     time.Time
 	API    API
-	Origin Origin // the role of the host it reached
+	Origin Origin // the origin whose host was called
 	Method string
 	Target string // path and query
-	// Authorized is true if it presented some authorization, Audience for whom:
-	// empty where that was not one of the tenant's tokens.
+	// Authorized is true if the call had an Authorization header. Audience is its
+	// token's audience; empty if it was not a token of this tenant.
 	Authorized bool
 	Audience   string
-	// Status is the answer's, 0 while there is none and where there never was.
+	// Status is the response status. 0 means no response yet, or none at all.
 	Status int
-	// Broken is true if a fault broke the answer off, or allowed none.
+	// Broken is true if a fault truncated or prevented the response.
 	Broken bool
-	// Rows is how many rows the answer held, repeats included.
+	// Rows is the number of rows in the response, repeated ones included.
 	Rows int
-	// View is the fleet that the answer showed; only for an answer with rows.
+	// View is the fleet that the response showed. Only set for responses with
+	// rows.
 	View View
-	// Done is true when the answer has ended.
+	// Done is true once the response has ended.
 	Done bool
 }
 
-// Calls are the calls so far, in the order of their arrival, as far back as
-// Options.CallLog remembers.
+// Calls returns the latest calls in order of arrival, at most Options.CallLog.
 func (t *Tenant) Calls() []Call {
 	t.log.mu.Lock()
 	defer t.log.mu.Unlock()
 	return slices.Concat(t.log.calls[t.log.oldest:], t.log.calls[:t.log.oldest])
 }
 
-// Count counts the calls of an API, or of Every, that were answered with one of
-// the given statuses, or with any where none is given. Status 0 stands for
-// those not answered. It counts all calls, remembered or not.
+// Count returns the number of calls of an API, or of Every, with one of the given
+// statuses, or with any status if none is given. Status 0 means no response. It
+// counts all calls, including those that are no longer in the log.
 func (t *Tenant) Count(api API, statuses ...int) int {
 	t.log.mu.Lock()
 	defer t.log.mu.Unlock()
@@ -55,8 +55,8 @@ func (t *Tenant) Count(api API, statuses ...int) int {
 	return n
 }
 
-// Busiest is the largest number of calls of an API that arrived within any span
-// of this length. A span includes its beginning and not its end.
+// Busiest returns the largest number of calls of an API within any span. A span
+// includes its start and excludes its end.
 func (t *Tenant) Busiest(api API, span time.Duration) int {
 	var times []time.Time
 	for _, c := range t.Calls() {
@@ -75,9 +75,9 @@ func (t *Tenant) Busiest(api API, span time.Duration) int {
 	return busiest
 }
 
-// Misdirected are the calls that presented a token, or whatever else they sent
-// for authorization, where it does not belong: at an API of another audience,
-// at the sign-in endpoint or at an unknown path. There should never be one.
+// Misdirected returns the calls with an Authorization header that does not belong
+// there: at an API of another audience, at the sign-in endpoint or at an unknown
+// path. There should be none.
 func (t *Tenant) Misdirected() []Call {
 	return slices.DeleteFunc(t.Calls(), func(c Call) bool {
 		i := slices.IndexFunc(endpoints[:], func(e endpoint) bool { return e.api == c.API })
@@ -85,7 +85,7 @@ func (t *Tenant) Misdirected() []Call {
 	})
 }
 
-// ForgetCalls empties the log and sets all counts to zero.
+// ForgetCalls empties the log and resets all counts.
 func (t *Tenant) ForgetCalls() {
 	t.log.mu.Lock()
 	defer t.log.mu.Unlock()
@@ -98,10 +98,10 @@ type callLog struct {
 	size int
 
 	mu        sync.Mutex
-	number    int // of the latest call
-	forgotten int // number of the latest call that ForgetCalls forgot
+	number    int // number of the latest call
+	forgotten int // number of the latest call before ForgetCalls
 	calls     []Call
-	oldest    int // place of the oldest call once the ring is full
+	oldest    int // index of the oldest call once the ring is full
 	counts    map[countKey]int
 }
 

@@ -51,7 +51,7 @@ func TestCallsAreRecorded(t *testing.T) {
 		{simulation.DomainStats, nil, 0},
 	} {
 		if n := f.Count(c.api, c.statuses...); n != c.want {
-			t.Errorf("%d calls of %s with %v, not %d", n, c.api, c.statuses, c.want)
+			t.Errorf("%d calls of %s with %v, want %d", n, c.api, c.statuses, c.want)
 		}
 	}
 	if m := f.Misdirected(); len(m) != 1 || m[0].Target != "/api/nothing" {
@@ -59,7 +59,7 @@ func TestCallsAreRecorded(t *testing.T) {
 	}
 	f.ForgetCalls()
 	if len(f.Calls()) != 0 || f.Count(simulation.Every) != 0 {
-		t.Error("calls are not forgotten")
+		t.Error("calls remain after ForgetCalls")
 	}
 	f.get(t, f.APIURL+"/api/machines", token)
 	if c := f.ended(); len(c) != 1 || c[0].Number != 6 {
@@ -67,9 +67,9 @@ func TestCallsAreRecorded(t *testing.T) {
 	}
 }
 
-// ended returns the calls once the far end has done with each of them, which
-// may be a moment after the client has its answer or a broken connection.
-func (f *far) ended() []simulation.Call {
+// ended returns the calls once all of them have ended on the server, which may be
+// a moment after the client's.
+func (f *servedTenant) ended() []simulation.Call {
 	for {
 		calls := f.Calls()
 		if !slices.ContainsFunc(calls, func(c simulation.Call) bool { return !c.Done }) {
@@ -79,7 +79,7 @@ func (f *far) ended() []simulation.Call {
 	}
 }
 
-func TestTokensAtAnotherOriginAreMisdirected(t *testing.T) {
+func TestTokensAtOtherOriginsAreMisdirected(t *testing.T) {
 	f := serve(t, simulation.Options{}, simulation.ListenOptions{Separate: true})
 	token := f.token(t, apiScope)
 	if a := f.get(t, f.APIURL+"/api/machines", token); a.status != 200 || len(f.Misdirected()) != 0 {
@@ -127,14 +127,14 @@ func TestLimitsAreCountedExactly(t *testing.T) {
 				t.Errorf("at %s: %d, Retry-After %q", step.at, a.status, a.header.Get("Retry-After"))
 			}
 			if a := f.get(t, f.APIURL+"/api/deviceavinfo", token); a.status != 200 {
-				t.Errorf("at %s another API answers %d", step.at, a.status)
+				t.Errorf("at %s another API: status %d", step.at, a.status)
 			}
 		}
 		if n := f.Busiest(simulation.Machines, time.Minute); n != 6 {
 			t.Errorf("%d calls in the busiest minute", n)
 		}
 		if n := f.Busiest(simulation.Machines, 2*time.Hour); n != 12 {
-			t.Errorf("%d calls in all", n)
+			t.Errorf("%d calls in two hours", n)
 		}
 	})
 }

@@ -6,19 +6,20 @@ import (
 	"time"
 )
 
-// The demo's watched domains, by what the story does with them.
+// The demo's watched domains.
 const (
 	DemoSuspectedDomain = "invoice-update.example" // suddenly contacted by more and more machines
 	DemoPhishingDomain  = "login-portal.example"   // contacted by a few
 	DemoOldDomain       = "old-botnet.example"     // contacted by three, long ago
-	DemoWidespread      = "free-toolbar.example"   // contacted by more machines than an answer holds
+	DemoWidespread      = "free-toolbar.example"   // contacted by more machines than a response contains
 )
 
-// DemoGroup is the device group that falls behind in the demo. Most machines of
-// build 19045 are in it, in every tenant: what befalls them befalls it.
+// DemoGroup is the device group that gets worse in the demo. Most machines of
+// build 19045 belong to it, in every tenant, so an outage of that build affects
+// it.
 const DemoGroup = "Branch offices"
 
-// DemoDomains are the domains that the demo watches. Some were never contacted.
+// DemoDomains returns the watched domains of the demo. Some were never contacted.
 func DemoDomains() []string {
 	return append(DemoUrgentDomains(),
 		DemoPhishingDomain,
@@ -29,35 +30,37 @@ func DemoDomains() []string {
 	)
 }
 
-// DemoUrgentDomains are those of DemoDomains that matter most: the demo's list c2.
+// DemoUrgentDomains returns the most important of DemoDomains, the demo's list
+// c2.
 func DemoUrgentDomains() []string {
 	return []string{DemoSuspectedDomain, "ransom-note.example", "command-server.example"}
 }
 
-// Demo describes the tenant of the demo: some 4,200 machines, and a story that
-// repeats every half hour and shows something within the first minute.
+// Demo returns the options of the demo's tenant: about 4,200 machines, and a
+// story that repeats every half hour and changes something within the first
+// minute.
 //
 //   - From 0:30 to 10:00 the feature update of Windows 11 from build 22631 to
-//     26100 reaches most machines; from 25:00 on it is taken back.
-//   - Every ten minutes a patch brings each build to its next revision.
+//     26100 reaches most machines. From 25:00 on it is rolled back.
+//   - Every ten minutes a patch raises each build to its next revision.
 //   - From 1:00 to 7:30 of each quarter of an hour the antivirus of build 19045
-//     stops reporting: 2 %, up to 30 %, and back.
+//     stops reporting: on 2 %, up to 30 %, and back.
 //   - EDR communication gets slowly worse over the half hour, and recovers.
-//   - At 0:45 DemoSuspectedDomain is contacted for the first time, and by more
-//     than a hundred machines in the end.
-//   - Machines come and go, one every ten seconds.
-//   - From 0:15 to 20:00 the machines of DemoGroup fall behind, up to six days:
-//     they are silent, are not scanned and get neither signatures nor the new
-//     engine that reaches the others meanwhile. They recover until 28:00. During
-//     the antivirus outage signatures age by two days a minute.
-//   - Ever more machines are discovered that are not onboarded.
-//   - From 0:50 on there is an alert every nine seconds, sixty in all. Each finds an
-//     owner within ten minutes and is resolved five minutes later. One high alert
-//     has no owner, four hours after 2:00, until 25:00.
+//   - At 0:45 DemoSuspectedDomain is contacted for the first time, in the end by
+//     more than a hundred machines.
+//   - Machines join and leave, one every ten seconds.
+//   - From 0:15 to 20:00 the machines of DemoGroup get up to six days behind:
+//     they are not seen, not scanned, and receive neither signatures nor the new
+//     engine that other machines receive. They recover until 28:00. During the
+//     antivirus outage signatures age by two days a minute.
+//   - More and more machines are discovered that are not onboarded.
+//   - From 0:50 on there is an alert every nine seconds, sixty in total. Each is
+//     assigned within ten minutes and resolved five minutes later. One high
+//     alert, four hours old at 2:00, stays unassigned until 25:00.
 //   - The scores get worse over 20 minutes, and recover.
 //
-// What the tenant offers is for the caller to choose: PreviewStatus 404 leaves
-// /api/machines and /api/deviceavinfo alone.
+// The caller chooses the sources: with PreviewStatus 404 only /api/machines and
+// /api/deviceavinfo are available.
 func Demo() Options {
 	return Options{
 		Machines: demoMachines,
@@ -77,8 +80,8 @@ const (
 	demoCycle    = 30 * time.Minute
 )
 
-// demoFleet slides over the machines, a new one for each that goes, and swells
-// and shrinks by some fifty machines.
+// demoFleet moves over the machine indexes: one machine joins for each that
+// leaves. The size also varies by about fifty machines.
 func demoFleet(since time.Duration) (first, count int) {
 	wave := math.Sin(2 * math.Pi * float64(since%demoCycle) / float64(demoCycle))
 	return int(since / (10 * time.Second)), demoMachines + int(50*wave)
@@ -123,7 +126,7 @@ func demoMachine(m *Machine, since time.Duration) {
 	case m.Group == DemoGroup && m.Chance("behind") < 0.25+0.65*behind:
 		lag := time.Duration(6 * float64(day) * behind)
 		for _, age := range [...]*time.Duration{&m.LastSeen, &av.SignatureAge, &av.Quick.Age, &av.Full.Age} {
-			if *age >= 0 && *age < 7*day { // not enough for the sensor to count as inactive
+			if *age >= 0 && *age < 7*day { // too recent for the sensor to count as inactive
 				*age = max(*age, min(*age+lag, 6*day+20*time.Hour))
 			}
 		}
@@ -132,12 +135,12 @@ func demoMachine(m *Machine, since time.Duration) {
 	}
 }
 
-// demoLag is how far DemoGroup has fallen behind, 0 to 1.
+// demoLag returns how far DemoGroup is behind, from 0 to 1.
 func demoLag(cycle time.Duration) float64 {
 	return swing(cycle, 15*time.Second, 20*time.Minute, 22*time.Minute, 28*time.Minute)
 }
 
-// The demo's alerts: those of before, and the wave after the first contact with
+// The demo's alerts: older ones, and a wave after the first contact with
 // DemoSuspectedDomain.
 const (
 	demoOldAlerts  = 48
@@ -155,7 +158,7 @@ func demoAlert(a *Alert, since time.Duration) {
 	cycle := since % demoCycle
 	wave := a.Index - demoOldAlerts
 	switch {
-	case a.Index == 0: // nobody takes care of it until 25:00
+	case a.Index == 0: // unassigned until 25:00
 		a.Severity, a.Status, a.Owner, a.Created = "High", "New", "", since-cycle-4*time.Hour+2*time.Minute
 		if cycle > 25*time.Minute {
 			a.Status, a.Owner = "InProgress", owners[0].value
@@ -211,12 +214,13 @@ func demoDomain(name string, since time.Duration) (Domain, bool) {
 	return Domain{}, false
 }
 
-// swing goes from 0 to 1 between the first two moments and back between the others.
+// swing rises from 0 to 1 between from and to, and falls again between back and
+// end.
 func swing(now, from, to, back, end time.Duration) float64 {
 	return ramp(now, from, to) - ramp(now, back, end)
 }
 
-// ramp goes from 0 to 1 between two moments.
+// ramp rises from 0 to 1 between from and to.
 func ramp(now, from, to time.Duration) float64 {
 	return min(1, max(0, float64(now-from)/float64(to-from)))
 }

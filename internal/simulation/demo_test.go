@@ -12,7 +12,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// share of a build's machines that have a property.
+// share returns the share of a build's machines that have a property.
 func share(v simulation.View, build int, property string) float64 {
 	all, having := 0, 0
 	for m := range v.Machines() {
@@ -35,21 +35,22 @@ func builds(v simulation.View) map[int]int {
 	return count
 }
 
-// moments looks at the demo at some moments of its story.
-func moments(t *testing.T, look func(tenant *simulation.Tenant, at func(time.Duration) simulation.View)) {
+// runDemo calls f with the demo's tenant and a function that returns its fleet at
+// a time of the story.
+func runDemo(t *testing.T, f func(tenant *simulation.Tenant, at func(time.Duration) simulation.View)) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		start := time.Now()
 		tenant := simulation.New(simulation.Demo())
-		look(tenant, func(since time.Duration) simulation.View {
+		f(tenant, func(since time.Duration) simulation.View {
 			time.Sleep(since - time.Since(start))
 			return tenant.Now()
 		})
 	})
 }
 
-func TestDemoBeginsAsARealisticFleet(t *testing.T) {
-	moments(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
+func TestDemoStartsWithRealisticFleet(t *testing.T) {
+	runDemo(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
 		tally := at(0).Tally()
 		if tally.Total < 4000 || tally.Total > 4400 {
 			t.Errorf("%d machines", tally.Total)
@@ -75,29 +76,29 @@ func TestDemoBeginsAsARealisticFleet(t *testing.T) {
 	})
 }
 
-func TestDemoTellsAStory(t *testing.T) {
-	moments(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
+func TestDemoFollowsStory(t *testing.T) {
+	runDemo(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
 		begin := at(0)
 		if s := share(begin, 19045, simulation.AntivirusNotReporting); s < 0.01 || s > 0.04 {
-			t.Errorf("%.3f of build 19045 do not report at the beginning", s)
+			t.Errorf("%.3f of build 19045 do not report at the start", s)
 		}
 		if n := begin.DomainTally(simulation.DemoSuspectedDomain).Machines; n != 0 {
-			t.Errorf("%d machines contacted the suspected domain before it happened", n)
+			t.Errorf("%d machines contacted the suspected domain too early", n)
 		}
 
 		minute := at(time.Minute)
 		if n := minute.DomainTally(simulation.DemoSuspectedDomain).Machines; n == 0 {
-			t.Error("nobody contacted the suspected domain within a minute")
+			t.Error("no machine contacted the suspected domain within a minute")
 		}
 		if maps.Equal(builds(begin), builds(minute)) {
-			t.Error("nothing happened within a minute")
+			t.Error("no build changed within a minute")
 		}
 
-		amid := at(4 * time.Minute)
-		if s := share(amid, 19045, simulation.AntivirusNotReporting); s < 0.27 || s > 0.36 {
-			t.Errorf("%.3f of build 19045 do not report amid the outage", s)
+		outage := at(4 * time.Minute)
+		if s := share(outage, 19045, simulation.AntivirusNotReporting); s < 0.27 || s > 0.36 {
+			t.Errorf("%.3f of build 19045 do not report during the outage", s)
 		}
-		if s := share(amid, 20348, simulation.AntivirusNotReporting); s > 0.06 {
+		if s := share(outage, 20348, simulation.AntivirusNotReporting); s > 0.06 {
 			t.Errorf("%.3f of another build do not report", s)
 		}
 
@@ -123,13 +124,13 @@ func TestDemoTellsAStory(t *testing.T) {
 			delete(gone, m.ID())
 		}
 		if len(gone) < 50 || len(gone) > 200 {
-			t.Errorf("%d machines went within 14 minutes", len(gone))
+			t.Errorf("%d machines left within 14 minutes", len(gone))
 		}
 	})
 }
 
-func TestDemoWatchesDomainsOfEveryKind(t *testing.T) {
-	moments(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
+func TestDemoHasDomainsOfEveryKind(t *testing.T) {
+	runDemo(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
 		v := at(2 * time.Minute)
 		kinds := map[string]int{}
 		for _, name := range simulation.DemoDomains() {
@@ -148,10 +149,10 @@ func TestDemoWatchesDomainsOfEveryKind(t *testing.T) {
 	})
 }
 
-func TestDemoIsTheSameEachTime(t *testing.T) {
+func TestDemoIsDeterministic(t *testing.T) {
 	var tallies []simulation.Tally
 	for range 2 {
-		moments(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
+		runDemo(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
 			tallies = append(tallies, at(7*time.Minute+3*time.Second).Tally())
 		})
 	}
@@ -160,8 +161,8 @@ func TestDemoIsTheSameEachTime(t *testing.T) {
 	}
 }
 
-func TestDemoCanBeEditedLikeAnyTenant(t *testing.T) {
-	moments(t, func(tenant *simulation.Tenant, at func(time.Duration) simulation.View) {
+func TestDemoCanBeEdited(t *testing.T) {
+	runDemo(t, func(tenant *simulation.Tenant, at func(time.Duration) simulation.View) {
 		at(time.Minute)
 		tenant.Contact("ransom-note.example", 42)
 		tenant.Outage(simulation.AntivirusOff, 17763, 1)
@@ -175,8 +176,8 @@ func TestDemoCanBeEditedLikeAnyTenant(t *testing.T) {
 	})
 }
 
-func TestDemoNeverBreaksInTheLongRun(t *testing.T) {
-	moments(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
+func TestDemoStaysRealisticForAMonth(t *testing.T) {
+	runDemo(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
 		for since := time.Duration(0); since < 30*24*time.Hour; since += 37*time.Hour + 11*time.Minute {
 			tally := at(since).Tally()
 			if tally.Total < 4000 || tally.Total > 4400 || tally.TotalNeedsAttention > tally.Total/3 {

@@ -11,7 +11,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-func TestDomainAnswersAreCutAtFiveHundred(t *testing.T) {
+func TestDomainResponsesAreLimitedTo500Machines(t *testing.T) {
 	for _, c := range []struct {
 		contacted, rows int
 		truncated       bool
@@ -20,7 +20,7 @@ func TestDomainAnswersAreCutAtFiveHundred(t *testing.T) {
 			f := serve(t, simulation.Options{Machines: 1000}, simulation.ListenOptions{})
 			f.Contact("evil.example", c.contacted)
 			all := idsOf(t, f.api(t, "/api/domains/evil.example/machines"))
-			if len(all) != c.rows || different(all) != c.rows {
+			if len(all) != c.rows || countDistinct(all) != c.rows {
 				t.Errorf("%d rows", len(all))
 			}
 			tally := f.Now().DomainTally("evil.example")
@@ -51,7 +51,7 @@ func TestDomainMachinesJoinWithTheFleet(t *testing.T) {
 	for _, row := range rows(t, f.api(t, "/api/domains/evil.example/machines")) {
 		require, ok := properties[row["id"].(string)]
 		if !ok {
-			t.Fatalf("%v is not of the fleet", row["id"])
+			t.Fatalf("%v is not in the fleet", row["id"])
 		}
 		for _, p := range require {
 			attention[p.(string)]++
@@ -67,7 +67,7 @@ func TestDomainMachinesJoinWithTheFleet(t *testing.T) {
 	}
 }
 
-func TestMachinesOfADomainStayWhenOthersJoin(t *testing.T) {
+func TestContactedMachinesStayWhenOthersJoin(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 1000}, simulation.ListenOptions{})
 	contacted := func(n int) map[string]bool {
 		f.Contact("evil.example", n)
@@ -82,7 +82,7 @@ func TestMachinesOfADomainStayWhenOthersJoin(t *testing.T) {
 	larger := contacted(20)
 	for id := range few {
 		if !more[id] {
-			t.Errorf("%s left", id)
+			t.Errorf("%s is missing", id)
 		}
 	}
 	stayed := 0
@@ -92,7 +92,7 @@ func TestMachinesOfADomainStayWhenOthersJoin(t *testing.T) {
 		}
 	}
 	if stayed < 18 {
-		t.Errorf("%d of 20 stayed in a fleet that grew a little", stayed)
+		t.Errorf("%d of 20 stayed after the fleet grew by 1 %%", stayed)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestUnknownDomains(t *testing.T) {
 	}
 }
 
-func TestInvalidDomainNamesAreRefused(t *testing.T) {
+func TestInvalidDomainNamesAreRejected(t *testing.T) {
 	f := serve(t, simulation.Options{}, simulation.ListenOptions{})
 	for name, status := range map[string]int{
 		"evil.example": 200, "xn--bcher-kva.example": 200, "a_b.example": 200, "EVIL.example": 200,

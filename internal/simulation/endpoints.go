@@ -14,24 +14,24 @@ import (
 // maxTop is the largest page of /api/machines and /api/deviceavinfo.
 const maxTop = 10_000
 
-// maxRows is further than any list reaches.
+// maxRows is the largest $skip.
 const maxRows = 1<<31 - 1
 
-// chain is one walk through the pages of the preview. All its pages show the
-// fleet as it was at the first.
+// chain is one read of all preview pages. All its pages show the fleet at the
+// time of the first one.
 type chain struct {
 	number int
 	view   View
 }
 
-// keptChains is how many walks can go on at once; the oldest are forgotten.
-const keptChains = 64
+// maxChains is the number of concurrent chains. Older ones are dropped.
+const maxChains = 64
 
-// machineSecurityStates answers GET /testwdatppreview/machinesecuritystates.
+// machineSecurityStates serves GET /testwdatppreview/machinesecuritystates.
 func (x *exchange) machineSecurityStates() {
 	chain, from, ok := x.chainOf(x.r.URL.Query().Get("$skiptoken"))
 	if !ok {
-		x.refuse(http.StatusBadRequest, "BadRequest", "The continuation token is not valid.")
+		x.reject(http.StatusBadRequest, "BadRequest", "The continuation token is not valid.")
 		return
 	}
 	x.call.View = chain.view
@@ -48,7 +48,8 @@ func (x *exchange) machineSecurityStates() {
 	}, from)
 }
 
-// chainOf begins a walk, or finds the one that a continuation token is of.
+// chainOf returns the chain of a continuation token, or a new one for an empty
+// token.
 func (x *exchange) chainOf(token string) (c *chain, from int, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -66,29 +67,29 @@ func (x *exchange) chainOf(token string) (c *chain, from int, ok bool) {
 		}
 		return nil, 0, false
 	}
-	c = &chain{number: x.chainsBegun + 1, view: x.now()}
+	c = &chain{number: x.chainCount + 1, view: x.now()}
 	if x.options.CachePages && len(x.chains) > 0 && x.chains[len(x.chains)-1].view.shape == c.view.shape {
-		return x.chains[len(x.chains)-1], 0, true // the pages kept have its tokens
+		return x.chains[len(x.chains)-1], 0, true // the cached pages contain its tokens
 	}
-	x.chainsBegun++
-	if len(x.chains) == keptChains {
+	x.chainCount++
+	if len(x.chains) == maxChains {
 		x.chains = x.chains[1:]
 	}
 	x.chains = append(x.chains, c)
 	return c, 0, true
 }
 
-// machines answers GET /api/machines. With $top it has no nextLink, unless
-// Options.NextLinks asks for it; without, it has one that never ends.
+// machines serves GET /api/machines. With $top the response has a nextLink only
+// if Options.NextLinks is set; without $top the nextLinks never end.
 func (x *exchange) machines() {
 	x.pagedList("Machines", x.options.PageSize, View.machines)
 }
 
-// deviceAVInfo answers GET /api/deviceavinfo.
+// deviceAVInfo serves GET /api/deviceavinfo.
 func (x *exchange) deviceAVInfo() { x.pagedList("DeviceAvInfo", 20, View.antivirus) }
 
-// pagedList sends the page of a list that $top and $skip ask for; without $top
-// that is one of so many rows.
+// pagedList sends the page of a list that $top and $skip select. The default of
+// $top is top.
 func (x *exchange) pagedList(set string, top int, listOf func(View) list) {
 	query, ok := x.paging(top)
 	if !ok {
@@ -102,7 +103,7 @@ func (x *exchange) pagedList(set string, top int, listOf func(View) list) {
 		next = query.next(x)
 	}
 	x.list("/api/$metadata#"+set, -1, next, func(p *page) {
-		// From call to call a page begins elsewhere and comes round.
+		// Each call rotates the rows of a page.
 		turn := 0
 		if n := min(query.to(), order.length()) - query.skip; n > 0 && order.repeats && !x.options.CachePages {
 			turn = int(mix(uint64(x.call.Number)) % uint64(n))
@@ -115,7 +116,7 @@ func (x *exchange) pagedList(set string, top int, listOf func(View) list) {
 	}, query.skip, query.top)
 }
 
-// domainMachines answers GET /api/domains/{domain}/machines.
+// domainMachines serves GET /api/domains/{domain}/machines.
 func (x *exchange) domainMachines() {
 	name, ok := x.domainName()
 	if !ok {
@@ -124,7 +125,7 @@ func (x *exchange) domainMachines() {
 	x.call.View = x.Now()
 	view := x.call.View
 	if _, known := view.domain(name); !known && x.options.UnknownDomain404 {
-		x.refuse(http.StatusNotFound, "ResourceNotFound", "Domain "+name+" was not found.")
+		x.reject(http.StatusNotFound, "ResourceNotFound", "Domain "+name+" was not found.")
 		return
 	}
 	x.list("/api/$metadata#Machines", -1, "", func(p *page) {
@@ -136,7 +137,7 @@ func (x *exchange) domainMachines() {
 	}, name)
 }
 
-// domainStats answers GET /api/domains/{domain}/stats.
+// domainStats serves GET /api/domains/{domain}/stats.
 func (x *exchange) domainStats() {
 	name, ok := x.domainName()
 	if !ok {
@@ -144,7 +145,7 @@ func (x *exchange) domainStats() {
 	}
 	if hours := x.r.URL.Query().Get("lookBackHours"); hours != "" {
 		if n, err := strconv.Atoi(hours); err != nil || n < 1 || n > 720 {
-			x.refuse(http.StatusBadRequest, "InvalidInput", "lookBackHours is not between 1 and 720.")
+			x.reject(http.StatusBadRequest, "InvalidInput", "lookBackHours is not between 1 and 720.")
 			return
 		}
 	}
@@ -167,24 +168,24 @@ func (x *exchange) domainStats() {
 		stats["orgFirstSeen"] = at.Add(-cmp.Or(d.FirstSeen, 30*24*time.Hour)).Format(time.RFC3339)
 		stats["orgLastSeen"] = at.Add(-d.LastSeen).Format(time.RFC3339)
 	}
-	x.answer.json(http.StatusOK, stats)
+	x.response.json(http.StatusOK, stats)
 }
 
 var domainPattern = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// domainName reads the domain from the path.
+// domainName returns the domain of the path. It rejects an invalid one.
 func (x *exchange) domainName() (string, bool) {
 	rest := strings.TrimPrefix(x.r.URL.Path, "/api/domains/")
 	name, _, _ := strings.Cut(rest, "/")
 	name = strings.ToLower(name)
 	if _, err := netip.ParseAddr(name); err == nil || len(name) > 253 || !domainPattern.MatchString(name) {
-		x.refuse(http.StatusBadRequest, "InvalidDomainName", "The domain name is not valid.")
+		x.reject(http.StatusBadRequest, "InvalidDomainName", "The domain name is not valid.")
 		return "", false
 	}
 	return name, true
 }
 
-// paging is what $top and $skip ask for.
+// paging contains the values of $top and $skip.
 type paging struct {
 	skip, top int
 	asked     bool // $top was given
@@ -198,7 +199,7 @@ func (q paging) next(x *exchange) string {
 	return x.origin() + x.r.URL.Path + "?" + strings.ReplaceAll(query.Encode(), "%24", "$")
 }
 
-// paging reads $top and $skip; any other query option of OData is refused.
+// paging parses $top and $skip and rejects other OData query options.
 func (x *exchange) paging(top int) (q paging, ok bool) {
 	q.top = top
 	for name, values := range x.r.URL.Query() {
@@ -220,7 +221,7 @@ func (x *exchange) paging(top int) (q paging, ok bool) {
 			q.top, q.asked = n, true
 		}
 		if message != "" {
-			x.refuse(http.StatusBadRequest, "ODataError", message)
+			x.reject(http.StatusBadRequest, "ODataError", message)
 			return q, false
 		}
 	}
@@ -229,20 +230,19 @@ func (x *exchange) paging(top int) (q paging, ok bool) {
 
 const endlessToken = "endless"
 
-// list sends a page of a list, with its count unless that is negative. The link
-// is the ordinary one, or what a fault puts in its place; a page with a fault is
-// not kept.
+// list sends a page of a list, with its count unless it is negative. A fault may
+// replace the nextLink; such a page is not cached.
 func (x *exchange) list(context string, count int, next string, rows func(*page), key ...any) {
-	kept := fmt.Sprint(x.origin(), " ", context, " ", key)
+	cached := fmt.Sprint(x.origin(), " ", context, " ", key)
 	switch {
 	case x.fault.NextLink != "":
-		next, kept = x.fault.NextLink, ""
+		next, cached = x.fault.NextLink, ""
 	case x.fault.Endless && x.api == MachineSecurityStates:
-		next, kept = fmt.Sprintf("%s%s?$skiptoken=%s%d", x.origin(), x.r.URL.Path, endlessToken, x.call.Number), ""
+		next, cached = fmt.Sprintf("%s%s?$skiptoken=%s%d", x.origin(), x.r.URL.Path, endlessToken, x.call.Number), ""
 	case x.fault.Endless:
-		next, kept = fmt.Sprintf("%s%s?$skip=0&again=%d", x.origin(), x.r.URL.Path, x.call.Number), ""
+		next, cached = fmt.Sprintf("%s%s?$skip=0&again=%d", x.origin(), x.r.URL.Path, x.call.Number), ""
 	}
-	x.page(kept, func(p *page) {
+	x.page(cached, func(p *page) {
 		p.raw(`{`)
 		p.text("@odata.context", x.origin()+context)
 		if count >= 0 {

@@ -7,8 +7,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// A test scripts what the far end does, lets the program under test call it,
-// and asks afterwards what arrived.
+// A test configures the tenant, lets the program under test call it, and then
+// checks the calls.
 func ExampleTenant() {
 	tenant := simulation.New(simulation.Options{Machines: 200, Limits: simulation.DocumentedLimits()})
 	server, err := tenant.Listen(simulation.ListenOptions{Separate: true})
@@ -31,9 +31,9 @@ func ExampleTenant() {
 	fmt.Println(response.Status, "after", response.Header.Get("Retry-After"))
 
 	fmt.Println(tenant.Now().Tally().Total, "machines,", tenant.Now().DomainTally("evil.example").Machines, "of them contacted evil.example")
-	fmt.Println(tenant.Count(simulation.DomainMachines, 429), "call refused,", len(tenant.Misdirected()), "tokens at the wrong place")
+	fmt.Println(tenant.Count(simulation.DomainMachines, 429), "call rejected,", len(tenant.Misdirected()), "misdirected tokens")
 	// Output:
 	// 429 Too Many Requests after 7
 	// 200 machines, 12 of them contacted evil.example
-	// 1 call refused, 0 tokens at the wrong place
+	// 1 call rejected, 0 misdirected tokens
 }

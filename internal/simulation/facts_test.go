@@ -9,8 +9,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// kindsOf lists what occurs in rows: the members' types, and the values of those
-// that are named.
+// kindsOf returns the types of all members of the rows, and the values of the
+// named ones.
 func kindsOf(all []map[string]any, values ...string) map[string]bool {
 	kinds := map[string]bool{}
 	for _, row := range all {
@@ -24,7 +24,7 @@ func kindsOf(all []map[string]any, values ...string) map[string]bool {
 	return kinds
 }
 
-func TestRowsHoldWhatIsTrueOfTheMachines(t *testing.T) {
+func TestRowsMatchMachines(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 1500, InOrder: true}, simulation.ListenOptions{})
 	f.Contact("evil.example", 400)
 	machines := rows(t, f.api(t, "/api/machines?$top=10000"))
@@ -60,7 +60,7 @@ func TestRowsHoldWhatIsTrueOfTheMachines(t *testing.T) {
 	seen := map[string]int{}
 	for _, row := range machines {
 		if into := row["mergedIntoMachineId"]; into != nil && (byID[into] == nil || byID[into]["mergedIntoMachineId"] != nil) {
-			t.Errorf("merged into %v, which does not live on", into)
+			t.Errorf("merged into %v, which is missing or merged, too", into)
 		}
 		at, _ := time.Parse(time.RFC3339, row["lastSeen"].(string))
 		age := f.Now().At().Sub(at)
@@ -78,7 +78,7 @@ func TestRowsHoldWhatIsTrueOfTheMachines(t *testing.T) {
 		}
 	}
 	if len(seen) != 5 || seen["1"] >= seen["7"] || seen["7"] >= seen["14"] || seen["14"] >= seen["30"] || seen["30"] >= seen["90"] || seen["90"] >= len(machines) {
-		t.Errorf("the windows hold %v of %d", seen, len(machines))
+		t.Errorf("the windows contain %v of %d", seen, len(machines))
 	}
 	for _, row := range append(antivirus, contacted...) {
 		id := row["machineId"]
@@ -95,7 +95,7 @@ func TestRowsHoldWhatIsTrueOfTheMachines(t *testing.T) {
 	}
 }
 
-func TestChangesShowInTheRows(t *testing.T) {
+func TestChangesShowInRows(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 3, OtherRecords: -1, InOrder: true}, simulation.ListenOptions{})
 	f.Change(func(m *simulation.Machine) {
 		m.Heal()
@@ -121,13 +121,13 @@ func TestChangesShowInTheRows(t *testing.T) {
 	}
 }
 
-func TestRecordsAreThoseOfTheAPI(t *testing.T) {
+func TestRecordsMatchAPI(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 100, OtherRecords: 40, InOrder: true}, simulation.ListenOptions{})
 	all := rows(t, f.api(t, "/api/machines?$top=1000"))
 	i := 0
 	for m := range f.Now().Records() {
 		if all[i]["id"] != m.ID() || all[i]["onboardingStatus"] != m.Onboarding || (all[i]["mergedIntoMachineId"] != nil) != m.Merged {
-			t.Fatalf("record %d is %v, not %+v", i, all[i], m)
+			t.Fatalf("record %d is %v, want %+v", i, all[i], m)
 		}
 		i++
 	}
@@ -136,7 +136,7 @@ func TestRecordsAreThoseOfTheAPI(t *testing.T) {
 	}
 }
 
-// within counts the demo's machines that have an age below a number of days.
+// within returns the number of machines whose age is below a number of days.
 func within(v simulation.View, days int, age func(*simulation.Machine) time.Duration) (n int) {
 	for m := range v.Machines() {
 		if a := age(m); a >= 0 && a < time.Duration(days)*24*time.Hour {
@@ -146,9 +146,9 @@ func within(v simulation.View, days int, age func(*simulation.Machine) time.Dura
 	return n
 }
 
-func TestDemosFurtherFactsMoveWithinAMinute(t *testing.T) {
-	moments(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
-		facts := func(v simulation.View) map[string]int {
+func TestDemoCountsChangeWithinAMinute(t *testing.T) {
+	runDemo(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
+		counts := func(v simulation.View) map[string]int {
 			n := map[string]int{
 				"seen within 1d":       within(v, 1, func(m *simulation.Machine) time.Duration { return m.LastSeen }),
 				"signatures within 1d": within(v, 1, func(m *simulation.Machine) time.Duration { return m.Antivirus.SignatureAge }),
@@ -173,32 +173,32 @@ func TestDemosFurtherFactsMoveWithinAMinute(t *testing.T) {
 			}
 			return n
 		}
-		begin, minute := facts(at(0)), facts(at(time.Minute))
-		for fact, n := range begin {
-			steady := strings.HasPrefix(fact, "onboarding") && fact != "onboarding CanBeOnboarded" || strings.HasPrefix(fact, "engine ") || fact == "signatures within 7d"
-			if n == minute[fact] && !steady {
-				t.Errorf("%s stays at %d", fact, n)
+		begin, minute := counts(at(0)), counts(at(time.Minute))
+		for name, n := range begin {
+			constant := strings.HasPrefix(name, "onboarding") && name != "onboarding CanBeOnboarded" || strings.HasPrefix(name, "engine ") || name == "signatures within 7d"
+			if n == minute[name] && !constant {
+				t.Errorf("%s stays at %d", name, n)
 			}
 		}
-		outage, later := facts(at(6*time.Minute)), facts(at(10*time.Minute))
+		outage, later := counts(at(6*time.Minute)), counts(at(10*time.Minute))
 		if begin["signatures within 7d"]-outage["signatures within 7d"] < 100 || later["signatures within 7d"] <= outage["signatures within 7d"] {
 			t.Errorf("signatures within 7 days: %d, in the outage %d, later %d", begin["signatures within 7d"], outage["signatures within 7d"], later["signatures within 7d"])
 		}
 		if later["engine 1.1.25030.1"] < 2000 || later["unresolved"] < begin["unresolved"]+25 || later["unassigned high"] <= begin["unassigned high"] {
 			t.Errorf("%v", later)
 		}
-		amid := at(20 * time.Minute)
-		if n := facts(amid); n["onboarding CanBeOnboarded"] < begin["onboarding CanBeOnboarded"]+40 || n["exposure"] < begin["exposure"]+1000 {
+		worst := at(20 * time.Minute)
+		if n := counts(worst); n["onboarding CanBeOnboarded"] < begin["onboarding CanBeOnboarded"]+40 || n["exposure"] < begin["exposure"]+1000 {
 			t.Errorf("%v", n)
 		}
-		if end := facts(at(29*time.Minute + 50*time.Second)); end["unresolved"] > begin["unresolved"]+1 || end["exposure"] != begin["exposure"] {
-			t.Errorf("%v, not as in the beginning: %v", end, begin)
+		if end := counts(at(29*time.Minute + 50*time.Second)); end["unresolved"] > begin["unresolved"]+1 || end["exposure"] != begin["exposure"] {
+			t.Errorf("%v, want as at the start: %v", end, begin)
 		}
 	})
 }
 
-func TestDemosGroupFallsBehind(t *testing.T) {
-	moments(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
+func TestDemoGroupGetsWorse(t *testing.T) {
+	runDemo(t, func(_ *simulation.Tenant, at func(time.Duration) simulation.View) {
 		type group struct{ machines, attention, recent int }
 		groupsOf := func(v simulation.View) (behind, others group) {
 			for m := range v.Machines() {
@@ -217,9 +217,9 @@ func TestDemosGroupFallsBehind(t *testing.T) {
 			return behind, others
 		}
 		begin, _ := groupsOf(at(0))
-		amid, others := groupsOf(at(5 * time.Minute))
-		if begin.machines < 500 || amid.attention*100/amid.machines < 2*others.attention*100/others.machines {
-			t.Errorf("%+v of %+v require attention amid the outage", amid, others)
+		outage, others := groupsOf(at(5 * time.Minute))
+		if begin.machines < 500 || outage.attention*100/outage.machines < 2*others.attention*100/others.machines {
+			t.Errorf("%+v and %+v require attention during the outage", outage, others)
 		}
 		if late, _ := groupsOf(at(20 * time.Minute)); late.recent*2 > begin.recent {
 			t.Errorf("%+v were seen within a day, %+v before", late, begin)

@@ -9,62 +9,62 @@ import (
 	"time"
 )
 
-// Fault is what goes wrong with a call. The zero Fault does nothing; its fields
-// combine, in the order in which they stand here.
+// Fault describes how a call fails. The zero Fault has no effect. Fields combine,
+// in the order in which they are declared.
 type Fault struct {
-	// Delay passes before anything else happens.
+	// Delay is the time before anything else happens.
 	Delay time.Duration
-	// Hang never answers: the call ends when the client gives up or the server
-	// is closed.
+	// Hang sends no response: the call ends when the client cancels it or the
+	// server is closed.
 	Hang bool
-	// Reset breaks the connection without an answer. Go's client repeats a GET
-	// by itself where that connection had served another call before; the
-	// repetition is another call here, and meets the next fault.
+	// Reset breaks the connection without a response. Go's client repeats a GET
+	// by itself if the connection had served another call before. The repetition
+	// is another call here, which gets the next fault.
 	Reset bool
 
-	// Header is added to the answer.
+	// Header is added to the response.
 	Header http.Header
-	// RetryAfter is that header, as it is sent: seconds or an HTTP date.
+	// RetryAfter is the Retry-After header as sent: seconds or an HTTP date.
 	RetryAfter string
-	// Redirect answers with a redirect to this URL, 302 unless Status says otherwise.
+	// Redirect responds with a redirect to this URL, with status 302 unless
+	// Status is set.
 	Redirect string
-	// Status is answered instead of what the call asked for: with Body, with
-	// nothing where NoBody is set, and else with the error that the service
-	// sends with this status.
+	// Status replaces the response: with Body as its body, with no body if NoBody
+	// is set, else with the service's error for this status.
 	Status int
 	NoBody bool
-	// Body is the answer's body, with status 200 unless Status says otherwise.
-	// It is sent as HTML where it begins with "<", else as JSON.
+	// Body is the response body, with status 200 unless Status is set. It is sent
+	// as HTML if it begins with "<", else as JSON.
 	Body string
 
-	// NextLink stands in the answer as its @odata.nextLink. The answer is else
-	// the ordinary one, as it is with the fields below.
+	// NextLink replaces the @odata.nextLink. With this field and those below, the
+	// response is otherwise unchanged.
 	NextLink string
-	// Endless gives the answer a nextLink that was never there before and
-	// leads to the first page again.
+	// Endless adds a new nextLink to each response that leads to the first page
+	// again.
 	Endless bool
-	// Truncate ends the body after so many bytes, as they leave, and breaks the
-	// connection; with Stall it leaves the connection open and sends no more.
+	// Truncate breaks the connection after this number of body bytes on the wire.
+	// With Stall the connection stays open without further data.
 	Truncate int
 	Stall    bool
 
-	// Match tells which calls the fault is for. Nil means all of the API.
+	// Match selects the calls that fail. Nil means all calls of the API.
 	Match func(*http.Request) bool
-	// Skip is how many calls go well before the fault.
+	// Skip is the number of calls that succeed before the fault.
 	Skip int
-	// Times is how many calls it spoils. Zero means all, until Clear.
+	// Times is the number of calls that fail. Zero means all, until Clear.
 	Times int
-	// For is how long it lasts after Fail. Zero means until Clear.
+	// For is the duration of the fault after Fail. Zero means until Clear.
 	For time.Duration
 
 	until time.Time
 }
 
-// SignInPage is what a proxy or a portal answers instead of an API.
+// SignInPage is the response of a proxy or portal in place of an API.
 const SignInPage = `<!DOCTYPE html><html><head><title>Sign in to your account</title></head><body><form method="post"></form></body></html>`
 
-// Fail scripts faults for an API, or for Every. A call meets the first that is
-// for it, those of its own API before those for Every.
+// Fail adds faults for an API, or for Every. A call gets the first one that
+// matches; faults of its own API come before those of Every.
 func (t *Tenant) Fail(api API, faults ...Fault) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -76,8 +76,8 @@ func (t *Tenant) Fail(api API, faults ...Fault) {
 	}
 }
 
-// Clear takes back the faults of the named APIs, or all of them where none is
-// named. A call that hangs keeps hanging.
+// Clear removes the faults of the named APIs, or all if none is named. Hanging
+// calls keep hanging.
 func (t *Tenant) Clear(apis ...API) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -89,7 +89,7 @@ func (t *Tenant) Clear(apis ...API) {
 	}
 }
 
-// takeFault returns a copy of the fault that a call meets, if there is one.
+// takeFault returns a copy of the call's fault, and whether there is one.
 func (t *Tenant) takeFault(api API, r *http.Request) (Fault, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -114,7 +114,7 @@ func (t *Tenant) takeFault(api API, r *http.Request) (Fault, bool) {
 	return Fault{}, false
 }
 
-// fail does what the call's fault says and reports whether it answered.
+// fail applies the call's fault and reports whether it sent a response.
 func (x *exchange) fail() bool {
 	f := &x.fault
 	ctx := x.r.Context()
@@ -129,11 +129,11 @@ func (x *exchange) fail() bool {
 	}
 	if f.Hang || f.Reset || ctx.Err() != nil {
 		x.call.Broken = true
-		reset(x.answer.w)
+		reset(x.response.w)
 	}
 
-	x.answer.truncate, x.answer.hang = f.Truncate, f.Stall
-	header := x.answer.w.Header()
+	x.response.truncate, x.response.hang = f.Truncate, f.Stall
+	header := x.response.w.Header()
 	maps.Copy(header, f.Header)
 	if f.RetryAfter != "" {
 		header.Set("Retry-After", f.RetryAfter)
@@ -149,22 +149,22 @@ func (x *exchange) fail() bool {
 		if strings.HasPrefix(f.Body, "<") {
 			contentType = "text/html; charset=utf-8"
 		}
-		x.answer.text(cmp.Or(status, http.StatusOK), contentType, f.Body)
+		x.response.text(cmp.Or(status, http.StatusOK), contentType, f.Body)
 	case f.NoBody:
-		x.answer.start(cmp.Or(status, http.StatusOK))
+		x.response.start(cmp.Or(status, http.StatusOK))
 	case status != 0:
-		x.refuseStatus(status)
+		x.rejectStatus(status)
 	default:
 		return false
 	}
 	return true
 }
 
-// reset breaks the connection: where it can, with a TCP reset.
+// reset breaks the connection, with a TCP reset if possible.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler) // HTTP/2: the stream is reset
+		panic(http.ErrAbortHandler) // HTTP/2: resets the stream
 	}
 	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0)

@@ -13,59 +13,59 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-func TestFaultsSpoilAnswers(t *testing.T) {
+func TestFaults(t *testing.T) {
 	const machines = "/api/machines?$top=10000"
 	for name, c := range map[string]struct {
 		fault simulation.Fault
-		want  func(answer) bool
+		want  func(result) bool
 	}{
-		"a status comes with the service's error": {
+		"status with the service's error": {
 			simulation.Fault{Status: 503},
-			func(a answer) bool { return a.status == 503 && strings.Contains(string(a.body), "ServiceUnavailable") },
+			func(a result) bool { return a.status == 503 && strings.Contains(string(a.body), "ServiceUnavailable") },
 		},
-		"a status comes without a body": {
+		"status without body": {
 			simulation.Fault{Status: 404, NoBody: true},
-			func(a answer) bool { return a.status == 404 && len(a.body) == 0 },
+			func(a result) bool { return a.status == 404 && len(a.body) == 0 },
 		},
-		"throttling comes with its header as written": {
+		"throttling with Retry-After": {
 			simulation.Fault{Status: 429, RetryAfter: "Fri, 31 Dec 1999 23:59:59 GMT"},
-			func(a answer) bool {
+			func(a result) bool {
 				return a.status == 429 && a.header.Get("Retry-After") == "Fri, 31 Dec 1999 23:59:59 GMT"
 			},
 		},
-		"a sign-in page comes as HTML": {
+		"sign-in page as HTML": {
 			simulation.Fault{Body: simulation.SignInPage},
-			func(a answer) bool {
+			func(a result) bool {
 				return a.status == 200 && strings.HasPrefix(a.header.Get("Content-Type"), "text/html") && string(a.body) == simulation.SignInPage
 			},
 		},
-		"broken JSON comes as it is": {
+		"broken JSON": {
 			simulation.Fault{Body: `{"value":[`},
-			func(a answer) bool { return a.status == 200 && string(a.body) == `{"value":[` },
+			func(a result) bool { return a.status == 200 && string(a.body) == `{"value":[` },
 		},
-		"a redirect leads away": {
+		"redirect": {
 			simulation.Fault{Redirect: "https://elsewhere.example/"},
-			func(a answer) bool {
+			func(a result) bool {
 				return a.status == 302 && a.header.Get("Location") == "https://elsewhere.example/"
 			},
 		},
-		"headers are added": {
+		"additional headers": {
 			simulation.Fault{Header: http.Header{"Date": {"Fri, 31 Dec 1999 23:59:59 GMT"}}},
-			func(a answer) bool {
+			func(a result) bool {
 				return a.status == 200 && a.header.Get("Date") == "Fri, 31 Dec 1999 23:59:59 GMT"
 			},
 		},
-		"a connection is reset": {
+		"connection reset": {
 			simulation.Fault{Reset: true},
-			func(a answer) bool { return a.err != nil },
+			func(a result) bool { return a.err != nil },
 		},
-		"a body is cut short": {
+		"truncated body": {
 			simulation.Fault{Truncate: 100},
-			func(a answer) bool { return a.status == 200 && errors.Is(a.err, io.ErrUnexpectedEOF) },
+			func(a result) bool { return a.status == 200 && errors.Is(a.err, io.ErrUnexpectedEOF) },
 		},
-		"a nextLink leads elsewhere": {
+		"nextLink to another host": {
 			simulation.Fault{NextLink: "https://elsewhere.example/page"},
-			func(a answer) bool {
+			func(a result) bool {
 				return strings.Contains(string(a.body), `"@odata.nextLink":"https://elsewhere.example/page","value":[{`)
 			},
 		},
@@ -80,7 +80,7 @@ func TestFaultsSpoilAnswers(t *testing.T) {
 				t.Errorf("%d %v %v %.200s", a.status, a.err, a.header, a.body)
 			}
 			if n := len(rows(t, f.get(t, f.APIURL+machines, token))); n != 105 {
-				t.Errorf("%d rows once the fault is over", n)
+				t.Errorf("%d rows after the fault", n)
 			}
 		})
 	}
@@ -106,7 +106,7 @@ func TestBrokenStreamsOverHTTP2(t *testing.T) {
 	}
 }
 
-func TestFaultsCanBeAimed(t *testing.T) {
+func TestFaultsSelectCalls(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 5}, simulation.ListenOptions{})
 	token := f.token(t, apiScope)
 	status := func(path string) int { return f.get(t, f.APIURL+path, token).status }
@@ -116,29 +116,29 @@ func TestFaultsCanBeAimed(t *testing.T) {
 	for range 5 {
 		got = append(got, status("/api/machines"))
 	}
-	// The second fault spoils the call that the first lets pass.
+	// The second fault applies to the call that the first one skips.
 	if want := []int{502, 500, 500, 200, 200}; !equal(got, want) {
-		t.Errorf("%v, not %v", got, want)
+		t.Errorf("%v, want %v", got, want)
 	}
 
 	f.Fail(simulation.DomainMachines, simulation.Fault{Status: 404, Match: func(r *http.Request) bool {
 		return strings.Contains(r.URL.Path, "bad.example")
 	}})
 	if status("/api/domains/bad.example/machines") != 404 || status("/api/domains/good.example/machines") != 200 {
-		t.Error("the fault did not hit exactly the one domain")
+		t.Error("the fault did not apply to exactly one domain")
 	}
 
 	f.Fail(simulation.Every, simulation.Fault{Status: 503})
 	if status("/api/machines") != 503 || f.signIn(t, f.form(apiScope)).status != 503 || status("/api/domains/bad.example/machines") != 404 {
-		t.Error("an outage of everything comes after the faults of one API")
+		t.Error("faults of one API must come before those of Every")
 	}
 	f.Clear(simulation.Every)
 	if status("/api/machines") != 200 || status("/api/domains/bad.example/machines") != 404 {
-		t.Error("not exactly the outage was cleared")
+		t.Error("Clear(Every) must clear only the outage")
 	}
 	f.Clear()
 	if status("/api/domains/bad.example/machines") != 200 {
-		t.Error("a fault is left after clearing all")
+		t.Error("a fault remains after Clear")
 	}
 }
 
@@ -151,7 +151,7 @@ func equal(a, b []int) bool {
 	return len(a) == len(b)
 }
 
-func TestSignInFaultsSpeakEntra(t *testing.T) {
+func TestSignInFaultsHaveEntraFormat(t *testing.T) {
 	f := serve(t, simulation.Options{}, simulation.ListenOptions{})
 	for status, word := range map[int]string{400: "invalid_request", 401: "invalid_client", 429: "temporarily_unavailable", 503: "temporarily_unavailable"} {
 		f.Fail(simulation.Token, simulation.Fault{Status: status, Times: 1})
@@ -186,11 +186,11 @@ func TestEndlessChainsNeverRepeatALink(t *testing.T) {
 	}
 }
 
-func TestHangingCallsEndWithTheClient(t *testing.T) {
+func TestHangingCallsEndWhenClientCancels(t *testing.T) {
 	for name, fault := range map[string]simulation.Fault{
-		"before the answer": {Hang: true},
-		"amid the body":     {Truncate: 10, Stall: true},
-		"in a long delay":   {Delay: time.Hour},
+		"before the response": {Hang: true},
+		"during the body":     {Truncate: 10, Stall: true},
+		"in a long delay":     {Delay: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := serve(t, simulation.Options{}, simulation.ListenOptions{})
@@ -210,7 +210,7 @@ func TestHangingCallsEndWithTheClient(t *testing.T) {
 	}
 }
 
-func TestAFaultSpoilsAsManyCallsAsItSaysOfThoseThatComeAtOnce(t *testing.T) {
+func TestFaultTimesIsExactForConcurrentCalls(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 1}, simulation.ListenOptions{})
 	f.Fail(simulation.Machines, simulation.Fault{Status: http.StatusServiceUnavailable, Skip: 4, Times: 20})
 	token := f.token(t, apiScope)
@@ -224,6 +224,6 @@ func TestAFaultSpoilsAsManyCallsAsItSaysOfThoseThatComeAtOnce(t *testing.T) {
 	}
 	calls.Wait()
 	if n := f.Count(simulation.Machines, http.StatusServiceUnavailable); n != 20 {
-		t.Errorf("%d calls were spoiled, want 20", n)
+		t.Errorf("%d calls failed, want 20", n)
 	}
 }

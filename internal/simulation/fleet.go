@@ -8,41 +8,42 @@ import (
 	"time"
 )
 
-// DomainMachinesLimit is how many machines an answer for a domain holds at most.
+// DomainMachinesLimit is the maximum number of machines in a response for a
+// domain.
 const DomainMachinesLimit = 500
 
-// Domain is how the fleet communicated with a domain.
+// Domain describes the fleet's contacts with a domain.
 type Domain struct {
-	// Machines is how many machines did. The answer of /machines is cut at
-	// DomainMachinesLimit, that of /stats is not.
+	// Machines is the number of machines. /machines returns at most
+	// DomainMachinesLimit of them, /stats counts all.
 	Machines int
-	// FirstSeen and LastSeen are how long ago the first and the latest contact
-	// was. Zero LastSeen means just now; zero FirstSeen 30 days.
+	// FirstSeen and LastSeen are the times since the first and the last contact.
+	// Zero LastSeen means now; zero FirstSeen means 30 days.
 	FirstSeen, LastSeen time.Duration
 }
 
-// Story makes a tenant change by itself: pure functions of the time since the
-// tenant's start. Any of them may be nil.
+// Story changes a tenant over time. Its functions must be pure functions of the
+// time since the tenant's start. Any of them may be nil.
 type Story struct {
-	// Fleet tells which machines there are: count of them, from the index first
-	// on. Nil means those of Options.Machines.
+	// Fleet returns the machines: count of them, starting with index first. Nil
+	// means Options.Machines.
 	Fleet func(since time.Duration) (first, count int)
-	// Others returns how many records there are without a security state. Nil means
-	// those of Options.OtherRecords.
+	// Others returns the number of records without a security state. Nil means
+	// Options.OtherRecords.
 	Others func(since time.Duration) int
-	// Machine alters a machine as the seed made it.
+	// Machine changes a generated machine.
 	Machine func(m *Machine, since time.Duration)
-	// Alerts returns how many alerts there are. Nil means those of Options.Alerts.
+	// Alerts returns the number of alerts. Nil means Options.Alerts.
 	Alerts func(since time.Duration) int
-	// Alert alters an alert as the seed made it, and Scores the scores.
+	// Alert changes a generated alert, and Scores the scores.
 	Alert  func(a *Alert, since time.Duration)
 	Scores func(s *Scores, since time.Duration)
-	// Domain returns how a domain was contacted.
+	// Domain returns the contacts with a domain.
 	Domain func(name string, since time.Duration) (Domain, bool)
 }
 
-// fleet is what the machines and domains of a tenant are, apart from time. It
-// is never altered: an edit makes another one.
+// fleet describes the machines and domains of a tenant, apart from time. It is
+// immutable: an edit makes a copy.
 type fleet struct {
 	seed    uint64
 	count   int // without a story
@@ -54,17 +55,17 @@ type fleet struct {
 	changes []func(*Machine)
 }
 
-// View is the fleet as it stands at one moment.
+// View is the fleet at one moment.
 type View struct {
 	*shape
 	at time.Time
 }
 
-// At is the moment.
+// At returns that moment.
 func (v View) At() time.Time { return v.at }
 
-// shape is the part of a View that stays while neither an edit nor the story
-// changes anything.
+// shape is the part of a View that is shared until an edit or the story changes
+// something.
 type shape struct {
 	fleet        *fleet
 	since        time.Duration
@@ -76,9 +77,9 @@ type shape struct {
 	blocks    []block
 }
 
-// block counts the rows before the machines of one stretch of the fleet, so
-// that a page can begin anywhere without writing what comes before it: those of
-// the preview and those of /api/deviceavinfo.
+// block counts the rows before a group of blockSize machines: those of the
+// preview and those of /api/deviceavinfo. It allows a page to start anywhere
+// without generating the rows before it.
 type block [2]int
 
 func (m *Machine) rows() block {
@@ -104,7 +105,8 @@ func newShape(f *fleet, since time.Duration) *shape {
 	return s
 }
 
-// machine makes the machine of an index.
+// machine generates the machine of an index. Negative indexes are records without
+// a security state.
 func (s *shape) machine(m *Machine, index int) {
 	m.generate(s.fleet.seed, index)
 	if index < 0 {
@@ -119,7 +121,7 @@ func (s *shape) machine(m *Machine, index int) {
 	}
 }
 
-// other makes m one of the records that have no security state.
+// other turns m into a record without a security state.
 func (s *shape) other(m *Machine) {
 	switch m.Index % 4 {
 	case 0:
@@ -128,7 +130,7 @@ func (s *shape) other(m *Machine) {
 			m.into = newDice(s.fleet.seed, s.first+int(uint64(m.dice)%uint64(s.count)))
 		}
 		return
-	case -1: // seen in the network: it may look active
+	case -1: // discovered in the network; may look active
 		m.Onboarding, m.Architecture, m.Health = "CanBeOnboarded", "", "Active"
 		if m.Index%5 == 0 {
 			m.Onboarding = "canBeOnboarded"
@@ -142,7 +144,7 @@ func (s *shape) other(m *Machine) {
 }
 
 // Records yields every record of /api/machines, those without a security state
-// last. The machine is valid until the next one is yielded.
+// last. The pointer is valid until the next iteration.
 func (s *shape) Records() iter.Seq[*Machine] {
 	return func(yield func(*Machine) bool) {
 		var m Machine
@@ -154,7 +156,7 @@ func (s *shape) Records() iter.Seq[*Machine] {
 	}
 }
 
-// record makes the machine of a place among the records.
+// record generates the record at a position.
 func (s *shape) record(m *Machine, place int) {
 	if place >= s.count {
 		s.machine(m, s.count-place-1)
@@ -163,8 +165,8 @@ func (s *shape) record(m *Machine, place int) {
 	s.machine(m, s.first+place)
 }
 
-// Machines yields the fleet's machines, those without a security state left
-// out. The machine is valid until the next one is yielded.
+// Machines yields the machines with a security state. The pointer is valid until
+// the next iteration.
 func (s *shape) Machines() iter.Seq[*Machine] {
 	return func(yield func(*Machine) bool) {
 		for m := range s.Records() {
@@ -175,8 +177,7 @@ func (s *shape) Machines() iter.Seq[*Machine] {
 	}
 }
 
-// index counts the rows of every stretch of the fleet; its last block holds the
-// totals.
+// index returns the blocks of the fleet. The last one contains the totals.
 func (s *shape) index() []block {
 	s.indexOnce.Do(func() {
 		var total block
@@ -201,26 +202,25 @@ func (s *shape) totals() block {
 	return blocks[len(blocks)-1]
 }
 
-// list is one of the answers that come in pages: rows that are counted and
-// written by their place.
+// list is a paged response. Rows are written by position.
 type list struct {
 	rows int
-	// write writes the rows from one place up to another.
+	// write writes the rows from position from up to to.
 	write func(p *page, from, to int)
 }
 
-// states is the list of machines with a security state.
+// states returns the list of machines with a security state.
 func (v View) states() list {
 	return v.rowsOf(0, func(p *page, m *Machine, _ int) { p.state(m) })
 }
 
-// antivirus is the list of rows of /api/deviceavinfo.
+// antivirus returns the list of rows of /api/deviceavinfo.
 func (v View) antivirus() list {
 	return v.rowsOf(1, func(p *page, m *Machine, n int) { p.antivirus(m, n, v.at) })
 }
 
-// rowsOf is a list of which each machine has the rows that kind of a block
-// counts: it walks from the block in which the first one lies.
+// rowsOf returns a list in which each machine has the number of rows that kind
+// selects from its block. It starts at the block that contains the first row.
 func (v View) rowsOf(kind int, write func(p *page, m *Machine, n int)) list {
 	return list{v.totals()[kind], func(p *page, from, to int) {
 		blocks := v.index()
@@ -242,7 +242,7 @@ func (v View) rowsOf(kind int, write func(p *page, m *Machine, n int)) list {
 	}}
 }
 
-// machines is the list of all records, those without a security state last.
+// machines returns the list of all records, those without a security state last.
 func (v View) machines() list {
 	return list{v.count + v.others, func(p *page, from, to int) {
 		var m Machine
@@ -253,7 +253,7 @@ func (v View) machines() list {
 	}}
 }
 
-// domain returns how the domain was contacted, if it was.
+// domain returns the contacts with the domain, and whether there are any.
 func (s *shape) domain(name string) (Domain, bool) {
 	if d, ok := s.fleet.domains[name]; ok {
 		return d, d.Machines > 0
@@ -265,18 +265,18 @@ func (s *shape) domain(name string) (Domain, bool) {
 	return Domain{}, false
 }
 
-// Contacted yields the machines that communicated with the domain, all of them.
-// They are the same ones while their number stays, and the same ones with
-// others when it grows. The machine is valid until the next one is yielded.
+// Contacted yields all machines that contacted the domain. When the number grows,
+// the same machines stay and others are added. The pointer is valid until the
+// next iteration.
 func (s *shape) Contacted(name string) iter.Seq[*Machine] {
 	return func(yield func(*Machine) bool) {
 		d, ok := s.domain(name)
 		if !ok || s.count == 0 {
 			return
 		}
-		// The slots, a power of two, are visited by an odd stride, each once.
-		// A slot stands for the one index of the fleet that is congruent to it:
-		// so a machine keeps its slot while the fleet around it comes and goes.
+		// An odd stride visits each of the slots, a power of two, once. A slot
+		// stands for the machine index congruent to it, so a machine keeps its
+		// slot while others join and leave.
 		slots := 1 << bits.Len(uint(s.count-1))
 		h := hashString(name) ^ s.fleet.seed
 		slot, stride := int(h%uint64(slots)), int(h>>32)%slots|1
@@ -299,15 +299,15 @@ func (s *shape) Contacted(name string) iter.Seq[*Machine] {
 	}
 }
 
-// prevalence is how many machines communicated with the domain.
+// prevalence returns the number of machines that contacted the domain.
 func (s *shape) prevalence(name string) int {
 	d, _ := s.domain(name)
 	return min(d.Machines, s.totals()[0])
 }
 
-// Repeats: after every runLength rows of a list, repeatLength of the last ones
-// come again, so that each page of a thousand rows and more begins with rows
-// that the page before ended with. No row is left out for it.
+// Repeated rows: after every runLength rows of a list, its last repeatLength rows
+// are sent again. So each page of 1,000 rows or more begins with the last rows of
+// the page before. No row is omitted.
 const (
 	runLength    = 1000
 	repeatLength = 3
@@ -319,7 +319,7 @@ type sequence struct {
 	repeats bool
 }
 
-// length counts the places, repeats included.
+// length returns the number of positions, repeated rows included.
 func (q sequence) length() int {
 	if !q.repeats || q.rows <= runLength {
 		return q.rows
@@ -328,7 +328,7 @@ func (q sequence) length() int {
 	return q.rows + runs*repeatLength
 }
 
-// rowsOf yields the stretches of rows that stand in the places from up to to.
+// rowsOf yields the ranges of rows at the positions from up to to.
 func (q sequence) rowsOf(from, to int) iter.Seq2[int, int] {
 	return func(yield func(int, int) bool) {
 		to = min(to, q.length())

@@ -12,8 +12,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// allStates walks the preview to its end.
-func (f *far) allStates(t *testing.T) (all []map[string]any, pages int) {
+// allStates reads all pages of the preview.
+func (f *servedTenant) allStates(t *testing.T) (all []map[string]any, pages int) {
 	t.Helper()
 	token := f.token(t, graphScope)
 	link := f.GraphURL + statesPath
@@ -26,8 +26,8 @@ func (f *far) allStates(t *testing.T) (all []map[string]any, pages int) {
 	return all, pages
 }
 
-// allPages pages through a Defender API until a page is short.
-func (f *far) allPages(t *testing.T, path string, top int) (all []map[string]any) {
+// allPages reads a Defender API page by page until a page is short.
+func (f *servedTenant) allPages(t *testing.T, path string, top int) (all []map[string]any) {
 	t.Helper()
 	token := f.token(t, apiScope)
 	for skip := 0; ; skip += top {
@@ -47,14 +47,14 @@ func ids(all []map[string]any, key string) map[string]int {
 	return count
 }
 
-func textOr(v any, otherwise string) string {
+func textOr(v any, fallback string) string {
 	if v == nil {
-		return otherwise
+		return fallback
 	}
 	return fmt.Sprint(v)
 }
 
-// tallyStates counts rows of the preview.
+// tallyStates counts the machines and properties in rows of the preview.
 func tallyStates(all []map[string]any) (machines map[simulation.Group]int, properties map[string]int) {
 	machines, properties = map[simulation.Group]int{}, map[string]int{}
 	seen := map[string]bool{}
@@ -71,9 +71,10 @@ func tallyStates(all []map[string]any) (machines map[simulation.Group]int, prope
 	return machines, properties
 }
 
-// deriveStates counts what follows from rows of /api/machines and
-// /api/deviceavinfo: the mapping, written down a second time.
-func deriveStates(t *testing.T, f *far, all, antivirus []map[string]any) (machines map[simulation.Group]int, properties map[string]int) {
+// deriveStates counts the machines and properties that follow from rows of
+// /api/machines and /api/deviceavinfo. It is a second implementation of the
+// mapping.
+func deriveStates(t *testing.T, f *servedTenant, all, antivirus []map[string]any) (machines map[simulation.Group]int, properties map[string]int) {
 	t.Helper()
 	newest := map[string]map[string]any{}
 	for _, row := range antivirus {
@@ -129,7 +130,7 @@ func TestBothSourcesShowTheSameFleet(t *testing.T) {
 
 	preview, pages := f.allStates(t)
 	if pages != 2 {
-		t.Errorf("%d pages of 1,000 for 1,500 machines and their repeats", pages)
+		t.Errorf("%d pages of 1,000 rows for 1,500 machines, want 2", pages)
 	}
 	all := f.allPages(t, "/api/machines", 1000)
 	antivirus := f.allPages(t, "/api/deviceavinfo", 1000)
@@ -144,17 +145,17 @@ func TestBothSourcesShowTheSameFleet(t *testing.T) {
 	}
 	machines, properties = deriveStates(t, f, all, antivirus)
 	if diff := cmp.Diff(want.Machines, machines); diff != "" {
-		t.Errorf("the machines that follow: %s", diff)
+		t.Errorf("the derived machines: %s", diff)
 	}
 	if diff := cmp.Diff(want.PropertyTotals, properties); diff != "" {
-		t.Errorf("the properties that follow: %s", diff)
+		t.Errorf("the derived properties: %s", diff)
 	}
 	if want.Total != 1500 || len(want.Machines) < 15 || len(want.PropertyTotals) != 8 {
 		t.Errorf("a fleet without variety: %d machines, %v, %v", want.Total, want.Machines, want.PropertyTotals)
 	}
 }
 
-func TestRowsRepeatAndNoneIsLeftOut(t *testing.T) {
+func TestRowsRepeatAndNoneIsOmitted(t *testing.T) {
 	for _, machines := range []int{1, 999, 1000, 1001, 1995} {
 		t.Run(fmt.Sprint(machines), func(t *testing.T) {
 			f := serve(t, simulation.Options{Machines: machines, OtherRecords: -1}, simulation.ListenOptions{})
@@ -162,8 +163,8 @@ func TestRowsRepeatAndNoneIsLeftOut(t *testing.T) {
 			for skip := 0; skip == len(all); skip += 700 {
 				all = append(all, idsOf(t, f.api(t, fmt.Sprintf("/api/machines?$top=700&$skip=%d", skip)))...)
 			}
-			if n := different(all); n != machines {
-				t.Errorf("%d different machines of %d in %d rows", n, machines, len(all))
+			if n := countDistinct(all); n != machines {
+				t.Errorf("%d distinct machines of %d in %d rows", n, machines, len(all))
 			}
 			if machines > 1000 && len(all) == machines {
 				t.Error("no row repeats")
@@ -174,8 +175,8 @@ func TestRowsRepeatAndNoneIsLeftOut(t *testing.T) {
 				preview = append(preview, idsOf(t, a)...)
 				link = linkOf(a)
 			}
-			if n := different(preview); n != machines {
-				t.Errorf("%d different machines of %d in %d rows of the preview", n, machines, len(preview))
+			if n := countDistinct(preview); n != machines {
+				t.Errorf("%d distinct machines of %d in %d rows of the preview", n, machines, len(preview))
 			}
 		})
 	}
@@ -204,7 +205,7 @@ func TestSteadyOrderSendsEachRowOnce(t *testing.T) {
 	}
 }
 
-func TestMachinesSpeakAsTheServiceDoes(t *testing.T) {
+func TestMachinesHaveServiceFormat(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 1500}, simulation.ListenOptions{})
 	a := f.api(t, "/api/machines?$top=10000")
 	all := rows(t, a)
@@ -256,7 +257,7 @@ func TestMachinesWithoutTopNeverEnd(t *testing.T) {
 	}
 }
 
-func TestNextLinksLeadThroughTheSupportedAPIs(t *testing.T) {
+func TestNextLinksReachAllRows(t *testing.T) {
 	for _, path := range []string{"/api/machines", "/api/deviceavinfo"} {
 		t.Run(path, func(t *testing.T) {
 			f := serve(t, simulation.Options{Machines: 1500, NextLinks: true, NextLinkLast: true}, simulation.ListenOptions{})
@@ -268,7 +269,7 @@ func TestNextLinksLeadThroughTheSupportedAPIs(t *testing.T) {
 				all = append(all, idsOf(t, a)...)
 				link = linkOf(a)
 				if link != "" && !strings.HasSuffix(string(a.body), `"}`) {
-					t.Error("the link is not behind the rows")
+					t.Error("the link is not after the rows")
 				}
 			}
 			if len(want) < 1400 || len(all) != len(want) {
@@ -278,7 +279,7 @@ func TestNextLinksLeadThroughTheSupportedAPIs(t *testing.T) {
 	}
 }
 
-func TestAntivirusHealthSpeaksAsTheServiceDoes(t *testing.T) {
+func TestAntivirusHealthHasServiceFormat(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 1500}, simulation.ListenOptions{})
 	if n := len(rows(t, f.api(t, "/api/deviceavinfo"))); n != 20 {
 		t.Errorf("%d rows without $top", n)
@@ -302,12 +303,12 @@ func TestAntivirusHealthSpeaksAsTheServiceDoes(t *testing.T) {
 	machines := ids(rows(t, f.api(t, "/api/machines?$top=10000")), "id")
 	for id := range count {
 		if machines[id] == 0 {
-			t.Fatalf("antivirus of the unknown machine %s", id)
+			t.Fatalf("antivirus row of the unknown machine %s", id)
 		}
 	}
 }
 
-func TestPagingRefusesWhatTheServiceRefuses(t *testing.T) {
+func TestInvalidPagingIsRejected(t *testing.T) {
 	f := serve(t, simulation.Options{}, simulation.ListenOptions{})
 	for _, query := range []string{"$top=10001", "$top=0", "$top=-1", "$top=many", "$skip=-1", "$skip=9223372036854775807", "$select=id"} {
 		t.Run(query, func(t *testing.T) {
@@ -319,8 +320,8 @@ func TestPagingRefusesWhatTheServiceRefuses(t *testing.T) {
 	}
 }
 
-func TestPreviewPagesCarryTheDocumentedShape(t *testing.T) {
-	for name, last := range map[string]bool{"link before the rows": false, "link behind the rows": true} {
+func TestPreviewPagesHaveDocumentedFormat(t *testing.T) {
+	for name, last := range map[string]bool{"link before the rows": false, "link after the rows": true} {
 		t.Run(name, func(t *testing.T) {
 			f := serve(t, simulation.Options{Machines: 25, PageSize: 10, NextLinkLast: last}, simulation.ListenOptions{})
 			a := f.states(t)
@@ -333,8 +334,8 @@ func TestPreviewPagesCarryTheDocumentedShape(t *testing.T) {
 				t.Errorf("nextLink %s", link)
 			}
 			text := string(a.body)
-			if behind := strings.Index(text, "nextLink") > strings.Index(text, `"value"`); behind != last {
-				t.Errorf("link behind the rows: %t", behind)
+			if after := strings.Index(text, "nextLink") > strings.Index(text, `"value"`); after != last {
+				t.Errorf("link after the rows: %t", after)
 			}
 			if n := len(rows(t, a)); n != 10 {
 				t.Errorf("%d rows", n)
@@ -343,7 +344,7 @@ func TestPreviewPagesCarryTheDocumentedShape(t *testing.T) {
 	}
 }
 
-func TestPreviewRefusesForeignContinuationTokens(t *testing.T) {
+func TestPreviewRejectsForeignContinuationTokens(t *testing.T) {
 	f := serve(t, simulation.Options{}, simulation.ListenOptions{})
 	for _, token := range []string{"x", "zz", "6162", "312d2d35", "39392d30", "312d39323233333732303336383534373735383037"} {
 		if a := f.get(t, f.GraphURL+statesPath+"?$skiptoken="+token, f.token(t, graphScope)); a.status != http.StatusBadRequest {
@@ -352,7 +353,7 @@ func TestPreviewRefusesForeignContinuationTokens(t *testing.T) {
 	}
 }
 
-func TestOneWalkThroughThePreviewShowsOneMoment(t *testing.T) {
+func TestPreviewChainShowsOneMoment(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 30, PageSize: 10}, simulation.ListenOptions{})
 	token := f.token(t, graphScope)
 	a := f.get(t, f.GraphURL+statesPath, token)
@@ -364,27 +365,27 @@ func TestOneWalkThroughThePreviewShowsOneMoment(t *testing.T) {
 		all = append(all, rows(t, a)...)
 	}
 	if len(all) != 30 {
-		t.Errorf("%d rows of the walk that had begun", len(all))
+		t.Errorf("%d rows in the chain from before the change, want 30", len(all))
 	}
 	for _, row := range all {
 		if row["build"] == 1.0 {
-			t.Fatal("a row of the fleet of later")
+			t.Fatal("the chain shows a later change")
 		}
 	}
 	if again, _ := f.allStates(t); len(again) != 5 || again[0]["build"] != 1.0 {
-		t.Errorf("the next walk: %v", again)
+		t.Errorf("the next chain: %v", again)
 	}
 }
 
-func TestPreviewCanBeGone(t *testing.T) {
+func TestPreviewCanBeUnavailable(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 404, 410} {
 		f := serve(t, simulation.Options{PreviewStatus: status}, simulation.ListenOptions{})
 		if a := f.states(t); a.status != status {
-			t.Errorf("%d instead of %d", a.status, status)
+			t.Errorf("status %d, want %d", a.status, status)
 		}
 		f.SetPreview(0)
 		if a := f.states(t); a.status != http.StatusOK {
-			t.Errorf("%d once it is back", a.status)
+			t.Errorf("status %d once it is available again", a.status)
 		}
 	}
 }
@@ -417,11 +418,11 @@ func TestEditsShowInBothSources(t *testing.T) {
 		t.Errorf("%d patched, %d not", patched, unpatched)
 	}
 	if !strings.Contains(string(f.api(t, "/api/machines?$top=10000").body), `"computerDnsName":"odd\"\u0001`+"\xff"+`"`) {
-		t.Error("the odd name was not sent as it is")
+		t.Error("the name was not sent unchanged")
 	}
 	f.Restore()
 	if f.Now().Tally().Platform["Toaster"] != 0 {
-		t.Error("the change was not taken back")
+		t.Error("Restore did not undo the change")
 	}
 }
 
@@ -435,17 +436,17 @@ func TestEveryPropertyCanBeRequired(t *testing.T) {
 		tenant.Outage(name, 19045, 1)
 		for m := range tenant.Now().Machines() {
 			if m.Build == 19045 && !strings.Contains(fmt.Sprint(m.Properties()), name) {
-				t.Errorf("%s does not follow for %+v", name, m)
+				t.Errorf("%s does not apply to %+v", name, m)
 			}
 		}
 		tenant.Change((*simulation.Machine).Heal)
 		if n := tenant.Now().Tally().TotalNeedsAttention; n != 0 {
-			t.Errorf("%d machines require attention after all", n)
+			t.Errorf("%d machines require attention after Heal", n)
 		}
 	}
 }
 
-func TestKeptPagesAreThePagesThemselves(t *testing.T) {
+func TestCachedPagesEqualUncachedPages(t *testing.T) {
 	f := serve(t, simulation.Options{Machines: 1500, CachePages: true}, simulation.ListenOptions{})
 	plain := serve(t, simulation.Options{Machines: 1500}, simulation.ListenOptions{})
 	want, _ := plain.allStates(t)

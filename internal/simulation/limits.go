@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Limit is how many calls an API answers. Zero means any number.
+// Limit is the number of calls that an API accepts. Zero means unlimited.
 type Limit struct {
 	PerMinute, PerHour int
 }
 
-// DocumentedLimits are the service's own.
+// DocumentedLimits returns the service's documented limits.
 func DocumentedLimits() map[API]Limit {
 	limits := map[API]Limit{}
 	for _, e := range endpoints {
@@ -21,17 +21,16 @@ func DocumentedLimits() map[API]Limit {
 	return limits
 }
 
-// limiter counts exactly: a call is refused when the 60 or the 3600 seconds
-// that end with it hold as many calls as allowed already. Refused calls do not
-// count.
+// limiter enforces exact sliding windows: it rejects a call if the last 60 or
+// 3,600 seconds contain the allowed number of calls. Rejected calls do not count.
 type limiter struct {
 	limits map[API]Limit
 
 	mu    sync.Mutex
-	calls map[API][]time.Time // those of the last hour, oldest first
+	calls map[API][]time.Time // calls of the last hour, oldest first
 }
 
-// take counts a call, or returns how long to wait.
+// take counts a call and returns 0, or returns how long to wait.
 func (l *limiter) take(api API, at time.Time) time.Duration {
 	limit := l.limits[api]
 	if limit == (Limit{}) {

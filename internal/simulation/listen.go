@@ -18,19 +18,20 @@ import (
 	"time"
 )
 
-// ListenOptions say how a tenant is served. The zero value is plain HTTP on one
-// free port of 127.0.0.1 for all the roles.
+// ListenOptions configure how a tenant is served. The zero value serves all
+// origins with plain HTTP on one free port of 127.0.0.1.
 type ListenOptions struct {
-	// Address is where to listen. Empty means 127.0.0.1:0. With Separate it
-	// must leave the port to the system.
+	// Address is the address to listen on. Empty means 127.0.0.1:0. With Separate
+	// the port must be 0.
 	Address string
-	// Separate gives the sign-in endpoint, Graph and the API an origin each.
+	// Separate serves the sign-in endpoint, Graph and the API on different
+	// origins.
 	Separate bool
-	// TLS serves HTTPS, and HTTP/2 to those who want it, with a certificate of
-	// a private authority: see Server.CertificateAuthority.
+	// TLS serves HTTPS, with HTTP/2, and a certificate of a private authority:
+	// see Server.CertificateAuthority.
 	TLS bool
-	// InMemory serves without a network, to Server.Transport alone: for tests
-	// in a synctest bubble, which a socket would hold open.
+	// InMemory serves without a network, through Server.Transport only. Tests in
+	// a synctest bubble need it, because a socket would block the fake time.
 	InMemory bool
 }
 
@@ -38,11 +39,11 @@ type ListenOptions struct {
 type Server struct {
 	// LoginURL, GraphURL and APIURL are the origins, without a path.
 	LoginURL, GraphURL, APIURL string
-	// CertificateAuthority is the PEM of the authority to trust; empty without TLS.
+	// CertificateAuthority is the authority to trust, in PEM. Empty without TLS.
 	CertificateAuthority []byte
 
 	servers   []*http.Server
-	listeners map[string]*memoryListener // by address, of a server in memory
+	listeners map[string]*memoryListener // by address; only in memory
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 }
@@ -72,13 +73,13 @@ func (t *Tenant) Listen(o ListenOptions) (*Server, error) {
 			Handler:           handler,
 			TLSConfig:         config,
 			ReadHeaderTimeout: time.Minute,
-			ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // broken connections are the tenant's trade
+			ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // broken connections are intended
 			BaseContext:       func(net.Listener) context.Context { return ctx },
 		}
 		s.servers = append(s.servers, server)
 		s.running.Go(func() {
 			if config != nil {
-				_ = server.ServeTLS(listener, "", "") // ends with Close
+				_ = server.ServeTLS(listener, "", "") // returns after Close
 			} else {
 				_ = server.Serve(listener)
 			}
@@ -104,7 +105,7 @@ func (t *Tenant) Listen(o ListenOptions) (*Server, error) {
 	return s, nil
 }
 
-// Close stops serving: open connections are broken, and calls that hang end soon.
+// Close stops serving. It breaks open connections and ends hanging calls.
 func (s *Server) Close() {
 	s.cancel()
 	for _, server := range s.servers {
@@ -113,8 +114,8 @@ func (s *Server) Close() {
 	s.running.Wait()
 }
 
-// Transport returns a transport that trusts the server and, for one in memory,
-// reaches it. The caller closes its idle connections.
+// Transport returns a transport that trusts the server and, for a server in
+// memory, connects to it. The caller must close its idle connections.
 func (s *Server) Transport() *http.Transport {
 	transport := &http.Transport{ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second}
 	if len(s.CertificateAuthority) > 0 {
@@ -151,10 +152,10 @@ func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, e
 	if !ok {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("%s: no such address in memory", address)}
 	}
-	near, far := net.Pipe()
+	clientSide, serverSide := net.Pipe()
 	select {
-	case l.conns <- far:
-		return near, nil
+	case l.conns <- serverSide:
+		return clientSide, nil
 	case <-l.closed:
 		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
 	case <-ctx.Done():
@@ -162,7 +163,7 @@ func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, e
 	}
 }
 
-// memoryListener accepts the far ends of pipes.
+// memoryListener accepts the server ends of in-memory pipes.
 type memoryListener struct {
 	address net.Addr
 	conns   chan net.Conn
@@ -186,7 +187,7 @@ func (l *memoryListener) Close() error {
 
 func (l *memoryListener) Addr() net.Addr { return l.address }
 
-// newCertificate makes a certificate for loopback that is its own authority.
+// newCertificate returns a self-signed certificate for loopback.
 func newCertificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -20,7 +20,7 @@ func TestListening(t *testing.T) {
 	}{
 		"plain":              {simulation.ListenOptions{}, "http", "HTTP/1.1"},
 		"with TLS":           {simulation.ListenOptions{TLS: true}, "https", "HTTP/2.0"},
-		"apart":              {simulation.ListenOptions{Separate: true}, "http", "HTTP/1.1"},
+		"separate origins":   {simulation.ListenOptions{Separate: true}, "http", "HTTP/1.1"},
 		"in memory":          {simulation.ListenOptions{InMemory: true, Separate: true}, "http", "HTTP/1.1"},
 		"in memory with TLS": {simulation.ListenOptions{InMemory: true, TLS: true}, "https", "HTTP/2.0"},
 	} {
@@ -31,7 +31,7 @@ func TestListening(t *testing.T) {
 					t.Errorf("origin %s", origin)
 				}
 			}
-			if apart := f.LoginURL != f.GraphURL && f.GraphURL != f.APIURL; apart != c.options.Separate {
+			if separate := f.LoginURL != f.GraphURL && f.GraphURL != f.APIURL; separate != c.options.Separate {
 				t.Errorf("%s %s %s", f.LoginURL, f.GraphURL, f.APIURL)
 			}
 			f.states(t)
@@ -52,22 +52,22 @@ func TestListening(t *testing.T) {
 	}
 }
 
-func TestATakenAddressIsAnError(t *testing.T) {
+func TestListenFailsForUsedAddress(t *testing.T) {
 	f := serve(t, simulation.Options{}, simulation.ListenOptions{})
 	address := strings.TrimPrefix(f.APIURL, "http://")
 	if _, err := f.Listen(simulation.ListenOptions{Address: address}); err == nil {
-		t.Error("two servers on one address")
+		t.Error("Listen succeeded on a used address")
 	}
 	f.Close()
 	again, err := f.Listen(simulation.ListenOptions{Address: address})
 	if err != nil {
-		t.Fatalf("the address is not free after Close: %v", err)
+		t.Fatalf("the address is in use after Close: %v", err)
 	}
 	again.Close()
 }
 
-func TestAnswersAreCompressedForThoseWhoAsk(t *testing.T) {
-	for name, cached := range map[string]bool{"written": false, "kept": true} {
+func TestResponsesAreCompressedOnRequest(t *testing.T) {
+	for name, cached := range map[string]bool{"uncached": false, "cached": true} {
 		t.Run(name, func(t *testing.T) {
 			f := serve(t, simulation.Options{Machines: 100, InOrder: true, CachePages: cached}, simulation.ListenOptions{})
 			token := f.token(t, graphScope)
@@ -96,16 +96,16 @@ func TestAnswersAreCompressedForThoseWhoAsk(t *testing.T) {
 				return all, response.Header.Get("Content-Encoding")
 			}
 			plain, none := get("identity")
-			zipped, encoding := get("gzip")
-			if none != "" || encoding != "gzip" || string(plain) != string(zipped) {
-				t.Errorf("%q %q, %d and %d bytes", none, encoding, len(plain), len(zipped))
+			compressed, encoding := get("gzip")
+			if none != "" || encoding != "gzip" || string(plain) != string(compressed) {
+				t.Errorf("%q %q, %d and %d bytes", none, encoding, len(plain), len(compressed))
 			}
 		})
 	}
 }
 
-// A tenant in memory runs in fake time: nothing but time holds it open.
-func TestATenantInMemoryRunsInFakeTime(t *testing.T) {
+// In-memory connections do not block the fake time.
+func TestInMemoryTenantRunsInFakeTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := serve(t, simulation.Options{TokenLifetime: 5 * time.Minute}, simulation.ListenOptions{InMemory: true})
 		token := f.token(t, apiScope)
@@ -115,15 +115,15 @@ func TestATenantInMemoryRunsInFakeTime(t *testing.T) {
 			t.Errorf("%d after %s", a.status, time.Since(start))
 		}
 		if a := f.get(t, f.APIURL+"/api/machines", token); a.status != 500 {
-			t.Errorf("%d while the fault lasts", a.status)
+			t.Errorf("status %d during the fault", a.status)
 		}
 		time.Sleep(time.Minute)
 		if a := f.get(t, f.APIURL+"/api/machines", token); a.status != 200 {
-			t.Errorf("%d when it is over", a.status)
+			t.Errorf("status %d after the fault", a.status)
 		}
 		time.Sleep(3 * time.Minute)
 		if a := f.get(t, f.APIURL+"/api/machines", token); a.status != 401 {
-			t.Errorf("%d with an expired token", a.status)
+			t.Errorf("status %d with an expired token", a.status)
 		}
 	})
 }

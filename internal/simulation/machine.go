@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// The properties a machine may have, by the names the preview and the mapping
-// from the supported APIs give them.
+// The properties of a machine, by the preview's names.
 const (
 	EdrImpairedCommunications    = "EdrImpairedCommunications"
 	EdrNoSensorData              = "EdrNoSensorData"
@@ -20,65 +19,65 @@ const (
 	AntivirusPlatformOutdated    = "AntivirusPlatformOutOfDate"
 )
 
-// Machine is what is true of one machine at one moment. Both sources are
-// written from it: /api/machines and /api/deviceavinfo show its fields, the
-// preview shows the Properties that follow from them.
+// Machine is the state of one machine at one moment. Both sources derive from it:
+// /api/machines and /api/deviceavinfo show its fields, the preview shows its
+// Properties.
 type Machine struct {
-	// Index is the machine's place in the fleet and, with the tenant's seed,
-	// determines everything about it that no Change and no Story altered.
+	// Index is the machine's position in the fleet. Together with the tenant's
+	// seed it determines every field that no Change and no Story changes.
 	Index int
 
 	Platform string // osPlatform, as in "Windows11"
 	Release  string // version, as in "23H2"
-	// Build is the osBuild; 0 is sent as null, as for macOS and Linux.
+	// Build is the osBuild. 0 means null, as for macOS and Linux.
 	Build    int
 	Revision int
-	// Architecture is in the preview's words: Amd64, Arm64 or X86; empty is
-	// sent as null.
+	// Architecture is in the preview's format: Amd64, Arm64 or X86. Empty means
+	// null.
 	Architecture string
 
-	// Name is the computerDnsName. Empty means one made from Index.
+	// Name is the computerDnsName. Empty means one derived from Index.
 	Name       string
 	Health     string // healthStatus
 	Onboarding string // onboardingStatus
-	Merged     bool   // the record was merged into another machine's
-	Risk       string // riskScore; empty is sent as null
-	Exposure   string // exposureLevel; empty is sent as null
-	// LastSeen is how long ago the machine made its last full report; negative
-	// means never, which the API spells as the year 0001.
+	Merged     bool   // merged into another machine's record
+	Risk       string // riskScore; empty means null
+	Exposure   string // exposureLevel; empty means null
+	// LastSeen is the time since the last full report. Negative means never,
+	// which the API sends as the year 0001.
 	LastSeen time.Duration
-	Group    string // rbacGroupName; empty is sent as null
-	// Tags are the machineTags; nil is sent as null. A Change replaces them as a
-	// whole: machines share them.
+	Group    string // rbacGroupName; empty means null
+	// Tags are the machineTags. Nil means null. Machines share the slice, so a
+	// Change must replace it.
 	Tags []string
-	// Agent is the agentVersion, of Windows without the build and the revision
-	// that follow there. Empty is sent as null.
+	// Agent is the agentVersion, on Windows without the appended build and
+	// revision. Empty means null.
 	Agent string
 
 	Antivirus Antivirus
 
-	// Extra are further properties that only the preview lists.
+	// Extra are additional properties, only in the preview.
 	Extra []string
 
 	dice dice
-	into dice // of the machine that the record was merged into
+	into dice // of the machine it was merged into
 }
 
-// Antivirus is what /api/deviceavinfo says about a machine.
+// Antivirus contains the fields of /api/deviceavinfo.
 type Antivirus struct {
-	// Absent is true if there is no row. There is none either for a machine
-	// whose sensor sends nothing.
+	// Absent is true if there is no row. A machine whose sensor sends no data has
+	// no row either.
 	Absent bool
 	Mode   string // avMode: "0" active, "1" passive, "2" disabled, …
 	// Signature, Engine and Platform are "True", "False" or "Unknown".
 	Signature, Engine, Platform string
-	// Age is how long ago the row was refreshed.
+	// Age is the time since the row was refreshed.
 	Age time.Duration
-	// EngineVersion and PlatformVersion are sent as null where they are empty.
+	// EngineVersion and PlatformVersion are null if empty.
 	EngineVersion, PlatformVersion string
-	// SignatureAge is how long ago the signatures were published and updated;
-	// negative means unknown, which is sent as null. With Unpublished the time of
-	// publication is null, too.
+	// SignatureAge is the time since the signatures were published and updated.
+	// Negative means unknown, which is sent as null. With Unpublished the
+	// publication time is null, too.
 	SignatureAge time.Duration
 	Unpublished  bool
 	// Quick and Full are the last scans.
@@ -88,15 +87,15 @@ type Antivirus struct {
 // Scan is a scan of a machine.
 type Scan struct {
 	Result string        // "Completed", "Canceled", "Failed", "" or "-"
-	Age    time.Duration // negative means never, which is sent as null
+	Age    time.Duration // negative means never, sent as null
 }
 
-// antivirusSilence is the age from which a row says nothing any more.
+// antivirusSilence is the age from which a row counts as not reporting.
 const antivirusSilence = 7 * day
 
 const day = 24 * time.Hour
 
-// ID is the machine's id: 40 hexadecimal digits.
+// ID returns the machine's id, 40 hexadecimal digits.
 func (m *Machine) ID() string { return string(m.appendID(nil)) }
 
 func (m *Machine) appendID(dst []byte) []byte {
@@ -110,31 +109,31 @@ func (m *Machine) appendID(dst []byte) []byte {
 	return hex.AppendEncode(dst, id[:20])
 }
 
-// Chance is a number in [0, 1) that depends on the machine and the name alone:
-// a Change that alters machines whose Chance is below a share alters that share
-// of the fleet, and always the same machines.
+// Chance returns a number in [0, 1) that depends only on the machine and the
+// name. A Change can use it to select a share of the fleet, always the same
+// machines.
 func (m *Machine) Chance(name string) float64 { return m.dice.chance(name) }
 
-// Onboarded reports whether the machine has a security state: onboarded, in any
-// case of letters, and not merged into another.
+// Onboarded reports whether the machine has a security state: onboarded, ignoring
+// case, and not merged into another.
 func (m *Machine) Onboarded() bool {
 	return strings.EqualFold(m.Onboarding, "Onboarded") && !m.Merged
 }
 
-// Properties lists what requires attention, as the preview would.
+// Properties returns the properties that require attention, as in the preview.
 func (m *Machine) Properties() []string {
 	var names []string
 	for _, p := range properties {
-		if p.holds(m) {
+		if p.applies(m) {
 			names = append(names, p.name)
 		}
 	}
 	return append(names, m.Extra...)
 }
 
-// Require alters what is true of the machine so that the property follows from
-// it. A machine without an antivirus row gets one. It reports whether name is a
-// property that can follow; other names are added to Extra.
+// Require changes the machine so that it gets the property. It adds an antivirus
+// row if needed. For an unknown property it returns false and adds the name to
+// Extra.
 func (m *Machine) Require(name string) bool {
 	for _, p := range properties {
 		if p.name == name {
@@ -146,7 +145,7 @@ func (m *Machine) Require(name string) bool {
 	return false
 }
 
-// Heal alters what is true of the machine so that nothing requires attention.
+// Heal changes the machine so that nothing requires attention.
 func (m *Machine) Heal() {
 	m.Health = "Active"
 	m.Antivirus.Mode = "0"
@@ -155,11 +154,11 @@ func (m *Machine) Heal() {
 	m.Extra = nil
 }
 
-// properties are in the order in which the preview lists them: what they follow
-// from, and what makes them follow.
+// properties are in the preview's order: when a property applies, and how to make
+// it apply.
 var properties = [...]struct {
 	name    string
-	holds   func(*Machine) bool
+	applies func(*Machine) bool
 	require func(*Machine)
 }{
 	{EdrImpairedCommunications, func(m *Machine) bool { return strings.HasSuffix(m.Health, "ImpairedCommunication") },
@@ -209,8 +208,8 @@ func (m *Machine) outdated(upToDate string) bool {
 
 func (a *Antivirus) passive() bool { return a.Mode == "1" || a.Mode == "5" }
 
-// antivirusRows is 0, 1 or, for one machine in fifty, 2: the second row is an
-// older one, which says that everything was out of date then.
+// antivirusRows returns the number of antivirus rows: 0, 1 or, for one machine in
+// fifty, 2. The second row is older and has everything out of date.
 func (m *Machine) antivirusRows() int {
 	switch m.Health {
 	case "Inactive", "NoSensorData", "NoSensorDataImpairedCommunication":
@@ -235,8 +234,8 @@ func (m *Machine) osKind() string {
 	return "linux"
 }
 
-// release is one line of the spread of operating systems, with the thousandths of
-// it that have another architecture than Amd64.
+// release is an operating system of the fleet. arm and x86 are thousandths with
+// these architectures; the rest is Amd64.
 type release struct {
 	platform        string
 	release         string
@@ -260,7 +259,7 @@ var releases = [...]weighted[release]{
 	{10, release{"RedHatEnterpriseLinux", "9.4", 0, 0, 100, 0}},
 }
 
-// generate makes the machine that the seed and the index stand for.
+// generate sets m to the machine of the seed and index.
 func (m *Machine) generate(seed uint64, index int) {
 	*m = Machine{Index: index, dice: newDice(seed, index)}
 	d := m.dice
@@ -305,7 +304,7 @@ func (m *Machine) generate(seed uint64, index int) {
 		av.Age += 8 * day
 	}
 
-	d = m.dice ^ 0x4f1bbcdcbfa53e0b // another sequence: the facts above stay when there are more below
+	d = m.dice ^ 0x4f1bbcdcbfa53e0b // another sequence, so that further draws below leave the fields above unchanged
 	switch {
 	case strings.HasPrefix(m.Platform, "WindowsServer"):
 		m.Group = pick(&d, serverGroups[:])
@@ -339,7 +338,7 @@ func (m *Machine) generate(seed uint64, index int) {
 	av.Full = Scan{pick(&d, results[:]), pickAge(&d, fullScans[:])}
 }
 
-// weighted is one of several values and how many in a thousand have it.
+// weighted is a value and its share in thousandths.
 type weighted[T any] struct {
 	thousandths int
 	value       T
@@ -347,7 +346,7 @@ type weighted[T any] struct {
 
 type (
 	share = weighted[string]
-	span  = weighted[[2]time.Duration] // ages from one to another; to -1 stands for never
+	span  = weighted[[2]time.Duration] // an age between two bounds; an upper bound of -1 means never
 )
 
 const oldEngine, oldPlatform = "1.1.24080.9", "4.18.24080.9"
@@ -391,7 +390,7 @@ var (
 
 func ages(from, to time.Duration) [2]time.Duration { return [2]time.Duration{from, to} }
 
-// pick draws one of the choices.
+// pick draws one of the values by weight.
 func pick[T any](d *dice, choices []weighted[T]) T {
 	n := d.below(1000)
 	for _, c := range choices {
@@ -410,7 +409,7 @@ func pickAge(d *dice, spans []span) time.Duration {
 	return d.duration(s[0], s[1])
 }
 
-// dice yields a sequence of numbers that depends on its first value alone.
+// dice is a pseudo-random sequence that depends only on its first value.
 type dice uint64
 
 func (d dice) chance(name string) float64 {
@@ -432,7 +431,8 @@ func (d *dice) duration(from, to time.Duration) time.Duration {
 	return from + time.Duration(d.next()%uint64(to-from))
 }
 
-// mix is the finalizer of SplitMix64: each bit of x changes half of the result's.
+// mix is the finalizer of SplitMix64: each bit of x changes about half of the
+// result's bits.
 func mix(x uint64) uint64 {
 	x ^= x >> 30
 	x *= 0xbf58476d1ce4e5b9
@@ -441,7 +441,7 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// hashString is FNV-1a, mixed.
+// hashString returns the FNV-1a hash, mixed.
 func hashString(s string) uint64 {
 	h := uint64(0xcbf29ce484222325)
 	for i := range len(s) {

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Origin is a role that a host can play.
+// Origin is a set of services that a host provides.
 type Origin int
 
-// The origins. One host can play all the roles.
+// The origins. One host can provide all of them.
 const (
 	LoginOrigin Origin = 1 << iota
 	GraphOrigin
@@ -17,19 +17,19 @@ const (
 	AllOrigins = LoginOrigin | GraphOrigin | APIOrigin
 )
 
-// audience is whom the tokens are for that calls of the origin present; empty
-// where they present none.
+// audience returns the token audience of the origin's calls. Empty means that
+// they need no token.
 func (o Origin) audience() string {
 	return map[Origin]string{GraphOrigin: GraphAudience, APIOrigin: APIAudience}[o]
 }
 
-// endpoint is one kind of call and how it is answered.
+// endpoint is one kind of call and its handler.
 type endpoint struct {
 	api    API
 	host   Origin
-	path   string // in it * stands for anything but a slash
-	role   string // that the token must hold; empty for none
-	limit  Limit  // as documented
+	path   string // * matches anything but a slash
+	role   string // required role; empty for none
+	limit  Limit  // documented limit
 	handle func(*exchange)
 }
 
@@ -50,7 +50,7 @@ var endpoints = [...]endpoint{
 	{Unknown, 0, "*", "", Limit{}, (*exchange).unknownPath},
 }
 
-// endpointOf finds the endpoint of a path at hosts that play these roles.
+// endpointOf returns the endpoint of a path at a host with these origins.
 func endpointOf(urlPath string, origin Origin) endpoint {
 	for _, e := range endpoints {
 		if ok, _ := path.Match(e.path, urlPath); ok && e.host&origin != 0 {
@@ -60,12 +60,12 @@ func endpointOf(urlPath string, origin Origin) endpoint {
 	return endpoints[len(endpoints)-1]
 }
 
-// route serves the calls of an origin; all others are recorded and answered
+// route serves the calls of an origin. It records all other calls and responds
 // with 404.
 func (t *Tenant) route(origin Origin) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{Tenant: t, endpoint: endpointOf(r.URL.Path, origin), r: r}
-		x.answer = &answerWriter{w: w, r: r, call: &x.call}
+		x.response = &responseWriter{w: w, r: r, call: &x.call}
 		x.call = t.log.begin(Call{
 			At: time.Now(), API: x.api, Origin: origin, Method: r.Method, Target: r.URL.RequestURI(),
 			Audience: t.audienceOf(r), Authorized: r.Header.Get("Authorization") != "",
@@ -75,18 +75,18 @@ func (t *Tenant) route(origin Origin) http.Handler {
 	})
 }
 
-// exchange is one request and its answer.
+// exchange is one request and its response.
 type exchange struct {
 	*Tenant
 	endpoint
-	r      *http.Request
-	answer *answerWriter
-	call   Call
-	fault  Fault // what was scripted for this call, the zero Fault if nothing
+	r        *http.Request
+	response *responseWriter
+	call     Call
+	fault    Fault // the call's fault; zero for none
 }
 
-// serve answers: limits come first, as in front of the real service, then
-// scripted faults, then the API itself.
+// serve responds to the call: limits apply first, as in the real service, then
+// faults, then the API.
 func (x *exchange) serve() {
 	if wait := x.limits.take(x.api, x.call.At); wait > 0 {
 		x.throttle(wait)
@@ -102,7 +102,7 @@ func (x *exchange) serve() {
 	preview := x.preview
 	x.mu.Unlock()
 	if x.api == MachineSecurityStates && preview != 0 {
-		x.refuseStatus(preview)
+		x.rejectStatus(preview)
 		return
 	}
 	if x.host.audience() == "" || x.authorize() {
@@ -111,28 +111,28 @@ func (x *exchange) serve() {
 }
 
 func (x *exchange) unknownPath() {
-	x.refuse(http.StatusNotFound, "ResourceNotFound", "No HTTP resource was found that matches the request.")
+	x.reject(http.StatusNotFound, "ResourceNotFound", "No HTTP resource was found that matches the request.")
 }
 
-// authorize checks the bearer token and reports whether the call may continue.
+// authorize checks the bearer token. If it rejects the call, it returns false.
 func (x *exchange) authorize() bool {
 	claims, err := x.verify(x.r)
 	switch {
 	case err != nil:
-		x.refuse(http.StatusUnauthorized, "Unauthorized", "The access token is missing, expired or not valid: "+err.Error())
+		x.reject(http.StatusUnauthorized, "Unauthorized", "The access token is missing, expired or not valid: "+err.Error())
 	case claims.resource() != x.host.audience():
-		x.refuse(http.StatusUnauthorized, "Unauthorized", "Invalid audience: the access token is not for this API.")
+		x.reject(http.StatusUnauthorized, "Unauthorized", "Invalid audience: the access token is not for this API.")
 	case x.role != "" && !claims.has(x.role):
-		x.refuse(http.StatusForbidden, "Forbidden", "Application does not have any of the required application permissions ("+x.role+") to access the resource.")
+		x.reject(http.StatusForbidden, "Forbidden", "Application does not have any of the required application permissions ("+x.role+") to access the resource.")
 	case x.r.Method != http.MethodGet:
-		x.refuse(http.StatusMethodNotAllowed, "BadRequest", "The requested resource does not support http method '"+x.r.Method+"'.")
+		x.reject(http.StatusMethodNotAllowed, "BadRequest", "The requested resource does not support http method '"+x.r.Method+"'.")
 	default:
 		return true
 	}
 	return false
 }
 
-// origin is the scheme and host that the client called.
+// origin returns the scheme and host that the client called.
 func (x *exchange) origin() string {
 	if x.r.TLS != nil {
 		return "https://" + x.r.Host

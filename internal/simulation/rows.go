@@ -8,24 +8,23 @@ import (
 	"time"
 )
 
-// page collects a page's bytes and sends them in pieces. Its rows are appended by
-// hand: a page of ten thousand machines is 15 MB, and the far end must not be
-// what a benchmark measures.
+// page buffers the JSON of a page. It appends rows by hand: a page of 10,000
+// machines has 15 MB, and benchmarks must not measure the simulation.
 type page struct {
 	w    io.Writer
 	buf  []byte
 	rows int
 }
 
-const pieceSize = 64 << 10
+const bufferSize = 64 << 10
 
-var pieces = sync.Pool{New: func() any {
-	b := make([]byte, 0, pieceSize+32<<10)
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, bufferSize+32<<10)
 	return &b
 }}
 
-func (p *page) send() {
-	_, _ = p.w.Write(p.buf) // the client may have gone; its context ends then
+func (p *page) flush() {
+	_, _ = p.w.Write(p.buf) // the client may have disconnected
 	p.buf = p.buf[:0]
 }
 
@@ -47,10 +46,10 @@ func (p *page) state(m *Machine) {
 }
 
 // machine writes a row of /api/machines and of /api/domains/{domain}/machines,
-// about 1.5 kB with every field of the real one. Its types lie where theirs do.
+// about 1.5 kB with every field of the real API, in the same order.
 func (p *page) machine(m *Machine, at time.Time) {
 	d := m.dice
-	d += 0x632be59bd9b4e019 // other numbers than those that made the machine
+	d += 0x632be59bd9b4e019 // a sequence other than that of generate
 
 	p.row()
 	p.id("id", m)
@@ -87,7 +86,7 @@ func (p *page) machine(m *Machine, at time.Time) {
 	}
 	h := hardwareOf(m.Architecture)
 	if h.width != "" && m.Architecture != "Arm64" && d.below(30) == 0 {
-		h.processor = "" // the architecture follows from osArchitecture then
+		h.processor = "" // then only osArchitecture shows the architecture
 	}
 	p.text("osProcessor", h.processor)
 	p.text("version", m.Release)
@@ -149,7 +148,7 @@ var addresses = [...]struct {
 	{169, `","type":"Ppp","operationalStatus":"Down"}`},
 }
 
-// hardware is how the APIs spell an architecture of the preview's.
+// hardware is an architecture of the preview in the formats of other fields.
 type hardware struct{ processor, width, flavour string }
 
 func hardwareOf(architecture string) hardware {
@@ -164,8 +163,7 @@ func hardwareOf(architecture string) hardware {
 	return hardware{architecture, "", "amd64fre"}
 }
 
-// antivirus writes a row of /api/deviceavinfo. The second row of a machine is an
-// older one.
+// antivirus writes a row of /api/deviceavinfo. A machine's second row is older.
 func (p *page) antivirus(m *Machine, n int, at time.Time) {
 	av := m.Antivirus
 	if n > 0 {
@@ -212,7 +210,7 @@ func (p *page) scan(kind string, s Scan, at time.Time) {
 	p.ago(kind+"ScanTime", at, s.Age, `null`)
 }
 
-// groupID is the rbacGroupId of a device group: 0 for machines in none.
+// groupID returns the rbacGroupId of a device group, 0 for none.
 func groupID(name string) int {
 	if name == "" || name == "UnassignedGroup" {
 		return 0
@@ -220,10 +218,10 @@ func groupID(name string) int {
 	return int(hashString(name)%1000) + 1
 }
 
-// row begins another row of the page's value.
+// row begins the next row.
 func (p *page) row() {
-	if len(p.buf) >= pieceSize {
-		p.send()
+	if len(p.buf) >= bufferSize {
+		p.flush()
 	}
 	if p.rows > 0 {
 		p.raw(`,`)
@@ -238,7 +236,7 @@ func (p *page) raw(parts ...string) {
 	}
 }
 
-// key writes a member's name.
+// key writes the name of a member.
 func (p *page) key(name string) {
 	if p.buf[len(p.buf)-1] != '{' {
 		p.buf = append(p.buf, ',')
@@ -246,7 +244,7 @@ func (p *page) key(name string) {
 	p.buf = append(append(append(p.buf, '"'), name...), `":`...)
 }
 
-// text writes a string, or null where it is empty.
+// text writes a string, or null if it is empty.
 func (p *page) text(name, s string) {
 	if p.key(name); s == "" {
 		p.raw(`null`)
@@ -255,7 +253,7 @@ func (p *page) text(name, s string) {
 	p.string(s)
 }
 
-// number writes a number, or null where it is 0.
+// number writes a number, or null if it is 0.
 func (p *page) number(name string, n int) {
 	if n == 0 {
 		p.text(name, "")
@@ -274,7 +272,7 @@ func (p *page) float(name string, f float64) {
 	p.buf = strconv.AppendFloat(p.buf, f, 'f', -1, 64)
 }
 
-// list writes strings.
+// list writes an array of strings.
 func (p *page) list(name string, values []string) {
 	p.key(name)
 	p.raw(`[`)
@@ -289,8 +287,8 @@ func (p *page) list(name string, values []string) {
 
 const yearOne = `"0001-01-01T00:00:00Z"`
 
-// ago writes a time as the API does, in UTC with seven digits, or never where it
-// is negative.
+// ago writes a time in the API's format, UTC with seven decimals. For a negative
+// age it writes never.
 func (p *page) ago(name string, at time.Time, ago time.Duration, never string) {
 	if p.key(name); ago < 0 {
 		p.raw(never)
@@ -327,7 +325,7 @@ func (p *page) osVersion(m *Machine) {
 	p.raw(`"`)
 }
 
-// version writes a version that ends in the build and the revision.
+// version writes a version that ends in build and revision.
 func (p *page) version(prefix string, m *Machine) {
 	p.raw(prefix)
 	p.buf = strconv.AppendInt(p.buf, int64(m.Build), 10)
@@ -370,8 +368,7 @@ func appendHex(dst []byte, v uint64, digits int) []byte {
 	return dst
 }
 
-// string quotes s for JSON. Bytes that are not UTF-8 stay as they are: a test may
-// want the far end to send them.
+// string writes s as a JSON string. It keeps invalid UTF-8, which tests use.
 func (p *page) string(s string) {
 	p.raw(`"`)
 	for i := range len(s) {

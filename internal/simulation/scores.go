@@ -9,14 +9,14 @@ import (
 
 // Scores are the tenant's scores.
 type Scores struct {
-	// Exposure is 0, which is good, to 100; so is that of each device group.
+	// Exposure is from 0 (good) to 100, for the tenant and each device group.
 	Exposure float64
 	Groups   map[string]float64
 	// DeviceSecure is the Microsoft Secure Score for Devices, in points.
 	DeviceSecure float64
 }
 
-// Scores are those of the view's tenant.
+// Scores returns the scores at the view's moment.
 func (v View) Scores() Scores {
 	d := newDice(v.fleet.seed, -1<<32)
 	s := Scores{Exposure: 20 + float64(d.below(2000))/100, Groups: map[string]float64{}, DeviceSecure: float64(300 + d.below(400))}
@@ -29,22 +29,22 @@ func (v View) Scores() Scores {
 	return s
 }
 
-// exposureScore answers GET /api/exposureScore.
+// exposureScore serves GET /api/exposureScore.
 func (x *exchange) exposureScore() { x.score("ExposureScore", x.Now().Scores().Exposure) }
 
-// configurationScore answers GET /api/configurationScore.
+// configurationScore serves GET /api/configurationScore.
 func (x *exchange) configurationScore() {
 	x.score("ConfigurationScore", x.Now().Scores().DeviceSecure)
 }
 
 func (x *exchange) score(set string, score float64) {
-	x.answer.json(http.StatusOK, map[string]any{
+	x.response.json(http.StatusOK, map[string]any{
 		"@odata.context": x.origin() + "/api/$metadata#" + set + "/$entity", "time": time.Now().UTC(), "score": score,
 	})
 }
 
-// groupScores answers GET /api/exposureScore/ByMachineGroups. The id of the
-// group that machines in none are in is missing.
+// groupScores serves GET /api/exposureScore/ByMachineGroups. The group of
+// machines without a device group has no id.
 func (x *exchange) groupScores() {
 	x.call.View = x.Now()
 	scores := x.call.View.Scores().Groups

@@ -11,14 +11,15 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// far is a simulated tenant, served, and an HTTP client that trusts it.
-type far struct {
+// servedTenant is a simulated tenant that is served, and an HTTP client that
+// trusts it.
+type servedTenant struct {
 	*simulation.Tenant
 	*simulation.Server
 	client *http.Client
 }
 
-func serve(t testing.TB, o simulation.Options, l simulation.ListenOptions) *far {
+func serve(t testing.TB, o simulation.Options, l simulation.ListenOptions) *servedTenant {
 	t.Helper()
 	tenant := simulation.New(o)
 	server, err := tenant.Listen(l)
@@ -26,7 +27,7 @@ func serve(t testing.TB, o simulation.Options, l simulation.ListenOptions) *far 
 		t.Fatal(err)
 	}
 	transport := server.Transport()
-	transport.DisableCompression = true // which one test asks for; the race detector makes it slow
+	transport.DisableCompression = true // one test requests it; it is slow with the race detector
 	client := &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -35,7 +36,7 @@ func serve(t testing.TB, o simulation.Options, l simulation.ListenOptions) *far 
 		transport.CloseIdleConnections()
 		server.Close()
 	})
-	return &far{tenant, server, client}
+	return &servedTenant{tenant, server, client}
 }
 
 const (
@@ -43,7 +44,7 @@ const (
 	apiScope   = "https://api.securitycenter.microsoft.com/.default"
 )
 
-func (f *far) form(scope string) url.Values {
+func (f *servedTenant) form(scope string) url.Values {
 	return url.Values{
 		"grant_type":    {"client_credentials"},
 		"client_id":     {f.ClientID()},
@@ -52,14 +53,14 @@ func (f *far) form(scope string) url.Values {
 	}
 }
 
-type answer struct {
+type result struct {
 	status int
 	header http.Header
 	body   []byte
-	err    error // of the exchange, or of reading the body
+	err    error // of the request, or of reading the body
 }
 
-func (a answer) decode(t testing.TB, v any) {
+func (a result) decode(t testing.TB, v any) {
 	t.Helper()
 	if a.err != nil {
 		t.Fatal(a.err)
@@ -69,30 +70,30 @@ func (a answer) decode(t testing.TB, v any) {
 	}
 }
 
-func (a answer) object(t testing.TB) map[string]any {
+func (a result) object(t testing.TB) map[string]any {
 	t.Helper()
 	var v map[string]any
 	a.decode(t, &v)
 	return v
 }
 
-func (f *far) do(t testing.TB, r *http.Request) answer {
+func (f *servedTenant) do(t testing.TB, r *http.Request) result {
 	t.Helper()
 	response, err := f.client.Do(r)
 	if err != nil {
-		return answer{err: err}
+		return result{err: err}
 	}
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
-	return answer{response.StatusCode, response.Header, body, err}
+	return result{response.StatusCode, response.Header, body, err}
 }
 
-func (f *far) signIn(t testing.TB, form url.Values) answer {
+func (f *servedTenant) signIn(t testing.TB, form url.Values) result {
 	t.Helper()
 	return f.post(t, f.LoginURL+"/"+f.TenantID()+"/oauth2/v2.0/token", form)
 }
 
-func (f *far) post(t testing.TB, target string, form url.Values) answer {
+func (f *servedTenant) post(t testing.TB, target string, form url.Values) result {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -102,7 +103,7 @@ func (f *far) post(t testing.TB, target string, form url.Values) answer {
 	return f.do(t, r)
 }
 
-func (f *far) token(t testing.TB, scope string) string {
+func (f *servedTenant) token(t testing.TB, scope string) string {
 	t.Helper()
 	var v struct {
 		Token string `json:"access_token"`
@@ -115,7 +116,7 @@ func (f *far) token(t testing.TB, scope string) string {
 	return v.Token
 }
 
-func (f *far) get(t testing.TB, target, token string) answer {
+func (f *servedTenant) get(t testing.TB, target, token string) result {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
 	if err != nil {
@@ -127,22 +128,22 @@ func (f *far) get(t testing.TB, target, token string) answer {
 	return f.do(t, r)
 }
 
-// api calls a Defender API with a fresh token.
-func (f *far) api(t testing.TB, path string) answer {
+// api calls a Defender API with a new token.
+func (f *servedTenant) api(t testing.TB, path string) result {
 	t.Helper()
 	return f.get(t, f.APIURL+path, f.token(t, apiScope))
 }
 
 const statesPath = "/testwdatppreview/machinesecuritystates"
 
-// states calls the preview with a fresh token.
-func (f *far) states(t testing.TB) answer {
+// states calls the preview with a new token.
+func (f *servedTenant) states(t testing.TB) result {
 	t.Helper()
 	return f.get(t, f.GraphURL+statesPath, f.token(t, graphScope))
 }
 
-// rows of one page.
-func rows(t testing.TB, a answer) []map[string]any {
+// rows returns the rows of a page.
+func rows(t testing.TB, a result) []map[string]any {
 	t.Helper()
 	var v struct{ Value []map[string]any }
 	if a.status != http.StatusOK {
@@ -155,9 +156,8 @@ func rows(t testing.TB, a answer) []map[string]any {
 	return v.Value
 }
 
-// idsOf reads the machines' ids from a page, and nothing else of it: far
-// cheaper than rows.
-func idsOf(t testing.TB, a answer) []string {
+// idsOf returns the machine ids of a page. It is much cheaper than rows.
+func idsOf(t testing.TB, a result) []string {
 	t.Helper()
 	if a.status != http.StatusOK || a.err != nil {
 		t.Fatalf("status %d, %v, %.300s", a.status, a.err, a.body)
@@ -173,14 +173,14 @@ func idsOf(t testing.TB, a answer) []string {
 	return found
 }
 
-// linkOf is a page's nextLink.
-func linkOf(a answer) string {
+// linkOf returns a page's nextLink.
+func linkOf(a result) string {
 	_, rest, _ := strings.Cut(string(a.body), `"@odata.nextLink":"`)
 	link, _, _ := strings.Cut(rest, `"`)
 	return link
 }
 
-func different(ids []string) int {
+func countDistinct(ids []string) int {
 	set := map[string]bool{}
 	for _, id := range ids {
 		set[id] = true
@@ -188,7 +188,7 @@ func different(ids []string) int {
 	return len(set)
 }
 
-func errorCode(t testing.TB, a answer) string {
+func errorCode(t testing.TB, a result) string {
 	t.Helper()
 	var v struct{ Error struct{ Code string } }
 	a.decode(t, &v)

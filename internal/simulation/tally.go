@@ -5,13 +5,13 @@ import (
 	"strconv"
 )
 
-// Group is an OS build and an architecture, "unknown" where missing.
+// Group is an OS build and an architecture. Missing values are "unknown".
 type Group struct {
 	Build, Architecture string
 }
 
-// Tally counts the machines of a fleet as the exporter should: straight from
-// what is true of them, without an answer being written or read.
+// Tally contains the counts that the exporter should return. It is counted
+// directly from the machines, without writing or parsing a response.
 type Tally struct {
 	// Total is the number of machines with a security state.
 	Total               int
@@ -26,7 +26,7 @@ type Tally struct {
 	TotalNeedsAttention int
 }
 
-// Tally counts the view's fleet.
+// Tally returns the counts of the view's fleet.
 func (v View) Tally() Tally {
 	t := Tally{
 		Machines: map[Group]int{}, Attention: map[Group]map[string]int{}, RequiringAttention: map[Group]int{},
@@ -58,16 +58,16 @@ func (v View) Tally() Tally {
 	return t
 }
 
-// DomainTally counts the machines in the answer for a domain.
+// DomainTally contains the counts of the machines in a response for a domain.
 type DomainTally struct {
-	// Machines is at most DomainMachinesLimit, Prevalence is not.
+	// Machines is at most DomainMachinesLimit. Prevalence is unlimited.
 	Machines, Prevalence int
 	Truncated            bool
 	Attention            map[string]int // by property
 	Risk                 map[string]int // null counts as "None"
 }
 
-// DomainTally counts the view's machines that communicated with a domain.
+// DomainTally returns the counts of the machines that contacted a domain.
 func (v View) DomainTally(name string) DomainTally {
 	t := DomainTally{Prevalence: v.prevalence(name), Attention: map[string]int{}, Risk: map[string]int{}}
 	for m := range v.Contacted(name) {

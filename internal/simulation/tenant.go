@@ -1,15 +1,15 @@
-// Package simulation is a simulated tenant of Microsoft Defender for Endpoint:
-// one HTTP server with the sign-in endpoint, the machine security states of the
-// Graph preview, and the Defender APIs for machines, antivirus health and
-// domains. It behaves as the real ones were seen to, quirks included, changes
-// over time as a real fleet does, and fails on demand. The demo, the tests and
-// the benchmarks all talk to it, over HTTP.
+// Package simulation simulates a tenant of Microsoft Defender for Endpoint. It is
+// an HTTP server with the sign-in endpoint, the machine security states of the
+// Graph preview, and the Defender APIs for machines, antivirus health, domains,
+// scores and alerts. It reproduces the observed behaviour of the real services,
+// changes over time like a real fleet, and fails on demand. The demo, tests and
+// benchmarks call it over HTTP.
 //
-// Both sources of security states show the same fleet: the properties that the
-// preview tells follow, by the mapping that docs/metrics.md describes, from what
-// /api/machines and /api/deviceavinfo tell. The two differ only where the
-// supported APIs say less: machines without an antivirus row have no revision
-// there. Where a machine has two antivirus rows, the one refreshed last is true.
+// Both sources of security states show the same fleet: the preview's properties
+// follow from /api/machines and /api/deviceavinfo by the mapping in
+// docs/metrics.md. The only difference is what the supported APIs omit: machines
+// without an antivirus row have no revision there. If a machine has two antivirus
+// rows, the one refreshed last applies.
 package simulation
 
 import (
@@ -23,10 +23,10 @@ import (
 	"time"
 )
 
-// API names one kind of call, as the api label of the exporter's metrics does.
+// API is a kind of call, named as in the api label of the exporter's metrics.
 type API string
 
-// The calls the tenant answers.
+// The calls that the tenant serves.
 const (
 	Token                    API = "token"
 	MachineSecurityStates    API = "machinesecuritystates"
@@ -38,13 +38,13 @@ const (
 	DeviceGroupExposureScore API = "device_group_exposure_score"
 	DeviceSecureScore        API = "device_secure_score"
 	Alerts                   API = "alerts"
-	// Unknown is every call to another path.
+	// Unknown is any call to another path.
 	Unknown API = "unknown"
-	// Every stands for all of them when faults are scripted or calls counted.
+	// Every means all of them, for faults and counts.
 	Every API = "*"
 )
 
-// The roles the APIs ask for.
+// The roles that the APIs require.
 const (
 	RoleMachines   = "Machine.Read.All"
 	RoleStatistics = "URL.Read.All"
@@ -52,87 +52,87 @@ const (
 	RoleAlerts     = "Alert.Read.All"
 )
 
-// Options describe a tenant. The zero value is a steady tenant of 1,000
-// machines that nothing happens to.
+// Options configure a tenant. The zero value is a constant tenant of 1,000
+// machines.
 type Options struct {
-	// TenantID, ClientID and ClientSecret are the app registration that may
-	// sign in. Empty ones get well-known values that tell what they are; read
-	// them with the Tenant's methods of these names.
+	// TenantID, ClientID and ClientSecret are the app registration that can sign
+	// in. Empty means a default; the Tenant's methods of the same names return
+	// it.
 	TenantID, ClientID, ClientSecret string
-	// MultiTenant accepts every tenant id, as of customers that all consented to
-	// the app: one far end then serves many tenants, each with a quota of its own.
+	// MultiTenant accepts every tenant id, like an app that several tenants
+	// consented to. One simulated tenant then serves many, each with its own
+	// quota.
 	MultiTenant bool
-	// Roles are those of tokens for the Defender API. Nil means RoleMachines
-	// and RoleStatistics; an empty slice none.
+	// Roles are the roles in tokens for the Defender API. Nil means RoleMachines
+	// and RoleStatistics; an empty slice means none.
 	Roles []string
-	// GraphRoles are those of tokens for Graph, which the preview does not ask
-	// for. Nil means none.
+	// GraphRoles are the roles in tokens for Graph. The preview requires none.
+	// Nil means none.
 	GraphRoles []string
-	// TokenLifetime is how long a token is good. Zero means an hour.
+	// TokenLifetime is the validity of a token. Zero means an hour.
 	TokenLifetime time.Duration
-	// NoGraphToken makes the sign-in endpoint refuse a token for Graph.
+	// NoGraphToken makes the sign-in endpoint reject token requests for Graph.
 	NoGraphToken bool
 
-	// Machines is how many machines have a security state. Zero means 1,000,
+	// Machines is the number of machines with a security state. Zero means 1,000,
 	// a negative number none.
 	Machines int
-	// OtherRecords is how many further records /api/machines has that have no
-	// security state: never onboarded, or merged into another. Zero means one
-	// for twenty machines, a negative number none.
+	// OtherRecords is the number of further records in /api/machines, which have
+	// no security state: never onboarded, or merged into another. Zero means one
+	// for each 20 machines, a negative number none.
 	OtherRecords int
-	// Alerts is how many alerts there are, resolved ones included. Zero means
-	// one for twenty machines, a negative number none.
+	// Alerts is the number of alerts, resolved ones included. Zero means one for
+	// each 20 machines, a negative number none.
 	Alerts int
 	// Seed determines the machines, the alerts and the scores.
 	Seed uint64
-	// Domains are those that machines communicated with, by name.
+	// Domains are the contacted domains by name.
 	Domains map[string]Domain
-	// Story makes the tenant change over time. Nil means that it stays as it is
-	// but for edits.
+	// Story changes the tenant over time. Nil means that only edits change it.
 	Story *Story
-	// Start is when the story begins. Zero means the moment of New.
+	// Start is the start of the story. Zero means the time of New.
 	Start time.Time
 
-	// PreviewStatus is what the preview answers: 0 means the machine security
-	// states, 404, 410, 400, 401 or 403 that it is gone or refused.
+	// PreviewStatus is the preview's status: 0 means that it serves machine
+	// security states; 404, 410, 400, 401 or 403 that it is gone or rejects
+	// calls.
 	PreviewStatus int
-	// PageSize is the number of rows of one page of the preview, and of
+	// PageSize is the number of rows in a page of the preview, and of
 	// /api/machines without $top. Zero means 1,000.
 	PageSize int
-	// NextLinkLast puts @odata.nextLink behind the rows instead of before them.
+	// NextLinkLast writes @odata.nextLink after the rows instead of before them.
 	NextLinkLast bool
 	// NextLinks makes /api/machines and /api/deviceavinfo send a nextLink with
 	// $top, too, while rows are left.
 	NextLinks bool
-	// InOrder sends each row once and in the same order always. Without it rows
-	// repeat across pages and pages differ in their order from call to call;
-	// never is a row left out.
+	// InOrder sends each row once, always in the same order. Without it, rows
+	// repeat across pages and their order changes from call to call. No row is
+	// ever omitted.
 	InOrder bool
-	// UnknownDomain404 answers 404 for a domain that no machine communicated
-	// with, as the service once did, instead of an empty list.
+	// UnknownDomain404 responds with 404 instead of an empty list for a domain
+	// without contacts, as the service once did.
 	UnknownDomain404 bool
-	// NoAlertFilter refuses every $filter of /api/alerts with 400.
+	// NoAlertFilter rejects every $filter of /api/alerts with 400.
 	NoAlertFilter bool
-	// StatsAsStrings answers /stats as older services do: the prevalence under
-	// orgPrevalence, as a string.
+	// StatsAsStrings formats /stats as older services do: the prevalence as a
+	// string in orgPrevalence.
 	StatsAsStrings bool
 
-	// Limits are enforced with 429 and Retry-After, each API's by itself. Nil
-	// means no limits; DocumentedLimits are the service's.
+	// Limits are the limits of each API, enforced with 429 and Retry-After. Nil
+	// means none; DocumentedLimits returns those of the service.
 	Limits map[API]Limit
-	// CallLog is how many calls are remembered, the latest ones. Zero means
-	// 100,000, a negative number none; they are counted all the same.
+	// CallLog is the number of latest calls in the log. Zero means 100,000, a
+	// negative number none. Counts include all calls.
 	CallLog int
-	// CachePages keeps every page that was written and sends it again, as it
-	// was, while the fleet stays the same: for benchmarks, where writing and
-	// compressing pages would cost more than what is measured. It needs a
-	// steady tenant, and memory for all the pages.
+	// CachePages caches pages while the fleet does not change. Benchmarks use it,
+	// where writing and compressing pages would cost more than what they measure.
+	// It needs memory for all pages.
 	CachePages bool
 }
 
-// Tenant is a simulated tenant. It is an http.Handler that answers all calls on
-// one host; LoginHandler, GraphHandler and APIHandler answer them apart. Its
-// methods may be called concurrently.
+// Tenant is a simulated tenant. It is an http.Handler for all origins on one
+// host; LoginHandler, GraphHandler and APIHandler serve them separately. Its
+// methods are safe for concurrent use.
 type Tenant struct {
 	options Options
 	start   time.Time
@@ -142,15 +142,15 @@ type Tenant struct {
 	fleet        *fleet
 	shape        *shape
 	chains       []*chain
-	chainsBegun  int
+	chainCount   int
 	faults       map[API][]*Fault
-	secrets      map[string]bool // true once expired
+	secrets      map[string]bool // the value is true if the secret expired
 	certificates []*x509.Certificate
 	assertions   map[string]bool
 	usedIDs      map[string]time.Time
 	roles        []string
 	graphRoles   []string
-	generation   int // of tokens; those of earlier ones were revoked
+	generation   int // tokens of earlier generations are revoked
 	preview      int
 	noGraphToken bool
 
@@ -159,8 +159,8 @@ type Tenant struct {
 	pages  pageCache
 }
 
-// New makes a tenant. It serves nothing before Listen or a server of the
-// caller's own hands it requests.
+// New returns a tenant. It serves requests once Listen is called, or as a handler
+// of the caller's server.
 func New(o Options) *Tenant {
 	o.TenantID = cmp.Or(o.TenantID, "00000000-0000-4000-8000-00000000de30")
 	o.ClientID = cmp.Or(o.ClientID, "00000000-0000-4000-8000-00000000c11e")
@@ -186,7 +186,7 @@ func New(o Options) *Tenant {
 			count:   o.Machines,
 			others:  o.OtherRecords,
 			alerts:  o.Alerts,
-			start:   o.Start.Round(0), // by the wall clock, as the times that are sent
+			start:   o.Start.Round(0), // wall clock, as in responses
 			domains: maps.Clone(o.Domains),
 			story:   *cmp.Or(o.Story, &Story{}),
 		},
@@ -205,7 +205,7 @@ func New(o Options) *Tenant {
 	return t
 }
 
-// orDefault is value, or what zero stands for; a negative value stands for none.
+// orDefault returns the default if the value is zero, and 0 if it is negative.
 func orDefault[T int | time.Duration](value, zero T) T {
 	if value == 0 {
 		return zero
@@ -213,37 +213,37 @@ func orDefault[T int | time.Duration](value, zero T) T {
 	return max(value, 0)
 }
 
-// TenantID is the directory's id.
+// TenantID returns the Entra tenant id.
 func (t *Tenant) TenantID() string { return t.options.TenantID }
 
-// ClientID is the id of the app registration that may sign in.
+// ClientID returns the id of the app registration that can sign in.
 func (t *Tenant) ClientID() string { return t.options.ClientID }
 
-// ClientSecret is the secret the tenant began with.
+// ClientSecret returns the initial client secret.
 func (t *Tenant) ClientSecret() string { return t.options.ClientSecret }
 
-// ServeHTTP answers all calls on one host.
+// ServeHTTP serves all origins on one host.
 func (t *Tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.route(AllOrigins).ServeHTTP(w, r)
 }
 
-// LoginHandler answers the sign-in endpoint's calls alone.
+// LoginHandler serves only the sign-in endpoint.
 func (t *Tenant) LoginHandler() http.Handler { return t.route(LoginOrigin) }
 
-// GraphHandler answers the Graph preview's calls alone.
+// GraphHandler serves only the Graph preview.
 func (t *Tenant) GraphHandler() http.Handler { return t.route(GraphOrigin) }
 
-// APIHandler answers the Defender APIs' calls alone.
+// APIHandler serves only the Defender APIs.
 func (t *Tenant) APIHandler() http.Handler { return t.route(APIOrigin) }
 
-// Now is the fleet as it stands.
+// Now returns the fleet at the current time.
 func (t *Tenant) Now() View {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.now()
 }
 
-// storyTick is how often a story takes a step.
+// storyTick is the interval at which a story changes the fleet.
 const storyTick = time.Second
 
 func (t *Tenant) now() View {
@@ -258,23 +258,23 @@ func (t *Tenant) now() View {
 	return View{t.shape, now}
 }
 
-// Change alters every machine by a function from now on, in the order of the
-// calls and after the story. The function must depend on the machine alone: it
-// is called whenever a machine is looked at, from many goroutines.
+// Change applies a function to every machine from now on, after the story and
+// earlier changes. The function must depend only on the machine. It is called
+// concurrently, every time a machine is generated.
 func (t *Tenant) Change(change func(*Machine)) {
 	t.edit(func(f *fleet) { f.changes = append(slices.Clip(f.changes), change) })
 }
 
-// Restore takes back every Change.
+// Restore removes every Change.
 func (t *Tenant) Restore() { t.edit(func(f *fleet) { f.changes = nil }) }
 
-// SetMachines sets how many machines there are, where no story tells it.
+// SetMachines sets the number of machines. A story's Fleet overrides it.
 func (t *Tenant) SetMachines(n int) { t.edit(func(f *fleet) { f.count = max(n, 0) }) }
 
-// Contact lets n machines have communicated with a domain; 0 means none.
+// Contact sets the number of machines that contacted a domain; 0 means none.
 func (t *Tenant) Contact(domain string, n int) { t.SetDomain(domain, Domain{Machines: n}) }
 
-// SetDomain sets how a domain was contacted, whatever the story says.
+// SetDomain sets the contacts with a domain. It overrides the story.
 func (t *Tenant) SetDomain(name string, d Domain) {
 	t.edit(func(f *fleet) {
 		f.domains = maps.Clone(f.domains)
@@ -285,7 +285,7 @@ func (t *Tenant) SetDomain(name string, d Domain) {
 	})
 }
 
-// Patch brings a share of the machines of one build, 0 to 1, to a revision.
+// Patch sets the revision of a share, 0 to 1, of the machines of one build.
 func (t *Tenant) Patch(build, revision int, share float64) {
 	t.Change(func(m *Machine) {
 		if m.Build == build && m.Chance("patch") < share {
@@ -294,7 +294,7 @@ func (t *Tenant) Patch(build, revision int, share float64) {
 	})
 }
 
-// Outage lets a property require attention on a share, 0 to 1, of the machines
+// Outage makes a property require attention on a share, 0 to 1, of the machines
 // of one build.
 func (t *Tenant) Outage(property string, build int, share float64) {
 	t.Change(func(m *Machine) {
@@ -304,10 +304,10 @@ func (t *Tenant) Outage(property string, build int, share float64) {
 	})
 }
 
-// SetPreview sets what Options.PreviewStatus set.
+// SetPreview changes Options.PreviewStatus.
 func (t *Tenant) SetPreview(status int) { t.set(func() { t.preview = status }) }
 
-// set changes the tenant.
+// set calls change with the mutex locked.
 func (t *Tenant) set(change func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

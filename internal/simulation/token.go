@@ -16,15 +16,15 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// The audiences of the tenant's tokens. Tokens of other clouds' names for these
-// resources count as theirs.
+// The audiences of the tenant's tokens. Names of these resources in other clouds
+// are equivalent.
 const (
 	GraphAudience = "https://graph.microsoft.com"
 	APIAudience   = "https://api.securitycenter.microsoft.com"
 )
 
-// resources are what tokens can be had for, and as whose audience they count.
-// The last one is real, and a common mistake: the host of that name wants
+// resources maps the resources that tokens can be requested for to their
+// audiences. The last one is real, and a common mistake: that host requires
 // tokens for APIAudience.
 var resources = map[string]string{
 	GraphAudience:                                 GraphAudience,
@@ -38,31 +38,31 @@ var resources = map[string]string{
 
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// SetSecrets makes exactly these client secrets good; several are good at once
-// while one is being rotated.
+// SetSecrets sets the valid client secrets. Several are valid at once during a
+// rotation.
 func (t *Tenant) SetSecrets(secrets ...string) { t.set(func() { t.secrets = setOf(secrets, false) }) }
 
-// ExpireSecret lets a client secret expire.
+// ExpireSecret makes a client secret expire.
 func (t *Tenant) ExpireSecret(secret string) { t.set(func() { t.secrets[secret] = true }) }
 
-// RegisterCertificate lets the app sign in with this certificate, too.
+// RegisterCertificate adds a certificate that the app can sign in with.
 func (t *Tenant) RegisterCertificate(c *x509.Certificate) {
 	t.set(func() { t.certificates = append(t.certificates, c) })
 }
 
-// SetAssertions makes exactly these federated tokens good, word by word.
+// SetAssertions sets the valid federated tokens, compared as text.
 func (t *Tenant) SetAssertions(assertions ...string) {
 	t.set(func() { t.assertions = setOf(assertions, true) })
 }
 
-// SetRoles sets the roles of tokens for the Defender API from the next token
-// on. None is good: the app gets a token and is refused by every API.
+// SetRoles sets the roles in new tokens for the Defender API. Without roles the
+// app gets a token that every API rejects.
 func (t *Tenant) SetRoles(roles ...string) { t.set(func() { t.roles = roles }) }
 
-// RefuseGraphToken sets what Options.NoGraphToken set.
-func (t *Tenant) RefuseGraphToken(refuse bool) { t.set(func() { t.noGraphToken = refuse }) }
+// RefuseGraphToken changes Options.NoGraphToken.
+func (t *Tenant) RefuseGraphToken(reject bool) { t.set(func() { t.noGraphToken = reject }) }
 
-// RevokeTokens makes every token issued so far worthless.
+// RevokeTokens invalidates all tokens issued so far.
 func (t *Tenant) RevokeTokens() { t.set(func() { t.generation++ }) }
 
 func setOf(names []string, value bool) map[string]bool {
@@ -73,7 +73,7 @@ func setOf(names []string, value bool) map[string]bool {
 	return set
 }
 
-// claims are what a token of the tenant says.
+// claims are the claims of the tenant's tokens.
 type claims struct {
 	AppID      string   `json:"appid"`
 	TenantID   string   `json:"tid"`
@@ -83,7 +83,7 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// resource is the audience the token counts for.
+// resource returns the token's audience from resources, or "".
 func (c *claims) resource() string {
 	if len(c.Audience) != 1 {
 		return ""
@@ -93,9 +93,9 @@ func (c *claims) resource() string {
 
 func (c *claims) has(role string) bool { return slices.Contains(c.Roles, role) }
 
-// token answers POST /{tenant}/oauth2/v2.0/token.
+// token serves POST /{tenant}/oauth2/v2.0/token.
 func (x *exchange) token() {
-	x.r.Body = http.MaxBytesReader(x.answer.w, x.r.Body, 1<<20)
+	x.r.Body = http.MaxBytesReader(x.response.w, x.r.Body, 1<<20)
 	err := x.r.ParseForm()
 	form := x.r.PostForm
 	directory, _, _ := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
@@ -122,7 +122,7 @@ func (x *exchange) token() {
 	}
 }
 
-// signIn checks the credential of the app and issues the token.
+// signIn checks the app's credential and issues a token.
 func (x *exchange) signIn(form url.Values, secret string) {
 	var code int
 	var text string
@@ -137,7 +137,7 @@ func (x *exchange) signIn(form url.Values, secret string) {
 	} else if !hasDefault {
 		x.signInFailure(http.StatusBadRequest, "invalid_scope", 1002012, "The provided value for scope is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).")
 	} else if token, expires, ok := x.issue(resource); ok {
-		x.answerToken(map[string]any{
+		x.respondToken(map[string]any{
 			"token_type": "Bearer", "expires_in": expires, "ext_expires_in": expires, "access_token": token,
 		})
 	} else {
@@ -145,17 +145,17 @@ func (x *exchange) signIn(form url.Values, secret string) {
 	}
 }
 
-// managedIdentityToken answers GET /metadata/identity/oauth2/token, as the
-// metadata service of a virtual machine does (header Metadata), and the
-// identity endpoint of an app service (header X-IDENTITY-HEADER).
+// managedIdentityToken serves GET /metadata/identity/oauth2/token, like the
+// metadata service of a virtual machine (header Metadata) and the identity
+// endpoint of an app service (header X-IDENTITY-HEADER).
 func (x *exchange) managedIdentityToken() {
 	if x.r.Header.Get("Metadata") != "true" && x.r.Header.Get("X-Identity-Header") == "" {
-		x.answer.json(http.StatusBadRequest, map[string]string{"error": "invalid_request", "error_description": "Required metadata header not specified"})
+		x.response.json(http.StatusBadRequest, map[string]string{"error": "invalid_request", "error_description": "Required metadata header not specified"})
 		return
 	}
 	query := x.r.URL.Query()
 	if id := query.Get("client_id"); id != "" && id != x.options.ClientID {
-		x.answer.json(http.StatusBadRequest, map[string]string{"error": "invalid_request", "error_description": "Identity not found"})
+		x.response.json(http.StatusBadRequest, map[string]string{"error": "invalid_request", "error_description": "Identity not found"})
 		return
 	}
 	token, expires, ok := x.issue(query.Get("resource"))
@@ -163,7 +163,7 @@ func (x *exchange) managedIdentityToken() {
 		x.unknownResource(query.Get("resource"))
 		return
 	}
-	x.answerToken(map[string]any{
+	x.respondToken(map[string]any{
 		"access_token": token,
 		"client_id":    x.options.ClientID,
 		"expires_in":   strconv.Itoa(expires),
@@ -178,14 +178,14 @@ func (x *exchange) unknownResource(resource string) {
 	x.signInFailure(http.StatusBadRequest, "invalid_resource", 500011, fmt.Sprintf("The resource principal named %s was not found in the tenant. This can happen if the application has not been installed by the administrator of the tenant.", resource))
 }
 
-func (x *exchange) answerToken(token map[string]any) {
-	x.answer.w.Header().Set("Cache-Control", "no-store, no-cache")
-	x.answer.w.Header().Set("Pragma", "no-cache")
-	x.answer.json(http.StatusOK, token)
+func (x *exchange) respondToken(token map[string]any) {
+	x.response.w.Header().Set("Cache-Control", "no-store, no-cache")
+	x.response.w.Header().Set("Pragma", "no-cache")
+	x.response.json(http.StatusOK, token)
 }
 
-// checkSecret returns Entra's number and words for what is wrong with a client
-// secret, or 0.
+// checkSecret returns Entra's error code and message for a client secret. The
+// code is 0 if the secret is valid.
 func (t *Tenant) checkSecret(secret string) (int, string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -200,9 +200,9 @@ func (t *Tenant) checkSecret(secret string) (int, string) {
 	return 0, ""
 }
 
-// checkAssertion returns Entra's number and words for what is wrong with a
-// client assertion, or 0: it is one of the registered federated tokens, or a
-// JWT signed with a registered certificate's key.
+// checkAssertion returns Entra's error code and message for a client assertion.
+// The code is 0 if it is a registered federated token, or a JWT signed with the
+// key of a registered certificate.
 func (x *exchange) checkAssertion(assertion string) (int, string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -244,7 +244,8 @@ func (x *exchange) checkAssertion(assertion string) (int, string) {
 	return 0, ""
 }
 
-// assertionKey finds the registered certificate that an assertion names.
+// assertionKey returns the public key of the registered certificate that an
+// assertion names.
 func (t *Tenant) assertionKey(token *jwt.Token) (any, error) {
 	thumbprint, _ := token.Header["x5t#S256"].(string)
 	for _, c := range t.certificates {
@@ -256,8 +257,8 @@ func (t *Tenant) assertionKey(token *jwt.Token) (any, error) {
 	return nil, errors.New("unknown certificate")
 }
 
-// issue makes a token for a resource and tells for how many seconds it is good,
-// or that there is no such resource.
+// issue returns a token for a resource and its validity in seconds. It returns
+// false for an unknown resource.
 func (t *Tenant) issue(resource string) (token string, expires int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -285,13 +286,13 @@ func (t *Tenant) issue(resource string) (token string, expires int, ok bool) {
 	}
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(t.key)
 	if err != nil {
-		panic(err) // the claims and the key are of this package's making
+		panic(err) // the claims and the key are always valid
 	}
 	return token, int(t.options.TokenLifetime / time.Second), true
 }
 
-// bearer reads the token that a request presents; one that expired or was
-// revoked is read as well.
+// bearer returns the claims of a request's token, also if it is expired or
+// revoked.
 func (t *Tenant) bearer(r *http.Request) (*claims, error) {
 	scheme, text, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
@@ -306,7 +307,7 @@ func (t *Tenant) bearer(r *http.Request) (*claims, error) {
 	return &c, nil
 }
 
-// verify reads the token that a request presents and checks that it is good.
+// verify returns the claims of a request's token if it is valid.
 func (t *Tenant) verify(r *http.Request) (*claims, error) {
 	c, err := t.bearer(r)
 	if err != nil {
@@ -324,7 +325,7 @@ func (t *Tenant) verify(r *http.Request) (*claims, error) {
 	return c, nil
 }
 
-// audienceOf tells whom the token that a request presents is for, good or not.
+// audienceOf returns the audience of a request's token, valid or not.
 func (t *Tenant) audienceOf(r *http.Request) string {
 	c, err := t.bearer(r)
 	if err != nil {
@@ -333,7 +334,7 @@ func (t *Tenant) audienceOf(r *http.Request) string {
 	return c.resource()
 }
 
-// signInError answers with the error that usually comes with a status.
+// signInError responds with the error that usually has this status.
 func (x *exchange) signInError(status int) {
 	switch {
 	case status == http.StatusUnauthorized:
@@ -348,11 +349,11 @@ func (x *exchange) signInError(status int) {
 	}
 }
 
-// signInFailure answers as Entra does.
-func (x *exchange) signInFailure(status int, word string, code int, text string) {
+// signInFailure responds with an error in Entra's format.
+func (x *exchange) signInFailure(status int, name string, code int, text string) {
 	trace, correlation, now := correlationID(x.call.Number), correlationID(-x.call.Number), time.Now().UTC().Format("2006-01-02 15:04:05Z")
-	x.answer.json(status, map[string]any{
-		"error":             word,
+	x.response.json(status, map[string]any{
+		"error":             name,
 		"error_description": fmt.Sprintf("AADSTS%d: %s Trace ID: %s Correlation ID: %s Timestamp: %s", code, text, trace, correlation, now),
 		"error_codes":       []int{code},
 		"timestamp":         now,

@@ -20,7 +20,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-func TestSignInRefusesAsEntraDoes(t *testing.T) {
+func TestSignInErrorsMatchEntra(t *testing.T) {
 	f := serve(t, simulation.Options{}, simulation.ListenOptions{})
 	f.SetSecrets(f.ClientSecret(), "expired one")
 	f.ExpireSecret("expired one")
@@ -61,13 +61,13 @@ func TestSignInRefusesAsEntraDoes(t *testing.T) {
 				t.Errorf("description %q", d)
 			}
 			if strings.Contains(string(a.body), "guess") || strings.Contains(string(a.body), "expired one") {
-				t.Error("the answer repeats the secret")
+				t.Error("the response contains the secret")
 			}
 		})
 	}
 }
 
-func TestSeveralSecretsAreGoodWhileOneIsRotated(t *testing.T) {
+func TestSeveralSecretsAreValidDuringRotation(t *testing.T) {
 	f := serve(t, simulation.Options{ClientSecret: "old"}, simulation.ListenOptions{})
 	status := func(secret string) int {
 		form := f.form(apiScope)
@@ -76,15 +76,15 @@ func TestSeveralSecretsAreGoodWhileOneIsRotated(t *testing.T) {
 	}
 	f.SetSecrets("old", "new")
 	if status("old") != 200 || status("new") != 200 {
-		t.Error("one of the two secrets is refused")
+		t.Error("one of the two secrets is rejected")
 	}
 	f.SetSecrets("new")
 	if status("old") != 401 || status("new") != 200 {
-		t.Error("the old secret is still good, or the new one is not")
+		t.Error("the old secret is still valid, or the new one is not")
 	}
 }
 
-func TestTokensSayWhatTheyAreFor(t *testing.T) {
+func TestTokenClaims(t *testing.T) {
 	f := serve(t, simulation.Options{TokenLifetime: 10 * time.Minute}, simulation.ListenOptions{})
 	a := f.signIn(t, f.form(apiScope)).object(t)
 	if a["token_type"] != "Bearer" || a["expires_in"] != 600.0 {
@@ -122,7 +122,7 @@ func TestAPIsCheckTheToken(t *testing.T) {
 		}
 	}
 	check("no token", machines, "", 401, "Unauthorized")
-	check("no token of ours", machines, "a.b.c", 401, "Unauthorized")
+	check("no token of this tenant", machines, "a.b.c", 401, "Unauthorized")
 	check("a token for Graph at the API", machines, graph, 401, "Unauthorized")
 	check("a token for the API at Graph", states, api, 401, "Unauthorized")
 	check("the right token", machines, api, 200, "")
@@ -130,7 +130,7 @@ func TestAPIsCheckTheToken(t *testing.T) {
 	check("the right token", stats, api, 200, "")
 
 	f.SetRoles(simulation.RoleMachines)
-	check("a token of before", stats, api, 200, "")
+	check("an older token", stats, api, 200, "")
 	check("without the role", stats, f.token(t, apiScope), 403, "Forbidden")
 	f.SetRoles()
 	check("without any role", machines, f.token(t, apiScope), 403, "Forbidden")
@@ -143,7 +143,7 @@ func TestAPIsCheckTheToken(t *testing.T) {
 	}
 }
 
-func TestGraphTokenCanBeRefused(t *testing.T) {
+func TestGraphTokenCanBeRejected(t *testing.T) {
 	f := serve(t, simulation.Options{NoGraphToken: true}, simulation.ListenOptions{})
 	if a := f.signIn(t, f.form(graphScope)); a.status != 400 || a.object(t)["error"] != "invalid_resource" {
 		t.Errorf("%d %s", a.status, a.body)
@@ -153,7 +153,7 @@ func TestGraphTokenCanBeRefused(t *testing.T) {
 	f.token(t, graphScope)
 }
 
-// certificate makes a self-signed certificate and its key.
+// certificate returns a self-signed certificate and its key.
 func certificate(t *testing.T) (*x509.Certificate, *rsa.PrivateKey) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -183,14 +183,14 @@ func TestCertificatesSignIn(t *testing.T) {
 	thumbprint := base64.RawURLEncoding.EncodeToString(sum[:])
 	tokenURL := f.LoginURL + "/" + f.TenantID() + "/oauth2/v2.0/token"
 	now := time.Now()
-	good := func() jwt.MapClaims {
+	validClaims := func() jwt.MapClaims {
 		return jwt.MapClaims{
 			"aud": tokenURL, "iss": f.ClientID(), "sub": f.ClientID(), "jti": rand.Text(),
 			"nbf": now.Unix(), "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
 		}
 	}
 	sign := func(method jwt.SigningMethod, key any, thumbprint string, edit func(jwt.MapClaims)) string {
-		claims := good()
+		claims := validClaims()
 		if edit != nil {
 			edit(claims)
 		}
@@ -202,7 +202,7 @@ func TestCertificatesSignIn(t *testing.T) {
 		}
 		return text
 	}
-	signIn := func(assertion string) answer {
+	signIn := func(assertion string) result {
 		form := f.form(apiScope)
 		form.Del("client_secret")
 		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
@@ -221,16 +221,16 @@ func TestCertificatesSignIn(t *testing.T) {
 		assertion string
 		code      float64
 	}{
-		"used twice":              {once, 50027},
-		"no JWT":                  {"x", 50027},
-		"signed by RS256":         {sign(jwt.SigningMethodRS256, key, thumbprint, nil), 700027},
-		"signed by another key":   {sign(jwt.SigningMethodES256, ec, thumbprint, nil), 700027},
-		"of another certificate":  {sign(jwt.SigningMethodPS256, key, "AAAA", nil), 700027},
-		"for another audience":    {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { c["aud"] = "https://x.example" }), 700023},
-		"of another app":          {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { c["iss"] = "x" }), 700021},
-		"without an id":           {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { delete(c, "jti") }), 50027},
-		"expired":                 {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { c["exp"] = now.Add(-time.Hour).Unix() }), 700024},
-		"by a clock that is fast": {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { c["nbf"] = now.Add(time.Hour).Unix() }), 700024},
+		"used twice":             {once, 50027},
+		"no JWT":                 {"x", 50027},
+		"signed by RS256":        {sign(jwt.SigningMethodRS256, key, thumbprint, nil), 700027},
+		"signed by another key":  {sign(jwt.SigningMethodES256, ec, thumbprint, nil), 700027},
+		"of another certificate": {sign(jwt.SigningMethodPS256, key, "AAAA", nil), 700027},
+		"for another audience":   {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { c["aud"] = "https://x.example" }), 700023},
+		"of another app":         {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { c["iss"] = "x" }), 700021},
+		"without an id":          {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { delete(c, "jti") }), 50027},
+		"expired":                {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { c["exp"] = now.Add(-time.Hour).Unix() }), 700024},
+		"not yet valid":          {sign(jwt.SigningMethodPS256, key, thumbprint, func(c jwt.MapClaims) { c["nbf"] = now.Add(time.Hour).Unix() }), 700024},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := signIn(c.assertion)
@@ -252,17 +252,17 @@ func TestFederatedTokensSignIn(t *testing.T) {
 		return f.signIn(t, form).status
 	}
 	if status("projected token") != 200 || status("another") != 401 {
-		t.Error("not exactly the registered token is good")
+		t.Error("exactly the registered token must be valid")
 	}
 	f.SetAssertions("rotated token")
 	if status("projected token") != 401 || status("rotated token") != 200 {
-		t.Error("the old token is still good, or the new one is not")
+		t.Error("the old token is still valid, or the new one is not")
 	}
 }
 
 func TestManagedIdentitySignsIn(t *testing.T) {
 	f := serve(t, simulation.Options{}, simulation.ListenOptions{})
-	ask := func(query string, header ...string) answer {
+	request := func(query string, header ...string) result {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.LoginURL+"/metadata/identity/oauth2/token?api-version=2018-02-01&"+query, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -274,18 +274,18 @@ func TestManagedIdentitySignsIn(t *testing.T) {
 	}
 	resource := "resource=" + url.QueryEscape(simulation.APIAudience)
 	for name, header := range map[string]string{"Metadata": "true", "X-Identity-Header": "simulated"} {
-		v := ask(resource, name, header).object(t)
+		v := request(resource, name, header).object(t)
 		if v["expires_in"] != "3600" {
 			t.Errorf("expires_in is %T %v, not a string", v["expires_in"], v["expires_in"])
 		}
 		if a := f.get(t, f.APIURL+"/api/machines?$top=1", v["access_token"].(string)); a.status != 200 {
-			t.Errorf("the token is refused: %s", a.body)
+			t.Errorf("the token is rejected: %s", a.body)
 		}
 	}
-	for name, a := range map[string]answer{
-		"without the header":  ask(resource),
-		"another identity":    ask(resource+"&client_id=x", "Metadata", "true"),
-		"an unknown resource": ask("resource=x", "Metadata", "true"),
+	for name, a := range map[string]result{
+		"without the header":  request(resource),
+		"another identity":    request(resource+"&client_id=x", "Metadata", "true"),
+		"an unknown resource": request("resource=x", "Metadata", "true"),
 	} {
 		if a.status != 400 {
 			t.Errorf("%s: %d", name, a.status)

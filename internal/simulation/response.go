@@ -12,25 +12,25 @@ import (
 	"time"
 )
 
-// answerWriter sends an answer: compressed where the client asks for it, cut
-// short where a fault says so.
-type answerWriter struct {
+// responseWriter sends a response, compressed if the client accepts it, truncated
+// if a fault requires it.
+type responseWriter struct {
 	w    http.ResponseWriter
 	r    *http.Request
 	call *Call
-	// truncate is after how many bytes of the body, as they leave, the answer
-	// breaks off; 0 means never. With hang the connection stays open then.
+	// truncate is the number of body bytes on the wire after which the connection
+	// breaks. 0 means never. With hang the connection stays open instead.
 	truncate int
 	hang     bool
 }
 
-// start sends the header.
-func (a *answerWriter) start(status int) {
+// start sends the status and the header.
+func (a *responseWriter) start(status int) {
 	a.call.Status = status
 	a.w.WriteHeader(status)
 }
 
-func (a *answerWriter) Write(p []byte) (int, error) {
+func (a *responseWriter) Write(p []byte) (int, error) {
 	if a.truncate == 0 {
 		return a.w.Write(p)
 	}
@@ -47,17 +47,17 @@ func (a *answerWriter) Write(p []byte) (int, error) {
 	panic(http.ErrAbortHandler)
 }
 
-func (a *answerWriter) gzips() bool {
+func (a *responseWriter) gzips() bool {
 	return strings.Contains(a.r.Header.Get("Accept-Encoding"), "gzip")
 }
 
 var compressors = sync.Pool{New: func() any {
-	z, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // the level is valid
+	z, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // never fails: the level is valid
 	return z
 }}
 
 // body sends a body that write writes.
-func (a *answerWriter) body(status int, contentType string, write func(io.Writer)) {
+func (a *responseWriter) body(status int, contentType string, write func(io.Writer)) {
 	h := a.w.Header()
 	if h.Get("Content-Type") == "" {
 		h.Set("Content-Type", contentType)
@@ -74,37 +74,37 @@ func (a *answerWriter) body(status int, contentType string, write func(io.Writer
 	defer compressors.Put(z)
 	z.Reset(a)
 	write(z)
-	_ = z.Close() // the client may have gone
+	_ = z.Close() // the client may have disconnected
 }
 
 const jsonType = "application/json; odata.metadata=minimal; odata.streaming=true"
 
-func (a *answerWriter) text(status int, contentType, text string) {
+func (a *responseWriter) text(status int, contentType, text string) {
 	a.body(status, contentType, func(w io.Writer) { _, _ = io.WriteString(w, text) })
 }
 
-func (a *answerWriter) json(status int, v any) {
+func (a *responseWriter) json(status int, v any) {
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // v is made of strings and numbers by this package
+		panic(err) // v consists of strings and numbers from this package
 	}
 	a.text(status, jsonType, string(text))
 }
 
-// refuse answers with an error as the API spells it.
-func (x *exchange) refuse(status int, code, message string) {
-	x.answer.json(status, map[string]any{"error": map[string]string{
+// reject responds with an error in the API's format.
+func (x *exchange) reject(status int, code, message string) {
+	x.response.json(status, map[string]any{"error": map[string]string{
 		"code": code, "message": message, "target": correlationID(x.call.Number),
 	}})
 }
 
 func (x *exchange) throttle(wait time.Duration) {
-	x.answer.w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-	x.refuseStatus(http.StatusTooManyRequests)
+	x.response.w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+	x.rejectStatus(http.StatusTooManyRequests)
 }
 
-// refuseStatus answers with the error that usually comes with a status.
-func (x *exchange) refuseStatus(status int) {
+// rejectStatus responds with the error that usually has this status.
+func (x *exchange) rejectStatus(status int) {
 	if x.api == Token {
 		x.signInError(status)
 		return
@@ -113,59 +113,59 @@ func (x *exchange) refuseStatus(status int) {
 	if status == http.StatusNotFound {
 		code = "ResourceNotFound"
 	}
-	x.refuse(status, code, "The service answers with "+strconv.Itoa(status)+".")
+	x.reject(status, code, "The service answers with "+strconv.Itoa(status)+".")
 }
 
 func correlationID(n int) string {
 	return string(appendGUID(nil, mix(uint64(n)), 1))
 }
 
-// page sends a page that write writes: from the cache, where pages are kept
-// and key names one.
+// page sends a page that write writes. With CachePages it sends the cached page
+// of the key, if the key is not empty.
 func (x *exchange) page(key string, write func(*page)) {
 	render := func(w io.Writer) {
-		piece := pieces.Get().(*[]byte)
-		defer pieces.Put(piece)
+		piece := buffers.Get().(*[]byte)
+		defer buffers.Put(piece)
 		p := page{w: w, buf: (*piece)[:0]}
 		write(&p)
-		p.send()
+		p.flush()
 		*piece = p.buf
 		x.call.Rows = p.rows
 	}
 	if !x.options.CachePages || key == "" {
-		x.answer.body(http.StatusOK, jsonType, render)
+		x.response.body(http.StatusOK, jsonType, render)
 		return
 	}
-	zipped := x.answer.gzips()
-	kept := x.pages.get(pageKey{x.call.View.shape, key, zipped}, func() keptPage {
+	zipped := x.response.gzips()
+	cached := x.pages.get(pageKey{x.call.View.shape, key, zipped}, func() cachedPage {
 		var b bytes.Buffer
 		if zipped {
 			z := compressors.Get().(*gzip.Writer)
 			defer compressors.Put(z)
 			z.Reset(&b)
 			render(z)
-			_ = z.Close() // a buffer does not fail
+			_ = z.Close() // a buffer never fails
 		} else {
 			render(&b)
 		}
-		return keptPage{bytes.Clone(b.Bytes()), x.call.Rows}
+		return cachedPage{bytes.Clone(b.Bytes()), x.call.Rows}
 	})
-	x.call.Rows = kept.rows
-	h := x.answer.w.Header()
+	x.call.Rows = cached.rows
+	h := x.response.w.Header()
 	h.Set("Content-Type", jsonType)
-	h.Set("Content-Length", strconv.Itoa(len(kept.body)))
+	h.Set("Content-Length", strconv.Itoa(len(cached.body)))
 	if zipped {
 		h.Set("Content-Encoding", "gzip")
 	}
-	x.answer.start(http.StatusOK)
-	_, _ = x.answer.Write(kept.body) // the client may have gone
+	x.response.start(http.StatusOK)
+	_, _ = x.response.Write(cached.body) // the client may have disconnected
 }
 
-// pageCache keeps the pages of one shape of the fleet.
+// pageCache caches the pages of one shape of the fleet.
 type pageCache struct {
 	mu    sync.Mutex
 	shape *shape
-	pages map[pageKey]keptPage
+	pages map[pageKey]cachedPage
 }
 
 type pageKey struct {
@@ -174,21 +174,21 @@ type pageKey struct {
 	zipped bool
 }
 
-type keptPage struct {
+type cachedPage struct {
 	body []byte
 	rows int
 }
 
-func (c *pageCache) get(key pageKey, render func() keptPage) keptPage {
+func (c *pageCache) get(key pageKey, render func() cachedPage) cachedPage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.shape != key.shape {
-		c.shape, c.pages = key.shape, map[pageKey]keptPage{}
+		c.shape, c.pages = key.shape, map[pageKey]cachedPage{}
 	}
-	kept, ok := c.pages[key]
+	cached, ok := c.pages[key]
 	if !ok {
-		kept = render()
-		c.pages[key] = kept
+		cached = render()
+		c.pages[key] = cached
 	}
-	return kept
+	return cached
 }
