@@ -149,7 +149,7 @@ func (c *fleetCount) addSecurityState(s *client.SecurityState) error {
 	if c.rows.Len() < c.config.MaxMachines+max(c.config.MaxMachines/8, 1<<16) {
 		return nil
 	}
-	c.rows.Settle()
+	c.rows.Deduplicate()
 	return c.checkMachines(c.rows.Len()+c.withoutID, client.MachineSecurityStates)
 }
 
@@ -165,7 +165,7 @@ func (c *fleetCount) combination(names client.TextList) uint16 {
 
 // finishSecurityStates counts each machine of the rows that were added, once.
 func (c *fleetCount) finishSecurityStates() error {
-	c.rows.Settle()
+	c.rows.Deduplicate()
 	if err := c.checkMachines(c.rows.Len()+c.withoutID, client.MachineSecurityStates); err != nil {
 		return err
 	}

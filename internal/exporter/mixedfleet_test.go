@@ -52,18 +52,18 @@ func TestMixedFleetHas33HealthyAndSevenFailingTenants(t *testing.T) {
 		machines := e.sums("mde_machines")
 		counts := map[bool]int{}
 		for _, tenant := range fleet {
-			counts[tenant.Good]++
+			counts[tenant.Healthy]++
 			state, read := e.value(fmt.Sprintf("mde_refresh_success{collector=%q,tenant=%q}", "security_states", tenant.Name))
 			_, once := e.value(fmt.Sprintf("mde_refresh_last_success_timestamp_seconds{collector=%q,tenant=%q}", "security_states", tenant.Name))
 			domains, domainsRead := e.value(fmt.Sprintf("mde_refresh_success{collector=%q,tenant=%q}", "watched_domains", tenant.Name))
 			t.Logf("%-42s states %v (read %v, once %v, %v machines), domains %v (read %v)",
 				tenant.Name, state, read, once, machines[tenant.Name], domains, domainsRead)
 			switch {
-			case tenant.Good && (state != 1 || machines[tenant.Name] == 0):
+			case tenant.Healthy && (state != 1 || machines[tenant.Name] == 0):
 				t.Errorf("%s: success is %v, with %v machines", tenant.Name, state, machines[tenant.Name])
-			case tenant.Good && domainsRead && domains != 1:
+			case tenant.Healthy && domainsRead && domains != 1:
 				t.Errorf("%s: success of the watched domains is %v", tenant.Name, domains)
-			case !tenant.Good && (!read || state != 0):
+			case !tenant.Healthy && (!read || state != 0):
 				t.Errorf("%s: success is %v, with %v machines", tenant.Name, state, machines[tenant.Name])
 			}
 		}

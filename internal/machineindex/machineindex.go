@@ -1,5 +1,5 @@
-// Package machineindex maps the ids of a fleet's machines to what is known of
-// each, in as little memory as possible.
+// Package machineindex provides a memory-efficient map from machine ids to
+// values.
 package machineindex
 
 import (
@@ -9,23 +9,23 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// Index maps machine ids to values. A machine costs the size of an id and of a
-// value, and 5 to 9 bytes more where it was added by Add. V should hold no
-// pointers, so that the garbage collector has nothing to scan. An Index must not be
-// copied; Find is safe for concurrent use as long as nothing is added.
+// Index maps machine ids to values. It needs the size of an id and a value per
+// machine, plus 5 to 9 bytes for machines added by Add. V should contain no
+// pointers, so that the garbage collector does not scan the values. An Index must
+// not be copied. Find is safe for concurrent use while nothing is added.
 //
-// Ids come from outside, so places are chosen by a keyed hash: nobody can make
-// them collide. The index consists of parts that grow one after the other, so that
-// growing leaves little garbage.
+// The hash is keyed, because ids come from outside: nobody can construct
+// collisions. The index is split into parts that grow one after another, which
+// keeps garbage small.
 type Index[V any] struct {
 	seed    maphash.Seed
-	parts   [64]part[V] // So few that the ends of all stay in the cache.
+	parts   [64]part[V] // Few enough to keep the end of each in the CPU cache.
 	rows    int
-	scratch []uint32 // The slots of the part that was settled last.
+	scratch []uint32 // Slots of the part that was deduplicated last.
 }
 
-// part holds its entries in chunks that never move, except for a first chunk that still
-// grows. Slots find them by open addressing.
+// part stores its entries in chunks that never move, except for a first chunk
+// that still grows. Slots locate entries by open addressing.
 type part[V any] struct {
 	chunks  [][]entry[V]
 	entries int
@@ -39,15 +39,15 @@ type entry[V any] struct {
 
 const (
 	chunkEntries = 128
-	// A slot is the number of an entry of its part, counted from 1, below the
-	// topmost bits of its hash, which spare most looks at entries of other ids.
+	// A slot is the number of an entry in its part, counted from 1, below the
+	// topmost bits of its hash. These bits avoid most comparisons with other ids.
 	// 0 is a free slot.
 	tagBits    = 8
 	numberBits = 32 - tagBits
 )
 
-// New returns an index with room for about so many machines. More may be added, up
-// to some billions.
+// New returns an index with room for about this number of machines. It grows as
+// needed, up to some billions.
 func New[V any](machines int) *Index[V] {
 	x := &Index[V]{seed: maphash.MakeSeed()}
 	if each := machines / len(x.parts); each > 0 {
@@ -58,10 +58,11 @@ func New[V any](machines int) *Index[V] {
 	return x
 }
 
-// Len returns the number of machines, or, between Append and Settle, of rows.
+// Len returns the number of machines. Between Append and Deduplicate it returns
+// the number of rows.
 func (x *Index[V]) Len() int { return x.rows }
 
-// Find returns the value of a machine that came by Add, or nil.
+// Find returns the value of a machine added by Add, or nil.
 func (x *Index[V]) Find(id client.MachineID) *V {
 	p, hash := x.part(id)
 	if len(p.slots) == 0 {
@@ -71,14 +72,14 @@ func (x *Index[V]) Find(id client.MachineID) *V {
 	return v
 }
 
-// Add returns the value of a machine, and whether it is new and zero. The pointer is
-// valid until the next Add.
+// Add returns the value of a machine and whether it was added, with a zero value.
+// The pointer is valid until the next Add.
 func (x *Index[V]) Add(id client.MachineID) (v *V, added bool) {
 	p, hash := x.part(id)
 	n := p.entries
 	if (n+1)*8 >= len(p.slots)*7 {
 		p.slots = make([]uint32, slotsFor(n+1))
-		x.settle(p, p.slots)
+		x.deduplicate(p, p.slots)
 	}
 	v, at := p.find(p.slots, hash, id)
 	if v != nil {
@@ -89,17 +90,17 @@ func (x *Index[V]) Add(id client.MachineID) (v *V, added bool) {
 	return p.append(entry[V]{id: id}), true
 }
 
-// Append adds a row of a machine without looking for an earlier one, which costs a
-// fraction of Add in a large index: it waits for no memory. Settle must follow
-// before any other method but Len is called.
+// Append adds a row without checking for an earlier row of the machine. In a
+// large index it is much faster than Add, because it does not wait for memory.
+// Deduplicate must be called before any other method but Len.
 func (x *Index[V]) Append(id client.MachineID, v V) {
 	p, _ := x.part(id)
 	x.rows++
 	p.append(entry[V]{id, v})
 }
 
-// Settle drops all rows of a machine that were appended but the first.
-func (x *Index[V]) Settle() {
+// Deduplicate keeps only the first appended row of each machine.
+func (x *Index[V]) Deduplicate() {
 	x.rows = 0
 	for i := range x.parts {
 		p := &x.parts[i]
@@ -109,13 +110,13 @@ func (x *Index[V]) Settle() {
 		}
 		x.scratch = x.scratch[:size]
 		clear(x.scratch)
-		x.rows += x.settle(p, x.scratch)
+		x.rows += x.deduplicate(p, x.scratch)
 	}
 }
 
-// settle gives every machine of a part a slot, and drops the rows that have one
-// already. It returns how many are left.
-func (x *Index[V]) settle(p *part[V], slots []uint32) int {
+// deduplicate assigns a slot to every machine of a part and drops rows of
+// machines that already have one. It returns the number of remaining rows.
+func (x *Index[V]) deduplicate(p *part[V], slots []uint32) int {
 	n := 0
 	for chunk := range p.filled() {
 		for i := range chunk {
@@ -128,12 +129,12 @@ func (x *Index[V]) settle(p *part[V], slots []uint32) int {
 			}
 		}
 	}
-	p.cut(n)
+	p.truncate(n)
 	return n
 }
 
-// Keep drops the machines for which keep is false, and makes Find possible after Settle.
-// It costs no memory but that of the slots.
+// Keep drops the machines for which keep returns false. It also makes Find
+// possible after Deduplicate. It allocates only the slots.
 func (x *Index[V]) Keep(keep func(*V) bool) {
 	x.rows = 0
 	for i := range x.parts {
@@ -146,13 +147,14 @@ func (x *Index[V]) Keep(keep func(*V) bool) {
 				}
 			}
 		}
-		p.cut(n)
+		p.truncate(n)
 		p.slots = make([]uint32, slotsFor(n))
-		x.rows += x.settle(p, p.slots)
+		x.rows += x.deduplicate(p, p.slots)
 	}
 }
 
-// All yields each machine once, in no order. Nothing may be added meanwhile.
+// All yields each machine once, in no particular order. Nothing may be added
+// during the iteration.
 func (x *Index[V]) All() iter.Seq2[client.MachineID, *V] {
 	return func(yield func(client.MachineID, *V) bool) {
 		for i := range x.parts {
@@ -167,13 +169,13 @@ func (x *Index[V]) All() iter.Seq2[client.MachineID, *V] {
 	}
 }
 
-// part returns the part of an id, and the id's hash.
+// part returns the part and the hash of an id.
 func (x *Index[V]) part(id client.MachineID) (*part[V], uint64) {
 	hash := maphash.Bytes(x.seed, id[:])
 	return &x.parts[hash%64], hash
 }
 
-// entry returns the n-th entry.
+// entry returns entry n.
 func (p *part[V]) entry(n int) *entry[V] {
 	return &p.chunks[uint(n)/chunkEntries][uint(n)%chunkEntries]
 }
@@ -222,14 +224,14 @@ func (p *part[V]) move(e *entry[V], n int) {
 	}
 }
 
-// cut drops the entries after the first n.
-func (p *part[V]) cut(n int) {
+// truncate drops the entries after the first n.
+func (p *part[V]) truncate(n int) {
 	chunks := (n + chunkEntries - 1) / chunkEntries
 	clear(p.chunks[chunks:])
 	p.chunks, p.entries = p.chunks[:chunks], n
 }
 
-// find returns the value of an id, or nil and the free slot where it belongs.
+// find returns the value of an id, or nil and the free slot for it.
 func (p *part[V]) find(slots []uint32, hash uint64, id client.MachineID) (v *V, at uint32) {
 	mask := uint32(len(slots) - 1)
 	for at = uint32(hash>>8) & mask; slots[at] != 0; at = (at + 1) & mask {
@@ -243,15 +245,16 @@ func (p *part[V]) find(slots []uint32, hash uint64, id client.MachineID) (v *V, 
 	return nil, at
 }
 
-// slot is what finds the entry of a part that n others come before.
+// slot returns the slot of entry n of a part.
 func slot(hash uint64, n int) uint32 {
 	return uint32(hash>>(64-tagBits))<<numberBits | uint32(n+1)
 }
 
-// slotsFor is the number of slots, a power of two, for so many entries. At least an
-// eighth of them stays free: a search ends at a free one.
+// slotsFor returns the number of slots, a power of two, for the number of
+// entries. At least an eighth of them stays free, because a search ends at a free
+// slot.
 func slotsFor(entries int) int {
-	size := 8 // One is free at seven eighths.
+	size := 8 // At seven eighths one slot is free.
 	for entries*8 >= size*7 {
 		size *= 2
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// hashedID looks as the ids of the API do: like the sum of a hash.
+// hashedID returns an id that looks like a hash, as the API's do.
 func hashedID(n uint64) (id client.MachineID) {
 	r := rand.New(rand.NewPCG(n, 7))
 	binary.LittleEndian.PutUint64(id[:], r.Uint64())
@@ -21,23 +21,23 @@ func hashedID(n uint64) (id client.MachineID) {
 	return id
 }
 
-type known struct{ value uint32 }
+type machine struct{ value uint32 }
 
-func TestIndexHoldsWhatAMapHolds(t *testing.T) {
+func TestIndexEqualsMap(t *testing.T) {
 	for name, makeID := range map[string]func(uint64) client.MachineID{
-		"ids like hashes":         hashedID,
-		"ids that count up":       func(n uint64) (id client.MachineID) { binary.LittleEndian.PutUint64(id[:], n); return id },
-		"ids that differ at last": func(n uint64) (id client.MachineID) { binary.BigEndian.PutUint64(id[12:], n+1); return id },
+		"ids like hashes":                   hashedID,
+		"ids that count up":                 func(n uint64) (id client.MachineID) { binary.LittleEndian.PutUint64(id[:], n); return id },
+		"ids that differ in the last bytes": func(n uint64) (id client.MachineID) { binary.BigEndian.PutUint64(id[12:], n+1); return id },
 	} {
 		for _, expected := range []int{0, 100, 8_000, 100_000} {
 			t.Run(fmt.Sprintf("%s, %d expected", name, expected), func(t *testing.T) {
 				random := rand.New(rand.NewPCG(1, 2))
-				index, want := New[known](expected), make(map[client.MachineID]uint32)
+				index, want := New[machine](expected), make(map[client.MachineID]uint32)
 				for range 60_000 {
 					id := makeID(random.Uint64N(40_000))
 					v, added := index.Add(id)
-					if last, known := want[id]; known == added || v.value != last {
-						t.Fatalf("added %v with %d, known is %v with %d", added, v.value, known, last)
+					if last, machine := want[id]; machine == added || v.value != last {
+						t.Fatalf("added %v with %d, want %v with %d", added, v.value, machine, last)
 					}
 					v.value = random.Uint32()
 					want[id] = v.value
@@ -47,14 +47,14 @@ func TestIndexHoldsWhatAMapHolds(t *testing.T) {
 				}
 				for n := range uint64(40_000) {
 					id := makeID(n)
-					value, known := want[id]
-					if v := index.Find(id); (v != nil) != known || known && v.value != value {
-						t.Fatalf("%v of a machine whose value is %d, known %v", v, value, known)
+					value, machine := want[id]
+					if v := index.Find(id); (v != nil) != machine || machine && v.value != value {
+						t.Fatalf("Find returned %v, want %d, found %v", v, value, machine)
 					}
 				}
 				for id, v := range index.All() {
-					if value, known := want[id]; !known || v.value != value {
-						t.Fatalf("yields %d of a machine whose value is %d, or which came before", v.value, value)
+					if value, machine := want[id]; !machine || v.value != value {
+						t.Fatalf("All yielded %d, want %d, or yielded a machine twice", v.value, value)
 					}
 					delete(want, id)
 				}
@@ -66,20 +66,20 @@ func TestIndexHoldsWhatAMapHolds(t *testing.T) {
 	}
 }
 
-func TestAnEmptyIndexKnowsNoMachine(t *testing.T) {
-	index := New[known](0)
+func TestEmptyIndex(t *testing.T) {
+	index := New[machine](0)
 	if index.Find(hashedID(1)) != nil || index.Len() != 0 {
-		t.Error("it knows one")
+		t.Error("the index is not empty")
 	}
 	for range index.All() {
-		t.Error("it yields one")
+		t.Error("All yielded a machine")
 	}
 }
 
-// A search ends at a free slot, so there must be one at any number of machines.
-func TestASearchForAnUnknownMachineEnds(t *testing.T) {
+// A search ends at a free slot, so there must always be one.
+func TestEveryPartKeepsAFreeSlot(t *testing.T) {
 	for _, expected := range []int{0, 700, 1_500, 5_000} {
-		index := New[known](expected)
+		index := New[machine](expected)
 		for n := range uint64(8_000) {
 			index.Add(hashedID(n))
 			for i := range index.parts {
@@ -94,29 +94,29 @@ func TestASearchForAnUnknownMachineEnds(t *testing.T) {
 	}
 }
 
-func TestSettleKeepsTheFirstRowOfEachMachine(t *testing.T) {
+func TestDeduplicateKeepsFirstRow(t *testing.T) {
 	for _, rows := range []int{0, 1, 2, 300, 100_000} {
 		t.Run(fmt.Sprint(rows, " rows"), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(rows), 1))
-			index, want := New[known](0), make(map[client.MachineID]uint32)
+			index, want := New[machine](0), make(map[client.MachineID]uint32)
 			for i := range uint32(rows) {
 				id := hashedID(random.Uint64N(uint64(rows)))
 				if _, twice := want[id]; !twice {
 					want[id] = i
 				}
-				index.Append(id, known{i})
+				index.Append(id, machine{i})
 				if i%30_000 == 0 {
-					index.Settle()
+					index.Deduplicate()
 				}
 			}
-			index.Settle()
+			index.Deduplicate()
 			if index.Len() != len(want) {
 				t.Errorf("%d machines, want %d", index.Len(), len(want))
 			}
 			for id, v := range index.All() {
-				first, known := want[id]
-				if !known || first != v.value {
-					t.Fatalf("row %d of a machine whose first is %d, or which came before", v.value, first)
+				first, machine := want[id]
+				if !machine || first != v.value {
+					t.Fatalf("row %d, want row %d, or a machine was yielded twice", v.value, first)
 				}
 				delete(want, id)
 			}
@@ -127,7 +127,7 @@ func TestSettleKeepsTheFirstRowOfEachMachine(t *testing.T) {
 	}
 }
 
-func benchmark(b *testing.B, fill func(index *Index[known], ids []client.MachineID)) {
+func benchmark(b *testing.B, fill func(index *Index[machine], ids []client.MachineID)) {
 	ids := make([]client.MachineID, 1_000_000)
 	for i := range ids {
 		ids[i] = hashedID(uint64(i))
@@ -135,9 +135,9 @@ func benchmark(b *testing.B, fill func(index *Index[known], ids []client.Machine
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	var index *Index[known]
+	var index *Index[machine]
 	for b.Loop() {
-		index = New[known](0)
+		index = New[machine](0)
 		fill(index, ids)
 	}
 	runtime.GC()
@@ -149,7 +149,7 @@ func benchmark(b *testing.B, fill func(index *Index[known], ids []client.Machine
 }
 
 func BenchmarkAdd(b *testing.B) {
-	benchmark(b, func(index *Index[known], ids []client.MachineID) {
+	benchmark(b, func(index *Index[machine], ids []client.MachineID) {
 		for _, id := range ids {
 			index.Add(id)
 		}
@@ -157,20 +157,20 @@ func BenchmarkAdd(b *testing.B) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	benchmark(b, func(index *Index[known], ids []client.MachineID) {
+	benchmark(b, func(index *Index[machine], ids []client.MachineID) {
 		for i, id := range ids {
-			index.Append(id, known{uint32(i)})
+			index.Append(id, machine{uint32(i)})
 		}
-		index.Settle()
+		index.Deduplicate()
 	})
 }
 
-// A part whose slots are all taken would be searched without end.
-func TestTheSearchForAMissingMachineEnds(t *testing.T) {
+// A search in a part without a free slot would never end.
+func TestFindOfMissingMachineReturns(t *testing.T) {
 	done := make(chan bool)
 	go func() {
 		defer close(done)
-		index := New[known](0)
+		index := New[machine](0)
 		for n := range uint64(2000) {
 			index.Add(hashedID(n))
 			for missing := range uint64(500) {
@@ -183,41 +183,41 @@ func TestTheSearchForAMissingMachineEnds(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
-		t.Fatal("it does not end")
+		t.Fatal("Find does not return")
 	}
 }
 
 func TestKeepDropsOtherMachines(t *testing.T) {
 	for _, fill := range []string{"Add", "Append"} {
 		t.Run(fill, func(t *testing.T) {
-			index := New[known](0)
+			index := New[machine](0)
 			for n := range uint32(30_000) {
 				if fill == "Append" {
-					index.Append(hashedID(uint64(n)), known{n})
+					index.Append(hashedID(uint64(n)), machine{n})
 					continue
 				}
 				v, _ := index.Add(hashedID(uint64(n)))
 				v.value = n
 			}
 			if fill == "Append" {
-				index.Settle()
+				index.Deduplicate()
 			}
-			index.Keep(func(v *known) bool { return v.value%2 == 1 })
+			index.Keep(func(v *machine) bool { return v.value%2 == 1 })
 			if index.Len() != 15_000 {
 				t.Errorf("%d machines, want 15000", index.Len())
 			}
 			for n := range uint64(31_000) {
 				v := index.Find(hashedID(n))
 				if (v != nil) != (n < 30_000 && n%2 == 1) || v != nil && v.value != uint32(n) {
-					t.Fatalf("%v of machine %d", v, n)
+					t.Fatalf("Find returned %v for machine %d", v, n)
 				}
 			}
 			if v, added := index.Add(hashedID(1_000_000)); !added || v.value != 0 || index.Len() != 15_001 {
-				t.Error("nothing can be added")
+				t.Error("Add failed")
 			}
-			index.Keep(func(*known) bool { return false })
+			index.Keep(func(*machine) bool { return false })
 			if index.Len() != 0 || index.Find(hashedID(1)) != nil {
-				t.Errorf("%d machines after none was kept", index.Len())
+				t.Errorf("%d machines after dropping all", index.Len())
 			}
 		})
 	}

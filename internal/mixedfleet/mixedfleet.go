@@ -1,7 +1,7 @@
-// Package mixedfleet serves 40 simulated tenants: 33 that answer, of different
-// sizes and with both sources of security states, 5 that are broken in different
-// ways and 2 that are throttled. It is the test setup for dashboards, alerts and
-// everything else that has to stay readable when some tenants fail.
+// Package mixedfleet serves 40 simulated tenants: 33 healthy ones of different
+// sizes and with both sources of security states, 5 broken in different ways and
+// 2 throttled. It is the test setup for dashboards, alerts and everything else
+// that must stay readable when some tenants fail.
 //
 //	make mixed-fleet
 package mixedfleet
@@ -21,20 +21,20 @@ type Tenant struct {
 	*simulation.Tenant
 	// Name is the value of the tenant label.
 	Name string
-	// Good is true for a tenant whose refreshes succeed.
-	Good bool
+	// Healthy is true for a tenant whose refreshes succeed.
+	Healthy bool
 	// Server serves the tenant.
 	Server *simulation.Server
 
-	settings string // further lines of the tenant's section
+	settings string // more lines of the tenant's section
 }
 
-// Fleet is the tenants that are served.
+// Fleet contains the served tenants.
 type Fleet []Tenant
 
-// Start serves the tenants until Close, each on addresses of its own.
+// Start serves each tenant on its own addresses until Close.
 func Start(o simulation.ListenOptions) (Fleet, error) {
-	fleet := append(answering(), failing()...)
+	fleet := append(healthy(), failing()...)
 	for i := range fleet {
 		server, err := fleet[i].Listen(o)
 		if err != nil {
@@ -53,8 +53,8 @@ func (f Fleet) Close() {
 	}
 }
 
-// Configuration is the exporter's configuration file for the tenants. Intervals
-// are short, so that failures and withdrawn values show after a few minutes.
+// Configuration returns the exporter's configuration file for the tenants.
+// Intervals are short: failures and withdrawn values show within minutes.
 func (f Fleet) Configuration() string {
 	var file strings.Builder
 	file.WriteString(`# The mixed fleet: 40 simulated tenants, 7 of which fail.
@@ -73,7 +73,7 @@ tenants:
 	return file.String()
 }
 
-// names are those of the tenants that answer.
+// names are the names of the healthy tenants.
 var names = []string{
 	"adatum", "adventure-works", "alpine-ski-house", "bellows-college", "best-for-you-organics", "consolidated-messenger",
 	"contoso", "contoso-pharmaceuticals", "contoso-suites", "fabrikam", "fabrikam-residences", "first-up-consultants",
@@ -83,12 +83,11 @@ var names = []string{
 	"tailspin-toys", "tailwind-traders", "the-phone-company", "trey-research", "van-arsdel", "wide-world-importers",
 }
 
-// answering are the tenants whose refreshes succeed. The sizes grow from 15 to
-// some 1,300 machines; every third tenant has no Graph preview.
-//
-// Two stand out: contoso is the demo's tenant with its story, and relecloud
-// watches a list that takes its quota more than an hour to read.
-func answering() Fleet {
+// healthy returns the tenants whose refreshes succeed. Sizes grow from 15 to
+// about 1,300 machines. Every third tenant has no Graph preview. contoso is the
+// demo's tenant with its story. relecloud watches a list that needs more than an
+// hour of its quota.
+func healthy() Fleet {
 	var fleet Fleet
 	for i, name := range names {
 		o := simulation.Options{
@@ -103,7 +102,7 @@ func answering() Fleet {
 			o.PreviewStatus = http.StatusNotFound
 		}
 		t := newTenant(i, name, o)
-		t.Good = true
+		t.Healthy = true
 		if name == "relecloud" {
 			t.settings = "  watched_domains: {domains: [" + longList(2000) + "]}\n"
 		}
@@ -112,10 +111,9 @@ func answering() Fleet {
 	return fleet
 }
 
-// failing are the five broken and the two throttled tenants.
-//
-// Five never succeed. Server errors and throttled API calls begin after the first
-// answers, so that these tenants have values that grow old.
+// failing returns the five broken and the two throttled tenants. Five never
+// succeed. Server errors and throttled API calls begin after the first responses,
+// so these tenants have values that become stale.
 func failing() Fleet {
 	api := func(r *http.Request) bool { return !strings.Contains(r.URL.Path, "/oauth2/") }
 	var fleet Fleet
@@ -128,8 +126,8 @@ func failing() Fleet {
 		{name: "broken-wrong-secret"},
 		{name: "broken-forbidden", roles: []string{}},
 		{name: "broken-server-errors", api: simulation.Every, fault: simulation.Fault{Status: http.StatusInternalServerError, Match: api, Skip: 24}},
-		{name: "broken-never-answers", api: simulation.Every, fault: simulation.Fault{Hang: true, Match: api}},
-		{name: "broken-garbage", api: simulation.Every, fault: simulation.Fault{Body: simulation.SignInPage, Match: api}},
+		{name: "broken-hanging", api: simulation.Every, fault: simulation.Fault{Hang: true, Match: api}},
+		{name: "broken-invalid-response", api: simulation.Every, fault: simulation.Fault{Body: simulation.SignInPage, Match: api}},
 		{name: "throttled-sign-in", api: simulation.Token, fault: simulation.Fault{Status: http.StatusTooManyRequests, RetryAfter: "600"}},
 		{name: "throttled-api", api: simulation.Every, fault: simulation.Fault{Status: http.StatusTooManyRequests, RetryAfter: "90", Match: api, Skip: 24}},
 	} {
@@ -148,15 +146,14 @@ func failing() Fleet {
 	return fleet
 }
 
-// newTenant makes the tenant of a number, which makes its directory's id.
+// newTenant returns tenant number i, with an Entra tenant id of its own.
 func newTenant(i int, name string, o simulation.Options) Tenant {
 	o.TenantID = fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1)
 	o.CallLog = 1000
 	return Tenant{Tenant: simulation.New(o), Name: name}
 }
 
-// contacts are a tenant's watched domains that machines contacted: none in
-// every other tenant.
+// contacts returns a tenant's contacted domains: none for every other tenant.
 func contacts(i int) map[string]simulation.Domain {
 	if i%2 == 0 {
 		return nil
@@ -170,7 +167,7 @@ func contacts(i int) map[string]simulation.Domain {
 	return domains
 }
 
-// longList is a list of that many domains that nobody contacted.
+// longList returns a list of n domains without contacts.
 func longList(n int) string {
 	domains := make([]string, n)
 	for i := range domains {

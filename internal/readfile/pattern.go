@@ -11,8 +11,8 @@ import (
 	"unicode"
 )
 
-// Files lists the files of a pattern. A wildcard takes no hidden files and no
-// directories: editors and Kubernetes keep such beside the ones that are meant.
+// Files returns the files that match a pattern. A wildcard skips hidden files and
+// directories, because editors and Kubernetes create such next to the real files.
 func Files(ctx context.Context, pattern string) ([]string, error) {
 	if name, ok := patterns.name(pattern); ok {
 		return []string{name}, nil
@@ -27,10 +27,11 @@ func Files(ctx context.Context, pattern string) ([]string, error) {
 	return slices.DeleteFunc(matches, func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") }), nil
 }
 
-// Pattern makes a pattern of the configuration absolute. The directory is taken
-// literally, whatever characters it holds. On Windows a pattern that begins with a
-// separator is on the directory's drive. The error says what is wrong with the pattern
-// itself; it does not repeat line breaks, which are those of a file's content.
+// Pattern returns the absolute form of a pattern from the configuration, relative
+// to dir, which may contain any characters. On Windows a pattern with a leading
+// separator is on dir's drive. It returns an error for an invalid pattern. The
+// error never contains line breaks: these would mean that the value is a file's
+// content.
 func Pattern(dir, pattern string) (string, error) {
 	switch {
 	case pattern == "":
@@ -49,14 +50,14 @@ func Pattern(dir, pattern string) (string, error) {
 	return pattern, nil
 }
 
-// patternSyntax is how patterns of file names are written, as filepath.Match reads
-// them: a backslash makes the next character literal, except on Windows, where it
-// separates names. There only [ needs to be made literal, by [[].
+// patternSyntax is the syntax of filepath.Match. A backslash escapes the next
+// character, except on Windows, where it is a separator. There only [ needs to be
+// escaped, as [[].
 type patternSyntax struct{ windows bool }
 
 var patterns = patternSyntax{windows: filepath.Separator == '\\'}
 
-// literal is a pattern that matches the name alone.
+// literal returns a pattern that matches only the name.
 func (s patternSyntax) literal(name string) string {
 	if s.windows {
 		return strings.ReplaceAll(name, "[", "[[]")
@@ -64,8 +65,8 @@ func (s patternSyntax) literal(name string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
 }
 
-// name is the one name that a pattern matches. A pattern with a wildcard can match
-// more, and ok is false.
+// name returns the only name that a pattern matches. It returns false for a
+// pattern with a wildcard.
 func (s patternSyntax) name(pattern string) (name string, ok bool) {
 	if s.windows {
 		name = strings.ReplaceAll(pattern, "[[]", "[")

@@ -2,7 +2,7 @@ package readfile
 
 import "testing"
 
-func TestAPatternWithoutWildcardsIsTheNameOfAFile(t *testing.T) {
+func TestPatternWithoutWildcardIsFileName(t *testing.T) {
 	for _, tc := range []struct {
 		windows  bool
 		pattern  string
@@ -33,15 +33,15 @@ func TestAPatternWithoutWildcardsIsTheNameOfAFile(t *testing.T) {
 	}
 }
 
-func TestTheNameOfADirectoryIsTakenLiterally(t *testing.T) {
+func TestDirectoryNameIsEscaped(t *testing.T) {
 	for _, windows := range []bool{false, true} {
 		s := patternSyntax{windows}
 		for _, name := range []string{`/plain`, `/we[i]rd`, `/[`, `/a\b`, `C:\we[i]rd`, `/st*r`, `/wh?`} {
 			if windows && (name == `/st*r` || name == `/wh?`) {
-				continue // No name on Windows.
+				continue // Invalid on Windows.
 			}
 			if got, ok := s.name(s.literal(name)); !ok || got != name {
-				t.Errorf("windows %v: %s is written %s and read as %q, %v", windows, name, s.literal(name), got, ok)
+				t.Errorf("windows %v: %s is escaped as %s and read as %q, %v", windows, name, s.literal(name), got, ok)
 			}
 		}
 	}

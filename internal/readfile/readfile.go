@@ -1,7 +1,7 @@
-// Package readfile reads the files that an operator names: only regular ones, of
-// bounded size, and within bounded time. A named pipe, a device, a log file that
-// grows or a network mount that hangs yields an error, never a caller that waits
-// without end.
+// Package readfile reads files that an operator names: only regular files of
+// limited size, within limited time. A named pipe, a device, a growing log file
+// or a hanging network mount causes an error. It never blocks the caller
+// indefinitely.
 package readfile
 
 import (
@@ -19,17 +19,17 @@ import (
 	"time"
 )
 
-// Timeout is how long one call of this package takes at most.
+// Timeout is the maximum duration of a call to this package.
 const Timeout = 10 * time.Second
 
-// Bytes returns the content of the regular file at path. It fails with a
-// *fs.PathError if the file is larger than limit bytes, is no regular file, or is
-// not read before Timeout passes or ctx ends. Symbolic links are followed.
+// Bytes returns the content of the regular file at path. It returns a
+// *fs.PathError if the file is larger than limit bytes, is not a regular file, or
+// is not read before Timeout or the end of ctx. It follows symbolic links.
 func Bytes(ctx context.Context, path string, limit int64) ([]byte, error) {
-	return within(ctx, call{"read", path}, func() ([]byte, error) { return load(path, limit) })
+	return withTimeout(ctx, call{"read", path}, func() ([]byte, error) { return load(path, limit) })
 }
 
-// Text is Bytes for a text file: it returns what Decode makes of the content.
+// Text is Bytes for a text file. It applies Decode to the content.
 func Text(ctx context.Context, path string, limit int64) ([]byte, error) {
 	content, err := Bytes(ctx, path, limit)
 	if err != nil {
@@ -41,17 +41,17 @@ func Text(ctx context.Context, path string, limit int64) ([]byte, error) {
 	return content, nil
 }
 
-// Stat is os.Stat that fails if there is no answer before Timeout passes or ctx ends.
+// Stat is os.Stat with a limit: it returns an error after Timeout or at the end
+// of ctx.
 func Stat(ctx context.Context, path string) (fs.FileInfo, error) {
-	return within(ctx, call{"stat", path}, func() (fs.FileInfo, error) { return os.Stat(path) })
+	return withTimeout(ctx, call{"stat", path}, func() (fs.FileInfo, error) { return os.Stat(path) })
 }
 
-// Glob returns the names that match the pattern and are no directories, sorted, as
-// filepath.Glob does. It fails if a directory cannot be read, or if the directories
-// are not read before Timeout passes or ctx ends. One that does not exist holds
-// nothing.
+// Glob returns the sorted names that match the pattern, without directories.
+// Unlike filepath.Glob it returns an error if a directory cannot be read, and
+// after Timeout or at the end of ctx. A missing directory has no files.
 func Glob(ctx context.Context, pattern string) ([]string, error) {
-	return within(ctx, call{"list", pattern}, func() ([]string, error) {
+	return withTimeout(ctx, call{"list", pattern}, func() ([]string, error) {
 		if err := checkDirectories(filepath.Dir(pattern)); err != nil {
 			return nil, err
 		}
@@ -60,8 +60,9 @@ func Glob(ctx context.Context, pattern string) ([]string, error) {
 	})
 }
 
-// checkDirectories returns why a directory that matches the pattern, or one that
-// leads to it, cannot be read. filepath.Glob takes such a directory for an empty one.
+// checkDirectories returns an error if a directory that matches the pattern, or
+// one of its parents, cannot be read. filepath.Glob treats such a directory as
+// empty.
 func checkDirectories(pattern string) error {
 	directories := []string{pattern}
 	if strings.ContainsAny(pattern, "*?[") {
@@ -92,7 +93,7 @@ func isDirectory(path string) bool {
 
 // load reads a regular file.
 func load(path string, limit int64) ([]byte, error) {
-	// Opening some devices has an effect of its own, so look before.
+	// Opening some devices has side effects, so check first.
 	info, err := os.Stat(path)
 	if err == nil {
 		err = checkRegular(info)
@@ -100,14 +101,14 @@ func load(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// O_NONBLOCK opens a named pipe at once, without a writer. Regular files and
-	// Windows ignore it.
+	// O_NONBLOCK opens a named pipe without waiting for a writer. Regular files
+	// and Windows ignore it.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // #nosec G304 -- the operator names the file
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	// The name may stand for another file by now.
+	// The file may have been replaced since.
 	if info, err = f.Stat(); err == nil {
 		err = checkRegular(info)
 	}
@@ -145,20 +146,20 @@ func size(bytes int64) string {
 	}
 }
 
-// call is a call of the file system.
+// call identifies a file system operation.
 type call struct{ op, path string }
 
-// running has, for each call that is under way, a channel that is closed when it
-// ends. The system cannot end one that hangs: it keeps its thread. One of each call
-// bounds how many there are, however often the path is read.
+// running contains a channel for each running call, which is closed when the call
+// ends. A hanging call cannot be cancelled and blocks its thread. So each call
+// runs only once at a time, however often it is requested.
 var running sync.Map
 
 var errTimeout = fmt.Errorf("not read within %s: check the file system that holds it: %w", Timeout, os.ErrDeadlineExceeded)
 
-// within returns what do returns, or an error once Timeout has passed or ctx has
-// ended; do then ends on its own, if ever. An error names a path, that of the call
-// unless it is another.
-func within[T any](ctx context.Context, c call, do func() (T, error)) (value T, err error) {
+// withTimeout returns the result of do, or an error after Timeout or at the end
+// of ctx; do then continues in the background. Every error names a path, by
+// default the call's.
+func withTimeout[T any](ctx context.Context, c call, do func() (T, error)) (value T, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, Timeout, errTimeout)
 	defer cancel()
 	defer func() {
@@ -166,9 +167,9 @@ func within[T any](ctx context.Context, c call, do func() (T, error)) (value T, 
 			err = &fs.PathError{Op: c.op, Path: c.path, Err: err}
 		}
 	}()
-	mine := make(chan struct{})
+	finished := make(chan struct{})
 	for {
-		other, busy := running.LoadOrStore(c, mine)
+		other, busy := running.LoadOrStore(c, finished)
 		if !busy {
 			break
 		}
@@ -183,10 +184,10 @@ func within[T any](ctx context.Context, c call, do func() (T, error)) (value T, 
 	go func() {
 		done, failed = do()
 		running.Delete(c)
-		close(mine)
+		close(finished)
 	}()
 	select {
-	case <-mine:
+	case <-finished:
 		return done, failed
 	case <-ctx.Done():
 		return value, context.Cause(ctx)

@@ -24,7 +24,7 @@ func write(t *testing.T, name string, content []byte) string {
 	return path
 }
 
-func TestRegularFileIsReadUpToTheLimit(t *testing.T) {
+func TestReadRegularFileUpToLimit(t *testing.T) {
 	path := write(t, "file", bytes.Repeat([]byte("x"), 2048))
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(path, link); err != nil {
@@ -45,11 +45,11 @@ func TestRegularFileIsReadUpToTheLimit(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRegularFileIsNotOpened(t *testing.T) {
+func TestOnlyRegularFilesAreOpened(t *testing.T) {
 	for name, test := range map[string]struct{ path, want string }{
 		"a directory":    {t.TempDir(), "a directory, not a regular file"},
 		"a device":       {os.DevNull, "not a regular file"},
-		"nothing at all": {filepath.Join(t.TempDir(), "none"), fs.ErrNotExist.Error()},
+		"a missing file": {filepath.Join(t.TempDir(), "none"), fs.ErrNotExist.Error()},
 	} {
 		_, err := Bytes(t.Context(), test.path, 10)
 		var at *fs.PathError
@@ -62,14 +62,14 @@ func TestWhatIsNoRegularFileIsNotOpened(t *testing.T) {
 	}
 }
 
-// A file system that hangs blocks stat, open and read alike, and the system ends
-// none of them.
-func TestHangingFileSystemHoldsNobodyAndTakesOneThreadAName(t *testing.T) {
+// A hanging file system blocks stat, open and read, and none of these can be
+// cancelled.
+func TestHangingFileSystemTimesOutAndBlocksOneThreadPerName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var started atomic.Int32
 		hang := make(chan struct{})
 		read := func(ctx context.Context) error {
-			_, err := within(ctx, call{"read", "secret"}, func() ([]byte, error) {
+			_, err := withTimeout(ctx, call{"read", "secret"}, func() ([]byte, error) {
 				started.Add(1)
 				<-hang
 				return nil, nil
@@ -91,54 +91,54 @@ func TestHangingFileSystemHoldsNobodyAndTakesOneThreadAName(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := read(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("with a context that ended: error is %v", err)
+			t.Errorf("with a cancelled context: error is %v", err)
 		}
-		if content, err := within(t.Context(), call{"read", "other"}, func() (string, error) { return "x", nil }); content != "x" || err != nil {
-			t.Errorf("another name waits, too: %q, %v", content, err)
+		if content, err := withTimeout(t.Context(), call{"read", "other"}, func() (string, error) { return "x", nil }); content != "x" || err != nil {
+			t.Errorf("another name is blocked, too: %q, %v", content, err)
 		}
 
 		close(hang)
 		if err := read(t.Context()); err != nil {
-			t.Errorf("once the file system answers again: %v", err)
+			t.Errorf("once the file system works again: %v", err)
 		}
-		underWay := 0
-		running.Range(func(any, any) bool { underWay++; return true })
-		if n := started.Load(); n != 2 || underWay != 0 {
-			t.Errorf("%d calls, %d under way", n, underWay)
+		inProgress := 0
+		running.Range(func(any, any) bool { inProgress++; return true })
+		if n := started.Load(); n != 2 || inProgress != 0 {
+			t.Errorf("%d calls, %d in progress", n, inProgress)
 		}
 	})
 }
 
-func TestTextLosesTheMarkOfWindowsAndUTF16IsRefusedByName(t *testing.T) {
+func TestTextDropsByteOrderMarkAndRejectsUTF16(t *testing.T) {
 	for name, test := range map[string]struct {
 		content, want string
-		refused       bool
+		rejected      bool
 	}{
-		"plain":                           {content: "s3cr3t\r\n", want: "s3cr3t\r\n"},
-		"empty":                           {},
-		"one letter":                      {content: "x", want: "x"},
-		"UTF-8 with a mark":               {content: "\ufeffs3cr3t", want: "s3cr3t"},
-		"only a mark":                     {content: "\ufeff"},
-		"Latin-1 comment of a PEM file":   {content: "M\xfcller", want: "M\xfcller"},
-		"UTF-16 LE with a mark":           {content: "\xff\xfes\x003\x00", refused: true},
-		"UTF-16 BE with a mark":           {content: "\xfe\xff\x00s\x003", refused: true},
-		"UTF-16 LE without a mark":        {content: "s\x003\x00", refused: true},
-		"UTF-16 BE without a mark":        {content: "\x00s\x003", refused: true},
-		"UTF-32 LE with a mark":           {content: "\xff\xfe\x00\x00s\x00\x00\x00", refused: true},
-		"UTF-16 LE, not a letter of ours": {content: "\xff\xfe\xe4\x04", refused: true},
+		"plain":                               {content: "s3cr3t\r\n", want: "s3cr3t\r\n"},
+		"empty":                               {},
+		"one letter":                          {content: "x", want: "x"},
+		"UTF-8 with a byte-order mark":        {content: "\ufeffs3cr3t", want: "s3cr3t"},
+		"only a byte-order mark":              {content: "\ufeff"},
+		"Latin-1 comment of a PEM file":       {content: "M\xfcller", want: "M\xfcller"},
+		"UTF-16 LE with a byte-order mark":    {content: "\xff\xfes\x003\x00", rejected: true},
+		"UTF-16 BE with a byte-order mark":    {content: "\xfe\xff\x00s\x003", rejected: true},
+		"UTF-16 LE without a byte-order mark": {content: "s\x003\x00", rejected: true},
+		"UTF-16 BE without a byte-order mark": {content: "\x00s\x003", rejected: true},
+		"UTF-32 LE with a byte-order mark":    {content: "\xff\xfe\x00\x00s\x00\x00\x00", rejected: true},
+		"UTF-16 LE, not ASCII":                {content: "\xff\xfe\xe4\x04", rejected: true},
 	} {
 		path := write(t, "file", []byte(test.content))
 		got, err := Text(t.Context(), path, 100)
-		if string(got) != test.want || errors.Is(err, ErrUTF16) != test.refused || !test.refused && err != nil {
+		if string(got) != test.want || errors.Is(err, ErrUTF16) != test.rejected || !test.rejected && err != nil {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
-		if test.refused && !strings.Contains(err.Error(), path) {
+		if test.rejected && !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: error %v does not name the file", name, err)
 		}
 	}
 }
 
-func TestGlobListsNoDirectories(t *testing.T) {
+func TestGlobSkipsDirectories(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"b.txt", "a.txt", "c.yml"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
@@ -157,7 +157,7 @@ func TestGlobListsNoDirectories(t *testing.T) {
 	}
 }
 
-func TestGlobFailsForADirectoryThatCannotBeRead(t *testing.T) {
+func TestGlobFailsForUnreadableDirectory(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"good", "empty"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {

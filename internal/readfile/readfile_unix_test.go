@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestNamedPipeIsRefusedAtOnce(t *testing.T) {
+func TestNamedPipeIsRejectedWithoutBlocking(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)

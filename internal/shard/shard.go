@@ -1,8 +1,8 @@
-// Package shard decides which of several exporters serves a tenant.
+// Package shard assigns tenants to exporters.
 //
-// The answer depends on the tenant's name and the number of shards and on
-// nothing else, and it never changes between versions of the program: two
-// shards of different versions still serve every tenant exactly once.
+// The result depends only on the tenant's name and the number of shards. It must
+// never change between versions of the program, so that shards of different
+// versions serve every tenant exactly once.
 package shard
 
 import (
@@ -13,12 +13,12 @@ import (
 	"strings"
 )
 
-// Of returns the shard that serves the tenant, between 0 and total-1; 0 where the
-// total is 1 or less and tenants are not divided. Going from n shards to n+1 moves
-// one tenant in n+1, each of them to the new shard.
+// Of returns the shard that serves the tenant, from 0 to total-1. It returns 0 if
+// total is 1 or less. When total grows from n to n+1, one tenant in n+1 moves,
+// always to the new shard.
 //
-// It is the jump consistent hash of Lamping and Veach (arXiv:1406.2294), of
-// the first eight bytes of the name's SHA-256 sum, read as a big-endian number.
+// It is the jump consistent hash of Lamping and Veach (arXiv:1406.2294) of the
+// first eight bytes of the name's SHA-256 sum, as a big-endian number.
 func Of(tenant string, total int) int {
 	sum := sha256.Sum256([]byte(tenant))
 	key := binary.BigEndian.Uint64(sum[:])
@@ -31,8 +31,8 @@ func Of(tenant string, total int) int {
 	return int(shard)
 }
 
-// OrdinalOf returns the number at the end of the name that a Kubernetes
-// StatefulSet gives to a pod: 2 for "mde-exporter-2".
+// OrdinalOf returns the ordinal in the name of a Kubernetes StatefulSet's pod: 2
+// for "mde-exporter-2".
 func OrdinalOf(podName string) (int, error) {
 	dash := strings.LastIndexByte(podName, '-')
 	if dash < 1 {

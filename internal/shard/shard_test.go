@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // The golden file must never change: shards of two versions run side by side
 // during every rollout.
-func TestATenantStaysOnItsShardFromVersionToVersion(t *testing.T) {
+func TestShardAssignmentNeverChanges(t *testing.T) {
 	tenants := []string{
 		"", "contoso", "Contoso", "fabrikam", "tailspin toys", "日本", "\xff", strings.Repeat("long", 100),
 		"00000000-0000-0000-0000-000000000000", "8f3c1d52-6a0e-4b7d-9c55-1f2e3d4c5b6a",
@@ -60,7 +60,7 @@ func TestEveryTenantIsServedExactlyOnce(t *testing.T) {
 	}
 }
 
-func TestAnotherShardTakesOnlyItsShare(t *testing.T) {
+func TestAddingShardMovesOnlyItsShare(t *testing.T) {
 	const tenants = 20000
 	for total := 1; total < 12; total++ {
 		moved := 0
@@ -82,7 +82,7 @@ func TestAnotherShardTakesOnlyItsShare(t *testing.T) {
 	}
 }
 
-func TestShardsCarryEqualLoads(t *testing.T) {
+func TestShardsAreBalanced(t *testing.T) {
 	const tenants, total = 20000, 10
 	var load [total]int
 	for i := range tenants {
@@ -106,11 +106,11 @@ func TestOrdinalOf(t *testing.T) {
 		{name: "a set whose name ends in a number", pod: "mde-2-3", want: 3},
 		{name: "a Deployment's pod", pod: "mde-exporter-6d4b75cb6d-hx2vq", wantErr: "does not end in an ordinal"},
 		{name: "no dash", pod: "exporter0", wantErr: "not that of a StatefulSet's pod"},
-		{name: "nothing before the ordinal", pod: "-3", wantErr: "not that of a StatefulSet's pod"},
-		{name: "nothing after the dash", pod: "mde-", wantErr: "does not end in an ordinal"},
+		{name: "an empty name before the ordinal", pod: "-3", wantErr: "not that of a StatefulSet's pod"},
+		{name: "no ordinal", pod: "mde-", wantErr: "does not end in an ordinal"},
 		{name: "a leading zero, which Kubernetes never writes", pod: "mde-01", wantErr: "does not end in an ordinal"},
 		{name: "a sign", pod: "mde-+1", wantErr: "does not end in an ordinal"},
-		{name: "a number past all bounds", pod: "mde-99999999999", wantErr: "does not end in an ordinal"},
+		{name: "a number out of range", pod: "mde-99999999999", wantErr: "does not end in an ordinal"},
 		{name: "an empty name", pod: "", wantErr: "not that of a StatefulSet's pod"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestOrdinalOf(t *testing.T) {
 			case tc.wantErr == "" && err != nil:
 				t.Fatalf("OrdinalOf(%q): %v", tc.pod, err)
 			case tc.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tc.wantErr)):
-				t.Fatalf("OrdinalOf(%q) error = %v, want one that says %q", tc.pod, err, tc.wantErr)
+				t.Fatalf("OrdinalOf(%q) error = %v, want %q", tc.pod, err, tc.wantErr)
 			case got != tc.want:
 				t.Errorf("OrdinalOf(%q) = %d, want %d", tc.pod, got, tc.want)
 			}

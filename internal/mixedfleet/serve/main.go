@@ -1,6 +1,5 @@
 // Command serve serves the mixed fleet on loopback until it is interrupted. It
-// writes mde.yml for the exporter and prometheus.yml for a Prometheus to the
-// directory.
+// writes mde.yml for the exporter and prometheus.yml for a Prometheus to -dir.
 package main
 
 import (
