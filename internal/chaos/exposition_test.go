@@ -4,7 +4,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// exposition is what one scrape said, by family.
+// exposition contains the samples of one scrape by metric family.
 type exposition map[string][]sample
 
 type labels map[string]string
@@ -28,7 +28,8 @@ func newExposition(families []*dto.MetricFamily) exposition {
 	return e
 }
 
-// samples are those of a family that have these labels, given as names and values.
+// samples returns the samples of a family with these labels, given as names and
+// values.
 func (e exposition) samples(family string, pairs ...string) []sample {
 	var found []sample
 next:
@@ -43,7 +44,8 @@ next:
 	return found
 }
 
-// value is that of the only such sample.
+// value returns the value of the only such sample. It returns false if there is
+// none or more than one.
 func (e exposition) value(family string, pairs ...string) (float64, bool) {
 	found := e.samples(family, pairs...)
 	if len(found) != 1 {

@@ -32,14 +32,14 @@ const (
 	hourTimeout  = 20 * time.Second
 )
 
-// TestAnHourOfFaults runs three tenants for an hour of fake time in which
-// something happens every few seconds. Nothing that is shown may differ from
-// what was served; the quota holds; and all is well again after the faults.
-func TestAnHourOfFaults(t *testing.T) {
+// TestHourOfFaults runs three tenants for an hour of fake time with a random step
+// every few seconds. Scrapes must show what was served, the quota must hold, and
+// everything must recover when the faults end.
+func TestHourOfFaults(t *testing.T) {
 	servertest.Slow(t)
 	seeds := []uint64{1, 2, 3}
 	if raceDetector {
-		seeds = seeds[:1] // An hour takes ten times as long.
+		seeds = seeds[:1] // The race detector makes it ten times slower.
 	}
 	if *seedFlag != 0 {
 		seeds = []uint64{*seedFlag}
@@ -56,51 +56,51 @@ func anHourOfFaults(t *testing.T, d dice) {
 	if testing.Short() {
 		length = 10 * time.Minute
 	}
-	h := newHour(t)
-	preview := h.tenant(d, "preview", client.Limits{}, simulation.Options{Seed: 1, Machines: 1300, PageSize: 400})
-	machines := h.tenant(d, "machines", client.Limits{}, simulation.Options{Seed: 2, Machines: 500, PreviewStatus: 404, UnknownDomain404: true, StatsAsStrings: true})
-	thrifty := h.tenant(d, "thrifty", client.Limits{CallsPerMinute: 6, CallsPerHour: 300}, simulation.Options{Seed: 3, Machines: 300, PageSize: 200, NextLinkLast: true})
+	h := newHourTest(t)
+	preview := h.addTenant(d, "preview", client.Limits{}, simulation.Options{Seed: 1, Machines: 1300, PageSize: 400})
+	machines := h.addTenant(d, "machines", client.Limits{}, simulation.Options{Seed: 2, Machines: 500, PreviewStatus: 404, UnknownDomain404: true, StatsAsStrings: true})
+	lowQuota := h.addTenant(d, "lowquota", client.Limits{CallsPerMinute: 6, CallsPerHour: 300}, simulation.Options{Seed: 3, Machines: 300, PageSize: 200, NextLinkLast: true})
 	defer h.close()
 
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		time.Sleep(d.duration(time.Second, 20*time.Second))
-		far := one(d, preview, machines, thrifty)
+		tenant := oneOf(d, preview, machines, lowQuota)
 		if d.IntN(12) == 0 {
-			far.changeList(d)
+			tenant.changeList(d)
 		} else {
-			h.log(far.name + " " + mischief(d, far.Tenant, hourDomains, h.decoyURL, time.Minute))
+			h.log(tenant.name + " " + randomStep(d, tenant.Tenant, hourDomains, h.decoyURL, time.Minute))
 		}
 		if d.IntN(20) == 0 {
-			thrifty.SetPreview(one(d, 0, 0, 404, 410, 403))
+			lowQuota.SetPreview(oneOf(d, 0, 0, 404, 410, 403))
 		}
 		h.check()
 	}
 
-	for _, far := range h.tenants {
-		far.Clear()
+	for _, tenant := range h.tenants {
+		tenant.Clear()
 	}
 	cleared := time.Now()
 	time.Sleep(longestPause + 3*hourInterval)
 	h.check()
-	for _, far := range h.tenants {
-		far.checkRecovered(cleared)
+	for _, tenant := range h.tenants {
+		tenant.checkRecovered(cleared)
 	}
 	h.close()
 	if n := h.decoy.Count(simulation.Every); n > 0 {
-		t.Errorf("%d calls reached a host they were led to", n)
+		t.Errorf("%d calls reached the decoy host", n)
 	}
-	for _, far := range h.tenants {
-		far.checkCalls()
+	for _, tenant := range h.tenants {
+		tenant.checkCalls()
 	}
 }
 
-// longestPause is that of the client after a refused credential.
+// longestPause is the client's longest pause after a rejected credential.
 const longestPause = 5 * time.Minute
 
 var hourDomains = []string{"evil.example", "bad.example", "worse.example", "quiet.example"}
 
-// hour is what runs in one bubble.
-type hour struct {
+// hourTest contains the tenants of one synctest bubble.
+type hourTest struct {
 	*testing.T
 	registry   *prometheus.Registry
 	metrics    *collector.Metrics
@@ -113,21 +113,21 @@ type hour struct {
 	closers    []func()
 }
 
-func newHour(t *testing.T) *hour {
+func newHourTest(t *testing.T) *hourTest {
 	registry := prometheus.NewRegistry()
 	decoy := simulation.New(simulation.Options{})
-	return &hour{
+	return &hourTest{
 		T: t, registry: registry, metrics: collector.NewMetrics(registry), exposition: &collector.Exposition{},
 		decoy: decoy, decoyURL: "http://127.0.0.1:1001",
 	}
 }
 
-func (h *hour) log(step string) {
+func (h *hourTest) log(step string) {
 	h.steps = append(h.steps, time.Now().Format("15:04:05.000 ")+step)
 }
 
-// check compares a scrape with what was served. The first fault ends the test.
-func (h *hour) check() {
+// check compares a scrape with what was served. The first problem ends the test.
+func (h *hourTest) check() {
 	h.Helper()
 	synctest.Wait()
 	families, err := collector.Combine(h.registry, h.exposition).Gather()
@@ -135,23 +135,23 @@ func (h *hour) check() {
 		h.Fatal(err)
 	}
 	e := newExposition(families)
-	var faults []string
-	for _, far := range h.tenants {
-		faults = append(faults, far.witness.check(e, time.Now(), time.Now())...)
-		faults = append(faults, far.countRefreshes(e)...)
+	var problems []string
+	for _, tenant := range h.tenants {
+		problems = append(problems, tenant.oracle.check(e, time.Now(), time.Now())...)
+		problems = append(problems, tenant.countRefreshes(e)...)
 	}
-	if len(faults) > 0 {
+	if len(problems) > 0 {
 		for _, step := range h.steps[max(0, len(h.steps)-25):] {
 			h.Log(step)
 		}
-		for _, fault := range faults {
-			h.Error(time.Now().Format("15:04:05.000"), fault)
+		for _, problem := range problems {
+			h.Error(time.Now().Format("15:04:05.000"), problem)
 		}
 		h.FailNow()
 	}
 }
 
-func (h *hour) close() {
+func (h *hourTest) close() {
 	h.closing.Do(func() {
 		for _, c := range slices.Backward(h.closers) {
 			c()
@@ -159,21 +159,21 @@ func (h *hour) close() {
 	})
 }
 
-// hourTenant is a far end and the collectors that ask it.
+// hourTenant is a simulated tenant and the collectors that query it.
 type hourTenant struct {
 	*simulation.Tenant
-	hour       *hour
+	test       *hourTest
 	name       string
 	quota      client.Limits
-	witness    *witness
+	oracle     *oracle
 	list       []string
-	file       string            // Holds the list.
-	process    *collector.Shared // Reads the file.
-	collectors []*counted
+	file       string            // Contains the list.
+	process    *collector.Shared // Loads the file.
+	collectors []*countingCollector
 }
 
-// uncompressed asks for no compression: it would take most of the time under the
-// race detector, and the program's test has it.
+// uncompressed requests no compression, which is slow with the race detector. The
+// program's test covers it.
 type uncompressed struct{ *http.Transport }
 
 func (u uncompressed) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -182,17 +182,18 @@ func (u uncompressed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return u.Transport.RoundTrip(r)
 }
 
-// counted counts how refreshes end.
-type counted struct {
+// countingCollector counts successful and failed refreshes.
+type countingCollector struct {
 	name string
 	collector.Collector
 
 	mu         sync.Mutex
-	good, bad  int
+	succeeded  int
+	failed     int
 	unexpected []error
 }
 
-func (c *counted) Refresh(ctx context.Context) (collector.Outcome, error) {
+func (c *countingCollector) Refresh(ctx context.Context) (collector.Outcome, error) {
 	outcome, err := c.Collector.Refresh(ctx)
 	if err != nil && ctx.Err() != nil || err == nil && outcome.Pending {
 		return outcome, err
@@ -200,31 +201,31 @@ func (c *counted) Refresh(ctx context.Context) (collector.Outcome, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
-		c.good++
+		c.succeeded++
 		return outcome, nil
 	}
-	c.bad++
-	if e, ok := errors.AsType[*client.Error](err); client.ReasonOf(err) == client.ReasonOther && (!ok || !isRedirect(e.Status) && !isRefusedPreview(e)) {
+	c.failed++
+	if e, ok := errors.AsType[*client.Error](err); client.ReasonOf(err) == client.ReasonOther && (!ok || !isRedirect(e.Status) && !isRejectedPreview(e)) {
 		c.unexpected = append(c.unexpected, err)
 	}
 	return outcome, err
 }
 
-// isRefusedPreview tells the refusal that, in one refresh after the other, makes
-// the source change.
-func isRefusedPreview(e *client.Error) bool {
+// isRejectedPreview reports an error after which, in several refreshes, the
+// source changes.
+func isRejectedPreview(e *client.Error) bool {
 	return e.API == client.MachineSecurityStates && e.Status >= 400 && e.Status < 500
 }
 
-// isRedirect tells what counts as other, and says so.
+// isRedirect reports a status whose reason is intentionally other.
 func isRedirect(status int) bool { return status >= 300 && status < 400 }
 
-func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Options) *hourTenant {
+func (h *hourTest) addTenant(d dice, name string, quota client.Limits, o simulation.Options) *hourTenant {
 	h.Helper()
 	o.Limits = simulation.DocumentedLimits()
-	far := &hourTenant{Tenant: simulation.New(o), hour: h, name: name, quota: quota, file: filepath.Join(h.TempDir(), "list.txt"), process: &collector.Shared{}}
-	far.writeList(hourDomains)
-	server, err := far.Listen(simulation.ListenOptions{InMemory: true})
+	tenant := &hourTenant{Tenant: simulation.New(o), test: h, name: name, quota: quota, file: filepath.Join(h.TempDir(), "list.txt"), process: &collector.Shared{}}
+	tenant.writeList(hourDomains)
+	server, err := tenant.Listen(simulation.ListenOptions{InMemory: true})
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -238,7 +239,7 @@ func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Opt
 	c, err := client.New(client.Options{
 		LoginURL: origin, GraphURL: origin, APIURL: origin,
 		GraphScope: simulation.GraphAudience + "/.default", APIScope: simulation.APIAudience + "/.default",
-		Credential:     client.ClientSecret{TenantID: far.TenantID(), ClientID: far.ClientID(), Secret: far.ClientSecret()},
+		Credential:     client.ClientSecret{TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), Secret: tenant.ClientSecret()},
 		Transport:      uncompressed{transport},
 		RequestTimeout: hourTimeout,
 		Quota:          quota,
@@ -260,121 +261,121 @@ func (h *hour) tenant(d dice, name string, quota client.Limits, o simulation.Opt
 		}
 		schedule.RefreshInterval, schedule.MaxAge = model.Duration(hourInterval), model.Duration(hourMaxAge)
 		if kind == "watched_domains" {
-			sections.WatchedDomains.Files, sections.WatchedDomains.Statistics, sections.WatchedDomains.MachineInfoLimit = []string{far.file}, true, 3
+			sections.WatchedDomains.Files, sections.WatchedDomains.Statistics, sections.WatchedDomains.MachineInfoLimit = []string{tenant.file}, true, 3
 		}
-		counted := &counted{name: kind, Collector: section.New(collector.Env{
-			Tenant: name, Name: kind, Client: c, Metrics: metrics, Logger: slog.New(slog.DiscardHandler), Shared: shared, Process: far.process,
+		countingCollector := &countingCollector{name: kind, Collector: section.New(collector.Env{
+			Tenant: name, Name: kind, Client: c, Metrics: metrics, Logger: slog.New(slog.DiscardHandler), Shared: shared, Process: tenant.process,
 		})}
-		far.collectors = append(far.collectors, counted)
+		tenant.collectors = append(tenant.collectors, countingCollector)
 		r := collector.NewRefresher(collector.RefresherOptions{
 			Env:       collector.Env{Tenant: name, Name: kind, Logger: slog.New(slog.DiscardHandler)},
 			Schedule:  collector.Schedule{RefreshInterval: model.Duration(hourInterval), Continuous: schedule.Continuous},
-			Collector: counted, StartDelay: d.duration(0, time.Second), Exposition: h.exposition,
+			Collector: countingCollector, StartDelay: d.duration(0, time.Second), Exposition: h.exposition,
 		})
 		running.Go(func() { r.Run(ctx) })
 	}
-	far.witness = newWitness(name, far.Tenant)
-	far.witness.statesMaxAge, far.witness.domainsMaxAge = hourMaxAge, hourMaxAge
-	far.witness.late = hourTimeout
-	far.witness.grace = 2 * time.Millisecond // What a timestamp in seconds loses.
+	tenant.oracle = newOracle(name, tenant.Tenant)
+	tenant.oracle.statesMaxAge, tenant.oracle.domainsMaxAge = hourMaxAge, hourMaxAge
+	tenant.oracle.late = hourTimeout
+	tenant.oracle.grace = 2 * time.Millisecond // The rounding of a timestamp in seconds.
 	h.closers = append(h.closers, func() {
 		cancel()
 		running.Wait()
 		transport.CloseIdleConnections()
 		server.Close()
 	})
-	h.tenants = append(h.tenants, far)
-	return far
+	h.tenants = append(h.tenants, tenant)
+	return tenant
 }
 
-// changeList takes a domain off the watch list, or puts all on it.
-func (far *hourTenant) changeList(d dice) {
+// changeList removes a domain from the watch list, or adds all.
+func (tenant *hourTenant) changeList(d dice) {
 	list := hourDomains
 	if d.IntN(2) == 0 {
-		gone := one(d, hourDomains...)
-		list = slices.DeleteFunc(slices.Clone(hourDomains), func(name string) bool { return name == gone })
+		removed := oneOf(d, hourDomains...)
+		list = slices.DeleteFunc(slices.Clone(hourDomains), func(name string) bool { return name == removed })
 	}
-	far.hour.log(far.name + " watches " + fmt.Sprint(list))
-	far.writeList(list)
-	far.process.Load()
-	far.collectors[1].Reloaded()
+	tenant.test.log(tenant.name + " watches " + fmt.Sprint(list))
+	tenant.writeList(list)
+	tenant.process.Load()
+	tenant.collectors[1].Reloaded()
 }
 
-func (far *hourTenant) writeList(list []string) {
-	far.list = list
-	next := far.file + "~"
-	if err := errors.Join(os.WriteFile(next, []byte(strings.Join(list, "\n")), 0o600), os.Rename(next, far.file)); err != nil {
-		far.hour.Fatal(err)
+func (tenant *hourTenant) writeList(list []string) {
+	tenant.list = list
+	next := tenant.file + "~"
+	if err := errors.Join(os.WriteFile(next, []byte(strings.Join(list, "\n")), 0o600), os.Rename(next, tenant.file)); err != nil {
+		tenant.test.Fatal(err)
 	}
 }
 
-// countRefreshes compares the counters with how refreshes ended.
-func (far *hourTenant) countRefreshes(e exposition) (faults []string) {
-	for _, c := range far.collectors {
+// countRefreshes compares the counters with the results of refreshes.
+func (tenant *hourTenant) countRefreshes(e exposition) (problems []string) {
+	for _, c := range tenant.collectors {
 		c.mu.Lock()
-		good, bad := c.good, c.bad
+		succeeded, failed := c.succeeded, c.failed
 		if len(c.unexpected) > 0 {
-			faults = append(faults, fmt.Sprintf("%s %s: a failure without a reason: %v", far.name, c.name, c.unexpected[0]))
+			problems = append(problems, fmt.Sprintf("%s %s: a failure with reason other: %v", tenant.name, c.name, c.unexpected[0]))
 		}
 		c.mu.Unlock()
-		refreshes, _ := e.value("mde_refreshes_total", "tenant", far.name, "collector", c.name)
-		failures := sum(e.samples("mde_refresh_failures_total", "tenant", far.name, "collector", c.name))
-		if int(refreshes) != good+bad || int(failures) != bad {
-			faults = append(faults, fmt.Sprintf("%s %s: %v refreshes and %v failures are counted, %d succeeded and %d failed", far.name, c.name, refreshes, failures, good, bad))
+		refreshes, _ := e.value("mde_refreshes_total", "tenant", tenant.name, "collector", c.name)
+		failures := sum(e.samples("mde_refresh_failures_total", "tenant", tenant.name, "collector", c.name))
+		if int(refreshes) != succeeded+failed || int(failures) != failed {
+			problems = append(problems, fmt.Sprintf("%s %s: %v refreshes and %v failures are counted, %d succeeded and %d failed", tenant.name, c.name, refreshes, failures, succeeded, failed))
 		}
 	}
-	watched, ok := e.value("mde_watched_domains", "tenant", far.name)
-	if ok && int(watched) != len(far.list) {
-		faults = append(faults, fmt.Sprintf("%s: %v domains are watched, %d are on the list", far.name, watched, len(far.list)))
+	watched, ok := e.value("mde_watched_domains", "tenant", tenant.name)
+	if ok && int(watched) != len(tenant.list) {
+		problems = append(problems, fmt.Sprintf("%s: %v domains are watched, %d are on the list", tenant.name, watched, len(tenant.list)))
 	}
-	for _, s := range e.samples("mde_watched_domain_last_success_timestamp_seconds", "tenant", far.name) {
-		if !slices.Contains(far.list, s.labels["domain"]) {
-			faults = append(faults, far.name+": "+s.labels["domain"]+" has series and is not on the list")
+	for _, s := range e.samples("mde_watched_domain_last_success_timestamp_seconds", "tenant", tenant.name) {
+		if !slices.Contains(tenant.list, s.labels["domain"]) {
+			problems = append(problems, tenant.name+": "+s.labels["domain"]+" has series but is not on the list")
 		}
 	}
-	return faults
+	return problems
 }
 
-// checkRecovered sees that everything was asked since the faults ended.
-func (far *hourTenant) checkRecovered(since time.Time) {
-	far.hour.Helper()
-	families, _ := collector.Combine(far.hour.registry, far.hour.exposition).Gather()
+// checkRecovered checks that everything was fetched since the faults ended.
+func (tenant *hourTenant) checkRecovered(since time.Time) {
+	tenant.test.Helper()
+	families, _ := collector.Combine(tenant.test.registry, tenant.test.exposition).Gather()
 	e := newExposition(families)
-	for _, c := range far.collectors {
-		success, _ := e.value("mde_refresh_success", "tenant", far.name, "collector", c.name)
-		at, _ := e.value("mde_refresh_last_success_timestamp_seconds", "tenant", far.name, "collector", c.name)
+	for _, c := range tenant.collectors {
+		success, _ := e.value("mde_refresh_success", "tenant", tenant.name, "collector", c.name)
+		at, _ := e.value("mde_refresh_last_success_timestamp_seconds", "tenant", tenant.name, "collector", c.name)
 		if success != 1 || fromUnix(at).Before(since) {
-			far.hour.Errorf("%s %s: success %v at %s, faults ended at %s", far.name, c.name, success, fromUnix(at), since)
+			tenant.test.Errorf("%s %s: success %v at %s, faults ended at %s", tenant.name, c.name, success, fromUnix(at), since)
 		}
 	}
-	for _, domain := range far.list {
-		at, _ := e.value("mde_watched_domain_last_success_timestamp_seconds", "tenant", far.name, "domain", domain)
-		machines, ok := e.value("mde_watched_domain_machines", "tenant", far.name, "domain", domain)
-		want := far.Now().DomainTally(domain).Machines
+	for _, domain := range tenant.list {
+		at, _ := e.value("mde_watched_domain_last_success_timestamp_seconds", "tenant", tenant.name, "domain", domain)
+		machines, ok := e.value("mde_watched_domain_machines", "tenant", tenant.name, "domain", domain)
+		want := tenant.Now().DomainTally(domain).Machines
 		if fromUnix(at).Before(since) || !ok || int(machines) != want {
-			far.hour.Errorf("%s: %s has %v machines at %s, not %d", far.name, domain, machines, fromUnix(at), want)
+			tenant.test.Errorf("%s: %s has %v machines at %s, want %d", tenant.name, domain, machines, fromUnix(at), want)
 		}
 	}
-	if n, want := int(sum(e.samples("mde_machines", "tenant", far.name))), far.Now().Tally().Total; n != want {
-		far.hour.Errorf("%s: %d machines, not %d", far.name, n, want)
+	if n, want := int(sum(e.samples("mde_machines", "tenant", tenant.name))), tenant.Now().Tally().Total; n != want {
+		tenant.test.Errorf("%s: %d machines, want %d", tenant.name, n, want)
 	}
 }
 
-// checkCalls looks at what reached the far end.
-func (far *hourTenant) checkCalls() {
-	far.hour.Helper()
-	for _, c := range far.Misdirected() {
-		far.hour.Errorf("%s: a token at the wrong place: %s for %q", far.name, c.Target, c.Audience)
+// checkCalls checks the calls that the tenant received.
+func (tenant *hourTenant) checkCalls() {
+	tenant.test.Helper()
+	for _, c := range tenant.Misdirected() {
+		tenant.test.Errorf("%s: misdirected token: %s for %q", tenant.name, c.Target, c.Audience)
 	}
 	for api, limit := range simulation.DocumentedLimits() {
-		if far.quota != (client.Limits{}) {
-			limit.PerMinute, limit.PerHour = far.quota.CallsPerMinute, far.quota.CallsPerHour
+		if tenant.quota != (client.Limits{}) {
+			limit.PerMinute, limit.PerHour = tenant.quota.CallsPerMinute, tenant.quota.CallsPerHour
 		}
-		if n := far.Busiest(api, time.Minute); n > limit.PerMinute {
-			far.hour.Errorf("%s: %d calls of %s within a minute", far.name, n, api)
+		if n := tenant.Busiest(api, time.Minute); n > limit.PerMinute {
+			tenant.test.Errorf("%s: %d calls of %s within a minute", tenant.name, n, api)
 		}
-		if n := far.Busiest(api, time.Hour); n > limit.PerHour {
-			far.hour.Errorf("%s: %d calls of %s within an hour", far.name, n, api)
+		if n := tenant.Busiest(api, time.Hour); n > limit.PerHour {
+			tenant.test.Errorf("%s: %d calls of %s within an hour", tenant.name, n, api)
 		}
 	}
 }

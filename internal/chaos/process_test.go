@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// program is the exporter, run as an operator does.
+// program is an exporter process.
 type program struct {
 	testing.TB
 	binary string
@@ -28,16 +28,16 @@ type program struct {
 	client *http.Client
 
 	cmd *exec.Cmd
-	url string // Empty while it does not run.
-	// ended is closed when the process and its log have ended.
+	url string // Empty while it is not running.
+	// ended is closed when the process has ended and its log is read.
 	ended chan struct{}
-	code  int // -1 where a signal ended it.
+	code  int // -1 if a signal ended it.
 
 	mu  sync.Mutex
 	log strings.Builder
 }
 
-// build builds the program into a directory of the test and returns its path.
+// build builds the program into a temporary directory and returns its path.
 func build(t testing.TB) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "mde_exporter")
@@ -52,7 +52,8 @@ func build(t testing.TB) string {
 	return binary
 }
 
-// newProgram returns a program that is not started, and is killed with the test.
+// newProgram returns a program that is not yet started. The end of the test kills
+// it.
 func newProgram(t testing.TB, binary string, args ...string) *program {
 	t.Helper()
 	p := &program{TB: t, binary: binary, client: &http.Client{Timeout: time.Minute}}
@@ -69,7 +70,8 @@ func newProgram(t testing.TB, binary string, args ...string) *program {
 
 var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
 
-// launch starts the process. The channel gets its address once it listens.
+// launch starts the process. It returns a channel that receives the address once
+// the process listens.
 func (p *program) launch() <-chan string {
 	p.Helper()
 	cmd := exec.CommandContext(context.WithoutCancel(p.Context()), p.binary, p.args...)
@@ -97,7 +99,7 @@ func (p *program) launch() <-chan string {
 				break
 			}
 		}
-		_ = cmd.Wait() // The state has how it ended.
+		_ = cmd.Wait() // ProcessState contains the result.
 		p.code = cmd.ProcessState.ExitCode()
 	}()
 	return address
@@ -111,7 +113,7 @@ func (p *program) start() {
 	case a := <-address:
 		p.url = "http://" + a
 	case <-p.ended:
-		p.Fatalf("the program ended with %d\n%s", p.code, p.logged())
+		p.Fatalf("the program ended with exit code %d\n%s", p.code, p.logged())
 	case <-time.After(time.Minute):
 		p.Fatalf("the program does not listen\n%s", p.logged())
 	}
@@ -139,7 +141,7 @@ func (p *program) logged() string {
 	return p.log.String()
 }
 
-// request returns the status and the body of an answer.
+// request returns the status and the body of a response.
 func (p *program) request(method, path, accept string) (int, string) {
 	p.Helper()
 	r, err := http.NewRequestWithContext(p.Context(), method, p.url+path, nil)
@@ -158,12 +160,12 @@ func (p *program) request(method, path, accept string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
-// scrape reads the exposition, which must be whole and well-formed.
+// scrape returns the exposition. It fails the test if it is invalid.
 func (p *program) scrape() exposition {
 	p.Helper()
 	status, body := p.request(http.MethodGet, "/metrics", "text/plain;version=0.0.4")
 	if status != http.StatusOK {
-		p.Fatalf("a scrape is answered with %d: %.500s", status, body)
+		p.Fatalf("scrape: status %d: %.500s", status, body)
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	parsed, err := parser.TextToMetricFamilies(strings.NewReader(body))

@@ -2,5 +2,5 @@
 
 package chaos
 
-// The program is built as its test is: with the race detector or without.
+// The program is built with the race detector if the test is.
 const raceDetector = true
