@@ -10,20 +10,20 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// wrong is a secret that no tenant knows. It must be seen nowhere.
+// wrong is an invalid secret. It must not be shown anywhere.
 const wrong = "wrong-secret+with/characters=that&are%escaped"
 
-func TestAWrongSecretIsToldOncePerRefreshAndShownNowhere(t *testing.T) {
+func TestWrongSecretIsLoggedOncePerRefreshAndNeverShown(t *testing.T) {
 	t.Parallel()
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	file := configuration(t, strings.Replace(far.section("contoso", `
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	file := configuration(t, strings.Replace(sim.section("contoso", `
   security_states: {refresh_interval: 1s}
   watched_domains: {refresh_interval: 1s, domains: [evil.example]}
-`), far.ClientSecret(), wrong, 1))
+`), sim.ClientSecret(), wrong, 1))
 	exporter := servertest.Exporter(t, "--config.file="+file, "--web.enable-lifecycle")
 
 	const refreshes = 4
-	exporter.Await(t, "each collector has been refused some times", func() error {
+	exporter.Await(t, "each collector has been rejected several times", func() error {
 		got := scrape(t, exporter)
 		for _, collector := range []string{"security_states", "watched_domains"} {
 			name := fmt.Sprintf(`mde_refresh_failures_total{collector=%q,reason="auth",tenant="contoso"}`, collector)
@@ -34,29 +34,29 @@ func TestAWrongSecretIsToldOncePerRefreshAndShownNowhere(t *testing.T) {
 		return nil
 	})
 	if a := get(t, exporter, "/-/ready"); a.status != http.StatusOK {
-		t.Errorf("with every refresh finished, though badly, /-/ready answers %d: %s", a.status, a.body)
+		t.Errorf("after a failed refresh of every collector /-/ready: status %d: %s", a.status, a.body)
 	}
-	// Two audiences, asked for once each, and perhaps once more.
-	if n := far.Count(simulation.Token); n < 1 || n > 4 {
-		t.Errorf("the sign-in host was asked %d times for %d refreshes", n, 2*refreshes)
+	// Two audiences need one request each, and perhaps another one.
+	if n := sim.Count(simulation.Token); n < 1 || n > 4 {
+		t.Errorf("%d token requests for %d refreshes", n, 2*refreshes)
 	}
-	if n := far.Count(simulation.Every) - far.Count(simulation.Token); n != 0 {
+	if n := sim.Count(simulation.Every) - sim.Count(simulation.Token); n != 0 {
 		t.Errorf("%d calls were made without a token", n)
 	}
 	page := get(t, exporter, "/").body
 	if !strings.Contains(page, "AADSTS7000215") || !strings.Contains(page, "the client secret is wrong") {
-		t.Errorf("the front page does not show the reason and what to fix:\n%s", page)
+		t.Errorf("the status page does not show the cause and the fix:\n%s", page)
 	}
 	config := get(t, exporter, "/config").body
 	if !strings.Contains(config, "client_secret: <secret>") {
 		t.Errorf("/config does not mask the secret:\n%s", config)
 	}
-	reload, err := ask(t.Context(), nil, http.MethodPost, exporter.URL()+"/-/reload", nil)
+	reload, err := send(t.Context(), nil, http.MethodPost, exporter.URL()+"/-/reload", nil)
 	if err != nil || reload.status != http.StatusOK {
 		t.Errorf("POST /-/reload: %v, %v", reload, err)
 	}
 	metrics := get(t, exporter, "/metrics").body
-	exporter.Stop() // Now the counters and the log agree.
+	exporter.Stop() // The process has ended, so counters and log are complete.
 	log := exporter.Output()
 
 	got := parse(t, metrics)
@@ -68,9 +68,9 @@ func TestAWrongSecretIsToldOncePerRefreshAndShownNowhere(t *testing.T) {
 				lines++
 			}
 		}
-		// A refresh or two may have ended after the scrape.
+		// One or two refreshes may have ended after the scrape.
 		if float64(lines) < failures || float64(lines) > failures+3 {
-			t.Errorf("the log tells %d times why %v refreshes of %s failed", lines, failures, collector)
+			t.Errorf("the log has %d lines for %v failed refreshes of %s", lines, failures, collector)
 		}
 	}
 	once := servertest.Run(t, nil, "--once", "--config.file="+file)
@@ -80,7 +80,7 @@ func TestAWrongSecretIsToldOncePerRefreshAndShownNowhere(t *testing.T) {
 	}
 	for where, text := range map[string]string{
 		"the log": log, "/metrics": metrics, "/": page, "/config": config, "--once": once.Stdout + once.Stderr,
-		"--diagnose": diagnosis.Stdout + diagnosis.Stderr, "the answer to a reload": reload.body,
+		"--diagnose": diagnosis.Stdout + diagnosis.Stderr, "the response to a reload": reload.body,
 	} {
 		if strings.Contains(text, "wrong-secret") {
 			t.Errorf("%s shows the secret:\n%s", where, text)

@@ -1,6 +1,6 @@
-// Package endtoend tests the program as operators run it: built, started as a
-// process of its own with flags, a file or an environment, and spoken to over
-// HTTP. The far end is the simulated tenant, served by the test.
+// Package endtoend tests the program as operators run it: built, started with
+// flags, a file or an environment, and called over HTTP. The tests serve
+// simulated tenants.
 package endtoend
 
 import (
@@ -23,14 +23,14 @@ import (
 
 func TestMain(m *testing.M) { servertest.Main(m) }
 
-// farEnd is a simulated tenant that is served for the length of a test.
-type farEnd struct {
+// simulatedTenant is a simulated tenant that is served until the test ends.
+type simulatedTenant struct {
 	*simulation.Tenant
 	*simulation.Server
 }
 
-// newFarEnd serves a tenant, each of its roles at a host of its own.
-func newFarEnd(t *testing.T, o simulation.Options) *farEnd {
+// newSimulatedTenant serves a tenant, each origin on its own host.
+func newSimulatedTenant(t *testing.T, o simulation.Options) *simulatedTenant {
 	t.Helper()
 	tenant := simulation.New(o)
 	server, err := tenant.Listen(simulation.ListenOptions{Separate: true})
@@ -38,20 +38,21 @@ func newFarEnd(t *testing.T, o simulation.Options) *farEnd {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	return &farEnd{tenant, server}
+	return &simulatedTenant{tenant, server}
 }
 
-// section is the tenant of the configuration file that this far end serves.
-func (f *farEnd) section(name, settings string) string {
+// section returns a tenant of the configuration file that uses this simulated
+// tenant's endpoints and credentials.
+func (s *simulatedTenant) section(name, settings string) string {
 	return fmt.Sprintf(`
 - name: %s
   azuread:
     oauth: {tenant_id: %s, client_id: %s, client_secret: %s}
   endpoints: {login_url: %s, graph_url: %s, api_url: %s}
-%s`, name, f.TenantID(), f.ClientID(), f.ClientSecret(), f.LoginURL, f.GraphURL, f.APIURL, settings)
+%s`, name, s.TenantID(), s.ClientID(), s.ClientSecret(), s.LoginURL, s.GraphURL, s.APIURL, settings)
 }
 
-// write makes a file of the test and returns its path.
+// write writes a file and returns its path.
 func write(t *testing.T, path, content string) string {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -60,29 +61,30 @@ func write(t *testing.T, path, content string) string {
 	return path
 }
 
-// configuration writes a file with these tenants and returns its path.
+// configuration writes a configuration file with these tenants and returns its
+// path.
 func configuration(t *testing.T, sections ...string) string {
 	t.Helper()
 	return write(t, filepath.Join(t.TempDir(), "mde.yml"), "tenants:"+strings.Join(sections, ""))
 }
 
-// answer is what the exporter answered to one request.
-type answer struct {
+// response is the exporter's response to one request.
+type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// impatience is how long an answer may take that waits for nothing. It is far
-// longer than any takes, and far shorter than a far end that hangs.
-const impatience = 10 * time.Second
+// requestTimeout is the maximum duration of a request that waits for nothing. It
+// is much longer than any request takes, and much shorter than a hanging API.
+const requestTimeout = 10 * time.Second
 
-// ask sends a request. A client of nil is the ordinary one.
-func ask(ctx context.Context, client *http.Client, method, url string, header http.Header) (*answer, error) {
+// send sends a request. A nil client means http.DefaultClient.
+func send(ctx context.Context, client *http.Client, method, url string, header http.Header) (*response, error) {
 	if client == nil {
 		client = http.DefaultClient
 	}
-	ctx, cancel := context.WithTimeout(ctx, impatience)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if err != nil {
@@ -91,30 +93,30 @@ func ask(ctx context.Context, client *http.Client, method, url string, header ht
 	if header != nil {
 		request.Header = header
 	}
-	response, err := client.Do(request)
+	r, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	return &answer{response.StatusCode, response.Header, string(body)}, err
+	defer func() { _ = r.Body.Close() }()
+	body, err := io.ReadAll(r.Body)
+	return &response{r.StatusCode, r.Header, string(body)}, err
 }
 
-// get asks the exporter for a path.
-func get(t *testing.T, p *servertest.Process, path string) *answer {
+// get requests a path of the exporter.
+func get(t *testing.T, p *servertest.Process, path string) *response {
 	t.Helper()
-	a, err := ask(t.Context(), nil, http.MethodGet, p.URL()+path, nil)
+	a, err := send(t.Context(), nil, http.MethodGet, p.URL()+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return a
 }
 
-// series are the gauges and counters of an exposition by name and labels, the
-// labels in the order of the alphabet, as in up{instance="a",job="b"}.
+// series contains gauges and counters by name and sorted labels, as in
+// up{instance="a",job="b"}.
 type series map[string]float64
 
-// parse reads an exposition in Prometheus's text format.
+// parse parses metrics in Prometheus's text format.
 func parse(t *testing.T, exposition string) series {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -135,17 +137,17 @@ func parse(t *testing.T, exposition string) series {
 	return all
 }
 
-// scrape reads what the exporter exposes now.
+// scrape returns the exporter's current metrics.
 func scrape(t *testing.T, p *servertest.Process) series {
 	t.Helper()
 	a := get(t, p, "/metrics")
 	if a.status != http.StatusOK {
-		t.Fatalf("a scrape is answered with %d: %s", a.status, a.body)
+		t.Fatalf("scrape: status %d: %s", a.status, a.body)
 	}
 	return parse(t, a.body)
 }
 
-// machines is how many there are, over all builds and architectures.
+// machines returns the number of machines over all builds and architectures.
 func (s series) machines() float64 {
 	total := 0.0
 	for name, value := range s {
@@ -156,12 +158,12 @@ func (s series) machines() float64 {
 	return total
 }
 
-// has fails the test where a series is missing or has another value.
-func (s series) has(t *testing.T, want series) {
+// check fails the test if a series is missing or has another value.
+func (s series) check(t *testing.T, want series) {
 	t.Helper()
 	for name, value := range want {
 		if got, ok := s[name]; !ok || got != value {
-			t.Errorf("%s is %v, there %t; want %v", name, got, ok, value)
+			t.Errorf("%s is %v, exposed %t; want %v", name, got, ok, value)
 		}
 	}
 }

@@ -20,22 +20,22 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// pace is by how much the rules, the Alertmanager configuration and the
-// exporter's default intervals are sped up: an hour becomes 30 seconds. Whatever
-// else the machine does, a scrape and an evaluation must fit into one second.
-const pace = 120
+// speedup is the factor by which the rules, the Alertmanager configuration and
+// the exporter's default intervals are accelerated: an hour becomes 30 seconds. A
+// scrape and an evaluation must still fit into one second on a busy machine.
+const speedup = 120
 
-// quick is a time of the rules in this test.
-func quick(d time.Duration) time.Duration { return d / pace }
+// accelerated returns an accelerated duration.
+func accelerated(d time.Duration) time.Duration { return d / speedup }
 
-// shown is the demo's story in moments that last: what takes it minutes is over
-// between two refreshes, as it is in life between two reports of Defender.
-type shown struct{ began atomic.Int64 }
+// incidentClock selects moments of the demo's story and keeps them. In
+// accelerated time, an incident of minutes would otherwise end between two
+// refreshes.
+type incidentClock struct{ began atomic.Int64 }
 
-// moment is which moment of the demo's story is shown at a time since the
-// tenant's start: its beginning, from begin on the middle of its incidents, and
-// from end on their end.
-func (s *shown) moment(since, begin, end time.Duration) time.Duration {
+// moment returns the moment of the demo's story to show: its start, from begin on
+// the middle of its incidents, and from end on their end.
+func (s *incidentClock) moment(since, begin, end time.Duration) time.Duration {
 	began := time.Duration(s.began.Load())
 	switch {
 	case began == 0 || since < began+begin:
@@ -47,25 +47,25 @@ func (s *shown) moment(since, begin, end time.Duration) time.Duration {
 	}
 }
 
-// incidents is the demo's tenant, its incidents waiting for begin. Machines
-// contact the domain after the fleet was read in its outage, so that it is known
-// which of them are unprotected.
-func incidents(s *shown) simulation.Options {
+// incidents returns the demo's tenant, whose incidents wait for s.began. Machines
+// contact the domain after the fleet was read during the outage, so the exporter
+// knows which of them are unprotected.
+func incidents(s *incidentClock) simulation.Options {
 	demo := simulation.Demo()
 	story := *demo.Story
 	demo.Story = &simulation.Story{
 		Fleet: func(time.Duration) (first, count int) { return story.Fleet(0) },
 		Machine: func(m *simulation.Machine, since time.Duration) {
-			story.Machine(m, s.moment(since, 0, quick(3*time.Hour)))
+			story.Machine(m, s.moment(since, 0, accelerated(3*time.Hour)))
 		},
 		Domain: func(name string, since time.Duration) (simulation.Domain, bool) {
-			return story.Domain(name, s.moment(since, quick(45*time.Minute), quick(150*time.Minute)))
+			return story.Domain(name, s.moment(since, accelerated(45*time.Minute), accelerated(150*time.Minute)))
 		},
 	}
 	return demo
 }
 
-// bundled reads a file of the repository.
+// bundled returns a file of the repository.
 func bundled(t *testing.T, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -75,9 +75,9 @@ func bundled(t *testing.T, path string) string {
 	return string(content)
 }
 
-// hurriedAlertmanager is the configuration to copy, sped up, with a webhook for
-// each receiver.
-func hurriedAlertmanager(t *testing.T, to *servertest.Webhook) string {
+// acceleratedAlertmanager returns the documented Alertmanager configuration,
+// accelerated, with a webhook for each receiver.
+func acceleratedAlertmanager(t *testing.T, to *servertest.Webhook) string {
 	t.Helper()
 	config := bundled(t, "../../deploy/compose/alertmanager/alertmanager.yml")
 	config = regexp.MustCompile(`(group_wait|group_interval|repeat_interval): (\w+)`).ReplaceAllStringFunc(config, func(match string) string {
@@ -87,16 +87,17 @@ func hurriedAlertmanager(t *testing.T, to *servertest.Webhook) string {
 			t.Fatal(err)
 		}
 		if name == "repeat_interval" {
-			return match // Nothing is repeated in the minutes of this test.
+			return match // The test is too short for repetitions.
 		}
-		return fmt.Sprintf("%s: %dms", name, max(quick(time.Duration(d)), time.Second).Milliseconds())
+		return fmt.Sprintf("%s: %dms", name, max(accelerated(time.Duration(d)), time.Second).Milliseconds())
 	})
 	return regexp.MustCompile(`(?m)^- name: \w+$`).ReplaceAllString(config, "$0\n  webhook_configs: [{url: '"+to.URL+"', send_resolved: true}]")
 }
 
-// notifications are what each receiver got, by tenant and what else its group
-// is about: for each message the alerts that fire, or that were sent before and
-// resolved. Alertmanager adds to these what was inhibited until then.
+// notifications returns what each receiver got, by tenant and the other labels of
+// its group. For each message it lists the alerts that fire, and those that were
+// sent before and are resolved. It omits resolved alerts that were inhibited
+// until then.
 func notifications(messages []servertest.Message) map[string][]string {
 	all, sent := map[string][]string{}, map[string]bool{}
 	for _, m := range messages {
@@ -119,12 +120,12 @@ func notifications(messages []servertest.Message) map[string][]string {
 	return all
 }
 
-// TestWhoIsOnCallGetsEachCauseOnce is the list "What you get" of the runbooks:
-// tenants, the exporter's program, Prometheus with the bundled rules and
-// Alertmanager with the configuration of the runbooks. In one tenant everything
-// happens that happens in the demo, in the second a secret expires, the third
-// does not answer; then none of five does.
-func TestWhoIsOnCallGetsEachCauseOnce(t *testing.T) {
+// TestNotificationsNameEachCauseOnce checks the list "What you get" of the
+// runbooks with simulated tenants, the exporter, Prometheus with the bundled
+// rules and Alertmanager with the documented configuration. The first tenant
+// follows the demo's story, the second has an expired secret, the third does not
+// respond; later none of the five responds.
+func TestNotificationsNameEachCauseOnce(t *testing.T) {
 	t.Parallel()
 	servertest.Find(t, "prometheus")
 	dir := t.TempDir()
@@ -135,7 +136,7 @@ func TestWhoIsOnCallGetsEachCauseOnce(t *testing.T) {
 		}
 		return path
 	}
-	var story shown
+	var story incidentClock
 	began := time.Now()
 	tenants := map[string]*simulation.Tenant{"contoso": simulation.New(incidents(&story))}
 	for i, name := range []string{"fabrikam", "litware", "proseware", "adatum"} {
@@ -147,23 +148,23 @@ global:
   watched_domains: {refresh_interval: %s, domains: [%s, quiet.example]}
   quota: {calls_per_minute: 1000, calls_per_hour: 50000}
 tenants:
-`, model.Duration(quick(15*time.Minute)), model.Duration(quick(time.Hour)), simulation.DemoSuspectedDomain)
+`, model.Duration(accelerated(15*time.Minute)), model.Duration(accelerated(time.Hour)), simulation.DemoSuspectedDomain)
 	for _, name := range slices.Sorted(maps.Keys(tenants)) {
 		tenant := tenants[name]
-		far, err := tenant.Listen(simulation.ListenOptions{Separate: true})
+		sim, err := tenant.Listen(simulation.ListenOptions{Separate: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer far.Close()
+		defer sim.Close()
 		write("secret-"+name, tenant.ClientSecret())
 		config += fmt.Sprintf(`- name: %[1]s
   azuread: {oauth: {tenant_id: %[2]s, client_id: %[3]s, client_secret_file: secret-%[1]s}}
   endpoints: {login_url: %[4]s, graph_url: %[5]s, api_url: %[6]s}
-`, name, tenant.TenantID(), tenant.ClientID(), far.LoginURL, far.GraphURL, far.APIURL)
+`, name, tenant.TenantID(), tenant.ClientID(), sim.LoginURL, sim.GraphURL, sim.APIURL)
 	}
 	exporter := servertest.Exporter(t, "--config.file="+write("mde.yml", config))
 	webhook := servertest.StartWebhook(t)
-	alertmanager := servertest.StartAlertmanagerWith(t, dir, hurriedAlertmanager(t, webhook))
+	alertmanager := servertest.StartAlertmanagerWith(t, dir, acceleratedAlertmanager(t, webhook))
 	prometheus := servertest.StartPrometheus(t, dir, fmt.Sprintf(`
 global:
   scrape_interval: 1s
@@ -179,10 +180,10 @@ scrape_configs:
 - job_name: defender
   static_configs: [{targets: [%q]}]
 `, alertmanager.Address, exporter.Address))
-	// The minutes that a Prometheus may take to find its targets pass too quickly here.
-	servertest.Eventually(t, "the exporter is scraped", func() error { return one("up", 1).check(prometheus) })
-	write("rules.yml", servertest.Hurry(t, bundled(t, "../../alerts/mde.yaml"), pace, 15*time.Second))
-	// More than a tenth of simulated machines always requires attention.
+	// Accelerated rules would fire before Prometheus finds its targets.
+	servertest.Eventually(t, "the exporter is scraped", func() error { return single("up", 1).check(prometheus) })
+	write("rules.yml", servertest.Hurry(t, bundled(t, "../../alerts/mde.yaml"), speedup, 15*time.Second))
+	// More than a tenth of the simulated machines always requires attention.
 	write("own.yml", `
 groups:
 - name: own
@@ -205,27 +206,27 @@ groups:
 			return len(all) > 0 && strings.HasPrefix(all[len(all)-1], "resolved ")
 		}
 	}
-	servertest.Eventually(t, "every tenant and domain is known, and an hour of calm passes", func() error {
-		calm, err := prometheus.Query(fmt.Sprintf(
+	servertest.Eventually(t, "every tenant and domain has values, and an hour without incidents passes", func() error {
+		steady, err := prometheus.Query(fmt.Sprintf(
 			"count(tenant_domain:mde_watched_domain_machines:last == 0) == 10 and on () count(tenant:mde_machines:sum offset %dms) == 5",
-			quick(time.Hour).Milliseconds()))
-		if err != nil || len(calm) == 0 {
-			return fmt.Errorf("%v, %w", calm, err)
+			accelerated(time.Hour).Milliseconds()))
+		if err != nil || len(steady) == 0 {
+			return fmt.Errorf("%v, %w", steady, err)
 		}
 		return nil
 	})
 	if failed, err := prometheus.FailedRules(); err != nil || len(failed) > 0 {
-		t.Errorf("rules that cannot be evaluated: %v, %v", failed, err)
+		t.Errorf("failed rules: %v, %v", failed, err)
 	}
 	if early := webhook.Messages(); len(early) > 0 {
-		t.Errorf("before anything happened there were %v", notifications(early))
+		t.Errorf("notifications before the incidents: %v", notifications(early))
 	}
 
 	story.began.Store(int64(time.Since(began)))
 	tenants["fabrikam"].ExpireSecret(tenants["fabrikam"].ClientSecret())
 	tenants["fabrikam"].RevokeTokens()
 	tenants["litware"].Fail(simulation.Every, simulation.Fault{Status: 503})
-	time.Sleep(quick(225 * time.Minute)) // Longer than a domain takes to be stale.
+	time.Sleep(accelerated(225 * time.Minute)) // Longer than it takes until a domain is stale.
 	tenants["fabrikam"].SetSecrets("another")
 	write("secret-fabrikam", "another")
 	tenants["litware"].Clear()
@@ -234,17 +235,17 @@ groups:
 		return resolved("pager fabrikam")(got) && resolved("pager litware")(got) &&
 			resolved("pager contoso AntivirusNotReporting")(got) && len(got[spreading]) > 1
 	})
-	time.Sleep(quick(time.Hour)) // All that is not to be sent has the time to be.
+	time.Sleep(accelerated(time.Hour)) // Time for notifications that should not be sent.
 
 	for _, tenant := range tenants {
 		tenant.Fail(simulation.Every, simulation.Fault{Status: 503})
 	}
-	time.Sleep(quick(3 * time.Hour))
+	time.Sleep(accelerated(3 * time.Hour))
 	for _, tenant := range tenants {
 		tenant.Clear()
 	}
 	await("the outage of all tenants is over", resolved("pager"))
-	time.Sleep(quick(time.Hour))
+	time.Sleep(accelerated(time.Hour))
 
 	want := map[string][]string{
 		"pager contoso AntivirusNotReporting": {"firing MDEProtectionOutageOnBuild", "resolved MDEProtectionOutageOnBuild"},

@@ -14,61 +14,61 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-func TestOncePrintsTheNumbersOfTheEnvironmentsTenantAndLogsBesideThem(t *testing.T) {
+func TestOnceWithTenantOfEnvironment(t *testing.T) {
 	t.Parallel()
-	far := newFarEnd(t, simulation.Options{Machines: 300, Domains: map[string]simulation.Domain{"evil.example": {Machines: 12}}})
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 300, Domains: map[string]simulation.Domain{"evil.example": {Machines: 12}}})
 	result := servertest.Run(t, []string{
-		"AZURE_TENANT_ID=" + far.TenantID(), "AZURE_CLIENT_ID=" + far.ClientID(), "AZURE_CLIENT_SECRET=" + far.ClientSecret(),
-		"AZURE_AUTHORITY_HOST=" + far.LoginURL,
-	}, "--once", "--watched-domain=Evil.Example.", "--graph-url="+far.GraphURL, "--api-url="+far.APIURL)
+		"AZURE_TENANT_ID=" + sim.TenantID(), "AZURE_CLIENT_ID=" + sim.ClientID(), "AZURE_CLIENT_SECRET=" + sim.ClientSecret(),
+		"AZURE_AUTHORITY_HOST=" + sim.LoginURL,
+	}, "--once", "--watched-domain=Evil.Example.", "--graph-url="+sim.GraphURL, "--api-url="+sim.APIURL)
 	if result.Code != 0 {
 		t.Errorf("exit code %d, want 0", result.Code)
 	}
 	got := parse(t, result.Stdout)
-	tenant := far.TenantID()
-	got.has(t, series{
+	tenant := sim.TenantID()
+	got.check(t, series{
 		`mde_watched_domain_machines{domain="evil.example",tenant="` + tenant + `"}`:       12,
 		`mde_refresh_success{collector="security_states",tenant="` + tenant + `"}`:         1,
 		`mde_refresh_success{collector="watched_domains",tenant="` + tenant + `"}`:         1,
 		`mde_refreshes_total{collector="security_states",tenant="` + tenant + `"}`:         1,
 		`mde_api_requests_total{api="domain_machines",code="200",tenant="` + tenant + `"}`: 1,
 	})
-	if n, want := got.machines(), far.Now().Tally().Total; n != float64(want) {
+	if n, want := got.machines(), sim.Now().Tally().Total; n != float64(want) {
 		t.Errorf("%v machines, want %d", n, want)
 	}
 	if !strings.Contains(result.Stderr, "First refresh succeeded") {
-		t.Errorf("the log says nothing of the refreshes:\n%s", result.Stderr)
+		t.Errorf("the log lacks the refreshes:\n%s", result.Stderr)
 	}
-	if strings.Contains(result.Stdout+result.Stderr, far.ClientSecret()) {
+	if strings.Contains(result.Stdout+result.Stderr, sim.ClientSecret()) {
 		t.Error("the secret is printed")
 	}
 }
 
-func TestOncePrintsWhatDidNotFailAndExitsWith1(t *testing.T) {
+func TestOnceWithFailurePrintsOtherMetricsAndExits1(t *testing.T) {
 	t.Parallel()
-	far := newFarEnd(t, simulation.Options{Machines: 300, Domains: map[string]simulation.Domain{"evil.example": {Machines: 12}}})
-	far.Fail(simulation.MachineSecurityStates, simulation.Fault{Body: `{"value": [{"id": `})
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 300, Domains: map[string]simulation.Domain{"evil.example": {Machines: 12}}})
+	sim.Fail(simulation.MachineSecurityStates, simulation.Fault{Body: `{"value": [{"id": `})
 	result := servertest.Run(t, nil, "--once", "--config.file="+configuration(t,
-		far.section("contoso", "  watched_domains: {domains: [evil.example]}")))
+		sim.section("contoso", "  watched_domains: {domains: [evil.example]}")))
 	if result.Code != 1 {
 		t.Errorf("exit code %d, want 1", result.Code)
 	}
 	got := parse(t, result.Stdout)
-	got.has(t, series{
+	got.check(t, series{
 		`mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`:                      12,
 		`mde_refresh_success{collector="security_states",tenant="contoso"}`:                        0,
 		`mde_refresh_success{collector="watched_domains",tenant="contoso"}`:                        1,
 		`mde_refresh_failures_total{collector="security_states",reason="decode",tenant="contoso"}`: 1,
 	})
 	if n := got.machines(); n != 0 {
-		t.Errorf("%v machines of a broken page are exposed", n)
+		t.Errorf("%v machines of an invalid page are exposed", n)
 	}
 	if !strings.Contains(result.Stderr, "mde_exporter: tenant contoso: security_states: ") {
-		t.Errorf("the last words do not tell what failed:\n%s", result.Stderr)
+		t.Errorf("the last line does not name the failure:\n%s", result.Stderr)
 	}
 }
 
-func TestPromtoolFindsNothingInTheExpositionOfTheDemo(t *testing.T) {
+func TestPromtoolAcceptsDemoMetrics(t *testing.T) {
 	t.Parallel()
 	promtool := servertest.Find(t, "promtool")
 	for _, source := range []string{"machines", "machinesecuritystates"} {
@@ -91,7 +91,7 @@ func TestPromtoolFindsNothingInTheExpositionOfTheDemo(t *testing.T) {
 	}
 }
 
-func TestAProgramBuiltWithoutLinkerFlagsKnowsItsVersionAndItsCommit(t *testing.T) {
+func TestVersionWithoutLinkerFlags(t *testing.T) {
 	t.Parallel()
 	released, err := os.ReadFile("../../VERSION")
 	if err != nil {
@@ -120,7 +120,7 @@ func TestAProgramBuiltWithoutLinkerFlagsKnowsItsVersionAndItsCommit(t *testing.T
 	}
 }
 
-func TestConfigCheckTellsEachMistakeWithFileAndLine(t *testing.T) {
+func TestConfigCheckReportsFileAndLine(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	list := write(t, filepath.Join(dir, "list.txt"), "good.example\nhttps://bad.example/path\n# a comment\n10.0.0.1\n")
@@ -160,45 +160,45 @@ tenants:
 	write(t, list, "good.example\n")
 	write(t, file, "tenants:\n- azuread: {managed_identity: {client_id: 22222222-2222-4222-8222-222222222222}}\n  name: contoso\n  watched_domains: {files: [list.txt]}\n")
 	if result := servertest.Run(t, nil, "--config.check", "--config.file="+file); result.Code != 0 || result.Stdout != file+" is valid\n" || result.Stderr != "" {
-		t.Errorf("a file without mistakes: %+v", result)
+		t.Errorf("a valid file: %+v", result)
 	}
 }
 
-func TestTheProgramEndsWithWhatAnOperatorNeedsToKnow(t *testing.T) {
+func TestExitCodesAndErrorMessages(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	valid := configuration(t, far.section("contoso", ""))
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	valid := configuration(t, sim.section("contoso", ""))
 	webConfig := write(t, filepath.Join(dir, "web.yml"), "tls_server_config: {cert_file: absent.pem, key_file: absent.key}\n")
-	taken := strings.TrimPrefix(far.LoginURL, "http://")
+	taken := strings.TrimPrefix(sim.LoginURL, "http://")
 
-	type ends struct {
+	type testCase struct {
 		args           []string
 		environment    []string
 		code           int
-		stdout, stderr string // Parts of what is printed; nothing is printed where empty and the code is 0.
+		stdout, stderr string // Substrings of the output. No output is allowed if the substring is empty and the code is 0.
 	}
-	cases := map[string]ends{
-		"asked for its version":               {args: []string{"--version"}, stdout: "mde_exporter, version"},
-		"asked for help":                      {args: []string{"--help"}, stdout: "--config.file=PATH"},
-		"with an unknown flag":                {args: []string{"--colour=blue"}, code: 1, stderr: "unknown long flag '--colour'"},
-		"with a number that is none":          {args: []string{"--shard=first"}, code: 1, stderr: "--shard: "},
-		"with a log level that is none":       {args: []string{"--log.level=loud"}, code: 1, stderr: "--log.level: "},
-		"with a word that is no flag":         {args: []string{"start"}, code: 1, stderr: "unexpected start"},
-		"with nothing to do":                  {code: 1, stderr: "set AZURE_TENANT_ID, AZURE_CLIENT_ID and one of AZURE_CLIENT_SECRET"},
-		"with half an environment":            {environment: []string{"AZURE_TENANT_ID=contoso.example"}, code: 1, stderr: "AZURE_CLIENT_ID"},
-		"with a file that is not there":       {args: []string{"--config.file=" + dir + "/absent.yml"}, code: 1, stderr: dir + "/absent.yml: "},
-		"with a file that is empty":           {args: []string{"--config.file=" + write(t, dir+"/empty.yml", "")}, code: 1, stderr: dir + "/empty.yml"},
-		"with a watched domain that is none":  {args: []string{"--demo", "--watched-domain=https://evil.example/"}, code: 1, stderr: "--watched-domain"},
-		"with endpoints that a file has":      {args: []string{"--config.file=" + valid, "--api-url=https://api.example"}, code: 1, stderr: "--api-url"},
-		"with a telemetry path that is taken": {args: []string{"--demo", "--web.telemetry-path=/config"}, code: 1, stderr: "--web.telemetry-path: "},
-		"with a shard that is none":           {args: []string{"--demo", "--shard=2", "--total-shards=2"}, code: 1, stderr: "--shard: "},
-		"with an address that is taken":       {args: []string{"--config.file=" + valid, "--web.listen-address=" + taken}, code: 1, stderr: "--web.listen-address: listen tcp " + taken + ": bind: address already in use"},
-		"with a web configuration that is not there": {
+	cases := map[string]testCase{
+		"--version":                  {args: []string{"--version"}, stdout: "mde_exporter, version"},
+		"--help":                     {args: []string{"--help"}, stdout: "--config.file=PATH"},
+		"unknown flag":               {args: []string{"--colour=blue"}, code: 1, stderr: "unknown long flag '--colour'"},
+		"invalid number":             {args: []string{"--shard=first"}, code: 1, stderr: "--shard: "},
+		"invalid log level":          {args: []string{"--log.level=loud"}, code: 1, stderr: "--log.level: "},
+		"unexpected argument":        {args: []string{"start"}, code: 1, stderr: "unexpected start"},
+		"no tenant":                  {code: 1, stderr: "set AZURE_TENANT_ID, AZURE_CLIENT_ID and one of AZURE_CLIENT_SECRET"},
+		"incomplete environment":     {environment: []string{"AZURE_TENANT_ID=contoso.example"}, code: 1, stderr: "AZURE_CLIENT_ID"},
+		"missing file":               {args: []string{"--config.file=" + dir + "/absent.yml"}, code: 1, stderr: dir + "/absent.yml: "},
+		"empty file":                 {args: []string{"--config.file=" + write(t, dir+"/empty.yml", "")}, code: 1, stderr: dir + "/empty.yml"},
+		"invalid watched domain":     {args: []string{"--demo", "--watched-domain=https://evil.example/"}, code: 1, stderr: "--watched-domain"},
+		"endpoint flags with a file": {args: []string{"--config.file=" + valid, "--api-url=https://api.example"}, code: 1, stderr: "--api-url"},
+		"used telemetry path":        {args: []string{"--demo", "--web.telemetry-path=/config"}, code: 1, stderr: "--web.telemetry-path: "},
+		"invalid shard":              {args: []string{"--demo", "--shard=2", "--total-shards=2"}, code: 1, stderr: "--shard: "},
+		"used address":               {args: []string{"--config.file=" + valid, "--web.listen-address=" + taken}, code: 1, stderr: "--web.listen-address: listen tcp " + taken + ": bind: address already in use"},
+		"missing web configuration": {
 			args: []string{"--config.file=" + valid, "--web.listen-address=127.0.0.1:0", "--web.config.file=" + dir + "/absent.yml"},
 			code: 1, stderr: "--web.config.file: open " + dir + "/absent.yml",
 		},
-		"with a certificate that is not there": {
+		"missing certificate": {
 			args: []string{"--config.file=" + valid, "--web.listen-address=127.0.0.1:0", "--web.config.file=" + webConfig},
 			code: 1, stderr: "--web.config.file: ",
 		},

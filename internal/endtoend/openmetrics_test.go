@@ -20,9 +20,9 @@ import (
 
 const openMetrics = "application/openmetrics-text; version=1.0.0"
 
-// referenceParser reads an OpenMetrics exposition from standard input with the
-// parser of the specification's authors and prints each family with its type
-// and its number of samples.
+// referenceParser parses OpenMetrics from standard input with the parser of the
+// specification's authors. It prints each family with its type and its number of
+// samples.
 const referenceParser = `
 import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -30,24 +30,24 @@ for family in text_string_to_metric_families(sys.stdin.read()):
     print(family.name, family.type, len(family.samples))
 `
 
-// debianPython is the interpreter that sees Debian's python3-prometheus-client,
-// which tools/install installs where it can.
+// debianPython is the interpreter with Debian's python3-prometheus-client, which
+// tools/install installs if available.
 const debianPython = "/usr/bin/python3"
 
-// TestTheOpenMetricsExpositionIsValid gives the whole exposition, of the
-// process and of a tenant, to the reference parser and to a Prometheus.
-func TestTheOpenMetricsExpositionIsValid(t *testing.T) {
+// TestOpenMetricsExpositionIsValid passes all metrics, of the process and of a
+// tenant, to the reference parser and to a Prometheus.
+func TestOpenMetricsExpositionIsValid(t *testing.T) {
 	t.Parallel()
 	servertest.Find(t, "prometheus")
 	if err := exec.CommandContext(t.Context(), debianPython, "-c", "import prometheus_client").Run(); err != nil {
 		t.Skip("needs Debian's python3-prometheus-client")
 	}
-	far := newFarEnd(t, simulation.Options{Machines: 200, PreviewStatus: 404, Domains: map[string]simulation.Domain{suspected: {Machines: 7}}})
-	exporter := servertest.Exporter(t, "--config.file="+configuration(t, far.section("contoso", `
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 200, PreviewStatus: 404, Domains: map[string]simulation.Domain{suspected: {Machines: 7}}})
+	exporter := servertest.Exporter(t, "--config.file="+configuration(t, sim.section("contoso", `
   watched_domains: {statistics: true, machine_info_limit: 3, domains: [evil.example]}
 `)))
-	scrape := func() *answer {
-		a, err := ask(t.Context(), nil, http.MethodGet, exporter.URL()+"/metrics", http.Header{"Accept": {openMetrics}})
+	scrape := func() *response {
+		a, err := send(t.Context(), nil, http.MethodGet, exporter.URL()+"/metrics", http.Header{"Accept": {openMetrics}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestTheOpenMetricsExpositionIsValid(t *testing.T) {
 	}
 	servertest.Eventually(t, "the tenant has values", func() error {
 		if body := scrape().body; !strings.Contains(body, "mde_machines_risk{") || !strings.Contains(body, "mde_watched_domain_machines_attention{") {
-			return fmt.Errorf("not all values are there:\n%s", body)
+			return fmt.Errorf("values are missing:\n%s", body)
 		}
 		return nil
 	})
@@ -70,7 +70,7 @@ func TestTheOpenMetricsExpositionIsValid(t *testing.T) {
 	parse.Stderr = &stderr
 	parsed, err := parse.Output()
 	if err != nil {
-		t.Fatalf("the reference parser refuses the exposition: %v\n%s", err, &stderr)
+		t.Fatalf("the reference parser rejects the exposition: %v\n%s", err, &stderr)
 	}
 	var got []string
 	samples := map[string]int{}
@@ -101,8 +101,8 @@ func TestTheOpenMetricsExpositionIsValid(t *testing.T) {
 	}
 
 	t.Run("and Prometheus scrapes it", func(t *testing.T) {
-		// Which format a Prometheus asks for first depends on its version: the
-		// proxy asks for OpenMetrics alone.
+		// The format that Prometheus prefers depends on its version. The proxy
+		// requests only OpenMetrics.
 		target, err := url.Parse(exporter.URL())
 		if err != nil {
 			t.Fatal(err)
@@ -129,9 +129,9 @@ scrape_configs:
   static_configs: [{targets: [%q]}]
 `, proxy.Listener.Addr()))
 		eventually(t, prometheus, "Prometheus has every family", []expectation{
-			one("up", 1),
-			one(`count(count by (__name__) ({__name__=~"mde_.+", tenant="contoso"})) > bool 20`, 1),
-			one(`sum(mde_machines)`, 200),
+			single("up", 1),
+			single(`count(count by (__name__) ({__name__=~"mde_.+", tenant="contoso"})) > bool 20`, 1),
+			single(`sum(mde_machines)`, 200),
 		})
 		if scrapes.Load() == 0 {
 			t.Error("no scrape went through the proxy")

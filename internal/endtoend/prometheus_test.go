@@ -12,23 +12,22 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// The domains that both tenants of the test watch.
+// The domains that both tenants watch.
 const (
 	suspected  = "evil.example"
-	widespread = "wide.example" // contacted by more machines than an answer holds
+	widespread = "wide.example" // contacted by more machines than a response contains
 	quiet      = "quiet.example"
 )
 
-// expectation is a query and what it returns: values by those of the labels
-// that it names, in this order.
+// expectation is a query and its result: values by the values of the named
+// labels, in this order.
 type expectation struct {
 	query  string
 	labels []string
 	want   map[string]float64
 }
 
-// check asks Prometheus. Series of value 0 are left out where the expectation
-// does not speak of any.
+// check queries Prometheus. It ignores series with value 0 that are not expected.
 func (e expectation) check(p *servertest.Prometheus) error {
 	samples, err := p.Query(e.query)
 	if err != nil {
@@ -55,26 +54,26 @@ func (e expectation) check(p *servertest.Prometheus) error {
 	return nil
 }
 
-// one is an expectation of a single value.
-func one(query string, value float64) expectation {
+// single returns the expectation of a single value.
+func single(query string, value float64) expectation {
 	return expectation{query, nil, map[string]float64{"": value}}
 }
 
-// expectations are what Prometheus must say of a tenant as it stands, counted
-// by the simulation itself.
+// expectations returns what Prometheus must return for a tenant, counted by the
+// simulation.
 func expectations(name, source string, view simulation.View) []expectation {
 	tally := view.Tally()
 	of := func(metric string) string { return fmt.Sprintf("%s{tenant=%q}", metric, name) }
 	all := []expectation{
-		one("sum("+of("mde_machines")+")", float64(tally.Total)),
-		one("sum("+of("mde_machines_requiring_attention")+")", float64(tally.TotalNeedsAttention)),
+		single("sum("+of("mde_machines")+")", float64(tally.Total)),
+		single("sum("+of("mde_machines_requiring_attention")+")", float64(tally.TotalNeedsAttention)),
 		{"sum by (property) (" + of("mde_machines_attention") + ")", []string{"property"}, floats(tally.PropertyTotals)},
 		{of("mde_machines"), []string{"os_build", "architecture"}, groups(tally.Machines)},
 		{of("mde_machines_requiring_attention"), []string{"os_build", "architecture"}, groups(tally.RequiringAttention)},
 		{of("mde_machines_attention"), []string{"os_build", "architecture", "property"}, attention(tally)},
 		{of("mde_security_states_source_info"), []string{"source"}, map[string]float64{source: 1}},
 		{of("mde_refresh_success"), []string{"collector"}, map[string]float64{"security_states": 1, "watched_domains": 1}},
-		one(of("mde_watched_domains"), 3),
+		single(of("mde_watched_domains"), 3),
 	}
 	if source == "machines" {
 		all = append(all,
@@ -82,7 +81,7 @@ func expectations(name, source string, view simulation.View) []expectation {
 			expectation{of("mde_machines_risk"), []string{"risk_score"}, floats(tally.Risk)},
 			expectation{of("mde_machines_exposure"), []string{"exposure_level"}, floats(tally.Exposure)},
 			expectation{of("mde_machines_os_platform"), []string{"os_platform"}, floats(tally.Platform)},
-			one(of("mde_security_states_incomplete"), 0),
+			single(of("mde_security_states_incomplete"), 0),
 		)
 	}
 	for _, domain := range []string{suspected, widespread, quiet} {
@@ -93,12 +92,12 @@ func expectations(name, source string, view simulation.View) []expectation {
 			truncated = 1
 		}
 		all = append(all,
-			one(of("mde_watched_domain_machines"), float64(tally.Machines)),
-			one(of("mde_watched_domain_machines_truncated"), truncated),
-			one(of("mde_watched_domain_prevalence"), float64(tally.Prevalence)),
+			single(of("mde_watched_domain_machines"), float64(tally.Machines)),
+			single(of("mde_watched_domain_machines_truncated"), truncated),
+			single(of("mde_watched_domain_prevalence"), float64(tally.Prevalence)),
 			expectation{of("mde_watched_domain_machines_risk"), []string{"risk_score"}, floats(tally.Risk)},
 			expectation{of("mde_watched_domain_machines_attention"), []string{"property"}, floats(tally.Attention)},
-			one("time() - "+of("mde_watched_domain_last_success_timestamp_seconds")+" < bool 60", 1),
+			single("time() - "+of("mde_watched_domain_last_success_timestamp_seconds")+" < bool 60", 1),
 		)
 	}
 	return all
@@ -112,8 +111,8 @@ func groups(counts map[simulation.Group]int) map[string]float64 {
 	return all
 }
 
-// attention is by group and property, 0 where the tenant has the property and
-// the group does not.
+// attention returns the counts by group and property, 0 where only other groups
+// have the property.
 func attention(tally simulation.Tally) map[string]float64 {
 	all := map[string]float64{}
 	for g := range tally.Machines {
@@ -132,7 +131,7 @@ func floats(counts map[string]int) map[string]float64 {
 	return all
 }
 
-// eventually waits until Prometheus says all that is expected.
+// eventually waits until Prometheus returns all expected values.
 func eventually(t *testing.T, p *servertest.Prometheus, what string, all []expectation) {
 	t.Helper()
 	servertest.Eventually(t, what, func() error {
@@ -145,19 +144,19 @@ func eventually(t *testing.T, p *servertest.Prometheus, what string, all []expec
 	})
 }
 
-// TestPrometheusHasTheTrueNumbers is the main job from end to end: two tenants,
-// one for each source of security states, the program, and a Prometheus that
-// scrapes it and is asked as dashboards and alerts ask.
-func TestPrometheusHasTheTrueNumbers(t *testing.T) {
+// TestPrometheusValuesMatchSimulatedTenants runs two tenants, one for each source
+// of security states, the exporter, and a Prometheus that scrapes it. It queries
+// Prometheus like dashboards and alerts do.
+func TestPrometheusValuesMatchSimulatedTenants(t *testing.T) {
 	t.Parallel()
 	servertest.Find(t, "prometheus")
 	domains := map[string]simulation.Domain{suspected: {Machines: 40}, widespread: {Machines: 900}}
-	preview := newFarEnd(t, simulation.Options{
+	preview := newSimulatedTenant(t, simulation.Options{
 		Machines: 2345, Seed: 1, PageSize: 500, Domains: domains, UnknownDomain404: true, StatsAsStrings: true,
 	})
-	machines := newFarEnd(t, simulation.Options{Machines: 1234, Seed: 2, Domains: domains, PreviewStatus: 410})
+	machines := newSimulatedTenant(t, simulation.Options{Machines: 1234, Seed: 2, Domains: domains, PreviewStatus: 410})
 
-	// /api/deviceavinfo has 30 calls a minute whatever the quota.
+	// /api/deviceavinfo is limited to 30 calls a minute for any quota.
 	settings := func(states string) string {
 		return `
   security_states: {` + states + `}
@@ -180,72 +179,72 @@ scrape_configs:
 	}
 
 	eventually(t, prometheus, "Prometheus has both tenants' numbers", append(both(),
-		one("up", 1),
-		one("mde_exporter_config_last_reload_successful", 1),
-		one("count(mde_exporter_build_info)", 1),
+		single("up", 1),
+		single("mde_exporter_config_last_reload_successful", 1),
+		single("count(mde_exporter_build_info)", 1),
 	))
 	if view := preview.Now(); view.DomainTally(suspected).Attention == nil || !view.DomainTally(widespread).Truncated {
-		t.Fatal("the tenant has nothing that tells a join or a truncated list from none")
+		t.Fatal("the tenant has no joined properties or no truncated list")
 	}
 
-	// Both far ends change in everything that is counted.
-	for _, far := range []*farEnd{preview, machines} {
-		far.SetMachines(1500)
-		far.Outage(simulation.AntivirusNotReporting, 19045, 0.5)
-		far.Change(func(m *simulation.Machine) {
+	// Change everything that is counted, in both tenants.
+	for _, sim := range []*simulatedTenant{preview, machines} {
+		sim.SetMachines(1500)
+		sim.Outage(simulation.AntivirusNotReporting, 19045, 0.5)
+		sim.Change(func(m *simulation.Machine) {
 			if m.Build == 22631 && m.Chance("rebuilt") < 0.3 {
 				m.Build = 26100
 			}
 		})
-		far.Contact(suspected, 321)
-		far.Contact(quiet, 2)
-		far.Contact(widespread, 500)
+		sim.Contact(suspected, 321)
+		sim.Contact(quiet, 2)
+		sim.Contact(widespread, 500)
 	}
 	eventually(t, prometheus, "Prometheus sees the change", both())
 
-	// One far end fails: its last numbers stay, its success does not; the other
-	// continues.
+	// One tenant fails: its last values stay, its success becomes 0. The other
+	// tenant is unaffected.
 	total := float64(preview.Now().Tally().Total)
 	preview.Fail(simulation.Every, simulation.Fault{Status: 503})
 	failed := time.Now()
 	machines.Contact(suspected, 7)
-	eventually(t, prometheus, "the values of the tenant that fails are withdrawn, those of the other go on", append(
+	eventually(t, prometheus, "the values of the failing tenant are withdrawn, those of the other stay current", append(
 		expectations("machines", "machines", machines.Now()),
 		expectation{`mde_refresh_success{tenant="preview"}`, []string{"collector"}, map[string]float64{"security_states": 0, "watched_domains": 0}},
-		one(`count({__name__=~"mde_machines.*", tenant="preview"}) or vector(0)`, 0),
-		one(`count(mde_watched_domain_machines{tenant="preview"}) or vector(0)`, 0),
-		one(`count(time() - mde_refresh_last_success_timestamp_seconds{tenant="preview"} >= 10)`, 2),
-		one(`count(time() - mde_watched_domain_last_success_timestamp_seconds{tenant="preview"} >= 10)`, 3),
-		one(`sum(mde_refresh_failures_total{tenant="preview", reason!="server"})`, 0),
-		one(`sum(mde_refresh_failures_total{tenant="machines"}) or vector(0)`, 0),
-		one(`min(sum by (collector) (mde_refresh_failures_total{tenant="preview", reason="server"})) >= bool 1`, 1),
+		single(`count({__name__=~"mde_machines.*", tenant="preview"}) or vector(0)`, 0),
+		single(`count(mde_watched_domain_machines{tenant="preview"}) or vector(0)`, 0),
+		single(`count(time() - mde_refresh_last_success_timestamp_seconds{tenant="preview"} >= 10)`, 2),
+		single(`count(time() - mde_watched_domain_last_success_timestamp_seconds{tenant="preview"} >= 10)`, 3),
+		single(`sum(mde_refresh_failures_total{tenant="preview", reason!="server"})`, 0),
+		single(`sum(mde_refresh_failures_total{tenant="machines"}) or vector(0)`, 0),
+		single(`min(sum by (collector) (mde_refresh_failures_total{tenant="preview", reason="server"})) >= bool 1`, 1),
 	))
-	// What was seen between the first failure and the withdrawal is in
-	// Prometheus's memory, whenever this test got round to looking.
+	// Prometheus has stored the values between the first failure and the
+	// withdrawal.
 	between := func(f, number, collector string) string {
 		return fmt.Sprintf(`%s((%s and on () mde_refresh_success{tenant="preview", collector=%q} == 0)[%ds:250ms])`,
 			f, number, collector, int(time.Since(failed).Seconds())+1)
 	}
 	const machinesOfAll, machinesOfDomain = `sum(mde_machines{tenant="preview"})`, `sum(mde_watched_domain_machines{tenant="preview", domain="evil.example"})`
 	for _, e := range []expectation{
-		one(between("min_over_time", machinesOfAll, "security_states"), total),
-		one(between("max_over_time", machinesOfAll, "security_states"), total),
-		one(between("min_over_time", machinesOfDomain, "watched_domains"), 321),
-		one(between("max_over_time", machinesOfDomain, "watched_domains"), 321),
+		single(between("min_over_time", machinesOfAll, "security_states"), total),
+		single(between("max_over_time", machinesOfAll, "security_states"), total),
+		single(between("min_over_time", machinesOfDomain, "watched_domains"), 321),
+		single(between("max_over_time", machinesOfDomain, "watched_domains"), 321),
 	} {
 		if err := e.check(prometheus); err != nil {
-			t.Errorf("while the far end failed and the values were young: %v", err)
+			t.Errorf("during the failure, before max_age: %v", err)
 		}
 	}
 
 	preview.Clear()
-	eventually(t, prometheus, "the tenant that failed is back", expectations("preview", "machinesecuritystates", preview.Now()))
-	for _, far := range []*farEnd{preview, machines} {
-		if calls := far.Misdirected(); len(calls) > 0 {
-			t.Errorf("a token went where it does not belong: %+v", calls[0])
+	eventually(t, prometheus, "the failed tenant has recovered", expectations("preview", "machinesecuritystates", preview.Now()))
+	for _, sim := range []*simulatedTenant{preview, machines} {
+		if calls := sim.Misdirected(); len(calls) > 0 {
+			t.Errorf("misdirected token: %+v", calls[0])
 		}
-		if n := far.Count(simulation.Token); n > 3 {
-			t.Errorf("%d tokens were asked for, where two audiences need one each", n)
+		if n := sim.Count(simulation.Token); n > 3 {
+			t.Errorf("%d token requests for two audiences", n)
 		}
 	}
 }

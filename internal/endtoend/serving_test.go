@@ -21,58 +21,58 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-func TestAFarEndThatHangsHoldsUpNeitherScrapesNorTheEnd(t *testing.T) {
+func TestHangingAPIBlocksNeitherScrapesNorShutdown(t *testing.T) {
 	t.Parallel()
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	far.Fail(simulation.MachineSecurityStates, simulation.Fault{Hang: true})
-	far.Fail(simulation.DomainMachines, simulation.Fault{Hang: true})
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	sim.Fail(simulation.MachineSecurityStates, simulation.Fault{Hang: true})
+	sim.Fail(simulation.DomainMachines, simulation.Fault{Hang: true})
 	exporter := servertest.Exporter(t, "--config.file="+configuration(t,
-		far.section("contoso", "  watched_domains: {domains: [evil.example]}")))
-	exporter.Await(t, "both collectors wait for the far end", func() error {
-		states, domains := far.Count(simulation.MachineSecurityStates, 0), far.Count(simulation.DomainMachines, 0)
+		sim.section("contoso", "  watched_domains: {domains: [evil.example]}")))
+	exporter.Await(t, "both collectors wait for the API", func() error {
+		states, domains := sim.Count(simulation.MachineSecurityStates, 0), sim.Count(simulation.DomainMachines, 0)
 		if states == 0 || domains == 0 {
 			return fmt.Errorf("%d and %d calls hang", states, domains)
 		}
 		return nil
 	})
 
-	scrape(t, exporter).has(t, series{`mde_watched_domains{tenant="contoso"}`: 1})
+	scrape(t, exporter).check(t, series{`mde_watched_domains{tenant="contoso"}`: 1})
 	if a := get(t, exporter, "/-/ready"); a.status != http.StatusServiceUnavailable ||
 		!strings.Contains(a.body, "security_states") || !strings.Contains(a.body, "watched_domains") {
-		t.Errorf("/-/ready answers %d: %s; want 503 and what it waits for", a.status, a.body)
+		t.Errorf("/-/ready: status %d: %s; want 503 and the waiting collectors", a.status, a.body)
 	}
 	if a := get(t, exporter, "/-/healthy"); a.status != http.StatusOK {
-		t.Errorf("/-/healthy answers %d: %s", a.status, a.body)
+		t.Errorf("/-/healthy: status %d: %s", a.status, a.body)
 	}
 
-	asked := time.Now()
+	stopped := time.Now()
 	exporter.Signal(t, syscall.SIGTERM)
 	if code := exporter.ExitCode(t); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	if took := time.Since(asked); took > impatience {
-		t.Errorf("it ended %v after it was asked to", took)
+	if took := time.Since(stopped); took > requestTimeout {
+		t.Errorf("it took %v to stop", took)
 	}
 }
 
-func TestAScrapeUnderWayIsAnsweredToItsEnd(t *testing.T) {
+func TestRunningScrapeCompletesDuringShutdown(t *testing.T) {
 	t.Parallel()
-	// An exposition of 5 MB is larger than what a connection takes of it unread.
+	// 5 MB of metrics are more than the buffers of a connection.
 	const builds, properties = 400, 60
-	far := newFarEnd(t, simulation.Options{Machines: 2 * builds})
-	far.Change(func(m *simulation.Machine) {
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 2 * builds})
+	sim.Change(func(m *simulation.Machine) {
 		m.Build, m.Architecture = 10_000+m.Index%builds, "Amd64"
 		m.Extra = []string{fmt.Sprintf("Property%0100d", m.Index%properties)}
 	})
 	exporter := servertest.Exporter(t, "--config.file="+configuration(t,
-		far.section("contoso", "  watched_domains: {domains: [evil.example]}")))
+		sim.section("contoso", "  watched_domains: {domains: [evil.example]}")))
 	exporter.Await(t, "it is ready", func() error {
 		if a := get(t, exporter, "/-/ready"); a.status != http.StatusOK {
 			return errors.New(a.body)
 		}
 		return nil
 	})
-	far.Fail(simulation.DomainMachines, simulation.Fault{Hang: true})
+	sim.Fail(simulation.DomainMachines, simulation.Fault{Hang: true})
 
 	identity := http.Header{"Accept-Encoding": {"identity"}}
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, exporter.URL()+"/metrics", http.NoBody)
@@ -85,14 +85,14 @@ func TestAScrapeUnderWayIsAnsweredToItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	// Once another scrape has been answered, this one waits for its reader.
-	if a, err := ask(t.Context(), nil, http.MethodGet, exporter.URL()+"/metrics", identity); err != nil || a.status != http.StatusOK {
+	// After another scrape, this one is blocked by its reader.
+	if a, err := send(t.Context(), nil, http.MethodGet, exporter.URL()+"/metrics", identity); err != nil || a.status != http.StatusOK {
 		t.Fatal(a, err)
 	}
 	exporter.Signal(t, syscall.SIGTERM)
 	exporter.Await(t, "it is about to stop", func() error {
 		if !strings.Contains(exporter.Output(), "Received signal, stopping") {
-			return errors.New("its log does not say so")
+			return errors.New("not logged yet")
 		}
 		return nil
 	})
@@ -108,12 +108,12 @@ func TestAScrapeUnderWayIsAnsweredToItsEnd(t *testing.T) {
 	}
 }
 
-func TestItIsReadyOnceEveryCollectorHasFinishedARefresh(t *testing.T) {
+func TestReadyAfterFirstRefreshOfEveryCollector(t *testing.T) {
 	t.Parallel()
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	far.Fail(simulation.MachineSecurityStates, simulation.Fault{Hang: true, Times: 1})
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	sim.Fail(simulation.MachineSecurityStates, simulation.Fault{Hang: true, Times: 1})
 	exporter := servertest.Exporter(t, "--config.file="+configuration(t,
-		far.section("contoso", "  request_timeout: 3s\n  watched_domains: {domains: [evil.example]}")))
+		sim.section("contoso", "  request_timeout: 3s\n  watched_domains: {domains: [evil.example]}")))
 	status := 0
 	unready := false
 	exporter.Await(t, "it becomes ready", func() error {
@@ -125,18 +125,18 @@ func TestItIsReadyOnceEveryCollectorHasFinishedARefresh(t *testing.T) {
 		return errors.New(a.body)
 	})
 	if !unready {
-		t.Error("it was ready before the first refresh had finished")
+		t.Error("it was ready before the first refresh ended")
 	}
 	if n := scrape(t, exporter).machines(); n != 10 {
 		t.Errorf("it is ready with %v machines, want 10", n)
 	}
 }
 
-func TestAReloadTakesWhatIsNewAndAMistakeChangesNothing(t *testing.T) {
+func TestReloadAppliesChangesAndRejectsMistakes(t *testing.T) {
 	t.Parallel()
-	far := newFarEnd(t, simulation.Options{Machines: 10, Domains: map[string]simulation.Domain{"evil.example": {Machines: 3}, "worse.example": {Machines: 4}}})
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10, Domains: map[string]simulation.Domain{"evil.example": {Machines: 3}, "worse.example": {Machines: 4}}})
 	watch := func(domains string) string {
-		return "tenants:" + far.section("contoso", "  watched_domains: {domains: ["+domains+"]}")
+		return "tenants:" + sim.section("contoso", "  watched_domains: {domains: ["+domains+"]}")
 	}
 	file := write(t, filepath.Join(t.TempDir(), "mde.yml"), watch("evil.example"))
 	exporter := servertest.Exporter(t, "--config.file="+file, "--web.enable-lifecycle")
@@ -146,42 +146,42 @@ func TestAReloadTakesWhatIsNewAndAMistakeChangesNothing(t *testing.T) {
 			got := scrape(t, exporter)
 			for name, value := range want {
 				if v, ok := got[name]; ok != (value >= 0) || ok && v != value {
-					return fmt.Errorf("%s is %v, there %t", name, v, ok)
+					return fmt.Errorf("%s is %v, exposed %t", name, v, ok)
 				}
 			}
 			return nil
 		})
 	}
 	const (
-		gone   = -1
+		absent = -1
 		loaded = "mde_exporter_config_last_reload_successful"
 		evil   = `mde_watched_domain_machines{domain="evil.example",tenant="contoso"}`
 		worse  = `mde_watched_domain_machines{domain="worse.example",tenant="contoso"}`
 		quiet  = `mde_watched_domain_machines{domain="quiet.example",tenant="contoso"}`
 	)
-	shows("the first list", series{loaded: 1, evil: 3, worse: gone})
+	shows("the first list", series{loaded: 1, evil: 3, worse: absent})
 
 	write(t, file, watch("evil.example, worse.example"))
 	exporter.Signal(t, syscall.SIGHUP)
-	shows("SIGHUP took the second list", series{loaded: 1, evil: 3, worse: 4})
+	shows("SIGHUP loaded the second list", series{loaded: 1, evil: 3, worse: 4})
 
 	write(t, file, watch("worse.example, quiet.example"))
-	post := func() *answer {
+	post := func() *response {
 		t.Helper()
-		a, err := ask(t.Context(), nil, http.MethodPost, exporter.URL()+"/-/reload", nil)
+		a, err := send(t.Context(), nil, http.MethodPost, exporter.URL()+"/-/reload", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return a
 	}
 	if a := post(); a.status != http.StatusOK {
-		t.Errorf("POST /-/reload answers %d: %s", a.status, a.body)
+		t.Errorf("POST /-/reload: status %d: %s", a.status, a.body)
 	}
-	shows("POST took the third list", series{loaded: 1, evil: gone, worse: 4, quiet: 0})
+	shows("POST loaded the third list", series{loaded: 1, evil: absent, worse: 4, quiet: 0})
 
 	write(t, file, watch("worse.example, 10.0.0.1"))
 	if a := post(); a.status != http.StatusInternalServerError || !strings.Contains(a.body, file+":") {
-		t.Errorf("POST /-/reload of a mistake answers %d: %s; want 500 and the place", a.status, a.body)
+		t.Errorf("POST /-/reload with a mistake: status %d: %s; want 500 and file and line", a.status, a.body)
 	}
 	shows("the mistake changed nothing", series{loaded: 0, worse: 4, quiet: 0})
 	before := strings.Count(exporter.Output(), "Reloading configuration failed")
@@ -195,12 +195,14 @@ func TestAReloadTakesWhatIsNewAndAMistakeChangesNothing(t *testing.T) {
 	shows("the mistake changed nothing", series{loaded: 0, worse: 4, quiet: 0})
 }
 
-// wonderland is the bcrypt hash of that word, at the lowest cost.
+// wonderland is the bcrypt hash of the password "wonderland", with the lowest
+// cost.
 const wonderland = "$2a$04$snFvRaCsmFpTCOqRH5GtZeO.E8.ViVtVdKnogW4UElvDFwxiu1RRa"
 
-func TestTLSAndBasicAuthGuardEveryPath(t *testing.T) {
+func TestTLSAndBasicAuthProtectEveryPath(t *testing.T) {
 	t.Parallel()
-	// A server of httptest has a certificate for 127.0.0.1, and a client that trusts it.
+	// An httptest server has a certificate for 127.0.0.1, and a client that
+	// trusts it.
 	model := httptest.NewTLSServer(http.NotFoundHandler())
 	defer model.Close()
 	certificate := model.TLS.Certificates[0]
@@ -215,22 +217,22 @@ func TestTLSAndBasicAuthGuardEveryPath(t *testing.T) {
 		"tls_server_config: {cert_file: tls.pem, key_file: tls.key}\nbasic_auth_users: {alice: %s}\n", wonderland))
 
 	address := servertest.FreeAddress(t)
-	far := newFarEnd(t, simulation.Options{Machines: 10})
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
 	exporter := servertest.Launch(t, address, servertest.Build(t),
-		"--config.file="+configuration(t, far.section("contoso", "")), "--web.listen-address="+address, "--web.config.file="+web)
+		"--config.file="+configuration(t, sim.section("contoso", "")), "--web.listen-address="+address, "--web.config.file="+web)
 	request := func(path, user, password string) (int, error) {
 		header := http.Header{}
 		if user != "" {
 			r := &http.Request{Header: header}
 			r.SetBasicAuth(user, password)
 		}
-		a, err := ask(t.Context(), model.Client(), http.MethodGet, "https://"+address+path, header)
+		a, err := send(t.Context(), model.Client(), http.MethodGet, "https://"+address+path, header)
 		if err != nil {
 			return 0, err
 		}
 		return a.status, nil
 	}
-	exporter.Await(t, "it lets Alice in", func() error {
+	exporter.Await(t, "it accepts Alice's password", func() error {
 		status, err := request("/metrics", "alice", "wonderland")
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("status %d", status)
@@ -238,33 +240,33 @@ func TestTLSAndBasicAuthGuardEveryPath(t *testing.T) {
 		return err
 	})
 	if status, err := request("/metrics?tenant=contoso", "alice", "wonderland"); status != http.StatusOK {
-		t.Errorf("the series of one tenant are answered with %d, %v", status, err)
+		t.Errorf("the metrics of one tenant: status %d, %v", status, err)
 	}
 	for _, path := range []string{"/metrics", "/metrics?tenant=contoso", "/", "/?q=contoso", "/config", "/-/healthy", "/-/ready"} {
 		for _, c := range []struct{ user, password string }{{"", ""}, {"alice", "looking-glass"}} {
 			if status, err := request(path, c.user, c.password); status != http.StatusUnauthorized {
-				t.Errorf("%s for user %q answers %d, %v; want 401", path, c.user, status, err)
+				t.Errorf("%s for user %q: status %d, %v; want 401", path, c.user, status, err)
 			}
 		}
 	}
-	if a, err := ask(t.Context(), nil, http.MethodGet, "http://"+address+"/metrics", nil); err == nil && a.status != http.StatusBadRequest {
-		t.Errorf("plain HTTP is answered with %d", a.status)
+	if a, err := send(t.Context(), nil, http.MethodGet, "http://"+address+"/metrics", nil); err == nil && a.status != http.StatusBadRequest {
+		t.Errorf("plain HTTP: status %d", a.status)
 	}
 }
 
-func TestAScraperChoosesItsFormat(t *testing.T) {
+func TestScrapeFormats(t *testing.T) {
 	t.Parallel()
-	far := newFarEnd(t, simulation.Options{Machines: 10})
-	exporter := servertest.Exporter(t, "--config.file="+configuration(t, far.section("contoso", "")))
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
+	exporter := servertest.Exporter(t, "--config.file="+configuration(t, sim.section("contoso", "")))
 	exporter.Await(t, "the fleet is counted", func() error {
 		if n := scrape(t, exporter).machines(); n != 10 {
 			return fmt.Errorf("%v machines", n)
 		}
 		return nil
 	})
-	accept := func(formats string) *answer {
+	accept := func(formats string) *response {
 		t.Helper()
-		a, err := ask(t.Context(), nil, http.MethodGet, exporter.URL()+"/metrics", http.Header{"Accept": {formats}})
+		a, err := send(t.Context(), nil, http.MethodGet, exporter.URL()+"/metrics", http.Header{"Accept": {formats}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -273,10 +275,10 @@ func TestAScraperChoosesItsFormat(t *testing.T) {
 
 	text := accept("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
 	if kind := text.header.Get("Content-Type"); !strings.HasPrefix(kind, "application/openmetrics-text; version=1.0.0") {
-		t.Errorf("OpenMetrics comes as %s", kind)
+		t.Errorf("OpenMetrics has the content type %s", kind)
 	}
 	if !strings.HasSuffix(text.body, "\n# EOF\n") || !strings.Contains(text.body, "# TYPE mde_refreshes counter\n") {
-		t.Errorf("this is not OpenMetrics:\n%s", text.body)
+		t.Errorf("not OpenMetrics:\n%s", text.body)
 	}
 
 	binary := accept(string(expfmt.NewFormat(expfmt.TypeProtoDelim)))
@@ -298,6 +300,6 @@ func TestAScraperChoosesItsFormat(t *testing.T) {
 		}
 	}
 	if !native {
-		t.Error("no latency comes as a classic and a native histogram")
+		t.Error("no histogram is both classic and native")
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// hangingFile makes a file that whoever opens it for reading waits for without
-// end, as on a network file system whose server is gone.
+// hangingFile creates a file whose readers block forever, as on a network file
+// system without its server.
 func hangingFile(t *testing.T, path string) string {
 	t.Helper()
 	_ = os.Remove(path)
@@ -27,7 +27,7 @@ func hangingFile(t *testing.T, path string) string {
 	return path
 }
 
-// stopsWithin asks a process to stop and expects it to end in time with the code.
+// stopsWithin sends SIGTERM and checks duration and exit code.
 func stopsWithin(t *testing.T, p *servertest.Process, limit time.Duration, code int) {
 	t.Helper()
 	start := time.Now()
@@ -40,18 +40,18 @@ func stopsWithin(t *testing.T, p *servertest.Process, limit time.Duration, code 
 	}
 }
 
-func TestSIGTERMWinsWhateverHangs(t *testing.T) {
+func TestSIGTERMStopsDespiteHangingCalls(t *testing.T) {
 	t.Parallel()
-	far := newFarEnd(t, simulation.Options{Machines: 10})
+	sim := newSimulatedTenant(t, simulation.Options{Machines: 10})
 	const limit = 12 * time.Second
 	withSecretFile := func(file string) string {
-		return strings.Replace(far.section("contoso", ""), "client_secret: "+far.ClientSecret(), "client_secret_file: "+file, 1)
+		return strings.Replace(sim.section("contoso", ""), "client_secret: "+sim.ClientSecret(), "client_secret_file: "+file, 1)
 	}
 
 	for _, mode := range []string{"--once", "--diagnose"} {
-		t.Run("a far end that hangs, "+mode, func(t *testing.T) {
+		t.Run("a hanging API, "+mode, func(t *testing.T) {
 			t.Parallel()
-			hanging := newFarEnd(t, simulation.Options{Machines: 10})
+			hanging := newSimulatedTenant(t, simulation.Options{Machines: 10})
 			hanging.Fail(simulation.Every, simulation.Fault{Hang: true})
 			p := servertest.Launch(t, "", servertest.Build(t), mode, "--config.file="+configuration(t, hanging.section("contoso", "")))
 			p.Await(t, "a call hangs", func() error {
@@ -65,8 +65,8 @@ func TestSIGTERMWinsWhateverHangs(t *testing.T) {
 	}
 	for name, hang := range map[string]func(t *testing.T, file string){
 		"the configuration file of a reload": func(t *testing.T, file string) { hangingFile(t, file) },
-		"the refresh that a reload ends": func(t *testing.T, file string) {
-			write(t, file, "tenants:"+far.section("other", ""))
+		"a refresh that a reload stops": func(t *testing.T, file string) {
+			write(t, file, "tenants:"+sim.section("other", ""))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestSIGTERMWinsWhateverHangs(t *testing.T) {
 			time.Sleep(time.Second)
 			for _, path := range []string{"/", "/metrics", "/config", "/-/healthy"} {
 				if a := get(t, p, path); a.status != http.StatusOK {
-					t.Errorf("while a reload hangs %s answers %d", path, a.status)
+					t.Errorf("during a hanging reload %s: status %d", path, a.status)
 				}
 			}
 			stopsWithin(t, p, limit, 0)
