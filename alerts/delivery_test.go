@@ -52,7 +52,7 @@ tenants:
 
 	webhook := servertest.StartWebhook(t)
 	alertmanager := servertest.StartAlertmanager(t, dir, webhook)
-	write("rules.yml", servertest.Hurry(t, read(t, "mde.yaml"), hurry, 5*time.Second))
+	write("rules.yml", servertest.Accelerate(t, read(t, "mde.yaml"), hurry, 5*time.Second))
 	prometheus := servertest.StartPrometheus(t, dir, fmt.Sprintf(`
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
 rule_files: [rules.yml]

@@ -151,16 +151,16 @@ tenants:
 `, model.Duration(accelerated(15*time.Minute)), model.Duration(accelerated(time.Hour)), simulation.DemoSuspectedDomain)
 	for _, name := range slices.Sorted(maps.Keys(tenants)) {
 		tenant := tenants[name]
-		sim, err := tenant.Listen(simulation.ListenOptions{Separate: true})
+		server, err := tenant.Listen(simulation.ListenOptions{Separate: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer sim.Close()
+		defer server.Close()
 		write("secret-"+name, tenant.ClientSecret())
 		config += fmt.Sprintf(`- name: %[1]s
   azuread: {oauth: {tenant_id: %[2]s, client_id: %[3]s, client_secret_file: secret-%[1]s}}
   endpoints: {login_url: %[4]s, graph_url: %[5]s, api_url: %[6]s}
-`, name, tenant.TenantID(), tenant.ClientID(), sim.LoginURL, sim.GraphURL, sim.APIURL)
+`, name, tenant.TenantID(), tenant.ClientID(), server.LoginURL, server.GraphURL, server.APIURL)
 	}
 	exporter := servertest.Exporter(t, "--config.file="+write("mde.yml", config))
 	webhook := servertest.StartWebhook(t)
@@ -182,7 +182,7 @@ scrape_configs:
 `, alertmanager.Address, exporter.Address))
 	// Accelerated rules would fire before Prometheus finds its targets.
 	servertest.Eventually(t, "the exporter is scraped", func() error { return single("up", 1).check(prometheus) })
-	write("rules.yml", servertest.Hurry(t, bundled(t, "../../alerts/mde.yaml"), speedup, 15*time.Second))
+	write("rules.yml", servertest.Accelerate(t, bundled(t, "../../alerts/mde.yaml"), speedup, 15*time.Second))
 	// More than a tenth of the simulated machines always requires attention.
 	write("own.yml", `
 groups:

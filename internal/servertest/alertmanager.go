@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// StartAlertmanager starts an Alertmanager that sends the webhook every alert by
-// itself, at once, and again when it resolves.
+// StartAlertmanager starts an Alertmanager that sends every alert to the webhook
+// separately and without delay, and again when it resolves.
 func StartAlertmanager(t testing.TB, dir string, to *Webhook) *Process {
 	t.Helper()
 	return StartAlertmanagerWith(t, dir, fmt.Sprintf(`
@@ -32,7 +32,7 @@ receivers:
 `, to.URL))
 }
 
-// StartAlertmanagerWith starts an Alertmanager with the configuration.
+// StartAlertmanagerWith starts an Alertmanager with this configuration.
 func StartAlertmanagerWith(t testing.TB, dir, config string) *Process {
 	t.Helper()
 	program := Find(t, "alertmanager", "prometheus-alertmanager")
@@ -46,7 +46,7 @@ func StartAlertmanagerWith(t testing.TB, dir, config string) *Process {
 		"--web.listen-address="+address, "--cluster.listen-address=")
 }
 
-// Webhook receives what an Alertmanager sends.
+// Webhook receives the notifications of an Alertmanager.
 type Webhook struct {
 	URL string
 
@@ -54,20 +54,20 @@ type Webhook struct {
 	messages []Message
 }
 
-// Message is what an Alertmanager sends about a group of alerts.
+// Message is an Alertmanager's notification about a group of alerts.
 type Message struct {
 	Receiver string         `json:"receiver"`
 	Alerts   []Notification `json:"alerts"`
 }
 
-// Notification is one alert in one message to the webhook.
+// Notification is one alert of a Message.
 type Notification struct {
 	Status      string            `json:"status"` // firing or resolved
 	Labels      map[string]string `json:"labels"`
 	Annotations map[string]string `json:"annotations"`
 }
 
-// StartWebhook starts a webhook that accepts everything.
+// StartWebhook starts a webhook that accepts every message.
 func StartWebhook(t testing.TB) *Webhook {
 	t.Helper()
 	hook := &Webhook{}
@@ -86,8 +86,8 @@ func StartWebhook(t testing.TB) *Webhook {
 	return hook
 }
 
-// Last returns the latest notification about an alert with these labels, among
-// others that it may have; ok is false where there was none.
+// Last returns the latest notification about an alert with these labels; it may
+// have others. It returns false if there is none.
 func (h *Webhook) Last(alert string, labels map[string]string) (last Notification, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -103,7 +103,7 @@ func (h *Webhook) Last(alert string, labels map[string]string) (last Notificatio
 	return Notification{}, false
 }
 
-// Messages returns what was received so far.
+// Messages returns the messages received so far.
 func (h *Webhook) Messages() []Message {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -15,21 +15,21 @@ import (
 	"testing"
 )
 
-// built is the directory of what build built, "" where that is nothing.
-var built string
+// buildDir is the directory of the built exporter, "" before the build.
+var buildDir string
 
-// Main is a TestMain for packages that build the exporter: it removes what was
-// built.
+// Main is the TestMain of packages that call Build. It removes the built
+// exporter.
 func Main(m *testing.M) {
 	code := m.Run()
-	_ = os.RemoveAll(built)
+	_ = os.RemoveAll(buildDir)
 	os.Exit(code)
 }
 
-// Build builds the exporter once for all tests of a package, with the race
-// detector where the tests have it, and returns its path: with the versions of
-// the main module, whichever module the tests are in. The package's TestMain is
-// Main. The test is skipped as Slow does.
+// Build builds the exporter once for all tests of a package and returns its path.
+// It uses the race detector if the tests do, and the main module's dependency
+// versions from any module. The package's TestMain must be Main. It skips the
+// test like Slow.
 func Build(t testing.TB) string {
 	t.Helper()
 	Slow(t)
@@ -41,10 +41,10 @@ func Build(t testing.TB) string {
 }
 
 var build = sync.OnceValues(func() (program string, err error) {
-	if built, err = os.MkdirTemp("", "mde_exporter-test-"); err != nil {
+	if buildDir, err = os.MkdirTemp("", "mde_exporter-test-"); err != nil {
 		return "", err
 	}
-	program = filepath.Join(built, "mde_exporter")
+	program = filepath.Join(buildDir, "mde_exporter")
 	const module = "github.com/mde-exporter/mde_exporter"
 	args := []string{"build", "-o", program}
 	if info, _ := debug.ReadBuildInfo(); slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -63,27 +63,27 @@ var build = sync.OnceValues(func() (program string, err error) {
 	return program, nil
 })
 
-// Exporter builds and starts the exporter with the arguments, on an address of
-// its own, and waits until it answers; its first refresh may be under way.
+// Exporter builds and starts the exporter with the arguments on a free address,
+// and waits until it serves requests. Its first refresh may still be running.
 func Exporter(t testing.TB, args ...string) *Process {
 	t.Helper()
 	address := FreeAddress(t)
 	return Start(t, address, "/-/healthy", Build(t), append(args, "--web.listen-address="+address)...)
 }
 
-// Result is how a run of the exporter ended and what it printed.
+// Result is the exit code and the output of a run.
 type Result struct {
 	Code           int
 	Stdout, Stderr string
 }
 
-// Run builds the exporter and runs it to its end. Of the environment's tenant it
-// sees the given variables alone, NAME=value.
+// Run builds the exporter and runs it until it exits. environment contains its
+// only AZURE_ variables, as NAME=value.
 func Run(t testing.TB, environment []string, args ...string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, Build(t), args...) //nolint:gosec // Which arguments it takes is what tests are about.
+	cmd := exec.CommandContext(ctx, Build(t), args...) //nolint:gosec // Tests choose the arguments.
 	for _, variable := range os.Environ() {
 		if !strings.HasPrefix(variable, "AZURE_") {
 			cmd.Env = append(cmd.Env, variable)

@@ -14,9 +14,9 @@ import (
 // Prometheus is a Prometheus server.
 type Prometheus struct{ *Process }
 
-// StartPrometheus starts a Prometheus with the configuration, whose relative
-// paths are relative to dir. Its data is in dir/data, where blocks that were
-// put there before are found.
+// StartPrometheus starts a Prometheus with this configuration, whose relative
+// paths are relative to dir. Its data is in dir/data, which may already contain
+// blocks.
 func StartPrometheus(t testing.TB, dir, config string) *Prometheus {
 	t.Helper()
 	program := Find(t, "prometheus")
@@ -30,19 +30,19 @@ func StartPrometheus(t testing.TB, dir, config string) *Prometheus {
 		"--web.listen-address="+address)}
 }
 
-// Sample is one series of a query's result. It has a value in the result of an
-// instant query, where it is no histogram.
+// Sample is one series of a query's result. Value is only set for instant queries
+// and not for histograms.
 type Sample struct {
 	Labels map[string]string
 	Value  float64
 }
 
-// Query evaluates the expression, whose result is a vector, now.
+// Query evaluates an instant query whose result is a vector.
 func (p *Prometheus) Query(expr string) ([]Sample, error) {
 	return p.query("query", url.Values{"query": {expr}})
 }
 
-// QueryRange evaluates the expression over the range.
+// QueryRange evaluates a range query.
 func (p *Prometheus) QueryRange(expr string, start, end time.Time, step time.Duration) ([]Sample, error) {
 	return p.query("query_range", url.Values{
 		"query": {expr},
@@ -56,7 +56,7 @@ func (p *Prometheus) query(path string, parameters url.Values) ([]Sample, error)
 	var data struct {
 		Result []struct {
 			Metric map[string]string
-			Value  [2]any // Its time and the value's text.
+			Value  [2]any // Time, and value as text.
 		}
 	}
 	if err := p.api(path, parameters, &data); err != nil {
@@ -76,13 +76,13 @@ func (p *Prometheus) query(path string, parameters url.Values) ([]Sample, error)
 	return samples, nil
 }
 
-// LabelValues lists the values that a label has in the series of a selector.
+// LabelValues returns the values of a label in the series of a selector.
 func (p *Prometheus) LabelValues(label, selector string) (values []string, err error) {
 	err = p.api("label/"+url.PathEscape(label)+"/values", url.Values{"match[]": {selector}}, &values)
 	return values, err
 }
 
-// FailedRules lists the rules whose last evaluation failed, with its error.
+// FailedRules returns the rules whose last evaluation failed, with the error.
 func (p *Prometheus) FailedRules() ([]string, error) {
 	var result struct {
 		Groups []struct {
@@ -101,8 +101,7 @@ func (p *Prometheus) FailedRules() ([]string, error) {
 	return failed, err
 }
 
-// api decodes the data of an answer. Answers without data are errors by their
-// HTTP status.
+// api decodes the data of an API response. A status other than 200 is an error.
 func (p *Prometheus) api(path string, parameters url.Values, data any) error {
 	body, err := get(p.URL() + "/api/v1/" + path + "?" + parameters.Encode())
 	if err == nil {

@@ -1,10 +1,9 @@
-// Package servertest starts the servers of end-to-end tests: the built
-// exporter, a real Prometheus, a real Alertmanager and a webhook to which that
-// delivers. Each is a process of its own on a loopback port, with its files in
-// the test's directory, and ends with the test.
+// Package servertest starts the servers of end-to-end tests: the built exporter,
+// a real Prometheus, a real Alertmanager and a webhook. Each is a process on a
+// loopback port, with its files in the test's directory, and ends with the test.
 //
-// Tests that need them are skipped, and say so, unless the environment variable
-// MDE_TEST_SERVERS is "required", as in make test. There a server that is not on
+// Tests that need them are skipped unless the environment variable
+// MDE_TEST_SERVERS is "required", as in make test. Then a server that is not on
 // PATH is a failure.
 package servertest
 
@@ -24,21 +23,20 @@ import (
 	"time"
 )
 
-// patience is how long a server may take to start or to stop. It is long, for
-// machines that do much else; nobody waits longer than it takes.
-const patience = time.Minute
+// timeout is the maximum time for a server to start or stop. It is long, for busy
+// machines.
+const timeout = time.Minute
 
-// Slow skips the test unless the tests that take long are asked for, with those
-// that start servers.
+// Slow skips a slow test, or one that starts servers, unless Required.
 func Slow(t testing.TB) {
 	t.Helper()
 	if !Required() {
-		t.Skip("takes long or starts servers: make gotest runs it, or go test with MDE_TEST_SERVERS=required")
+		t.Skip("slow or needs servers: run it with make gotest, or with MDE_TEST_SERVERS=required")
 	}
 }
 
-// Find returns the path of the first of the programs that is on PATH. The test is
-// skipped as Slow does.
+// Find returns the path of the first of these programs on PATH. It skips the test
+// like Slow.
 func Find(t testing.TB, programs ...string) string {
 	t.Helper()
 	Slow(t)
@@ -51,10 +49,10 @@ func Find(t testing.TB, programs ...string) string {
 	return ""
 }
 
-// Required reports whether the tests that need servers run.
+// Required reports whether tests that need servers must run.
 func Required() bool { return os.Getenv("MDE_TEST_SERVERS") == "required" }
 
-// FreeAddress returns a loopback address on which nothing listens.
+// FreeAddress returns an unused loopback address.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	var config net.ListenConfig
@@ -66,37 +64,37 @@ func FreeAddress(t testing.TB) string {
 	return listener.Addr().String()
 }
 
-// Process is a server that was started.
+// Process is a started server.
 type Process struct {
-	// Address is where it listens, host and port.
+	// Address is the host and port on which it listens.
 	Address string
 
 	cmd    *exec.Cmd
-	output string // The path of a file.
+	output string // Path of the output file.
 	exited chan struct{}
 	stop   context.CancelFunc
 }
 
-// Start runs the program and waits until the path answers 200 at the address.
-// The test's end stops it; what it printed is in the log of a test that failed.
+// Start runs the program and waits until the path ready returns 200. The end
+// of the test stops it. A failed test logs its output.
 func Start(t testing.TB, address, ready, program string, args ...string) *Process {
 	t.Helper()
 	p := Launch(t, address, program, args...)
-	p.Await(t, "it answers", func() error {
+	p.Await(t, "ready", func() error {
 		_, err := get(p.URL() + ready)
 		return err
 	})
 	return p
 }
 
-// Launch runs the program as Start does, and does not wait for it.
+// Launch is Start without waiting.
 func Launch(t testing.TB, address, program string, args ...string) *Process {
 	t.Helper()
-	// The test's own context ends before its cleanup, which stops the server.
+	// The test's context ends before its cleanup, which stops the server.
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // Which programs are run is what tests are about.
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // Tests choose the program.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = patience
+	cmd.WaitDelay = timeout
 	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +105,7 @@ func Launch(t testing.TB, address, program string, args ...string) *Process {
 	}
 	p := &Process{Address: address, cmd: cmd, output: output.Name(), exited: make(chan struct{}), stop: stop}
 	go func() {
-		_ = cmd.Wait() // Whether it ended well is the business of those who ended it.
+		_ = cmd.Wait() // Tests check ExitCode.
 		close(p.exited)
 	}()
 	t.Cleanup(func() {
@@ -119,8 +117,8 @@ func Launch(t testing.TB, address, program string, args ...string) *Process {
 	return p
 }
 
-// Await waits until the condition of a server that runs is nil; it fails the
-// test as Eventually does, and at once where the server has ended.
+// Await waits until condition returns nil. It fails the test like Eventually, and
+// immediately if the server has ended.
 func (p *Process) Await(t testing.TB, what string, condition func() error) {
 	t.Helper()
 	Eventually(t, fmt.Sprintf("%s: %s", filepath.Base(p.cmd.Path), what), func() error {
@@ -133,29 +131,30 @@ func (p *Process) Await(t testing.TB, what string, condition func() error) {
 	})
 }
 
-// ExitCode waits until the server has ended and returns its exit code, -1 where
-// a signal ended it. One that does not end is killed.
+// ExitCode waits until the server has ended and returns its exit code, or -1 if a
+// signal ended it. After the timeout it kills the server and fails the test.
 func (p *Process) ExitCode(t testing.TB) int {
 	t.Helper()
 	select {
 	case <-p.exited:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		p.Kill()
-		t.Fatalf("%s did not end within %v", p.cmd.Path, patience)
+		t.Fatalf("%s did not end within %v", p.cmd.Path, timeout)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// URL is the root of what the server serves, without a slash at its end.
+// URL returns the server's base URL, without a trailing slash.
 func (p *Process) URL() string { return "http://" + p.Address }
 
-// Stop asks the server to end and waits for it. One that does not end is killed.
+// Stop sends SIGTERM and waits for the end of the server. It kills a server that
+// does not end.
 func (p *Process) Stop() {
 	p.stop()
 	<-p.exited
 }
 
-// Kill ends the server at once, as a crash would.
+// Kill kills the server, like a crash.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.exited
@@ -169,7 +168,7 @@ func (p *Process) Signal(t testing.TB, signal os.Signal) {
 	}
 }
 
-// Output is what the server printed so far.
+// Output returns the output so far.
 func (p *Process) Output() string {
 	output, err := os.ReadFile(p.output)
 	if err != nil {
@@ -178,23 +177,23 @@ func (p *Process) Output() string {
 	return string(output)
 }
 
-// Eventually waits until the condition is nil, and fails the test with its last
-// error after two minutes.
+// Eventually waits until condition returns nil. After two minutes it fails the
+// test with the last error.
 func Eventually(t testing.TB, what string, condition func() error) {
 	t.Helper()
 	var err error
-	for start := time.Now(); time.Since(start) < 2*patience; time.Sleep(100 * time.Millisecond) {
+	for start := time.Now(); time.Since(start) < 2*timeout; time.Sleep(100 * time.Millisecond) {
 		if err = condition(); err == nil {
 			t.Logf("%s: after %v", what, time.Since(start).Round(time.Millisecond))
 			return
 		}
 	}
-	t.Fatalf("%s: not within %v: %v", what, 2*patience, err)
+	t.Fatalf("%s: not within %v: %v", what, 2*timeout, err)
 }
 
-// get returns the body of an answer with status 200.
+// get returns the body of a response with status 200.
 func get(url string) ([]byte, error) {
-	client := http.Client{Timeout: patience}
+	client := http.Client{Timeout: timeout}
 	response, err := client.Get(url) //nolint:noctx // The timeout ends it.
 	if err != nil {
 		return nil, err

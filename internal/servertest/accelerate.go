@@ -12,14 +12,14 @@ import (
 
 var (
 	durations = regexp.MustCompile(`(\[|offset |for: )(\d+[smhdw])`)
-	// seconds are the least interval that a rule reckons with.
+	// seconds matches the lower bounds of intervals in rules.
 	seconds = regexp.MustCompile(`(clamp_min\(.+, )(\d+)\)`)
 )
 
-// Hurry returns alert rules with each `for:`, range, offset and clamp_min of
-// seconds divided by the factor, ranges no shorter than shortest, which is some
-// scrapes. Nothing else of them is changed.
-func Hurry(t testing.TB, rules string, factor, shortest time.Duration) string {
+// Accelerate returns alert rules with each `for:`, range, offset and clamp_min of
+// seconds divided by the factor. Ranges are at least shortest, which should cover
+// several scrapes.
+func Accelerate(t testing.TB, rules string, factor, shortest time.Duration) string {
 	t.Helper()
 	rules = seconds.ReplaceAllStringFunc(rules, func(match string) string {
 		parts := seconds.FindStringSubmatch(match)
