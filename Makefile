@@ -1,5 +1,5 @@
-# `make test` is what continuous integration runs. What a target builds is in
-# .build, but for the program itself. Tools are installed on first use.
+# Continuous integration runs `make test`. Build results are in .build, except the
+# program. Tools are installed on first use.
 
 GO      ?= go
 SHELL   := bash
@@ -15,25 +15,25 @@ BRANCH   := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
 STAMP    := github.com/prometheus/common/version
 LDFLAGS  := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION) -X $(STAMP).Branch=$(BRANCH)
 
-# The modules beside the main one that have tests of their own.
+# Nested modules with their own tests.
 NESTED := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path './tools/*' -not -path './.build/*' -not -path '*/node_modules/*'))
 
-# Packages whose tests keep to real time or start servers, one after the other.
+# Packages with tests in real time or with servers. They run one after another.
 SLOW := mde_exporter/alerts$$|/internal/(chaos|endtoend)$$
 
 .PHONY: all
 all: lint build test
 
 .PHONY: build
-build: ## the program, ./mde_exporter
+build: ## build the program, ./mde_exporter
 	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS)' -o $(PROGRAM) .
 
 .PHONY: test
-test: lint gotest ## everything
+test: lint gotest ## run lint and all tests
 
 .PHONY: gotest
 gotest: export MDE_TEST_SERVERS = required
-gotest: ## the tests of every module, with those that take long or start servers, which go test alone skips
+gotest: ## run the tests of every module, including slow ones and those with servers, which a plain go test skips
 	@tools/install test
 	@tools/install servers
 	@tools/install chart
@@ -49,7 +49,7 @@ gotest: ## the tests of every module, with those that take long or start servers
 	exit $$code
 
 .PHONY: lint
-lint: ## format, vet (for Windows, too), golangci-lint, tidiness of go.mod, workflow files
+lint: ## check formatting, vet (for Windows, too), golangci-lint, go.mod and workflow files
 	@tools/install lint
 	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "not formatted by gofmt:" $$unformatted; exit 1; }
 	$(GO) vet ./...
@@ -65,47 +65,47 @@ lint: ## format, vet (for Windows, too), golangci-lint, tidiness of go.mod, work
 
 .PHONY: rules
 rules: export MDE_TEST_SERVERS = required
-rules: ## of these tests, those of the alert rules and the Alertmanager configuration: promtool and amtool
+rules: ## run only the tests of the alert rules and the Alertmanager configuration, with promtool and amtool
 	@tools/install servers
 	$(GO) test -count=1 -v -run 'TestRules|TestAlertmanager' ./alerts
 
 .PHONY: bench
-bench: ## the benchmarks, some minutes; docs/performance.md has the results
+bench: ## run the benchmarks, which takes minutes; docs/performance.md has the results
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	$(GO) run -C benchmark .
 	$(GO) test -C benchmark -run Schedule -v -long .
 
-# Packages of which a changed line must fail a test of their own.
+# Packages whose own tests must detect mutations.
 MUTATION := client collector $(patsubst %/,%,$(wildcard collector/*/)) config internal/exporter internal/storage
 
 .PHONY: mutation
-mutation: ## changes one operator at a time and lists what no test notices; MUTATION=config for one package; hours
+mutation: ## change one operator at a time and list undetected changes; MUTATION=config for one package; takes hours
 	@tools/install mutation
 	tools/mutation $(MUTATION)
 
 .PHONY: dashboards
-dashboards: ## write the dashboards' JSON anew
+dashboards: ## regenerate the dashboards' JSON
 	$(GO) generate ./dashboards
 	$(MAKE) chart
 
 .PHONY: chart
-chart: ## copy version, rules and dashboards into the Helm chart, which reads no file outside of itself
+chart: ## copy version, rules and dashboards into the Helm chart
 	sed -i.bak -E 's/^(version|appVersion): .*/\1: $(VERSION)/' $(CHART)/Chart.yaml && rm $(CHART)/Chart.yaml.bak
 	rm -rf $(CHART)/files && mkdir -p $(CHART)/files/alerts $(CHART)/files/dashboards
 	cp alerts/*.yaml $(CHART)/files/alerts/
 	cp dashboards/*.json $(CHART)/files/dashboards/
 
 .PHONY: crossbuild
-crossbuild: ## the program for every platform of .promu.yml, in .build
+crossbuild: ## build the program for every platform of .promu.yml, in .build
 	tools/crossbuild
 
 .PHONY: packages
-packages: ## deb and rpm of what crossbuild built for Linux, in .tarballs
+packages: ## build deb and rpm packages from the Linux builds of crossbuild, in .tarballs
 	@tools/install packages
 	tools/packages
 
 .PHONY: sbom
-sbom: ## what the program is built from, in .tarballs
+sbom: ## write the software bill of materials, in .tarballs
 	@mkdir -p .tarballs
 	$(GO) run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 app -json -licenses -output .tarballs/mde_exporter-$(VERSION).cdx.json .
 
@@ -114,5 +114,5 @@ mixed-fleet: ## serve 40 simulated tenants, 7 of which fail, and write the expor
 	$(GO) run ./internal/mixedfleet/serve
 
 .PHONY: docker
-docker: ## the container image, mde_exporter:VERSION
+docker: ## build the container image, mde_exporter:VERSION
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg BRANCH=$(BRANCH) -t mde_exporter:$(VERSION) .

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Restarts a service that runs. A new one is not started: it needs a configuration.
+# Restarts the service if it is running. A new service is not started: it needs a
+# configuration first.
 set -e
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the user, before the files that belong to its group are unpacked.
+# Creates the user before files of its group are unpacked.
 set -e
 if ! getent passwd mde_exporter >/dev/null; then
   useradd --system --user-group --no-create-home --home-dir /var/lib/mde_exporter \

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Stops the service. An upgrade lets it run; the new package restarts it.
+# Stops the service, except during an upgrade: the new package restarts it.
 set -e
 case $1 in
-  0 | remove) ;; # rpm and dpkg say so
+  0 | remove) ;; # removal with rpm and dpkg
   *) exit 0 ;;
 esac
 if [ -d /run/systemd/system ]; then

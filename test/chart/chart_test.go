@@ -549,7 +549,7 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 	for _, test := range []struct{ name, set, want string }{
 		{"nothing to export", "", "set config, existingConfigSecret or demo"},
 		{"two configurations", "config.tenants[0].name=a,existingConfigSecret=b", "config and existingConfigSecret are both set"},
-		{"files without a configuration", "demo=true,files.a=b", "files are only mounted beside config"},
+		{"files without a configuration", "demo=true,files.a=b", "files are only mounted together with config"},
 		{"shards of a Deployment", "demo=true,shards=2", "shards needs kind: StatefulSet"},
 		{"no shard", "demo=true,shards=0", "shards"},
 		{"an unknown value", "demo=true,replicas=2", "replicas"},

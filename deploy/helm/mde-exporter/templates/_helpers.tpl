@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* At most 52 characters, so that a StatefulSet's pods and the objects made from it have valid names. */}}
+{{/* At most 52 characters, so that the names of a StatefulSet's pods and other objects are valid. */}}
 {{- define "mde-exporter.fullname" -}}
 {{- $name := include "mde-exporter.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
@@ -21,7 +21,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{/* metadata takes the context, and optionally a name, a namespace, labels and annotations. */}}
+{{/* metadata needs context. name, namespace, labels and annotations are optional. */}}
 {{- define "mde-exporter.metadata" -}}
 name: {{ default (include "mde-exporter.fullname" .context) .name }}
 namespace: {{ default .context.Release.Namespace .namespace }}
@@ -63,13 +63,13 @@ httpGet:
 {{- end }}
 {{- end }}
 
-{{/* The mistakes that the schema cannot name in words. */}}
+{{/* Mistakes for which the schema has no readable message. */}}
 {{- define "mde-exporter.check" -}}
 {{- if and .Values.config .Values.existingConfigSecret }}
 {{- fail "config and existingConfigSecret are both set: use one of them" }}
 {{- end }}
 {{- if and .Values.files (not .Values.config) }}
-{{- fail "files are only mounted beside config: put them into existingConfigSecret, or set config" }}
+{{- fail "files are only mounted together with config: put them into existingConfigSecret, or set config" }}
 {{- end }}
 {{- if not (or .Values.config .Values.existingConfigSecret .Values.demo) }}
 {{- fail "nothing to export: set config, existingConfigSecret or demo, as in the chart's examples/" }}
