@@ -1,5 +1,5 @@
-// Package collectortest has what the tests of collectors share: an exposition to
-// publish in, a store, golden files.
+// Package collectortest provides test helpers for collectors: an exposition, a
+// client, golden files.
 package collectortest
 
 import (
@@ -31,9 +31,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// World is an exposition with everything a collector needs.
+// World is an exposition with everything that a collector needs.
 type World struct {
 	Registry   *prometheus.Registry
 	metrics    *collector.Metrics
@@ -41,11 +41,11 @@ type World struct {
 	Exposition *collector.Exposition
 	Log        *syncBuffer
 	Logger     *slog.Logger
-	// Shared is that of Env: all collectors of the World have one client.
+	// Shared is Env.Shared: all collectors of the World have one client.
 	Shared *collector.Shared
 }
 
-// NewWorld returns a World in which nothing is published.
+// NewWorld returns a World without published values.
 func NewWorld() *World {
 	w := &World{Registry: prometheus.NewRegistry(), Exposition: &collector.Exposition{}, Log: &syncBuffer{}, Shared: &collector.Shared{}}
 	w.metrics = collector.NewMetrics(w.Registry)
@@ -54,12 +54,12 @@ func NewWorld() *World {
 	return w
 }
 
-// Env is the environment of a collector of the tenant contoso.
+// Env returns the environment of a collector of the tenant contoso.
 func (w *World) Env(name string) collector.Env {
 	return collector.Env{Tenant: "contoso", Name: name, Logger: w.Logger, Metrics: w.Tenant, Shared: w.Shared}
 }
 
-// TextList spells texts as the APIs do.
+// TextList returns the texts in the API's format.
 func TextList(texts ...string) client.TextList {
 	list, err := json.Marshal(append([]string{}, texts...))
 	if err != nil {
@@ -68,22 +68,23 @@ func TextList(texts ...string) client.TextList {
 	return list
 }
 
-// Client returns a client whose Defender API is the handler. It gets a token at once.
+// Client returns a client whose Defender API is the handler. Token requests
+// always succeed.
 func Client(t testing.TB, api http.HandlerFunc) *client.Client {
 	t.Helper()
 	at := func(host string) *url.URL { return &url.URL{Scheme: "https", Host: host} }
 	c, err := client.New(client.Options{
 		LoginURL: at("login.example"), GraphURL: at("graph.example"), APIURL: at("api.example"), GraphScope: "graph", APIScope: "api",
-		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "of-no-worth"},
+		Credential: client.ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "secret"},
 		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-			answer := httptest.NewRecorder()
-			answer.Header().Set("Content-Type", "application/json")
+			response := httptest.NewRecorder()
+			response.Header().Set("Content-Type", "application/json")
 			if r.Method == http.MethodPost {
-				_, _ = answer.WriteString(`{"token_type":"Bearer","expires_in":3600,"access_token":"token"}`)
+				_, _ = response.WriteString(`{"token_type":"Bearer","expires_in":3600,"access_token":"token"}`)
 			} else {
-				api(answer, r)
+				api(response, r)
 			}
-			return answer.Result(), nil
+			return response.Result(), nil
 		}),
 	})
 	if err != nil {
@@ -97,7 +98,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// NameOf is the name of a collector, which only its Env knows otherwise.
+// NameOf returns the name of a collector, which otherwise only its Env contains.
 func NameOf(c collector.Collector) string {
 	return map[string]string{"*states.Collector": "security_states", "*domains.Collector": "watched_domains"}[fmt.Sprintf("%T", c)]
 }
@@ -111,12 +112,12 @@ func (w *World) Refresher(c collector.Collector, interval time.Duration) *collec
 	})
 }
 
-// Publisher returns the way of the collector into the exposition.
+// Publisher returns the collector's publisher.
 func (w *World) Publisher(c collector.Collector) *collector.Publisher {
 	return w.Exposition.Publisher("contoso", NameOf(c))
 }
 
-// Refresh refreshes once and publishes what comes of it.
+// Refresh refreshes once and publishes the snapshot.
 func (w *World) Refresh(ctx context.Context, c collector.Collector) error {
 	outcome, err := c.Refresh(ctx)
 	if err == nil && outcome.Snapshot != nil {
@@ -125,8 +126,8 @@ func (w *World) Refresh(ctx context.Context, c collector.Collector) error {
 	return err
 }
 
-// Exposed is the text of the exposition: the collectors' values only, without
-// the metrics about refreshes.
+// Exposed returns the collectors' values as text, without the metrics about
+// refreshes.
 func (w *World) Exposed(t testing.TB) string {
 	t.Helper()
 	return Text(t, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
@@ -137,13 +138,13 @@ func (w *World) Exposed(t testing.TB) string {
 	}))
 }
 
-// Scraped is the text of a scrape.
+// Scraped returns the text of a scrape.
 func (w *World) Scraped(t testing.TB) string {
 	t.Helper()
 	return Text(t, collector.Combine(w.Registry, w.Exposition))
 }
 
-// Lint reports what promtool would find in what a scrape gets.
+// Lint reports the problems that promtool finds in a scrape.
 func (w *World) Lint(t testing.TB) {
 	t.Helper()
 	problems, err := testutil.GatherAndLint(collector.Combine(w.Registry, w.Exposition))
@@ -155,7 +156,7 @@ func (w *World) Lint(t testing.TB) {
 	}
 }
 
-// Text is what a scrape gets.
+// Text returns the gathered metrics as text.
 func Text(t testing.TB, g prometheus.Gatherer) string {
 	t.Helper()
 	families, err := g.Gather()
@@ -171,7 +172,8 @@ func Text(t testing.TB, g prometheus.Gatherer) string {
 	return b.String()
 }
 
-// Value returns the value of a series as its text begins, or "" where it is absent.
+// Value returns the value of a series in the text, or "" if it is absent. The
+// series is written as in the text.
 func Value(exposition, series string) string {
 	for line := range strings.Lines(exposition) {
 		if rest, ok := strings.CutPrefix(line, series+" "); ok {
@@ -181,7 +183,7 @@ func Value(exposition, series string) string {
 	return ""
 }
 
-// Golden compares got with a file of testdata, which -update writes anew.
+// Golden compares got with a file in testdata. With -update it writes the file.
 func Golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -199,14 +201,14 @@ func Golden(t *testing.T, name, got string) {
 	}
 }
 
-// Stored is the text of a key, empty where there is none.
+// Stored returns the JSON of a key, or "".
 func Stored(s collector.Store, key string) string {
 	var text json.RawMessage
 	_, _ = s.Load(key, &text)
 	return string(text)
 }
 
-// RunFor runs a refresher for a while in fake time.
+// RunFor runs a refresher for a duration of fake time.
 func RunFor(t testing.TB, r *collector.Refresher, d time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -220,7 +222,7 @@ func RunFor(t testing.TB, r *collector.Refresher, d time.Duration) {
 	<-done
 }
 
-// RowsOf yields the rows and then, if there is one, the error.
+// RowsOf yields the rows and then the error, if it is not nil.
 func RowsOf[T any](err error, rows ...T) func(yield func(*T, error) bool) {
 	return func(yield func(*T, error) bool) {
 		for i := range rows {
