@@ -260,7 +260,7 @@ func TestSmallestLimitAppliesToSharedQuota(t *testing.T) {
 		} {
 			e.reload(append([]string{entry("a", "tid", "app", 50, 1)}, step.others...)...)
 			if got := limit(); got != step.want {
-				t.Errorf("beside %d others the limit is %v, want %v", len(step.others), got, step.want)
+				t.Errorf("with %d other tenants the limit is %v, want %v", len(step.others), got, step.want)
 			}
 		}
 	})
@@ -283,7 +283,7 @@ func TestWatchListsShareQuotaEvenly(t *testing.T) {
 		synctest.Wait()
 		for _, tenant := range []string{"a", "b"} {
 			if got := interval(tenant); got < 28*time.Minute || got > 36*time.Minute {
-				t.Errorf("beside another the list of %s takes %v, want about the 32 minutes that half the quota allows", tenant, got)
+				t.Errorf("with another list the interval of %s is %v, want about the 32 minutes that half the quota allows", tenant, got)
 			}
 			oldest, _ := e.value(fmt.Sprintf(`mde_refresh_last_success_timestamp_seconds{collector="watched_domains",tenant=%q}`, tenant))
 			if age := time.Since(time.Unix(int64(oldest), 0)); age > 40*time.Minute {
@@ -299,7 +299,7 @@ func TestWatchListsShareQuotaEvenly(t *testing.T) {
 		time.Sleep(time.Hour + time.Minute)
 		synctest.Wait()
 		if got := interval("a"); got > 16*time.Minute+24*time.Second {
-			t.Errorf("alone the list takes %v, want the 16 minutes that the quota allows", got)
+			t.Errorf("alone the interval is %v, want the 16 minutes that the quota allows", got)
 		}
 		if worst, _ := service.worst(time.Hour); worst > 1500 {
 			t.Errorf("the service counts %d calls in an hour", worst)

@@ -116,15 +116,15 @@ func TestDemoFollowsStory(t *testing.T) {
 			t.Errorf("EDR did not drift: %v, then %v", a, b)
 		}
 
-		gone := map[string]bool{}
+		left := map[string]bool{}
 		for m := range begin.Machines() {
-			gone[m.ID()] = true
+			left[m.ID()] = true
 		}
 		for m := range later.Machines() {
-			delete(gone, m.ID())
+			delete(left, m.ID())
 		}
-		if len(gone) < 50 || len(gone) > 200 {
-			t.Errorf("%d machines left within 14 minutes", len(gone))
+		if len(left) < 50 || len(left) > 200 {
+			t.Errorf("%d machines left within 14 minutes", len(left))
 		}
 	})
 }

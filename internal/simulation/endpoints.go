@@ -99,7 +99,7 @@ func (x *exchange) pagedList(set string, top int, listOf func(View) list) {
 	rows := listOf(x.call.View)
 	order := sequence{rows.rows, !x.options.InOrder}
 	next := ""
-	if more := query.to() < order.length(); !query.asked && (more || x.api == Machines) || more && x.options.NextLinks {
+	if more := query.to() < order.length(); !query.hasTop && (more || x.api == Machines) || more && x.options.NextLinks {
 		next = query.next(x)
 	}
 	x.list("/api/$metadata#"+set, -1, next, func(p *page) {
@@ -188,7 +188,7 @@ func (x *exchange) domainName() (string, bool) {
 // paging contains the values of $top and $skip.
 type paging struct {
 	skip, top int
-	asked     bool // $top was given
+	hasTop    bool // $top was given
 }
 
 func (q paging) to() int { return q.skip + q.top }
@@ -218,7 +218,7 @@ func (x *exchange) paging(top int) (q paging, ok bool) {
 		case n > maxTop:
 			message = fmt.Sprintf("The limit of '%d' for Top query has been exceeded. The value from the incoming request is '%d'.", maxTop, n)
 		default:
-			q.top, q.asked = n, true
+			q.top, q.hasTop = n, true
 		}
 		if message != "" {
 			x.reject(http.StatusBadRequest, "ODataError", message)

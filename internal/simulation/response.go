@@ -113,7 +113,7 @@ func (x *exchange) rejectStatus(status int) {
 	if status == http.StatusNotFound {
 		code = "ResourceNotFound"
 	}
-	x.reject(status, code, "The service answers with "+strconv.Itoa(status)+".")
+	x.reject(status, code, "The service responded with "+strconv.Itoa(status)+".")
 }
 
 func correlationID(n int) string {
