@@ -16,7 +16,7 @@ func newDice(seed uint64) dice { return dice{rand.New(rand.NewPCG(seed, 2))} }
 
 func oneOf[T any](d dice, choices ...T) T { return choices[d.IntN(len(choices))] }
 
-// duration returns a random duration from from to to.
+// duration returns a random duration in [from, to).
 func (d dice) duration(from, to time.Duration) time.Duration {
 	return from + time.Duration(d.Int64N(int64(to-from)))
 }
