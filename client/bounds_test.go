@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -97,30 +98,40 @@ func TestAChainMayHaveAsManyBytesAsItsBound(t *testing.T) {
 	}
 }
 
-func TestNoPageBeyondTheBoundIsRequestedAhead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := fuzzClient(t, nil)
-		calls := 0
-		c.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
-			if r.Method == http.MethodPost {
-				return fixedAnswer("").RoundTrip(r)
-			}
-			calls++
-			body := fmt.Sprintf(`{"value":[{"id":"%d"}]}`, calls)
-			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+func TestPagesOfAListAreRequestedAheadIfTheyAreLikely(t *testing.T) {
+	for name, test := range map[string]struct {
+		expected int
+		calls    []int // While each row is counted; a page has one.
+	}{
+		"where the rows are known, up to the bound of the pages": {100, []int{2, 3, 3, 3}},
+		"where they are not, after a full page":                  {0, []int{1, 3, 3, 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := fuzzClient(t, nil)
+				calls := 0
+				c.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+					if r.Method == http.MethodPost {
+						return fixedAnswer("").RoundTrip(r)
+					}
+					calls++
+					body := fmt.Sprintf(`{"value":[{"id":"%d"}]}`, calls)
+					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+				})
+				c.rows.Store(Machines, test.expected)
+				l := list{api: Machines, service: c.api, first: c.api.url, top: 1, bounds: bounds{pages: 3, rows: 100, bytes: 1 << 20}}
+				var got []int
+				var failed error
+				for _, failed = range rows(t.Context(), c, l, decodeMachine) {
+					synctest.Wait() // The next page was requested, if it is at all.
+					got = append(got, calls)
+				}
+				if !slices.Equal(got, test.calls) || !strings.Contains(fmt.Sprint(failed), "more than 3 pages") {
+					t.Errorf("calls %v, want %v, error %v", got, test.calls, failed)
+				}
+			})
 		})
-		c.rows.Store(Machines, 100)
-		l := list{api: Machines, service: c.api, first: c.api.url, top: 1, bounds: bounds{pages: 3, rows: 100, bytes: 1 << 20}}
-		for _, err := range rows(t.Context(), c, l, decodeMachine) {
-			synctest.Wait() // The next page was requested, if it is at all.
-			if err != nil && !strings.Contains(err.Error(), "more than 3 pages") {
-				t.Error(err)
-			}
-		}
-		if calls != 3 {
-			t.Errorf("%d calls, want 3", calls)
-		}
-	})
+	}
 }
 
 func TestAPageMayHave64MiB(t *testing.T) {

@@ -122,6 +122,14 @@ func TestAnEntityIsBounded(t *testing.T) {
 	if d.err == nil || len(d.texts) > maxEntity+4<<20 {
 		t.Errorf("texts of %d bytes, error %v", len(d.texts), d.err)
 	}
+	d = decoder{jsonReader: jsonReader{escapes: true}}
+	value = append(append([]byte(`"\n`), bytes.Repeat([]byte{'x'}, 1<<20-1)...), '"')
+	for range 16 {
+		d.text(value)
+	}
+	if len(d.texts) != 16<<20 || d.err != nil {
+		t.Errorf("texts of %d bytes, error %v", len(d.texts), d.err)
+	}
 }
 
 func TestNestingAndElementsAreBoundedWhereverTheyAre(t *testing.T) {

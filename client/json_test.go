@@ -248,3 +248,12 @@ func TestAnErrorOfTheSourceIsTheErrorOfTheReader(t *testing.T) {
 		}
 	}
 }
+
+func TestAnInvalidCharacterIsNamedWithItsOffset(t *testing.T) {
+	for _, before := range []int{0, 1000, windowBytes, 3*windowBytes + 7} {
+		_, err := acceptsText(strings.NewReader(strings.Repeat(" ", before) + `{"a":x}`))
+		if want := fmt.Sprintf("invalid character 'x' after offset %d", before+5); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}

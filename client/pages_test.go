@@ -165,7 +165,8 @@ func TestAnAnswerMayBeAsLargeAsItsBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := strings.Repeat("b", 1<<20)
 		far := newFarEnd(t, answer(200, `{"value":[{"build":"`+text+`","note":"`+text+`","a":{"b":"`+text+`"},"c":`+
-			strings.Repeat(`[`, 61)+strings.Repeat(`]`, 61)+`,"propertiesRequireAttention":[`+elements(10_000)+`],"machineTags":[`+elements(10_000)+`]}]}`))
+			strings.Repeat(`[`, 61)+strings.Repeat(`]`, 61)+`,"propertiesRequireAttention":[`+elements(10_000)+`],"machineTags":[`+elements(10_000)+`],"after":1}],"after":`+
+			strings.Repeat(`[`, 63)+strings.Repeat(`]`, 63)+`}`))
 		got, err := collect(t, far.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
 			return fmt.Sprint(len(s.Build), " ", len(slices.Collect(s.Properties.All())))
 		})
