@@ -383,7 +383,7 @@ func backslashEscape(text []byte) ([]byte, int) {
 	escaped := string(text[:min(len(text), 6)])
 	switch r, multibyte, rest, err := strconv.UnquoteChar(escaped, text[1]); {
 	case err == nil && multibyte:
-		return utf8.AppendRune(nil, r), len(escaped) - len(rest)
+		return utf8.AppendRune(nil, r), len(escaped)
 	case err == nil:
 		return []byte{byte(r)}, len(escaped) - len(rest)
 	case text[1] == 'u' || text[1] == 'x':

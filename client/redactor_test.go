@@ -132,7 +132,7 @@ func checkMasked(t *testing.T, masked, secret, spelled, what string) {
 
 func TestUTF16EscapesAreReadTogether(t *testing.T) {
 	for text, want := range map[string]string{
-		`\ud83d\ude00x`: "\U0001F600 12", `\ud83d\ude00`: "\U0001F600 12", `\u0041\u0042`: "A 6", `\x41`: "A 4", `\n`: "\n 2", `\/`: "/ 2", `\"`: `" 2`, `\u00`: " 0", `\`: " 0",
+		`\ud83d\ude00x`: "\U0001F600 12", `\ud83d\ude00`: "\U0001F600 12", `\u00e4x`: "ä 6", `\u0041\u0042`: "A 6", `\x41`: "A 4", `\n`: "\n 2", `\/`: "/ 2", `\"`: `" 2`, `\u00`: " 0", `\`: " 0",
 	} {
 		meaning, length := backslashEscape([]byte(text))
 		if got := fmt.Sprintf("%s %d", meaning, length); got != want {
