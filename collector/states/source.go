@@ -22,8 +22,8 @@ const (
 	SourceMachines = "machines"
 )
 
-// keptRefusals is the number of consecutive refused refreshes after which the source
-// changes. Until then the preview's values are kept.
+// keptRefusals is the number of consecutive refused refreshes during which the preview's
+// values are kept. The next refusal changes the source.
 const keptRefusals = 3
 
 // sourceChoice is the stored state of SourceAuto. The zero value means that the next
