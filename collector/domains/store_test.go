@@ -69,6 +69,9 @@ func TestLastSuccessIsThatOfTheOldestDomain(t *testing.T) {
 		list.set(d, "a.example", "b.example", "c.example")
 		time.Sleep(2 * time.Hour)
 		check("failing domain added two hours ago", 2*time.Hour, 2*time.Hour+time.Minute)
+		if list := collectortest.Value(w.Exposed(t), `mde_watched_domain_list_last_success_timestamp_seconds{list="default",tenant="contoso"}`); list != domainsMetric(t, w, "mde_refresh_last_success_timestamp_seconds") {
+			t.Errorf("last success of the list %q, want the time the domain was added", list)
+		}
 		stop()
 		time.Sleep(time.Hour)
 		_, stop = begin("a.example", "b.example", "c.example")
