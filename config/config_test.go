@@ -149,6 +149,9 @@ func TestMistakesAreReportedWithTheirLine(t *testing.T) {
 		{"duplicate key", "tenants:\n- name: a\n" + azuread + "  name: b\n", []string{
 			"mde.yml:4: tenants[0].name: already set in line 2",
 		}},
+		{"two merges in one mapping", "x-a: &a {quota: {calls_per_minute: 1}}\nx-b: &b {request_timeout: 1s}\ntenants:\n- name: a\n" + azuread + "  <<: *a\n  <<: *b\n", []string{
+			"mde.yml:7: tenants[0]: << is already set in line 6: give one << a list of aliases",
+		}},
 		{"values of the wrong type", "global:\n  request_timeout: soon\n  quota: {calls_per_minute: many}\n  security_states: [1]\n  watched_domains:\n    statistics: 7\n    domains: a.example\ntenants:\n- name: {}\n" + azuread, []string{
 			"mde.yml:2: global.request_timeout: is not a duration such as 90s, 15m or 1d",
 			"mde.yml:3: global.quota.calls_per_minute: is not a whole number",

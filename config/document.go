@@ -169,9 +169,14 @@ func (d *document) checkShape(n *yaml.Node, t reflect.Type, at position) {
 func (d *document) checkKeys(n *yaml.Node, keys []structKey, at position) {
 	var kept, merged []*yaml.Node
 	set := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		name, value := n.Content[i], n.Content[i+1]
+	for pair := range slices.Chunk(n.Content, 2) {
+		name, value := pair[0], pair[1]
 		if name.ShortTag() == "!!merge" {
+			if line, twice := set[name.Value]; twice {
+				at.problemAt(name.Line, "<< is already set in line %d: give one << a list of aliases", line)
+				continue
+			}
+			set[name.Value] = name.Line
 			merged = append(merged, value)
 			kept = append(kept, name, value)
 			continue

@@ -46,9 +46,9 @@ func newValidator(o Overrides) *validator {
 }
 
 // addDecodeError adds an error of decoding a section. There should be none after
-// checkShape, except for reported mistakes.
+// checkShape.
 func (v *validator) addDecodeError(doc *document, err error) {
-	if err != nil && len(doc.problems) == 0 {
+	if err != nil {
 		doc.yamlProblems(err)
 	}
 }

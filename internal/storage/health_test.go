@@ -140,3 +140,23 @@ func TestFailuresOfRemovedTenantsDoNotCount(t *testing.T) {
 		t.Error("Success returned true for a nil Storage")
 	}
 }
+
+func TestAWriteThatFailsEachQuarterOfAnHourIsLoggedEachTime(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "storage")
+	synctest.Test(t, func(t *testing.T) {
+		s, log := open(t, dir)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			s.Ledger("quota").Spend(client.Machines, time.Now())
+			time.Sleep(15 * time.Minute)
+		}
+		if n := strings.Count(log.String(), "Writing spent calls to"); n != 4 {
+			t.Errorf("logged %d times, want 4: %s", n, log)
+		}
+	})
+}

@@ -400,3 +400,46 @@ func ExampleStorage_Tenant() {
 	fmt.Println(fleet, found, err)
 	// Output: map[machines:4711] true <nil>
 }
+
+func TestACallIsMovedToNowOnceItIsMoreThanAMinuteAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s, _ := open(t, dir)
+		now := time.Now()
+		s.Ledger("contoso").Spend(client.Machines, now.Add(time.Minute))
+		s.Ledger("contoso").Spend(client.Machines, now.Add(time.Minute+time.Nanosecond))
+		closeNow(t, s)
+		s, log := open(t, dir)
+		wantSpent(t, s.Ledger("contoso"), client.Machines, now, now.Add(time.Minute))
+		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), `"0 damaged records, 1 calls in the future"`) {
+			t.Errorf("logged %s", log)
+		}
+	})
+}
+
+// TestARecordThatIsDamagedTwiceIsStillACall damages the record that a repair
+// wrote, which names no API and is the shortest there is.
+func TestARecordThatIsDamagedTwiceIsStillACall(t *testing.T) {
+	dir := t.TempDir()
+	path, _, times := spentFile(t, dir)
+	for range 2 {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[len(content)-10]++ // In the time of the last call.
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, _ := open(t, dir)
+		for _, api := range []client.API{client.Machines, client.DomainMachines} {
+			if got := s.Ledger("contoso").Spent(api); len(got) == 0 || time.Since(got[len(got)-1]) > 5*time.Second {
+				t.Errorf("Spent(%s) lacks the call that may have been to it: %v", api, got)
+			}
+		}
+		if n := len(s.Ledger("contoso").Spent(client.Machines)); n != len(times) {
+			t.Errorf("%d calls, want %d", n, len(times))
+		}
+		closeNow(t, s)
+	}
+}

@@ -709,3 +709,85 @@ func TestRecordOfAnotherKeyIsIgnored(t *testing.T) {
 		}
 	}
 }
+
+func TestFileNamesAreReadable(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	save(t, s.Tenant("AZ az-09 @[`{/:"), "states", snapshotOf(1))
+	file(t, dir, "az_az-09_______-*.values")
+}
+
+// writtenAnew reports whether the file was replaced since before.
+func writtenAnew(t *testing.T, path string, before fs.FileInfo) bool {
+	t.Helper()
+	now, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return !os.SameFile(before, now)
+}
+
+func TestAJournalOfLargeValuesIsSeldomWrittenAnew(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	save(t, s.Tenant("contoso"), "large", strings.Repeat("x", 200_000))
+	path := file(t, dir, "*.values")
+	// Less than half of the file is out of date in each case.
+	appends := func(what string) {
+		t.Helper()
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			save(t, s.Tenant("contoso"), "small", strings.Repeat(fmt.Sprint(i%10), 10_000))
+			if writtenAnew(t, path, before) {
+				t.Fatalf("%s, the journal is written anew at the small value %d", what, i)
+			}
+		}
+	}
+	appends("made new")
+	closeNow(t, s)
+	s, _ = open(t, dir)
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !writtenAnew(t, path, before) {
+		save(t, s.Tenant("contoso"), "small", strings.Repeat("y", 10_000))
+	}
+	appends("compacted")
+	closeNow(t, s)
+	s, _ = open(t, dir)
+	load(t, s.Tenant("contoso"), "missing")
+	appends("opened")
+}
+
+// TestACompactionThatFailsIsTriedAgainOnceTheJournalHasGrown puts a directory in
+// the way of the new file.
+func TestACompactionThatFailsIsTriedAgainOnceTheJournalHasGrown(t *testing.T) {
+	dir := t.TempDir()
+	s, log := open(t, dir)
+	tenant := s.Tenant("contoso")
+	save(t, tenant, "large", strings.Repeat("x", 200_000))
+	if err := os.Mkdir(filepath.Join(dir, "."+filepath.Base(file(t, dir, "*.values"))+"-0"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	failures := func() int { return strings.Count(log.String(), "Compacting storage file failed") }
+	grow := func(kilobytes int) {
+		for range kilobytes {
+			save(t, tenant, "small", strings.Repeat("y", 1000))
+		}
+	}
+	for failures() == 0 {
+		grow(1)
+	}
+	grow(200)
+	if n := failures(); n != 1 {
+		t.Errorf("compacting failed %d times while the journal grew by what holds in it, want once", n)
+	}
+	grow(100)
+	if n := failures(); n != 2 {
+		t.Errorf("compacting failed %d times once the journal had grown by half as much again, want twice", n)
+	}
+}

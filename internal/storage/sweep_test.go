@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
@@ -77,4 +78,23 @@ func names(t *testing.T, dir string) []string {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+func TestSweepRemovesValuesADayAfterTheyWereWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s, _ := open(t, dir)
+		save(t, s.Tenant("gone"), "states", snapshotOf(1))
+		if err := os.Chtimes(file(t, dir, "*.values"), time.Time{}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(24*time.Hour - time.Nanosecond)
+		s.Sweep(nil, nil)
+		file(t, dir, "*.values")
+		time.Sleep(time.Nanosecond)
+		s.Sweep(nil, nil)
+		if got := names(t, dir); len(got) != 1 {
+			t.Errorf("the directory holds %v, want the lock", got)
+		}
+	})
 }
