@@ -20,11 +20,11 @@ func (e *Exporter) Diagnose(ctx context.Context) ([]client.Diagnosis, error) {
 	var wg sync.WaitGroup
 	for i, tc := range c.Tenants {
 		t := &tenant{config: tc, metrics: e.metrics.Tenant(tc.Name)}
-		defer t.discard(nil)
 		if err := e.connect(t, nil); err != nil {
 			diagnoses[i] = client.Diagnosis{Tenant: tc.Name, Checks: []client.Check{{Name: "configuration", Result: client.Missing, Found: err.Error()}}}
 			continue
 		}
+		defer t.client.Close()
 		var needs []client.Need
 		for _, c := range tc.All() {
 			if c.Common().Enabled {

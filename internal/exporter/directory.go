@@ -28,6 +28,7 @@ func claimStore(s collector.Store, directory string, logger *slog.Logger) {
 		keys, err := s.Keys("")
 		if err != nil {
 			logger.Warn("Listing stored values of another directory failed", "err", err)
+			return
 		}
 		for _, key := range keys {
 			_ = s.Delete(key) // The store logs it.

@@ -1,12 +1,14 @@
 package exporter
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 	"github.com/mde-exporter/mde_exporter/internal/storage"
 )
@@ -58,5 +60,24 @@ func TestStoredValuesOfAnotherEntraTenantAreDropped(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// unlisted is a store whose keys cannot be listed.
+type unlisted struct{ collector.Store }
+
+func (unlisted) Keys(string) ([]string, error) { return nil, errors.New("disk full") }
+
+func TestValuesOfAnotherDirectoryThatCannotBeListedAreDeletedTheNextTime(t *testing.T) {
+	store := &collector.MemoryStore{}
+	claimStore(store, "first", slog.New(slog.DiscardHandler))
+	if err := store.Save("states", 30); err != nil {
+		t.Fatal(err)
+	}
+	claimStore(unlisted{store}, "second", slog.New(slog.DiscardHandler))
+	claimStore(store, "second", slog.New(slog.DiscardHandler))
+	var machines int
+	if found, err := store.Load("states", &machines); found || err != nil {
+		t.Errorf("the second directory has %d machines of the first, %v", machines, err)
 	}
 }

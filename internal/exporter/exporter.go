@@ -4,6 +4,7 @@
 package exporter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,9 +165,8 @@ func (e *Exporter) Progress() collector.Progress {
 	var sum collector.Progress
 	for _, t := range tenants {
 		for _, r := range t.enabled() {
-			if p := r.collector.Page().Progress; p.Total > 0 {
-				sum = collector.Progress{Done: sum.Done + p.Done, Total: sum.Total + p.Total, What: p.What}
-			}
+			p := r.collector.Page().Progress
+			sum = collector.Progress{Done: sum.Done + p.Done, Total: sum.Total + p.Total, What: cmp.Or(p.What, sum.What)}
 		}
 	}
 	return sum
@@ -239,9 +239,6 @@ func (e *Exporter) prepare(c *config.Config) (map[string]*tenant, error) {
 		next[tc.Name] = t
 	}
 	if problems != nil {
-		for name, t := range next {
-			t.discard(e.tenants[name])
-		}
 		return nil, problems
 	}
 	e.shared.Load()

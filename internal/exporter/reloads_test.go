@@ -3,6 +3,7 @@ package exporter
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,4 +41,21 @@ func TestReloadMetricsBeforeFirstLoadAndAfterFailures(t *testing.T) {
 	if got := scrape(); got[successful] != 0 || got[lastSuccess] != loaded {
 		t.Errorf("after a failure: %v, want the time %v", got, loaded)
 	}
+}
+
+func TestTheTimeOfALoadIsInSecondsSince1970(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		registry := prometheus.NewRegistry()
+		time.Sleep(1500 * time.Millisecond)
+		newReloads(registry).record(nil)
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if v := f.GetMetric()[0].GetGauge().GetValue(); f.GetName() == "mde_exporter_config_last_reload_success_timestamp_seconds" && v != 946684801.5 {
+				t.Errorf("a load 1.5 seconds after midnight has the time %f", v)
+			}
+		}
+	})
 }

@@ -42,12 +42,8 @@ func BenchmarkLoad(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		next, err := e.prepare(c)
-		if err != nil {
+		if _, err := e.prepare(c); err != nil {
 			b.Fatal(err)
-		}
-		for _, t := range next {
-			t.discard(nil)
 		}
 	}
 }

@@ -47,8 +47,7 @@ func stopAll(runs []*run) {
 
 // newTenant builds a tenant without starting it. Its first refreshes wait for the
 // delay. It reuses what it can from old, the running tenant of the same name; old
-// may be nil. If it returns an error, the caller must discard the returned
-// tenant.
+// may be nil.
 func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration) (*tenant, error) {
 	t := &tenant{config: c, exposition: e.exposition}
 	if old != nil {
@@ -57,7 +56,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		t.metrics = e.metrics.Tenant(c.Name)
 	}
 	if err := e.connect(t, old); err != nil {
-		return t, err
+		return nil, err
 	}
 	sameClient := old != nil && old.client == t.client
 	if sameClient {
@@ -143,20 +142,6 @@ func (t *tenant) enabled() []*run {
 
 func (t *tenant) ready() bool {
 	return !slices.ContainsFunc(t.enabled(), func(r *run) bool { return !r.refresher.Ready() })
-}
-
-// discard releases a tenant that was never started. It keeps what old, the
-// running tenant, still uses; old may be nil.
-func (t *tenant) discard(old *tenant) {
-	if t == nil || t == old {
-		return
-	}
-	if old == nil {
-		t.metrics.Delete()
-	}
-	if t.client != nil && (old == nil || t.client != old.client) {
-		t.client.Close()
-	}
 }
 
 // handOverTo stops the collectors that the next tenant of the same name does not
