@@ -160,3 +160,23 @@ func TestAWriteThatFailsEachQuarterOfAnHourIsLoggedEachTime(t *testing.T) {
 		}
 	})
 }
+
+func TestSpentCallsAreThoseOfTheDirectoryThatTookTheOthersPlace(t *testing.T) {
+	dir, other := filepath.Join(t.TempDir(), "storage"), filepath.Join(t.TempDir(), "other")
+	first := time.Now().Add(-time.Minute)
+	second := first.Add(time.Second)
+	for path, at := range map[string]time.Time{dir: first, other: second} {
+		s, _ := open(t, path)
+		s.Ledger("quota").Spend(client.Machines, at)
+		closeNow(t, s)
+	}
+	s, _ := open(t, dir)
+	wantSpent(t, s.Ledger("quota"), client.Machines, first)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(other, dir); err != nil {
+		t.Fatal(err)
+	}
+	wantSpent(t, s.Ledger("quota"), client.Machines, second)
+}

@@ -791,3 +791,17 @@ func TestACompactionThatFailsIsTriedAgainOnceTheJournalHasGrown(t *testing.T) {
 		t.Errorf("compacting failed %d times once the journal had grown by half as much again, want twice", n)
 	}
 }
+
+func TestRemovingWhatIsHalfWrittenIsNotLogged(t *testing.T) {
+	dir := t.TempDir()
+	half := filepath.Join(dir, ".contoso-0123456789abcdef.values-0")
+	if err := os.WriteFile(half, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, log := open(t, dir); log.String() != "" {
+		t.Errorf("logged %s", log)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is still there", half)
+	}
+}

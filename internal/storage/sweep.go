@@ -28,7 +28,7 @@ var (
 // were last written, spent calls when no limit counts them any more. It keeps
 // files that were set aside and other programs' files.
 func (s *Storage) Sweep(tenants, owners []string) {
-	inUse := make(map[string]bool, len(tenants)+len(owners))
+	inUse := make(map[string]bool)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	retain(s.tenants, tenants, ".values", inUse)

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -244,7 +245,7 @@ func mismatch(first []byte) error {
 // logs a warning and the journal keeps growing.
 func (t *Tenant) compact() {
 	keys := slices.SortedFunc(maps.Keys(t.records), func(a, b string) int {
-		return int(t.records[a].offset - t.records[b].offset)
+		return cmp.Compare(t.records[a].offset, t.records[b].offset)
 	})
 	compacted := contents{records: make(map[string]span, len(keys)), size: int64(len(t.header))}
 	err := t.replace(func(w *bufio.Writer) error {
