@@ -63,12 +63,12 @@ func TestStoredValuesOfAnotherEntraTenantAreDropped(t *testing.T) {
 	}
 }
 
-// unlisted is a store whose keys cannot be listed.
+// unlisted is a store that cannot list its keys.
 type unlisted struct{ collector.Store }
 
 func (unlisted) Keys(string) ([]string, error) { return nil, errors.New("disk full") }
 
-func TestValuesOfAnotherDirectoryThatCannotBeListedAreDeletedTheNextTime(t *testing.T) {
+func TestValuesOfAnotherEntraTenantAreDeletedAfterListingFailed(t *testing.T) {
 	store := &collector.MemoryStore{}
 	claimStore(store, "first", slog.New(slog.DiscardHandler))
 	if err := store.Save("states", 30); err != nil {
@@ -78,6 +78,6 @@ func TestValuesOfAnotherDirectoryThatCannotBeListedAreDeletedTheNextTime(t *test
 	claimStore(store, "second", slog.New(slog.DiscardHandler))
 	var machines int
 	if found, err := store.Load("states", &machines); found || err != nil {
-		t.Errorf("the second directory has %d machines of the first, %v", machines, err)
+		t.Errorf("the second Entra tenant has %d machines of the first, %v", machines, err)
 	}
 }

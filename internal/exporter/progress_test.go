@@ -8,9 +8,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/collector"
 )
 
-func TestProgressIsThatOfAllTenantsTogether(t *testing.T) {
+func TestProgressSumsTenants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newQuotaWorld(t, newService(), nil)
+		w := newQuotaExporter(t, newService(), nil)
 		defer w.Close()
 		w.reload(entry("contoso", "tid", "app", 5, 10), entry("fabrikam", "tid-2", "app", 5, 20)+"  scores: {enabled: true}\n")
 		for _, step := range []struct {

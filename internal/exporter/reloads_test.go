@@ -43,7 +43,7 @@ func TestReloadMetricsBeforeFirstLoadAndAfterFailures(t *testing.T) {
 	}
 }
 
-func TestTheTimeOfALoadIsInSecondsSince1970(t *testing.T) {
+func TestReloadTimestampIsInSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		time.Sleep(1500 * time.Millisecond)
@@ -54,7 +54,7 @@ func TestTheTimeOfALoadIsInSecondsSince1970(t *testing.T) {
 		}
 		for _, f := range families {
 			if v := f.GetMetric()[0].GetGauge().GetValue(); f.GetName() == "mde_exporter_config_last_reload_success_timestamp_seconds" && v != 946684801.5 {
-				t.Errorf("a load 1.5 seconds after midnight has the time %f", v)
+				t.Errorf("timestamp %f of a load 1.5 seconds after midnight", v)
 			}
 		}
 	})

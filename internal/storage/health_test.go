@@ -141,7 +141,7 @@ func TestFailuresOfRemovedTenantsDoNotCount(t *testing.T) {
 	}
 }
 
-func TestAWriteThatFailsEachQuarterOfAnHourIsLoggedEachTime(t *testing.T) {
+func TestWriteFailures15MinutesApartAreAllLogged(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "storage")
 	synctest.Test(t, func(t *testing.T) {
 		s, log := open(t, dir)
@@ -161,14 +161,14 @@ func TestAWriteThatFailsEachQuarterOfAnHourIsLoggedEachTime(t *testing.T) {
 	})
 }
 
-func TestSpentCallsAreThoseOfTheDirectoryThatTookTheOthersPlace(t *testing.T) {
+func TestSpentCallsAreReadFromReplacedDirectory(t *testing.T) {
 	dir, other := filepath.Join(t.TempDir(), "storage"), filepath.Join(t.TempDir(), "other")
 	first := time.Now().Add(-time.Minute)
 	second := first.Add(time.Second)
 	for path, at := range map[string]time.Time{dir: first, other: second} {
 		s, _ := open(t, path)
 		s.Ledger("quota").Spend(client.Machines, at)
-		closeNow(t, s)
+		closeStorage(t, s)
 	}
 	s, _ := open(t, dir)
 	wantSpent(t, s.Ledger("quota"), client.Machines, first)

@@ -401,14 +401,14 @@ func ExampleStorage_Tenant() {
 	// Output: map[machines:4711] true <nil>
 }
 
-func TestACallIsMovedToNowOnceItIsMoreThanAMinuteAhead(t *testing.T) {
+func TestCallMoreThanAMinuteAheadCountsNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		s, _ := open(t, dir)
 		now := time.Now()
 		s.Ledger("contoso").Spend(client.Machines, now.Add(time.Minute))
 		s.Ledger("contoso").Spend(client.Machines, now.Add(time.Minute+time.Nanosecond))
-		closeNow(t, s)
+		closeStorage(t, s)
 		s, log := open(t, dir)
 		wantSpent(t, s.Ledger("contoso"), client.Machines, now, now.Add(time.Minute))
 		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), `"0 damaged records, 1 calls in the future"`) {
@@ -417,9 +417,9 @@ func TestACallIsMovedToNowOnceItIsMoreThanAMinuteAhead(t *testing.T) {
 	})
 }
 
-// TestARecordThatIsDamagedTwiceIsStillACall damages the record that a repair
-// wrote, which names no API and is the shortest there is.
-func TestARecordThatIsDamagedTwiceIsStillACall(t *testing.T) {
+// TestRepairedCallSurvivesFurtherDamage damages the record that a repair wrote. It
+// names no API and is the shortest possible record.
+func TestRepairedCallSurvivesFurtherDamage(t *testing.T) {
 	dir := t.TempDir()
 	path, _, times := spentFile(t, dir)
 	for range 2 {
@@ -434,12 +434,12 @@ func TestARecordThatIsDamagedTwiceIsStillACall(t *testing.T) {
 		s, _ := open(t, dir)
 		for _, api := range []client.API{client.Machines, client.DomainMachines} {
 			if got := s.Ledger("contoso").Spent(api); len(got) == 0 || time.Since(got[len(got)-1]) > 5*time.Second {
-				t.Errorf("Spent(%s) lacks the call that may have been to it: %v", api, got)
+				t.Errorf("Spent(%s) lacks the damaged call: %v", api, got)
 			}
 		}
 		if n := len(s.Ledger("contoso").Spent(client.Machines)); n != len(times) {
 			t.Errorf("%d calls, want %d", n, len(times))
 		}
-		closeNow(t, s)
+		closeStorage(t, s)
 	}
 }

@@ -714,11 +714,11 @@ func TestFileNamesAreReadable(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	save(t, s.Tenant("AZ az-09 @[`{/:"), "states", snapshotOf(1))
-	file(t, dir, "az_az-09_______-*.values")
+	onlyFile(t, dir, "az_az-09_______-*.values")
 }
 
-// writtenAnew reports whether the file was replaced since before.
-func writtenAnew(t *testing.T, path string, before fs.FileInfo) bool {
+// rewritten reports whether another file took the place of the one that before describes.
+func rewritten(t *testing.T, path string, before fs.FileInfo) bool {
 	t.Helper()
 	now, err := os.Stat(path)
 	if err != nil {
@@ -727,13 +727,13 @@ func writtenAnew(t *testing.T, path string, before fs.FileInfo) bool {
 	return !os.SameFile(before, now)
 }
 
-func TestAJournalOfLargeValuesIsSeldomWrittenAnew(t *testing.T) {
+func TestSaveAppendsToLargeJournal(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	save(t, s.Tenant("contoso"), "large", strings.Repeat("x", 200_000))
-	path := file(t, dir, "*.values")
-	// Less than half of the file is out of date in each case.
-	appends := func(what string) {
+	path := onlyFile(t, dir, "*.values")
+	// It saves less than the large value, so that no compaction is due.
+	appends := func(when string) {
 		t.Helper()
 		before, err := os.Stat(path)
 		if err != nil {
@@ -741,36 +741,36 @@ func TestAJournalOfLargeValuesIsSeldomWrittenAnew(t *testing.T) {
 		}
 		for i := range 10 {
 			save(t, s.Tenant("contoso"), "small", strings.Repeat(fmt.Sprint(i%10), 10_000))
-			if writtenAnew(t, path, before) {
-				t.Fatalf("%s, the journal is written anew at the small value %d", what, i)
+			if rewritten(t, path, before) {
+				t.Fatalf("%s: save %d rewrites the journal", when, i)
 			}
 		}
 	}
-	appends("made new")
-	closeNow(t, s)
+	appends("new journal")
+	closeStorage(t, s)
 	s, _ = open(t, dir)
 	before, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for !writtenAnew(t, path, before) {
+	for !rewritten(t, path, before) {
 		save(t, s.Tenant("contoso"), "small", strings.Repeat("y", 10_000))
 	}
-	appends("compacted")
-	closeNow(t, s)
+	appends("after a compaction")
+	closeStorage(t, s)
 	s, _ = open(t, dir)
 	load(t, s.Tenant("contoso"), "missing")
-	appends("opened")
+	appends("after a restart")
 }
 
-// TestACompactionThatFailsIsTriedAgainOnceTheJournalHasGrown puts a directory in
-// the way of the new file.
-func TestACompactionThatFailsIsTriedAgainOnceTheJournalHasGrown(t *testing.T) {
+// TestFailedCompactionIsRetriedAfterGrowth puts a directory where the compacted
+// file would be written.
+func TestFailedCompactionIsRetriedAfterGrowth(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
 	tenant := s.Tenant("contoso")
 	save(t, tenant, "large", strings.Repeat("x", 200_000))
-	if err := os.Mkdir(filepath.Join(dir, "."+filepath.Base(file(t, dir, "*.values"))+"-0"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "."+filepath.Base(onlyFile(t, dir, "*.values"))+"-0"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	failures := func() int { return strings.Count(log.String(), "Compacting storage file failed") }
@@ -784,15 +784,15 @@ func TestACompactionThatFailsIsTriedAgainOnceTheJournalHasGrown(t *testing.T) {
 	}
 	grow(200)
 	if n := failures(); n != 1 {
-		t.Errorf("compacting failed %d times while the journal grew by what holds in it, want once", n)
+		t.Errorf("%d failures before the journal grew by the size of its values, want 1", n)
 	}
 	grow(100)
 	if n := failures(); n != 2 {
-		t.Errorf("compacting failed %d times once the journal had grown by half as much again, want twice", n)
+		t.Errorf("%d failures after the journal grew, want 2", n)
 	}
 }
 
-func TestRemovingWhatIsHalfWrittenIsNotLogged(t *testing.T) {
+func TestOpenRemovesTemporaryFilesWithoutWarning(t *testing.T) {
 	dir := t.TempDir()
 	half := filepath.Join(dir, ".contoso-0123456789abcdef.values-0")
 	if err := os.WriteFile(half, []byte("half"), 0o600); err != nil {

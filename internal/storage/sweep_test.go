@@ -80,17 +80,17 @@ func names(t *testing.T, dir string) []string {
 	return names
 }
 
-func TestSweepRemovesValuesADayAfterTheyWereWritten(t *testing.T) {
+func TestSweepRemovesValuesAfterADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		s, _ := open(t, dir)
 		save(t, s.Tenant("gone"), "states", snapshotOf(1))
-		if err := os.Chtimes(file(t, dir, "*.values"), time.Time{}, time.Now()); err != nil {
+		if err := os.Chtimes(onlyFile(t, dir, "*.values"), time.Time{}, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(24*time.Hour - time.Nanosecond)
 		s.Sweep(nil, nil)
-		file(t, dir, "*.values")
+		onlyFile(t, dir, "*.values")
 		time.Sleep(time.Nanosecond)
 		s.Sweep(nil, nil)
 		if got := names(t, dir); len(got) != 1 {
