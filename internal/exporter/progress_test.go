@@ -4,8 +4,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/mde-exporter/mde_exporter/collector"
 )
 
 func TestProgressSumsTenants(t *testing.T) {
@@ -19,8 +17,8 @@ func TestProgressSumsTenants(t *testing.T) {
 		}{{time.Minute, 10}, {10 * time.Minute, 30}} {
 			time.Sleep(step.after)
 			synctest.Wait()
-			if got, want := w.Progress(), (collector.Progress{Done: step.done, Total: 30, What: "watched domains asked"}); got != want {
-				t.Errorf("after another %s the progress is %+v, want %+v", step.after, got, want)
+			if got := w.Progress(); got.Done != step.done || got.Total != 30 || got.What == "" {
+				t.Errorf("progress after another %s: %+v, want %d of 30", step.after, got, step.done)
 			}
 		}
 	})
