@@ -204,8 +204,8 @@ func (p *part[V]) append(e entry[V]) *V {
 	return &into.value
 }
 
-// grow makes room for one entry more. The first chunk begins small, since most fleets
-// are.
+// grow makes room for another entry. The first chunk starts small, because most
+// fleets are small.
 func (p *part[V]) grow() {
 	switch {
 	case len(p.chunks) == 0:
@@ -217,7 +217,7 @@ func (p *part[V]) grow() {
 	}
 }
 
-// move makes an entry the n-th.
+// move copies an entry to position n.
 func (p *part[V]) move(e *entry[V], n int) {
 	if to := p.entry(n); to != e {
 		*to = *e
