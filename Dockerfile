@@ -1,6 +1,6 @@
-# The image holds one static program with the licences of all that it links, the
-# certificates of public authorities and an empty directory for --storage.path.
-# `docker build .` makes it.
+# The image contains a static program, the licences of everything that it links,
+# public CA certificates and an empty directory for --storage.path. Build it with
+# `docker build .`.
 
 FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm@sha256:a688600ca24f8a4d3ca77f95b0dd40704a9fc787c826660eb7ba0b641b8b175d AS build
 WORKDIR /src
@@ -28,9 +28,9 @@ LABEL org.opencontainers.image.title="mde_exporter" \
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/mde_exporter /bin/mde_exporter
 COPY --from=build /src/LICENSE /out/THIRD_PARTY_NOTICES /usr/share/doc/mde_exporter/
-# A volume mounted here for --storage.path belongs to the user below.
+# A volume mounted here for --storage.path inherits the owner.
 COPY --from=build --chown=65534:65534 /out/storage /var/lib/mde_exporter
-# Nobody, as a number, so that Kubernetes can see that it is not root.
+# The user nobody, as a number, so that Kubernetes can check that it is not root.
 USER 65534:65534
 EXPOSE 10058
 ENTRYPOINT ["/bin/mde_exporter"]
