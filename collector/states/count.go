@@ -41,7 +41,6 @@ type fleetCount struct {
 	properties *labels.Table
 	groupings  []*groupCounter
 	cells      int // Groups that are counted by property, see maxAttention.
-	machines   int
 	withoutID  int // Machines without an id.
 	record     stateRecord
 
@@ -141,7 +140,6 @@ func (c *fleetCount) addSecurityState(s *client.SecurityState) error {
 	group := c.groupings[0].group(s.Build, s.Architecture, s.Revision)
 	if s.ID == (client.MachineID{}) {
 		c.withoutID++
-		c.machines++
 		c.addRow(previewRow{uint16(group), combination}, 1)
 		return c.checkMachines(c.withoutID, client.MachineSecurityStates)
 	}
@@ -174,7 +172,6 @@ func (c *fleetCount) finishSecurityStates() error {
 		row      previewRow
 		machines int
 	}
-	c.machines += c.rows.Len()
 	c.rows.Keep(func(row *previewRow) bool {
 		t := &tallies[(row.group*61^row.combination)%uint16(len(tallies))]
 		if t.row != *row {
@@ -211,6 +208,11 @@ func (c *fleetCount) addRow(row previewRow, machines int) {
 		c.record.properties = c.combinations.values[row.combination]
 		c.groupings[0].add(int(row.group), &c.record, machines)
 	}
+}
+
+// isEmpty reports whether no machine was counted.
+func (c *fleetCount) isEmpty() bool {
+	return !slices.ContainsFunc(c.groupings[0].groups, func(g groupCount) bool { return g.shown })
 }
 
 // addAntivirusRow adds the antivirus health of a machine, before addMachine adds the
@@ -313,7 +315,6 @@ func (c *fleetCount) addMachine(m *client.Machine) error {
 				r.revision = c.revisionText
 			}
 		}
-		c.machines++
 	}
 	for _, g := range c.groupings {
 		if g.records || facts.row == rowCounted {

@@ -126,7 +126,7 @@ func (g *groupCounter) number(key groupKey) int {
 	if ok {
 		return n
 	}
-	crowded := g.countsCells() && (g.fleet.cells+1)*len(g.fleet.properties.Names) > maxAttention
+	crowded := g.byProperty && (g.fleet.cells+1)*len(g.fleet.properties.Names) > maxAttention
 	if len(g.groups) >= g.groupLimit() || crowded {
 		var names []string
 		for i, table := range g.tables {
@@ -138,15 +138,11 @@ func (g *groupCounter) number(key groupKey) int {
 	n = len(g.groups)
 	g.groups = append(g.groups, groupCount{key: key})
 	g.numbers[key] = n
-	if g.countsCells() {
+	if g.byProperty {
 		g.fleet.cells++
 	}
 	return n
 }
-
-// countsCells reports whether maxAttention limits the groups. Groupings with one label
-// have few groups and are exempt.
-func (g *groupCounter) countsCells() bool { return g.byProperty && len(g.labels) > 1 }
 
 // add counts machines with the same record in a group.
 func (g *groupCounter) add(group int, r *stateRecord, machines int) {

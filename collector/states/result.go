@@ -149,7 +149,7 @@ func (r *statesResult) check(groupings []grouping) error {
 			}
 		}
 	}
-	if len(r.Properties) > maxProperties+1 || cells > maxAttention+(labels.MaxDeviceGroups+maxTags+4)*(maxProperties+1) {
+	if len(r.Properties) > maxProperties+1 || cells > maxAttention {
 		return errors.New("too many properties")
 	}
 	if slices.ContainsFunc(values, func(value string) bool { return len(value) > labels.MaxBytes }) {

@@ -228,7 +228,7 @@ func (s *Collector) count(ctx context.Context) (*fleetCount, error) {
 // fleet that was not empty before. The second result is accepted.
 func (s *Collector) countTwiceIfEmpty(ctx context.Context, count func(context.Context) (*fleetCount, error)) (*fleetCount, error) {
 	c, err := count(ctx)
-	doubtful := errors.Is(err, errNoMachines) || err == nil && c.machines == 0 && s.last.sum(machinesGauge) > 0
+	doubtful := errors.Is(err, errNoMachines) || err == nil && c.isEmpty() && s.last.sum(machinesGauge) > 0
 	if !doubtful {
 		return c, err
 	}
@@ -242,17 +242,17 @@ func (s *Collector) countTwiceIfEmpty(ctx context.Context, count func(context.Co
 
 func (s *Collector) countPreview(ctx context.Context) (*fleetCount, error) {
 	c := s.newCount(SourcePreview, false)
-	rows := 0
+	isFirst := true
 	for state, err := range s.client.SecurityStates(ctx) {
 		if err != nil {
 			e, ok := errors.AsType[*client.Error](err)
 			err = fmt.Errorf("read machine security states: %w", err)
-			if ok && rows == 0 && isRefusal(e) {
+			if ok && isFirst && isRefusal(e) {
 				return nil, refusedError{err, isServiceError(e)}
 			}
 			return nil, err
 		}
-		rows++
+		isFirst = false
 		s.countRow()
 		if err := c.addSecurityState(state); err != nil {
 			return nil, fmt.Errorf("read machine security states: %w", err)
@@ -276,16 +276,16 @@ func (s *Collector) countMachines(ctx context.Context) (*fleetCount, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := 0
+	isFirst := true
 	for machine, err := range s.client.Machines(ctx) {
 		if err != nil {
-			if e, ok := errors.AsType[*client.Error](err); ok && rows == 0 && e.API == client.Machines && e.NotFound() {
+			if e, ok := errors.AsType[*client.Error](err); ok && isFirst && e.API == client.Machines && e.NotFound() {
 				c.finishMachines()
 				return c, errNoMachines
 			}
 			return nil, fmt.Errorf("read machines: %w", err)
 		}
-		rows++
+		isFirst = false
 		s.countRow()
 		if err := c.addMachine(machine); err != nil {
 			return nil, fmt.Errorf("read machines: %w", err)
