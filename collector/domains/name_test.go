@@ -112,3 +112,25 @@ func FuzzParseDomain(f *testing.F) {
 		}
 	})
 }
+
+func TestNamesAtTheLimitsOfDNS(t *testing.T) {
+	long := strings.Repeat(strings.Repeat("a", 49)+".", 5) // 250 bytes.
+	for name, want := range map[string]string{
+		"az.09-_.example": "", long + "abc": "", long + "abcd": "longer than 253",
+		"a.example:b": "port", "`a.example": "'`'", "{a.example": "defanged", "a.exampl\x7f": "is not a domain",
+	} {
+		_, err := domains.Parse(name)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %q", name, err, want)
+		}
+	}
+}
+
+func TestALongNameIsCutInItsError(t *testing.T) {
+	for n, cut := range map[int]bool{80: false, 81: true} {
+		_, err := domains.Parse(strings.Repeat("a", n))
+		if err == nil || strings.Contains(err.Error(), `"…`) != cut {
+			t.Errorf("a name of %d bytes: %v", n, err)
+		}
+	}
+}
