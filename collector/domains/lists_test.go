@@ -147,3 +147,22 @@ func TestMistakesOfAFileAreLimitedAndSummarized(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileIsReadUpToWhatIsNoText(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "list.txt")
+	writeAt(t, path, "a.example\n\x00.example\nb.example", time.Now())
+	list := new(Lists).List([]string{path})
+	if len(list.Mistakes) != 1 || list.Mistakes[0].Line != 2 || !slices.Equal(list.Domains, []string{"a.example"}) {
+		t.Errorf("domains %q, mistakes %v", list.Domains, list.Mistakes)
+	}
+}
+
+func TestAFileThatStaysMissingIsNoChange(t *testing.T) {
+	patterns := []string{filepath.Join(t.TempDir(), "list.txt")}
+	var lists Lists
+	list := lists.List(patterns)
+	lists.Read(t.Context())
+	if again := lists.List(patterns); len(list.Mistakes) != 1 || again != list {
+		t.Errorf("mistakes %v, then %v", list.Mistakes, again.Mistakes)
+	}
+}
