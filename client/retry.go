@@ -69,11 +69,8 @@ func retryAfter(h http.Header) time.Duration {
 		return 0
 	}
 	if strings.Trim(text, "0123456789") == "" {
-		seconds, err := strconv.Atoi(text)
-		if err != nil || seconds > int(maxRetryAfter/time.Second) {
-			return maxRetryAfter
-		}
-		return time.Duration(seconds) * time.Second
+		seconds, _ := strconv.Atoi(text) // The largest int where it does not fit into one.
+		return time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(text)
 	if err != nil {

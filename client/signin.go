@@ -184,12 +184,7 @@ func (t *tokenTransport) compareClock(response *http.Response, start time.Time) 
 	if err != nil {
 		return
 	}
-	var skew time.Duration
 	// A Date header has no fraction: it stands for the whole second.
-	if late := time.Until(date); late > 0 {
-		skew = late
-	} else if early := date.Add(time.Second).Sub(start); early < 0 {
-		skew = early
-	}
+	skew := max(time.Until(date), 0) + min(date.Add(time.Second).Sub(start), 0)
 	t.skew.Store(&skew)
 }
