@@ -333,13 +333,13 @@ func (r *jsonReader) another(text []byte, at, n int, bracket byte) (next int, mo
 // skipName passes a name and what stands between it and its value.
 func (r *jsonReader) skipName(text []byte, at int) (end, value int) {
 	if at == len(text) || text[at] != '"' {
-		return -1, r.unexpected(text, at)
+		return end, r.unexpected(text, at)
 	}
 	if end = r.skipString(text, at); end < 0 {
-		return -1, -1
+		return end, end
 	}
 	if at = skipSpace(text, end); at == len(text) || text[at] != ':' {
-		return -1, r.unexpected(text, at)
+		return end, r.unexpected(text, at)
 	}
 	return end, skipSpace(text, at+1)
 }

@@ -6,17 +6,15 @@ import (
 )
 
 // pacerOf returns a Pacer whose client has the limits for itself and spent nothing yet.
-func pacerOf(limits Limits, known bool) *Pacer {
-	return NewPacer(func(API) QuotaUse { return QuotaUse{Limits: limits, Known: known, Clients: 1} }, DomainMachines)
+func pacerOf(limits Limits) *Pacer {
+	return NewPacer(func(API) QuotaUse { return QuotaUse{Limits: limits, Clients: 1} }, DomainMachines)
 }
 
-// leaveAtOnce makes the calls that may leave at a time, and returns how many they are.
-func leaveAtOnce(p *Pacer, now time.Time) (calls int) {
+// leaveAtOnce makes the calls that may leave at a time.
+func leaveAtOnce(p *Pacer, now time.Time) {
 	for at, _ := p.Next(now); !at.After(now); at, _ = p.Next(now) {
 		p.Leave(now)
-		calls++
 	}
-	return calls
 }
 
 func TestCallsAreSpreadOverTheQuotaAfterABurst(t *testing.T) {
@@ -70,8 +68,19 @@ func TestCallsAreSpreadOverTheQuotaAfterABurst(t *testing.T) {
 	}
 }
 
+func TestThePaceIsThatOfTheSmallerLimit(t *testing.T) {
+	for limits, want := range map[Limits]time.Duration{
+		{10, 300}:    3608 * time.Second / 300,
+		{10, 36_000}: 68 * time.Second / 10,
+	} {
+		if got := pacerOf(limits).Pace(); got != want {
+			t.Errorf("limits %+v: a pace of %s, want %s", limits, got, want)
+		}
+	}
+}
+
 func TestWhatWasSpentAheadIsMadeUpForWithinAnHour(t *testing.T) {
-	p := pacerOf(Limits{10, 300}, false)
+	p := pacerOf(Limits{10, 300})
 	start := time.Now()
 	leaveAtOnce(p, start)
 	for _, test := range []struct {
@@ -93,7 +102,7 @@ func TestABurstIsMadeUpForUpToHalfOfTheQuota(t *testing.T) {
 		{31, 60}: 3608 * time.Second / 30,
 		{32, 60}: 3608 * time.Second / 60,
 	} {
-		p := pacerOf(limits, false)
+		p := pacerOf(limits)
 		now := time.Now()
 		leaveAtOnce(p, now)
 		if _, pace := p.Next(now); pace != want {
@@ -108,7 +117,7 @@ func TestCallsAheadOfThePaceAddUpWithinAnHour(t *testing.T) {
 		time.Hour:     3608 * time.Second / 148,
 		time.Hour + 1: 3608 * time.Second / 149,
 	} {
-		p := pacerOf(Limits{3, 150}, false)
+		p := pacerOf(Limits{3, 150})
 		p.Leave(start)
 		p.Leave(start)
 		p.Leave(start.Add(again - 20*time.Second)) // On pace, so that the next is ahead of it.
@@ -120,7 +129,7 @@ func TestCallsAheadOfThePaceAddUpWithinAnHour(t *testing.T) {
 }
 
 func TestACallInAHurryLeavesAheadOfThePaceInABurst(t *testing.T) {
-	p := pacerOf(Limits{10, 300}, false)
+	p := pacerOf(Limits{10, 300})
 	now := time.Now()
 	for range 10 {
 		if at := p.NextInHurry(now, 0); !at.Equal(now) {
