@@ -42,13 +42,13 @@ var (
 	domainsFamily = collector.NewFamily("mde_watched_domains",
 		"Domains on all watch lists, each once.")
 	listIntervalFamily = collector.NewFamily("mde_watched_domain_list_interval_seconds",
-		"The interval of looking up each domain of the list that the call quota allows.", "list")
+		"The interval at which each domain of the list is looked up, as the call quota allows.", "list")
 	listConfiguredIntervalFamily = collector.NewFamily("mde_watched_domain_list_configured_interval_seconds",
 		"The configured interval of the list.", "list")
 	listLastSuccessFamily = collector.NewFamily("mde_watched_domain_list_last_success_timestamp_seconds",
 		"When the oldest count of a domain on the list was confirmed. A domain on several lists counts for the one with the shortest interval.", "list")
 	domainsIntervalFamily = collector.NewFamily("mde_watched_domains_interval_seconds",
-		"The longest interval of a watch list that the call quota allows.")
+		"The longest interval at which the domains of a list are looked up, as the call quota allows.")
 	domainsListReadFamily = collector.NewFamily("mde_watched_domains_list_last_read_successful",
 		"1 while every file of the watch list was read without a mistake the last time; "+
 			"0: an older list is in force or, after a start, only the valid lines.")

@@ -60,7 +60,7 @@ func TestMergedRowCountsAsTheMachineItWasMergedInto(t *testing.T) {
 		risk      string // Scores other than 0.
 		named     string
 	}{
-		{"beside the machine's own row", []string{row(1, `,"riskScore":"High"`), row(8, `,"riskScore":"Low"`+into(1))}, 1, "1", "High=1", hexID(1) + " host-1.contoso.example"},
+		{"after the machine's own row", []string{row(1, `,"riskScore":"High"`), row(8, `,"riskScore":"Low"`+into(1))}, 1, "1", "High=1", hexID(1) + " host-1.contoso.example"},
 		{"before the machine's own row", []string{row(8, `,"riskScore":"Low"`+into(1)), row(1, `,"riskScore":"High"`)}, 1, "1", "High=1", hexID(1) + " host-1.contoso.example"},
 		{"without the machine's own row", []string{row(8, `,"riskScore":"Low"`+into(1))}, 1, "1", "Low=1", strings.ToUpper(hexID(1)) + " host-8.contoso.example"},
 		{"twice without the machine's own row", []string{row(8, into(1)), row(9, into(1))}, 1, "1", "None=1", strings.ToUpper(hexID(1)) + " host-8.contoso.example"},
