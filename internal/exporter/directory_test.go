@@ -63,10 +63,10 @@ func TestStoredValuesOfAnotherEntraTenantAreDropped(t *testing.T) {
 	}
 }
 
-// unlisted is a store that cannot list its keys.
-type unlisted struct{ collector.Store }
+// unlistableStore is a store whose Keys fails.
+type unlistableStore struct{ collector.Store }
 
-func (unlisted) Keys(string) ([]string, error) { return nil, errors.New("disk full") }
+func (unlistableStore) Keys(string) ([]string, error) { return nil, errors.New("disk full") }
 
 func TestValuesOfAnotherEntraTenantAreDeletedAfterListingFailed(t *testing.T) {
 	store := &collector.MemoryStore{}
@@ -74,7 +74,7 @@ func TestValuesOfAnotherEntraTenantAreDeletedAfterListingFailed(t *testing.T) {
 	if err := store.Save("states", 30); err != nil {
 		t.Fatal(err)
 	}
-	claimStore(unlisted{store}, "second", slog.New(slog.DiscardHandler))
+	claimStore(unlistableStore{store}, "second", slog.New(slog.DiscardHandler))
 	claimStore(store, "second", slog.New(slog.DiscardHandler))
 	var machines int
 	if found, err := store.Load("states", &machines); found || err != nil {

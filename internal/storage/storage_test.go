@@ -717,7 +717,7 @@ func TestFileNamesAreReadable(t *testing.T) {
 	onlyFile(t, dir, "az_az-09_______-*.values")
 }
 
-// rewritten reports whether another file took the place of the one that before describes.
+// rewritten reports whether the file was replaced since before.
 func rewritten(t *testing.T, path string, before fs.FileInfo) bool {
 	t.Helper()
 	now, err := os.Stat(path)
@@ -732,7 +732,7 @@ func TestSaveAppendsToLargeJournal(t *testing.T) {
 	s, _ := open(t, dir)
 	save(t, s.Tenant("contoso"), "large", strings.Repeat("x", 200_000))
 	path := onlyFile(t, dir, "*.values")
-	// It saves less than the large value, so that no compaction is due.
+	// These values are smaller than the large one, so no compaction is due.
 	appends := func(when string) {
 		t.Helper()
 		before, err := os.Stat(path)
@@ -742,7 +742,7 @@ func TestSaveAppendsToLargeJournal(t *testing.T) {
 		for i := range 10 {
 			save(t, s.Tenant("contoso"), "small", strings.Repeat(fmt.Sprint(i%10), 10_000))
 			if rewritten(t, path, before) {
-				t.Fatalf("%s: save %d rewrites the journal", when, i)
+				t.Fatalf("%s: save %d rewrote the journal", when, i)
 			}
 		}
 	}
@@ -763,8 +763,8 @@ func TestSaveAppendsToLargeJournal(t *testing.T) {
 	appends("after a restart")
 }
 
-// TestFailedCompactionIsRetriedAfterGrowth puts a directory where the compacted
-// file would be written.
+// TestFailedCompactionIsRetriedAfterGrowth blocks the name of the compacted file
+// with a directory.
 func TestFailedCompactionIsRetriedAfterGrowth(t *testing.T) {
 	dir := t.TempDir()
 	s, log := open(t, dir)
@@ -802,6 +802,6 @@ func TestOpenRemovesTemporaryFilesWithoutWarning(t *testing.T) {
 		t.Errorf("logged %s", log)
 	}
 	if _, err := os.Stat(half); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s is still there", half)
+		t.Errorf("%s still exists", half)
 	}
 }

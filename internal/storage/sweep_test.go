@@ -84,7 +84,7 @@ func TestSweepRemovesValuesAfterADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		s, _ := open(t, dir)
-		save(t, s.Tenant("gone"), "states", snapshotOf(1))
+		save(t, s.Tenant("removed"), "states", snapshotOf(1))
 		if err := os.Chtimes(onlyFile(t, dir, "*.values"), time.Time{}, time.Now()); err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func TestSweepRemovesValuesAfterADay(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		s.Sweep(nil, nil)
 		if got := names(t, dir); len(got) != 1 {
-			t.Errorf("the directory holds %v, want the lock", got)
+			t.Errorf("the directory contains %v, want only the lock", got)
 		}
 	})
 }
