@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// AlertID identifies an alert. It is made of the id as a MachineID is. The zero
-// AlertID stands for a missing id.
+// AlertID identifies an alert. It is derived from the API's id as a MachineID is. The
+// zero AlertID means that the id is missing.
 type AlertID [20]byte
 
 // Alert is one alert as /api/alerts describes it.
@@ -17,17 +17,17 @@ type Alert struct {
 	ID       AlertID
 	Severity []byte
 	Status   []byte
-	// AssignedTo is the owner. Empty without one.
+	// AssignedTo is the owner, empty if there is none.
 	AssignedTo      []byte
 	DetectionSource []byte
-	// CreatedAt is the zero time where the API names none.
+	// CreatedAt is the zero time if the API does not return it.
 	CreatedAt time.Time
 }
 
 // Alerts yields every alert that is not resolved, from GET {api}/api/alerts. An
-// alert may come more than once: the order is not stable from page to page. A
-// service that refuses the filter with 400 is asked for all alerts. After an error
-// nothing more is yielded.
+// alert may be yielded more than once, because the order of pages is not stable. If the
+// service rejects the filter with 400, Alerts requests all alerts and filters them.
+// Iteration ends after an error.
 func (c *Client) Alerts(ctx context.Context) iter.Seq2[*Alert, error] {
 	return func(yield func(*Alert, error) bool) {
 		all := c.list(Alerts, "")

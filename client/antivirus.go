@@ -8,7 +8,7 @@ import (
 
 // AntivirusHealth is one row of /api/deviceavinfo.
 type AntivirusHealth struct {
-	// MachineID joins the row with a Machine.
+	// MachineID is the ID of the Machine that the row is about.
 	MachineID         MachineID
 	OSKind            []byte
 	OSVersion         []byte
@@ -16,28 +16,28 @@ type AntivirusHealth struct {
 	SignatureUpToDate []byte
 	EngineUpToDate    []byte
 	PlatformUpToDate  []byte
-	// DataRefreshedAt is the zero time where the API names none, or the year
-	// 0001, by which it says never; then NeverRefreshed is true.
+	// DataRefreshedAt is the zero time if the API does not return it. The API returns
+	// the year 0001 for "never": then NeverRefreshed is true and the time is zero.
 	DataRefreshedAt time.Time
 	NeverRefreshed  bool
 	EngineVersion   []byte
 	PlatformVersion []byte
-	// SignaturesPublishedAt and SignaturesUpdatedAt are the zero time where the API
-	// names none. Either may be missing.
+	// SignaturesPublishedAt and SignaturesUpdatedAt are each the zero time if the API
+	// does not return them.
 	SignaturesPublishedAt, SignaturesUpdatedAt time.Time
 	QuickScan, FullScan                        Scan
 }
 
 // Scan is the last scan of one kind.
 type Scan struct {
-	// Result is "Completed", "Canceled" or "Failed", and empty or "-" without a scan.
+	// Result is "Completed", "Canceled" or "Failed", or empty or "-" if there was no scan.
 	Result []byte
-	// At is the zero time without a scan.
+	// At is the zero time if there was no scan.
 	At time.Time
 }
 
 // AntivirusHealth yields every row of GET {api}/api/deviceavinfo. A machine may
-// have several rows, or none. After an error nothing more is yielded.
+// have several rows, or none. Iteration ends after an error.
 func (c *Client) AntivirusHealth(ctx context.Context) iter.Seq2[*AntivirusHealth, error] {
 	return rows(ctx, c, c.list(DeviceAVInfo, ""), decodeAntivirusHealth)
 }

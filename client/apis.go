@@ -1,7 +1,6 @@
-// Package client speaks to the Microsoft Defender for Endpoint APIs of one
-// tenant: it gets tokens, paces and retries calls, reads answers page by page
-// and yields their entities one at a time. It knows HTTP and JSON, and nothing
-// of Prometheus.
+// Package client calls the Microsoft Defender for Endpoint APIs of one tenant. It gets
+// tokens, paces and retries calls, reads responses page by page and yields their
+// entities one at a time. It does not depend on Prometheus.
 package client
 
 import (
@@ -9,12 +8,11 @@ import (
 	"strings"
 )
 
-// API names one kind of call. Its value is what the api label of the
-// exporter's metrics shows.
+// API names one kind of call. It is a value of the api label of the exporter's metrics.
 type API string
 
-// The calls this package makes. Token is not an API of Defender's but the
-// request for an access token; it is never paced by a quota.
+// The calls that this package makes. Token is the request for an access token, which is
+// not a Defender API and has no quota.
 const (
 	Token                 API = "token"
 	MachineSecurityStates API = "machinesecuritystates"
@@ -29,68 +27,67 @@ const (
 	Alerts                   API = "alerts"
 )
 
-// An apiRow describes one API: it is all that this package knows of it, apart
-// from its entities.
+// An apiRow describes one API, apart from its entities.
 type apiRow struct {
 	name API
 	// graph means that the host is Microsoft Graph, not the Defender API.
 	graph bool
 	// path is relative to the URL of the host. It may contain domainVariable.
 	path string
-	// query is that of the first page, probe that of the smallest call.
+	// query is the query of the first page, probe that of the smallest call.
 	query, probe string
-	// top is the number of rows of a full page, where further pages are requested
-	// by $skip. Zero where only links lead to them.
+	// top is the number of rows of a full page if further pages are requested by $skip.
+	// Zero if only links lead to them.
 	top int
-	// bounds are those of the list that the API returns. Zero where it returns none.
+	// bounds are the limits of the list that the API returns. Zero if it returns no list.
 	bounds bounds
 	// role is the application permission that an app registration needs. Empty
-	// where none is documented.
+	// if none is documented.
 	role string
-	// limits are the documented ones where they are lower than those of most APIs.
+	// limits are the documented limits if they are lower than those of most APIs.
 	limits Limits
-	// yields names what the API returns, for --diagnose.
-	yields string
-	// instead is what to do where a tenant does not have the API, for --diagnose. Empty
-	// where every tenant has it.
-	instead string
+	// description names what the API returns, for --diagnose.
+	description string
+	// alternative is what to do if a tenant does not have the API, for --diagnose. Empty
+	// if every tenant has it.
+	alternative string
 }
 
 const domainVariable = "{domain}"
 
-// apis holds every API but Token, in the order of --diagnose.
+// apis contains every API except Token, in the order of --diagnose.
 var apis = []apiRow{{
 	name: MachineSecurityStates, graph: true, path: "testwdatppreview/machinesecuritystates",
-	bounds: listBounds, yields: "security states of the Graph preview",
-	instead: "the tenant does not have the preview: with security_states.source auto or machines the same facts come from machines and deviceavinfo",
+	bounds: listBounds, description: "security states of the Graph preview",
+	alternative: "the tenant does not have the preview: set security_states.source to auto or machines, which read the same facts from machines and deviceavinfo",
 }, {
 	name: Machines, path: "api/machines", query: "$top=10000", probe: "$top=1", top: 10_000,
-	bounds: listBounds, role: "Machine.Read.All", yields: "machines, their health, risk and exposure",
+	bounds: listBounds, role: "Machine.Read.All", description: "machines, their health, risk and exposure",
 }, {
 	name: DeviceAVInfo, path: "api/deviceavinfo", query: "$top=10000", probe: "$top=1", top: 10_000,
-	bounds: listBounds, role: "Machine.Read.All", limits: Limits{CallsPerMinute: 30, CallsPerHour: 1000}, yields: "antivirus states of machines",
+	bounds: listBounds, role: "Machine.Read.All", limits: Limits{CallsPerMinute: 30, CallsPerHour: 1000}, description: "antivirus states of machines",
 }, {
 	name: DomainMachines, path: "api/domains/{domain}/machines",
-	bounds: domainBounds, role: "Machine.Read.All", yields: "machines that contacted a domain",
+	bounds: domainBounds, role: "Machine.Read.All", description: "machines that contacted a domain",
 }, {
 	name: DomainStats, path: "api/domains/{domain}/stats", query: "lookBackHours=720",
-	role: "URL.Read.All", yields: "prevalence of a domain",
+	role: "URL.Read.All", description: "prevalence of a domain",
 }, {
 	name: ExposureScore, path: "api/exposureScore",
-	role: "Score.Read.All", yields: "exposure score",
+	role: "Score.Read.All", description: "exposure score",
 }, {
 	name: DeviceGroupExposureScore, path: "api/exposureScore/ByMachineGroups",
-	bounds: deviceGroupBounds, role: "Score.Read.All", yields: "exposure scores of device groups",
+	bounds: deviceGroupBounds, role: "Score.Read.All", description: "exposure scores of device groups",
 }, {
 	name: DeviceSecureScore, path: "api/configurationScore",
-	role: "Score.Read.All", yields: "device secure score",
+	role: "Score.Read.All", description: "device secure score",
 }, {
 	// A row has up to 20 kB: full pages of the documented size would be too large.
 	name: Alerts, path: "api/alerts", query: "$top=2000", probe: "$top=1", top: 2000,
-	bounds: alertBounds, role: "Alert.Read.All", yields: "alerts, their severity, status and owner",
+	bounds: alertBounds, role: "Alert.Read.All", description: "alerts, their severity, status and owner",
 }}
 
-// PacedAPIs returns the APIs whose calls a quota paces: all but Token.
+// PacedAPIs returns the APIs that have a call quota: all except Token.
 func PacedAPIs() []API {
 	names := make([]API, len(apis))
 	for i, row := range apis {
@@ -99,11 +96,11 @@ func PacedAPIs() []API {
 	return names
 }
 
-// Role is the application permission an app registration needs for the API, or
-// empty where none is documented.
+// Role is the application permission that an app registration needs for the API, or
+// empty if none is documented.
 func (a API) Role() string { return a.row().role }
 
-// row returns what is known of the API. The row of Token is empty.
+// row returns the API's entry in apis. That of Token is the zero apiRow.
 func (a API) row() apiRow {
 	for _, row := range apis {
 		if row.name == a {
@@ -113,22 +110,21 @@ func (a API) row() apiRow {
 	return apiRow{}
 }
 
-// isPerDomain reports whether each call is about one domain.
+// isPerDomain reports whether each call concerns one domain.
 func (r apiRow) isPerDomain() bool { return strings.Contains(r.path, domainVariable) }
 
 // isList reports whether the API returns a list.
 func (r apiRow) isList() bool { return r.bounds != bounds{} }
 
-// of returns the limits of one API: what may be spent, and no more than what the
-// API documents.
+// of returns the limits for one API: l, lowered to the limits that the API documents.
 func (l Limits) of(api API) Limits {
 	if documented := api.row().limits; documented != (Limits{}) {
-		return l.and(documented)
+		return l.smaller(documented)
 	}
 	return l
 }
 
-// serviceOf is where an API is.
+// serviceOf returns the service that has the API.
 func (c *Client) serviceOf(api API) *service {
 	if api.row().graph {
 		return c.graph
@@ -136,14 +132,14 @@ func (c *Client) serviceOf(api API) *service {
 	return c.api
 }
 
-// address is the URL of an API. The domain is ignored where its path has none.
+// address returns the URL of an API. The domain is ignored if the path does not contain one.
 func (c *Client) address(r apiRow, domain, query string) *url.URL {
 	u := c.serviceOf(r.name).url.JoinPath(strings.Replace(r.path, domainVariable, url.PathEscape(domain), 1))
 	u.RawQuery = query
 	return u
 }
 
-// list is the list that an API returns.
+// list returns the list of an API, to be read by rows.
 func (c *Client) list(api API, domain string) list {
 	r := api.row()
 	return list{api: api, service: c.serviceOf(api), first: c.address(r, domain, r.query), top: r.top, bounds: r.bounds}

@@ -69,7 +69,7 @@ func TestTheRowsOfTheTableFitTogether(t *testing.T) {
 		if r.top > 0 && r.query != fmt.Sprintf("$top=%d", r.top) {
 			t.Errorf("%s has the query %q for pages of %d rows", r.name, r.query, r.top)
 		}
-		if r.path == "" || r.yields == "" {
+		if r.path == "" || r.description == "" {
 			t.Errorf("%s is incomplete: %+v", r.name, r)
 		}
 	}

@@ -19,11 +19,11 @@ import (
 // https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authentication
 const (
 	arcVersion = "2020-06-01"
-	// maxArcKey is the size of the largest key file that is read.
+	// maxArcKey is the maximum size of a key file in bytes.
 	maxArcKey = 4 << 10
 )
 
-// arcTokenDirectory is where the agent puts its key files.
+// arcTokenDirectory returns the directory of the agent's key files.
 func arcTokenDirectory() string {
 	if runtime.GOOS == "windows" {
 		return filepath.Join(os.Getenv("ProgramData"), "AzureConnectedMachineAgent", "Tokens")
@@ -31,7 +31,7 @@ func arcTokenDirectory() string {
 	return "/var/opt/azcmagent/tokens"
 }
 
-// arcError makes an error name Azure Arc, and what to do about it.
+// arcError adds Azure Arc and the advice for it to an error.
 func arcError(e *Error) *Error {
 	e.Message = strings.TrimSuffix("Azure Arc: "+e.Message, ": ")
 	switch {
@@ -50,7 +50,7 @@ func (c ManagedIdentity) arcKey(ctx context.Context, challenge http.Header) (str
 	if err != nil {
 		return "", err
 	}
-	// The agent makes files. A link that somebody put there leads elsewhere.
+	// The agent only creates regular files. A symbolic link could lead to any file.
 	info, err := os.Lstat(path)
 	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("a symbolic link, not a regular file")}
@@ -67,14 +67,13 @@ func (c ManagedIdentity) arcKey(ctx context.Context, challenge http.Header) (str
 	case key == "":
 		return "", fmt.Errorf("%s: %w", path, errEmpty)
 	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }):
-		return "", fmt.Errorf("%s: not a key: it holds characters that no header can hold", path)
+		return "", fmt.Errorf("%s: not a key: it contains characters that are invalid in a header", path)
 	}
 	return key, nil
 }
 
-// arcKeyFile returns FILE of "WWW-Authenticate: Basic realm=FILE". Whoever answers
-// at the endpoint names the file, so it must be one of the agent's: directly in dir,
-// with the extension .key.
+// arcKeyFile returns FILE of "WWW-Authenticate: Basic realm=FILE". The endpoint may not
+// be the agent, so the file must be directly in dir and have the extension .key.
 func arcKeyFile(challenge http.Header, dir string) (string, error) {
 	for _, value := range challenge.Values("WWW-Authenticate") {
 		scheme, parameter, _ := strings.Cut(strings.TrimSpace(value), " ")
@@ -88,5 +87,5 @@ func arcKeyFile(challenge http.Header, dir string) (string, error) {
 		}
 		return file, nil
 	}
-	return "", errors.New("the answer has no WWW-Authenticate: Basic realm=FILE")
+	return "", errors.New("the response has no WWW-Authenticate: Basic realm=FILE")
 }

@@ -70,7 +70,7 @@ func arcTokens(dir, origin string) *tokens {
 			Endpoint: origin + "/metadata/identity/oauth2/token", IMDSEndpoint: origin, arcTokens: dir,
 		},
 		RequestTimeout: time.Minute,
-		Observer:       nobody{},
+		Observer:       noObserver{},
 	}
 	return newTokens(o, testScope, &throttle{}, &redactor{})
 }

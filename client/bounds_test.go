@@ -21,7 +21,7 @@ func TestAChainOfPagesIsBoundedInAll(t *testing.T) {
 	}{
 		"pages":             {bounds{pages: 3, rows: 100, bytes: 1 << 20}, "more than 3 pages", 3},
 		"rows":              {bounds{pages: 100, rows: 7, bytes: 1 << 20}, "more than 7 rows", 7},
-		"bytes":             {bounds{pages: 100, rows: 100, bytes: 1000}, "more than 1000 bytes in all", 0},
+		"bytes":             {bounds{pages: 100, rows: 100, bytes: 1000}, "larger than 1000 bytes", 0},
 		"all within bounds": {bounds{pages: 10, rows: 10, bytes: 1 << 20}, "", 10},
 	} {
 		for _, position := range []string{"before", "after"} {
@@ -92,7 +92,7 @@ func TestAChainMayHaveAsManyBytesAsItsBound(t *testing.T) {
 		c := fuzzClient(t, []byte(body))
 		l := list{api: Machines, service: c.api, first: c.api.url, bounds: bounds{pages: 1, rows: 1, bytes: int64(len(body)) - missing}}
 		_, failed := readRows(rows(t.Context(), c, l, decodeMachine))
-		if got := strings.Contains(fmt.Sprint(failed), "bytes in all"); got != (missing > 0) {
+		if got := strings.Contains(fmt.Sprint(failed), "the list is larger than"); got != (missing > 0) {
 			t.Errorf("%d bytes too many: error %v", missing, failed)
 		}
 	}

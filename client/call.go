@@ -11,10 +11,10 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// get makes one call and tries it again where that helps. The answer has status
+// get makes one call and retries it if the error is temporary. The response has status
 // 200 and an unread body.
-func (c *Client) get(ctx context.Context, api API, u *url.URL) (*answer, error) {
-	var a *answer
+func (c *Client) get(ctx context.Context, api API, u *url.URL) (*apiResponse, error) {
+	var a *apiResponse
 	svc := c.serviceOf(api)
 	renewed := false
 	report, _ := ctx.Value(attemptErrorsKey{}).(func(error))
@@ -25,23 +25,23 @@ func (c *Client) get(ctx context.Context, api API, u *url.URL) (*answer, error) 
 		var token *oauth2.Token
 		a, token, err = c.attempt(ctx, api, u)
 		if isStatus(err, http.StatusForbidden) {
-			svc.tokens.doubt(token)
+			svc.tokens.renewSoon(token)
 		}
 		if renewed || !isStatus(err, http.StatusUnauthorized) || !svc.tokens.reject(token) {
 			return err
 		}
 		renewed = true
 		if a, _, err = c.attempt(ctx, api, u); isStatus(err, http.StatusUnauthorized) {
-			svc.tokens.keepRejected()
+			svc.tokens.pauseRejections()
 		}
 		return err
 	})
 	return a, err
 }
 
-// attempt makes one call: it waits for quota, then gets the token, then sends
-// the request. It returns the token it used.
-func (c *Client) attempt(ctx context.Context, api API, u *url.URL) (*answer, *oauth2.Token, error) {
+// attempt makes one call without retries: it waits for quota, gets a token and sends the
+// request. It also returns the token that it used.
+func (c *Client) attempt(ctx context.Context, api API, u *url.URL) (*apiResponse, *oauth2.Token, error) {
 	svc := c.serviceOf(api)
 	if !sameOrigin(u, svc.url) {
 		return nil, nil, &Error{API: api, Reason: ReasonPagination, Message: "a token is not sent to " + origin(u)}
@@ -59,8 +59,8 @@ func (c *Client) attempt(ctx context.Context, api API, u *url.URL) (*answer, *oa
 	return a, token, err
 }
 
-// send sends the request and looks at the answer's status.
-func (c *Client) send(caller context.Context, api API, u *url.URL, token *oauth2.Token, slot *slot) (*answer, error) {
+// send sends the request. A status other than 200 is an error.
+func (c *Client) send(caller context.Context, api API, u *url.URL, token *oauth2.Token, slot *slot) (*apiResponse, error) {
 	ctx, cancel := context.WithTimeout(caller, c.timeout)
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, slot.trace(ctx)), http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -77,27 +77,27 @@ func (c *Client) send(caller context.Context, api API, u *url.URL, token *oauth2
 	resp, err := c.http.Do(req)
 	slot.end(err == nil)
 	if err != nil {
-		err = transportError(caller, api, c.timeout, "no answer", err)
+		err = transportError(caller, api, c.timeout, "no response", err)
 		cancel()
 		c.observer.Call(api, "error", time.Since(start))
 		return nil, err
 	}
-	finished := func(broken error) {
+	finished := func(readErr error) {
 		_ = resp.Body.Close()
 		cancel()
 		code := strconv.Itoa(resp.StatusCode)
-		if broken != nil {
+		if readErr != nil {
 			code = "error"
 		}
 		c.observer.Call(api, code, time.Since(start))
 	}
 	if resp.StatusCode == http.StatusOK {
-		c.share(api).accepted()
-		return &answer{
+		c.share(api).resetBackoff()
+		return &apiResponse{
 			body:   resp.Body,
 			header: resp.Header,
-			explain: func(broken error) error {
-				return transportError(caller, api, c.timeout, "the answer breaks off", broken)
+			explain: func(readErr error) error {
+				return transportError(caller, api, c.timeout, "the response is truncated", readErr)
 			},
 			finished: finished,
 		}, nil

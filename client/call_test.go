@@ -34,10 +34,10 @@ func TestAnAnswerOf429IsWaitedForExactly(t *testing.T) {
 				far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 					if !throttled {
 						throttled = true
-						answer(429, `{"error":{"code":"TooManyRequests"}}`, "Retry-After", test.retryAfter())(w, r)
+						respond(429, `{"error":{"code":"TooManyRequests"}}`, "Retry-After", test.retryAfter())(w, r)
 						return
 					}
-					answer(200, oneState)(w, r)
+					respond(200, oneState)(w, r)
 				})
 				got, err := builds(t.Context(), t, far.client(t))
 				if err != nil || len(got) != 1 {
@@ -63,10 +63,10 @@ func TestAnAnswerOf429HoldsBackAllCallsToThatAPIAndNoOthers(t *testing.T) {
 		start := time.Now()
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 			if strings.Contains(r.URL.Path, "/first/") && time.Since(start) < time.Second {
-				answer(429, "", "Retry-After", "60")(w, r)
+				respond(429, "", "Retry-After", "60")(w, r)
 				return
 			}
-			answer(200, `{"value":[]}`)(w, r)
+			respond(200, `{"value":[]}`)(w, r)
 		})
 		c := far.client(t)
 		ask := func(domain string) {
@@ -93,7 +93,7 @@ func TestAnAnswerOf429HoldsBackAllCallsToThatAPIAndNoOthers(t *testing.T) {
 
 func TestAnAnswerOf429ThatDoesNotSayHowLongIsWaitedForLongerAndLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(429, ""))
+		far := newFarEnd(t, respond(429, ""))
 		ctx := client.WithRetryDeadline(t.Context(), time.Now().Add(10*time.Minute))
 		_, err := builds(ctx, t, far.client(t))
 		failure(t, err, client.ReasonThrottled, "HTTP 429")
@@ -120,7 +120,7 @@ func growing(t *testing.T, calls []request, atLeast int) {
 
 func TestAWaitPastTheRetryDeadlineFailsAtOnceAndStaysInForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(429, "", "Retry-After", "3600"))
+		far := newFarEnd(t, respond(429, "", "Retry-After", "3600"))
 		c := far.client(t)
 		start := time.Now()
 		ctx := client.WithRetryDeadline(t.Context(), start.Add(15*time.Minute))
@@ -139,7 +139,7 @@ func TestAWaitPastTheRetryDeadlineFailsAtOnceAndStaysInForce(t *testing.T) {
 
 func TestARetryAfterOfAnUnavailableServiceStaysInForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(503, "", "Retry-After", "30"))
+		far := newFarEnd(t, respond(503, "", "Retry-After", "30"))
 		c := far.client(t)
 		for range 29 { // Refreshes that may wait for a second only.
 			if _, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(time.Second)), t, c); err == nil {
@@ -171,7 +171,7 @@ func TestPassingFaultsAreTriedAgainAfterGrowingPauses(t *testing.T) {
 		text   string
 		code   string
 	}{
-		{"a server error", answer(503, `{"error":{"code":"ServiceUnavailable","message":"busy"}}`), client.ReasonServer, "HTTP 503: ServiceUnavailable: busy", "503"},
+		{"a server error", respond(503, `{"error":{"code":"ServiceUnavailable","message":"busy"}}`), client.ReasonServer, "HTTP 503: ServiceUnavailable: busy", "503"},
 		{"a broken connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, client.ReasonNetwork, "EOF", "error"},
 		{"a server that hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, client.ReasonTimeout, "within 10s", "error"},
 	} {
@@ -205,13 +205,13 @@ func TestAPassingFaultAmidTheChainIsOvercome(t *testing.T) {
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 			switch calls++; calls {
 			case 1:
-				answer(200, `{"@odata.nextLink":"?$skiptoken=2","value":[{"build":1},{"build":2}]}`)(w, r)
+				respond(200, `{"@odata.nextLink":"?$skiptoken=2","value":[{"build":1},{"build":2}]}`)(w, r)
 			case 2:
-				answer(500, "")(w, r)
+				respond(500, "")(w, r)
 			case 3:
 				panic(http.ErrAbortHandler)
 			default:
-				answer(200, `{"value":[{"build":3}]}`)(w, r)
+				respond(200, `{"value":[{"build":3}]}`)(w, r)
 			}
 		})
 		got, err := builds(t.Context(), t, far.client(t))
@@ -245,17 +245,17 @@ func TestOtherRefusalsAreNeverTriedAgainAndSayWhatToMend(t *testing.T) {
 		reason  client.Reason
 		texts   []string
 	}{
-		{"400 with the service's words", states, answer(400, `{"error":{"code":"BadRequest","message":"no such\nsegment"}}`), client.ReasonOther, []string{"HTTP 400: BadRequest: no such segment"}},
-		{"403 of machines", machines, answer(403, `{"error":{"code":"Forbidden","message":"no"}}`), client.ReasonForbidden, []string{"HTTP 403", "no; ", "Machine.Read.All"}},
-		{"403 of statistics", statistics, answer(403, ""), client.ReasonForbidden, []string{"URL.Read.All"}},
-		{"403 of the preview", states, answer(403, "<html>"), client.ReasonForbidden, []string{"preview"}},
-		{"404", machines, answer(404, ""), client.ReasonOther, []string{"HTTP 404", "not an answer of the API itself: check the URL"}},
-		{"410 with a body of HTML", states, answer(410, "<html>gone</html>"), client.ReasonOther, []string{"HTTP 410"}},
-		{"a body that is no error", states, answer(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
-		{"a body without end", states, answer(400, `{"error":{"message":"`+strings.Repeat("word,", 1000)+`"}}`), client.ReasonOther, []string{"word,word", "…"}},
-		{"a redirect", states, answer(302, "", "Location", "https://elsewhere.example/?secret=1"), client.ReasonOther, []string{"redirects are not followed", "elsewhere.example"}},
-		{"a redirect that leaves a choice", states, answer(300, ""), client.ReasonOther, []string{"redirects are not followed"}},
-		{"204", states, answer(204, ""), client.ReasonOther, []string{"HTTP 204"}},
+		{"400 with the service's words", states, respond(400, `{"error":{"code":"BadRequest","message":"no such\nsegment"}}`), client.ReasonOther, []string{"HTTP 400: BadRequest: no such segment"}},
+		{"403 of machines", machines, respond(403, `{"error":{"code":"Forbidden","message":"no"}}`), client.ReasonForbidden, []string{"HTTP 403", "no; ", "Machine.Read.All"}},
+		{"403 of statistics", statistics, respond(403, ""), client.ReasonForbidden, []string{"URL.Read.All"}},
+		{"403 of the preview", states, respond(403, "<html>"), client.ReasonForbidden, []string{"preview"}},
+		{"404", machines, respond(404, ""), client.ReasonOther, []string{"HTTP 404", "not a response of the API itself: check the URL"}},
+		{"410 with a body of HTML", states, respond(410, "<html>gone</html>"), client.ReasonOther, []string{"HTTP 410"}},
+		{"a body that is no error", states, respond(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
+		{"a body without end", states, respond(400, `{"error":{"message":"`+strings.Repeat("word,", 1000)+`"}}`), client.ReasonOther, []string{"word,word", "…"}},
+		{"a redirect", states, respond(302, "", "Location", "https://elsewhere.example/?secret=1"), client.ReasonOther, []string{"redirects are not followed", "elsewhere.example"}},
+		{"a redirect that leaves a choice", states, respond(300, ""), client.ReasonOther, []string{"redirects are not followed"}},
+		{"204", states, respond(204, ""), client.ReasonOther, []string{"HTTP 204"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -279,10 +279,10 @@ func TestA401CostsOneNewTokenAndOneMoreTry(t *testing.T) {
 		revoked := "Bearer graph-1"
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Authorization") == revoked {
-				answer(401, "")(w, r)
+				respond(401, "")(w, r)
 				return
 			}
-			answer(200, oneState)(w, r)
+			respond(200, oneState)(w, r)
 		})
 		got, err := builds(t.Context(), t, far.client(t))
 		if err != nil || len(got) != 1 {
@@ -296,7 +296,7 @@ func TestA401CostsOneNewTokenAndOneMoreTry(t *testing.T) {
 
 func TestAServiceThatRefusesFreshTokensCostsNoTokenRequestForEachCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(401, `{"error":{"code":"Unauthorized","message":"no"}}`))
+		far := newFarEnd(t, respond(401, `{"error":{"code":"Unauthorized","message":"no"}}`))
 		c := far.client(t)
 		for range 10 {
 			_, err := builds(t.Context(), t, c)
@@ -326,10 +326,10 @@ func TestARoleThatIsGrantedCountsOnceATokenIsAFewMinutesOld(t *testing.T) {
 				old = append(old, token)
 			}
 			if slices.Contains(old, token) {
-				answer(403, "")(w, r)
+				respond(403, "")(w, r)
 				return
 			}
-			answer(200, oneState)(w, r)
+			respond(200, oneState)(w, r)
 		})
 		o := far.options(t)
 		base := o.Transport
@@ -373,7 +373,7 @@ func TestARoleThatIsGrantedCountsOnceATokenIsAFewMinutesOld(t *testing.T) {
 
 func TestEachTokenGoesToItsOwnHostOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(200, `{"value":[],"organizationPrevalence":1}`))
+		far := newFarEnd(t, respond(200, `{"value":[],"organizationPrevalence":1}`))
 		c := far.client(t)
 		for range c.SecurityStates(t.Context()) {
 			t.Error("a row")
@@ -408,12 +408,12 @@ func TestAFailureAmidABodyFailsTheRefresh(t *testing.T) {
 		code    string
 		text    string
 	}{
-		{"the connection breaks", func(w http.ResponseWriter, _ *http.Request) { begin(w); panic(http.ErrAbortHandler) }, client.ReasonNetwork, "error", "the answer breaks off"},
-		{"the body hangs", func(w http.ResponseWriter, r *http.Request) { begin(w); <-r.Context().Done() }, client.ReasonTimeout, "error", "no complete answer"},
+		{"the connection breaks", func(w http.ResponseWriter, _ *http.Request) { begin(w); panic(http.ErrAbortHandler) }, client.ReasonNetwork, "error", "the response is truncated"},
+		{"the body hangs", func(w http.ResponseWriter, r *http.Request) { begin(w); <-r.Context().Done() }, client.ReasonTimeout, "error", "no complete response"},
 		{"the body is shorter than announced", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			begin(w)
-		}, client.ReasonNetwork, "error", "the answer breaks off"},
+		}, client.ReasonNetwork, "error", "the response is truncated"},
 		{"the JSON ends too early", func(w http.ResponseWriter, _ *http.Request) { begin(w) }, client.ReasonDecode, "200", "not what the API documents"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -459,8 +459,8 @@ func TestACallerThatIsCancelledGetsItsOwnError(t *testing.T) {
 		handler http.HandlerFunc
 	}{
 		{"amid a call", hang},
-		{"amid a pause before another try", answer(500, "")},
-		{"amid a pause the service asked for", answer(429, "", "Retry-After", "600")},
+		{"amid a pause before another try", respond(500, "")},
+		{"amid a pause the service asked for", respond(429, "", "Retry-After", "600")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -489,7 +489,7 @@ func TestARequestThatNetHTTPSendsAgainIsCountedAgain(t *testing.T) {
 	calls := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/token") {
-			answer(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`, "Content-Type", "application/json")(w, r)
+			respond(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`, "Content-Type", "application/json")(w, r)
 			return
 		}
 		mu.Lock()
@@ -499,7 +499,7 @@ func TestARequestThatNetHTTPSendsAgainIsCountedAgain(t *testing.T) {
 		if breaks { // On a connection that was used before, which is why net/http tries again.
 			panic(http.ErrAbortHandler)
 		}
-		answer(200, `{"value":[]}`)(w, r)
+		respond(200, `{"value":[]}`)(w, r)
 	}))
 	defer server.Close()
 	c := newClient(t, serverOptions(t, server))
@@ -519,10 +519,10 @@ func TestHTTP2IsSpokenAndCounted(t *testing.T) {
 			t.Errorf("protocol %s", r.Proto)
 		}
 		if strings.HasSuffix(r.URL.Path, "/token") {
-			answer(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`, "Content-Type", "application/json")(w, r)
+			respond(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`, "Content-Type", "application/json")(w, r)
 			return
 		}
-		answer(200, `{"value":[]}`)(w, r)
+		respond(200, `{"value":[]}`)(w, r)
 	}))
 	server.EnableHTTP2 = true
 	server.StartTLS()
@@ -560,7 +560,7 @@ func TestAnErrorIsReadHoweverItIsPacked(t *testing.T) {
 		"deflate": deflated(t, body), "Deflate": zlibbed(t, body), "identity": body, "": body,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			far := newFarEnd(t, answer(403, packed, "Content-Encoding", encoding))
+			far := newFarEnd(t, respond(403, packed, "Content-Encoding", encoding))
 			_, err := builds(t.Context(), t, far.client(t))
 			failure(t, err, client.ReasonForbidden, "DisabledFeature: no; ")
 		})
@@ -574,11 +574,11 @@ func TestACallThroughATransportWithoutConnectionsIsCountedIfItIsAnswered(t *test
 			w := httptest.NewRecorder()
 			switch {
 			case strings.HasSuffix(r.URL.Path, "/token"):
-				answer(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`)(w, r)
+				respond(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`)(w, r)
 			case !answered:
 				return nil, errors.New("no route")
 			default:
-				answer(200, oneState)(w, r)
+				respond(200, oneState)(w, r)
 			}
 			return w.Result(), nil
 		})
@@ -600,10 +600,10 @@ func TestAPauseUpToTheRetryDeadlineIsWaited(t *testing.T) {
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 			if !throttled {
 				throttled = true
-				answer(429, "", "Retry-After", "30")(w, r)
+				respond(429, "", "Retry-After", "30")(w, r)
 				return
 			}
-			answer(200, oneState)(w, r)
+			respond(200, oneState)(w, r)
 		})
 		got, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(30*time.Second)), t, far.client(t))
 		if err != nil || len(got) != 1 {
@@ -621,10 +621,10 @@ func TestATokenIsInDoubtFiveMinutesAfterItsRequest(t *testing.T) {
 				first = token
 			}
 			if token == first {
-				answer(403, "")(w, r)
+				respond(403, "")(w, r)
 				return
 			}
-			answer(200, oneState)(w, r)
+			respond(200, oneState)(w, r)
 		})
 		c := far.client(t)
 		for _, wait := range []time.Duration{0, 5 * time.Minute} {

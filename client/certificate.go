@@ -14,8 +14,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// assertionLifetime is how long a signed assertion is good for: Entra's advice
-// is five to ten minutes.
+// assertionLifetime is how long a signed assertion is valid. Entra recommends five to
+// ten minutes.
 const assertionLifetime = 10 * time.Minute
 
 // Certificate is a client certificate of an app registration.
@@ -23,32 +23,32 @@ type Certificate struct {
 	TenantID string
 	ClientID string
 	// CertificatePath is a PEM file with the certificate and, unless KeyPath is
-	// set, its private key; or a PKCS#12 file with both. A chain may stand in it,
-	// in any order.
+	// set, its private key; or a PKCS#12 file with both. It may contain a chain, in any
+	// order.
 	CertificatePath string
 	KeyPath         string
-	// Password is that of the PKCS#12 file; PasswordFile is a file that holds it.
-	// At most one is set.
+	// Password is the password of the PKCS#12 file; PasswordFile is a file that contains
+	// it. At most one is set.
 	Password     string
 	PasswordFile string
 }
 
 func (c Certificate) app() (tenantID, clientID string) { return c.TenantID, c.ClientID }
 
-// prove reads the certificate and its key, and signs an assertion with them.
-func (c Certificate) prove(ctx context.Context, s signIn) (proof, error) {
+// load implements Credential. The token request signs an assertion with the key.
+func (c Certificate) load(ctx context.Context, s signIn) (loadedCredential, error) {
 	pair, err := c.read(ctx, s)
 	if err != nil {
-		return proof{}, err
+		return loadedCredential{}, err
 	}
-	s.learn("private key", string(x509.MarshalPKCS1PrivateKey(pair.key)))
+	s.addSecret("private key", string(x509.MarshalPKCS1PrivateKey(pair.key)))
 	if err := pair.checkValidity(c.CertificatePath, time.Now()); err != nil {
-		return proof{expires: pair.leaf.NotAfter}, err
+		return loadedCredential{expires: pair.leaf.NotAfter}, err
 	}
-	return proof{
+	return loadedCredential{
 		expires:     pair.leaf.NotAfter,
 		fingerprint: fingerprint(string(pair.leaf.Raw)),
-		exchange: func(ctx context.Context) (*oauth2.Token, error) {
+		requestToken: func(ctx context.Context) (*oauth2.Token, error) {
 			assertion, err := pair.assertion(s.tokenURL(c.TenantID), c.ClientID, time.Now())
 			if err != nil {
 				return nil, &Error{API: Token, Reason: ReasonAuth, Message: "sign the client assertion", Err: err}
@@ -64,8 +64,7 @@ type keyPair struct {
 	key  *rsa.PrivateKey
 }
 
-// checkValidity refuses a certificate that the sign-in host would refuse,
-// without asking it.
+// checkValidity returns an error if the certificate is not valid now.
 func (p keyPair) checkValidity(path string, now time.Time) error {
 	switch {
 	case now.After(p.leaf.NotAfter):

@@ -175,9 +175,9 @@ func TestUnusableCertificateIsRefusedWithoutAnyRequest(t *testing.T) {
 		"an encrypted key of the old kind": {good, "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", "is encrypted"},
 		"no key at all":                    {good, "", "no private key"},
 		"no certificate at all":            {keyPEM, keyPEM, "no certificate"},
-		"a garbled key":                    {good, pemOf("PRIVATE KEY", []byte("garbled")), "cannot be parsed"},
+		"a garbled key":                    {good, pemOf("PRIVATE KEY", []byte("garbled")), "cannot parse the PRIVATE KEY"},
 		"a garbled certificate":            {pemOf("CERTIFICATE", []byte("garbled")), keyPEM, "not a certificate"},
-		"a certificate in DER, not PEM":    {string(makeCertificate(t, key, now, now.Add(time.Hour))), keyPEM, "no certificate in PEM form"},
+		"a certificate in DER, not PEM":    {string(makeCertificate(t, key, now, now.Add(time.Hour))), keyPEM, "not in PEM format"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			credential := certificateOf(t, test.certificate, test.key)

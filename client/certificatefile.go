@@ -15,8 +15,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
-// read reads the certificate and its key: from a PKCS#12 file, from a PEM file, or
-// from a PEM file each.
+// read reads the certificate and its key from a PKCS#12 file, from one PEM file, or from
+// two PEM files.
 func (c Certificate) read(ctx context.Context, s signIn) (keyPair, error) {
 	content, err := readCredentialBytes(ctx, "certificate_path", c.CertificatePath)
 	if err != nil {
@@ -43,7 +43,7 @@ func (c Certificate) read(ctx context.Context, s signIn) (keyPair, error) {
 	return c.pair(key, certificates, keyPath)
 }
 
-// pair finds the certificate of the key, which need not be the first of a chain.
+// pair returns the key with its certificate, which need not be the first of a chain.
 func (c Certificate) pair(key *rsa.PrivateKey, certificates []*x509.Certificate, keyPath string) (keyPair, error) {
 	for _, certificate := range certificates {
 		if key.PublicKey.Equal(certificate.PublicKey) {
@@ -53,10 +53,10 @@ func (c Certificate) pair(key *rsa.PrivateKey, certificates []*x509.Certificate,
 	return keyPair{}, fmt.Errorf("certificate_path: no certificate in %s belongs to the private key in %s", c.CertificatePath, keyPath)
 }
 
-// readPKCS12 reads the content of a PKCS#12 file, which holds the key as well.
+// readPKCS12 reads the certificate and key from the content of a PKCS#12 file.
 func (c Certificate) readPKCS12(ctx context.Context, s signIn, content []byte) (keyPair, error) {
 	if c.KeyPath != "" {
-		return keyPair{}, fmt.Errorf("certificate_key_path: the PKCS#12 file %s holds the private key: remove certificate_key_path", c.CertificatePath)
+		return keyPair{}, fmt.Errorf("certificate_key_path: the PKCS#12 file %s contains the private key: remove certificate_key_path", c.CertificatePath)
 	}
 	password, passwordKey := c.Password, "certificate_password"
 	if c.PasswordFile != "" {
@@ -66,7 +66,7 @@ func (c Certificate) readPKCS12(ctx context.Context, s signIn, content []byte) (
 			return keyPair{}, err
 		}
 	}
-	s.learn("certificate password", password)
+	s.addSecret("certificate password", password)
 
 	key, leaf, chain, err := pkcs12.DecodeChain(content, password)
 	switch {
@@ -85,20 +85,19 @@ func (c Certificate) readPKCS12(ctx context.Context, s signIn, content []byte) (
 	return c.pair(own, append([]*x509.Certificate{leaf}, chain...), c.CertificatePath)
 }
 
-// The formats of files that are not in PEM form: what they are, and the command that
-// converts them.
+// The file formats that are not PEM: what they are, and the command that converts them.
 const (
 	pkcs12File     = "a PKCS#12 file (.pfx): set certificate_path to it, and remove certificate_key_path"
-	pkcs7File      = "a PKCS#7 file (.p7b), which holds no private key: convert it with openssl pkcs7 -inform der -in FILE -print_certs -out app.pem, and set certificate_key_path"
-	certificateDER = "a certificate in DER form (.cer) without a key, no certificate in PEM form: convert it with openssl x509 -inform der -in FILE -out app.pem, and set certificate_key_path"
-	privateKeyDER  = "a private key in DER form: convert it with openssl pkey -inform der -in FILE -out app.key"
+	pkcs7File      = "a PKCS#7 file (.p7b), which contains no private key: convert it with openssl pkcs7 -inform der -in FILE -print_certs -out app.pem, and set certificate_key_path"
+	certificateDER = "a certificate in DER format (.cer) without a key, not in PEM format: convert it with openssl x509 -inform der -in FILE -out app.pem, and set certificate_key_path"
+	privateKeyDER  = "a private key in DER format: convert it with openssl pkey -inform der -in FILE -out app.key"
 )
 
-// pkcs12BER begins a PKCS#12 file of indefinite length: a sequence, and version 3.
+// pkcs12BER is the start of a PKCS#12 file of indefinite length: a sequence and version 3.
 var pkcs12BER = []byte{0x30, 0x80, 0x02, 0x01, 0x03}
 
-// binaryFormat names a binary format by the first element of their ASN.1
-// sequence. It is empty for PEM and anything else that is not binary.
+// binaryFormat describes a binary file by the first element of its ASN.1 sequence. It
+// returns "" for PEM and other content that is not ASN.1.
 func binaryFormat(content []byte) string {
 	var sequence struct{ First asn1.RawValue }
 	if bytes.HasPrefix(content, pkcs12BER) {
@@ -119,14 +118,13 @@ func binaryFormat(content []byte) string {
 		if _, err := x509.ParseCertificate(content); err == nil {
 			return certificateDER
 		}
-		return privateKeyDER // Encrypted, by PKCS#8.
+		return privateKeyDER // Encrypted PKCS#8.
 	default:
 		return ""
 	}
 }
 
-// pemBlocks returns the blocks of a file in PEM form, and passes over what stands
-// between them.
+// pemBlocks returns the blocks of a PEM file. It ignores text between them.
 func pemBlocks(content []byte) (blocks []*pem.Block, err error) {
 	if format := binaryFormat(content); format != "" {
 		return nil, errors.New(format)
@@ -157,13 +155,13 @@ func parseCertificates(content []byte) ([]*x509.Certificate, error) {
 		certificates = append(certificates, certificate)
 	}
 	if err == nil && len(certificates) == 0 {
-		err = errors.New("no certificate in PEM form (-----BEGIN CERTIFICATE-----) in it")
+		err = errors.New("contains no certificate in PEM format (-----BEGIN CERTIFICATE-----)")
 	}
 	return certificates, err
 }
 
-// parsePrivateKey returns the first private key of a PEM file. The texts of
-// its errors are its own: those of the parsers may quote the key.
+// parsePrivateKey returns the first private key of a PEM file. It does not wrap the
+// errors of the parsers, which may quote the key.
 func parsePrivateKey(content []byte) (*rsa.PrivateKey, error) {
 	blocks, err := pemBlocks(content)
 	if err != nil {
@@ -173,7 +171,7 @@ func parsePrivateKey(content []byte) (*rsa.PrivateKey, error) {
 		var key any
 		switch {
 		case block.Type == "ENCRYPTED PRIVATE KEY", block.Headers["DEK-Info"] != "":
-			return nil, errors.New("the private key is encrypted: store it decrypted (openssl pkey) in a file only the exporter may read")
+			return nil, errors.New("the private key is encrypted: store it decrypted (openssl pkey) in a file that only the exporter can read")
 		case block.Type == "RSA PRIVATE KEY":
 			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 		case block.Type == "PRIVATE KEY":
@@ -182,14 +180,14 @@ func parsePrivateKey(content []byte) (*rsa.PrivateKey, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the %s in it cannot be parsed", block.Type)
+			return nil, fmt.Errorf("cannot parse the %s", block.Type)
 		}
 		return rsaKey(key)
 	}
-	return nil, errors.New("no private key in PEM form (-----BEGIN PRIVATE KEY-----) in it")
+	return nil, errors.New("contains no private key in PEM format (-----BEGIN PRIVATE KEY-----)")
 }
 
-// rsaKey refuses a key that TLS would take and that is of no use here.
+// rsaKey returns the key as an RSA key. Other kinds of keys are errors.
 func rsaKey(key any) (*rsa.PrivateKey, error) {
 	if key, ok := key.(*rsa.PrivateKey); ok {
 		return key, nil

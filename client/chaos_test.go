@@ -41,11 +41,11 @@ func faultyHour(t *testing.T, seed uint64) {
 			return
 		}
 		if strings.Contains(r.URL.Path, "domains") {
-			answer(200, `{"value":[{"id":"a"},{"id":"b"}]}`)(w, r)
+			respond(200, `{"value":[{"id":"a"},{"id":"b"}]}`)(w, r)
 			return
 		}
 		page, _ := strconv.Atoi(r.URL.Query().Get("$skiptoken"))
-		answer(200, fleetPage(page, pages, rows))(w, r)
+		respond(200, fleetPage(page, pages, rows))(w, r)
 	}
 	o := far.options(t)
 	o.RequestTimeout = 20 * time.Second
@@ -124,15 +124,15 @@ func fleetPage(page, pages, rows int) string {
 }
 
 var faults = []http.HandlerFunc{
-	answer(500, ""),
-	answer(503, "", "Retry-After", "20"),
-	answer(429, "", "Retry-After", "45"),
-	answer(429, ""),
-	answer(401, ""),
-	answer(200, `{"value":[{"id":"a"},`),
-	answer(200, `<html>`),
-	answer(302, "", "Location", "https://elsewhere.example/"),
-	answer(410, ""),
+	respond(500, ""),
+	respond(503, "", "Retry-After", "20"),
+	respond(429, "", "Retry-After", "45"),
+	respond(429, ""),
+	respond(401, ""),
+	respond(200, `{"value":[{"id":"a"},`),
+	respond(200, `<html>`),
+	respond(302, "", "Location", "https://elsewhere.example/"),
+	respond(410, ""),
 	func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A Client speaks to the APIs of one tenant. Its methods may be called
-// concurrently; all of them share the tenant's quota and tokens.
+// A Client calls the APIs of one tenant. Its methods may be called concurrently and share
+// the tenant's quota and tokens.
 type Client struct {
 	http       *http.Client
 	timeout    time.Duration
@@ -22,21 +22,21 @@ type Client struct {
 	limits     Limits
 	quotas     *Quotas
 	secrets    *redactor
-	rows       sync.Map // From API to int: the rows of its list when it was last read.
+	rows       sync.Map // From API to int: the number of rows when its list was last read.
 
-	joining sync.Once
-	part    atomic.Pointer[part] // Nil until the client takes part in its quotas.
+	joinOnce   sync.Once
+	membership atomic.Pointer[membership] // Nil until JoinQuotas.
 }
 
-// A service is a host and the audience whose tokens it takes. No token of it is
-// ever sent anywhere else.
+// A service is a host and the tokens that it accepts. Its tokens are never sent to
+// another host.
 type service struct {
 	url    *url.URL
 	tokens *tokens
 }
 
-// New checks the options and returns a Client. It makes no call and changes
-// nothing: the client's limits hold when it takes part in the quota.
+// New checks the options and returns a Client. It makes no call and has no side effects.
+// The client's limits count from JoinQuotas on.
 func New(o Options) (*Client, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -44,13 +44,12 @@ func New(o Options) (*Client, error) {
 	o = o.withDefaults()
 	h := &http.Client{
 		Transport: o.Transport,
-		// A redirect is an answer like any other: following one would carry the
-		// token along.
+		// Following a redirect would send the token to its target.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	secrets := &redactor{}
 	for i, secret := range o.Secrets {
-		secrets.learn(fmt.Sprint("option ", i), secret)
+		secrets.add(fmt.Sprint("option ", i), secret)
 	}
 	c := &Client{
 		http:       h,
@@ -64,32 +63,32 @@ func New(o Options) (*Client, error) {
 		quotas:     o.Quotas,
 		secrets:    secrets,
 	}
-	c.graph.tokens.expires = c.api.tokens.expires // One credential serves both.
+	c.graph.tokens.expires = c.api.tokens.expires // Both use the same credential.
 	return c, nil
 }
 
-// TakePart makes the client one of those that share its quotas, until Close: from
-// now on its limits hold for all of them. It may read a Ledger. The first call
-// takes part by itself.
-func (c *Client) TakePart() { c.takePart() }
+// JoinQuotas adds the client to the clients that share its quotas, until Close. From
+// then on its limits apply to all of them. It may read a Ledger. The first API call
+// joins as well.
+func (c *Client) JoinQuotas() { c.joinQuotas() }
 
-func (c *Client) takePart() *part {
-	c.joining.Do(func() {
+func (c *Client) joinQuotas() *membership {
+	c.joinOnce.Do(func() {
 		p := c.quotas.join(c)
-		// No token was asked for yet: every call comes through here first.
+		// No token request is in progress yet: every call joins first.
 		c.graph.tokens.throttle, c.api.tokens.throttle = p.signIn, p.signIn
-		c.part.Store(p)
+		c.membership.Store(p)
 	})
-	return c.part.Load()
+	return c.membership.Load()
 }
 
-// share is the client's part in the gate of an API.
-func (c *Client) share(api API) *share { return c.takePart().shares[api] }
+// share returns the client's share of the gate of an API.
+func (c *Client) share(api API) *share { return c.joinQuotas().shares[api] }
 
-// Quota returns how much of the quota of one API is spent at this moment. Before
-// the client takes part in the quota only its limits are known.
+// Quota returns how much of the quota of one API is spent now. Before JoinQuotas only its
+// Limits are set.
 func (c *Client) Quota(api API) QuotaUse {
-	p := c.part.Load()
+	p := c.membership.Load()
 	switch {
 	case p == nil:
 		return QuotaUse{Limits: c.limits.of(api)}
@@ -100,20 +99,20 @@ func (c *Client) Quota(api API) QuotaUse {
 	}
 }
 
-// QuotaKey returns by what the service counts the client's calls to an API.
+// QuotaKey returns the key by which the service counts the client's calls to an API.
 func (c *Client) QuotaKey(api API) QuotaKey {
 	return newQuotaKey(c.credential, c.serviceOf(api).url)
 }
 
-// HoldsSecret reports whether a name that an API sent repeats a token or another
-// secret of the client, in whatever encoding. Such a name must not be exposed.
-func (c *Client) HoldsSecret(name string) bool { return c.secrets.holdsSecret(name) }
+// ContainsSecret reports whether a name from an API contains a token or another secret
+// of the client, in any encoding. Such a name must not be exposed.
+func (c *Client) ContainsSecret(name string) bool { return c.secrets.containsSecret(name) }
 
-// Close leaves the quota and closes connections that are idle. Calls under way
-// are ended by their contexts.
+// Close leaves the quotas and closes idle connections. Calls in progress end with their
+// contexts.
 func (c *Client) Close() {
 	c.http.CloseIdleConnections()
-	if p := c.part.Load(); p != nil {
+	if p := c.membership.Load(); p != nil {
 		c.quotas.leave(p)
 	}
 }

@@ -14,64 +14,62 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/readfile"
 )
 
-// Credential is how the exporter proves to the sign-in host that it is the app
-// registration a tenant's administrator created. It is one of ClientSecret,
-// Certificate, WorkloadIdentity and ManagedIdentity. Files are read again for
-// every token request, so that rotating one needs no restart.
+// Credential authenticates the app registration to the sign-in host. It is one of
+// ClientSecret, Certificate, WorkloadIdentity and ManagedIdentity. Its files are read
+// for every token request, so that rotating one needs no restart.
 type Credential interface {
-	// prove reads what the credential consists of and returns a proof made
-	// from it. Its errors name the file or key to fix, and never its content.
-	// With an error only the expiry of the proof may be set.
-	prove(ctx context.Context, s signIn) (proof, error)
-	// app returns the ids of the tenant and of the app registration, by which
-	// services count calls.
+	// load reads the parts of the credential. Its errors name the file or key to fix
+	// and never contain its content. If it fails, only the expiry of the result may be
+	// set.
+	load(ctx context.Context, s signIn) (loadedCredential, error)
+	// app returns the ids of the tenant and of the app registration. Services count calls
+	// by them.
 	app() (tenantID, clientID string)
 }
 
-// CheckCredential reads the files of a credential and returns what keeps them
-// from signing in. It calls nobody. An error about a file begins with the key of
-// the configuration that names the file, as in "certificate_path: ".
+// CheckCredential reads the files of a credential and returns an error if they cannot be
+// used to sign in. It makes no request. An error about a file begins with the
+// configuration key that names the file, as in "certificate_path: ".
 func CheckCredential(ctx context.Context, c Credential) error {
 	secrets := &redactor{}
-	_, err := c.prove(ctx, signIn{secrets: secrets})
+	_, err := c.load(ctx, signIn{secrets: secrets})
 	return secrets.error(err)
 }
 
-// signIn is where and for what a credential is shown.
+// signIn is the sign-in host and the audience of a token request.
 type signIn struct {
 	// login is the origin of the sign-in host.
 	login *url.URL
 	// scope names the audience of the token.
 	scope string
-	// secrets learns what a credential consists of.
+	// secrets masks the parts of the credential in errors.
 	secrets   *redactor
 	transport *tokenTransport
 }
 
-// learn makes a secret of the credential or a token one that no error shows. Kind
-// is what it is, in a word: a new one takes the place of older ones.
-func (s signIn) learn(kind, secret string) { s.secrets.learn(kind+" for "+s.scope, secret) }
+// addSecret masks a part of the credential or a token in all errors. kind names what it
+// is: a new secret replaces older ones of the same kind.
+func (s signIn) addSecret(kind, secret string) { s.secrets.add(kind+" for "+s.scope, secret) }
 
-// proof is a credential as it was read for one token request.
-type proof struct {
-	// fingerprint differs between a changed credential and the one that was refused.
+// loadedCredential is a credential as it was read for one token request.
+type loadedCredential struct {
+	// fingerprint changes when the content of the credential changes.
 	fingerprint [sha256.Size]byte
-	// exchange makes one token request. Its errors are of type *Error.
-	exchange func(ctx context.Context) (*oauth2.Token, error)
-	// expires is when the credential expires; zero if that is unknown.
+	// requestToken makes one token request. Its errors are of type *Error.
+	requestToken func(ctx context.Context) (*oauth2.Token, error)
+	// expires is when the credential expires; zero if unknown.
 	expires time.Time
 }
 
-// ReadCredential reads the files of the credential for CredentialExpiry, which
-// otherwise knows nothing before the first token request. It calls nobody.
+// ReadCredential reads the files of the credential, so that CredentialExpiry is known
+// before the first token request. It makes no request.
 func (c *Client) ReadCredential(ctx context.Context) {
-	_, _ = c.api.tokens.prove(ctx) // A token request fails for the same reason, and that error is reported.
+	_, _ = c.api.tokens.loadCredential(ctx) // The next token request returns the same error.
 }
 
-// CredentialExpiry returns when the certificate or secret that the client signs in with
-// expires, as of the last token request or ReadCredential. It reads no file, so a
-// scrape may call it. It reports false if the credential has no known expiry, or
-// could not be read.
+// CredentialExpiry returns when the client's certificate or secret expires, as of the
+// last token request or ReadCredential. It reads no file, so a scrape may call it. It
+// returns false if the expiry is unknown or the credential could not be read.
 func (c *Client) CredentialExpiry() (time.Time, bool) {
 	expires := c.api.tokens.expires.Load()
 	if expires == nil || expires.IsZero() {
@@ -80,25 +78,25 @@ func (c *Client) CredentialExpiry() (time.Time, bool) {
 	return *expires, true
 }
 
-// prove reads the credential and remembers when it expires.
-func (t *tokens) prove(ctx context.Context) (proof, error) {
-	p, err := t.credential.prove(ctx, t.signIn)
+// loadCredential reads the credential and stores its expiry for CredentialExpiry.
+func (t *tokens) loadCredential(ctx context.Context) (loadedCredential, error) {
+	p, err := t.credential.load(ctx, t.signIn)
 	t.expires.Store(&p.expires)
 	return p, err
 }
 
-// fingerprint sums up the parts of a credential. Quotes keep ("ab", "c") and
-// ("a", "bc") apart.
+// fingerprint returns a hash of the parts of a credential. Quotes distinguish
+// ("ab", "c") from ("a", "bc").
 func fingerprint(parts ...string) [sha256.Size]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%q", parts))
 }
 
-// maxCredentialFile is far more than any secret, token or chain takes, and
-// keeps a path that names a device or a log file from filling the memory.
+// maxCredentialFile is the maximum size of a credential file in bytes, far more than any
+// secret, token or chain needs.
 const maxCredentialFile = 1 << 20
 
-// readCredentialFile returns the text of the file that key of the configuration
-// names, as trim leaves it.
+// readCredentialFile returns the trimmed text of a file. key is the configuration key
+// that names the file.
 func readCredentialFile(ctx context.Context, key, path string, trim func(string) string) (string, error) {
 	text, err := readfile.Text(ctx, path, maxCredentialFile)
 	if err != nil {
@@ -110,10 +108,11 @@ func readCredentialFile(ctx context.Context, key, path string, trim func(string)
 	return "", fmt.Errorf("%s: %s: %w", key, path, errEmpty)
 }
 
-// withoutNewline drops the newline that editors and shells append to a password.
+// withoutNewline removes the newline that editors and shells append to a password.
 func withoutNewline(text string) string { return strings.TrimRight(text, "\r\n") }
 
-// readCredentialBytes is readCredentialFile for a file that may be binary.
+// readCredentialBytes is readCredentialFile for a file that may be binary. The content
+// is not trimmed.
 func readCredentialBytes(ctx context.Context, key, path string) ([]byte, error) {
 	content, err := readfile.Bytes(ctx, path, maxCredentialFile)
 	if err != nil {
@@ -122,6 +121,5 @@ func readCredentialBytes(ctx context.Context, key, path string) ([]byte, error) 
 	return content, nil
 }
 
-// errEmpty says that a credential file holds nothing, which happens while
-// another program is about to write it.
+// errEmpty is the error of an empty credential file, which may be about to be written.
 var errEmpty = errors.New("the file is empty")

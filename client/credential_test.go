@@ -124,7 +124,7 @@ func TestExpiredSecretIsToldAndItsSuccessorTakenWithoutRestart(t *testing.T) {
 	tenant.RevokeTokens()
 	for range 5 {
 		err := read()
-		if client.ReasonOf(err) != client.ReasonAuth || !strings.Contains(fmt.Sprint(err), "AADSTS7000222") || !strings.Contains(fmt.Sprint(err), "make a new one") {
+		if client.ReasonOf(err) != client.ReasonAuth || !strings.Contains(fmt.Sprint(err), "AADSTS7000222") || !strings.Contains(fmt.Sprint(err), "create a new one") {
 			t.Fatalf("error is %v", err)
 		}
 	}

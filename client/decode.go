@@ -13,47 +13,47 @@ import (
 	"time"
 )
 
-// Bounds of an answer. They are far beyond what the APIs send, and keep an API
-// gone mad from filling this machine's memory.
+// Limits of a response. They are far beyond what the APIs send and bound the memory that
+// a faulty response needs.
 const (
 	maxPageBytes = 64 << 20 // Unpacked.
-	maxToken     = 1 << 20  // One string or number, as it is spelled.
+	maxToken     = 1 << 20  // Bytes of one encoded string or number.
 	maxElements  = 10_000   // Of a list within an entity.
-	maxEntity    = 16 << 20 // One entity, as it is spelled, with white space.
-	maxDepth     = 64       // Objects and arrays within each other.
+	maxEntity    = 16 << 20 // Bytes of one encoded entity, white space included.
+	maxDepth     = 64       // Nested objects and arrays.
 )
 
 const (
 	textTooLong    = "a string or number is longer than %d bytes"
-	entityTooLarge = "the texts of one entity have more than %d bytes"
+	entityTooLarge = "one entity is larger than %d bytes"
 )
 
-// A decoder reads the JSON of an answer from front to back, as a jsonReader does, and the
-// values in it as the APIs mean them.
+// A decoder reads the JSON of a response sequentially, as a jsonReader does. It also
+// converts values such as times, flags and ids.
 type decoder struct {
 	jsonReader
 
-	ids   uint64 // The sum of the ids read from the answer.
+	ids   uint64 // The sum of the ids read from the response.
 	input input
-	// refusal is the error that the answer holds although its status is 200.
-	refusal *serviceError
+	// serviceErr is the error in a response with status 200.
+	serviceErr *serviceError
 }
 
-// open begins a new answer.
-func (d *decoder) open(a *answer) {
-	d.ids, d.refusal = 0, nil
+// open starts to read a new response.
+func (d *decoder) open(a *apiResponse) {
+	d.ids, d.serviceErr = 0, nil
 	d.input.open(a)
 	d.start(&d.input)
 	if bytes.HasPrefix(d.window, byteOrderMark) {
 		d.at = len(byteOrderMark)
 	}
-	d.input.html = d.input.html || d.next() == '<'
+	d.input.html = d.input.html || d.peek() == '<'
 }
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// flag returns True or False, which the APIs send as strings, whether it is a string
-// or a boolean.
+// flag reads a boolean, which most APIs send as the string "True" or "False". It returns
+// True or False, or any other string as it is.
 func (d *decoder) flag(value []byte) []byte {
 	switch value[0] {
 	case 't':
@@ -65,15 +65,14 @@ func (d *decoder) flag(value []byte) []byte {
 	}
 }
 
-// time reads a time of RFC 3339, which is UTC where it has no zone. Anything
-// else, and the year 0001 in which the APIs date what never happened, is the
-// zero time.
+// time reads an RFC 3339 time. Without a zone it is UTC. The result is the zero time for
+// any other value and for the year 0001, which the APIs send for "never".
 func (d *decoder) time(value []byte) time.Time {
 	t, _ := d.timeOrNever(value)
 	return t
 }
 
-// timeOrNever reads a time as d.time does, and reports whether it is of the year 0001.
+// timeOrNever reads a time as d.time does. It also reports whether the year is 0001.
 func (d *decoder) timeOrNever(value []byte) (t time.Time, never bool) {
 	text := d.text(value)
 	if len(text) == 0 {
@@ -88,7 +87,7 @@ func (d *decoder) timeOrNever(value []byte) (t time.Time, never bool) {
 	return t, false
 }
 
-// id reads a machine's id, and returns it with its spelling.
+// id reads a machine's id and returns it with its text.
 func (d *decoder) id(value []byte) (MachineID, []byte) {
 	text := d.text(value)
 	id := machineID(text)
@@ -96,7 +95,8 @@ func (d *decoder) id(value []byte) (MachineID, []byte) {
 	return id, text
 }
 
-// machineID reads an id in either case. Only no id is the zero MachineID.
+// machineID parses an id without regard to case. The result is zero only for an empty
+// text.
 func machineID(text []byte) (id MachineID) {
 	if len(text) == 0 {
 		return id
@@ -108,8 +108,8 @@ func machineID(text []byte) (id MachineID) {
 	return MachineID(sum[:len(id)])
 }
 
-// decodeHex decodes 40 hexadecimal digits, eight at once, and reports whether all are
-// such digits.
+// decodeHex decodes 40 hexadecimal digits, eight at a time. It returns false if a
+// character is not such a digit.
 func decodeHex(id *MachineID, text []byte) bool {
 	const each = 0x0101010101010101
 	wrong := uint64(0)
@@ -117,8 +117,8 @@ func decodeHex(id *MachineID, text []byte) bool {
 		x := binary.LittleEndian.Uint64(text[2*i:])
 		letters := x >> 6 & each // 1 where bit 6 is set, as in A to F and a to f.
 		low := x & (each * 0x0f)
-		// The high bits must be those of 0 to 9, or of A or a; the low ones at most 9
-		// without carry, or 1 to 6.
+		// The high bits must be those of the digits 0 to 9 or of the letters A or a. The
+		// low bits must be at most 9 for digits and 1 to 6 for letters.
 		high := x & (each * 0xf0) &^ (letters * 0x20)
 		wrong |= high ^ (each*0x30 + letters*0x10)
 		wrong |= (low + each*6 + letters*3) & (each * 0x10)
@@ -131,81 +131,80 @@ func decodeHex(id *MachineID, text []byte) bool {
 	return wrong == 0
 }
 
-// A serviceError is what a service says of an error.
+// A serviceError is the code and the message of an error in a service's response.
 type serviceError struct{ code, message string }
 
-// readError keeps the value of a member if its name is how the services spell an error,
-// whatever the status.
+// readError keeps the value of a member in serviceErr if the services use its name for
+// errors.
 func (d *decoder) readError(name string, value []byte) {
 	if name != "error" && name != "odata.error" || value[0] == 'n' {
 		return
 	}
-	d.refusal = &serviceError{}
+	d.serviceErr = &serviceError{}
 	if value[0] != '{' {
-		d.refusal.message = string(d.text(value))
+		d.serviceErr.message = string(d.text(value))
 		return
 	}
 	for name, value := range d.members(value) {
 		switch string(name) {
 		case "code":
-			d.refusal.code = string(d.text(value))
+			d.serviceErr.code = string(d.text(value))
 		case "message":
-			d.refusal.message = string(d.text(value))
+			d.serviceErr.message = string(d.text(value))
 		}
 	}
 }
 
-// finish makes sure that nothing follows the answer, which thereby is read whole, and
-// that it holds no error.
+// finish reads the response to its end. It fails if the response contains an error or if
+// more data follows the JSON value.
 func (d *decoder) finish() {
-	if d.refusal != nil {
-		d.fail("the status is 200, but the answer holds an error")
+	if d.serviceErr != nil {
+		d.fail("the status is 200, but the response contains an error")
 	}
-	if d.next(); d.at < len(d.window) {
+	if d.peek(); d.at < len(d.window) {
 		d.read()
-		d.fail("something follows the answer")
+		d.fail("unexpected data after the JSON value")
 	}
 }
 
-// problem turns the error of the decoder into one that names whose fault it is:
-// the connection's or the answer's.
+// problem returns the error of the call: that of the connection, or a decode error.
 func (d *decoder) problem(api API) error {
-	if err := d.input.answer.broken(); err != nil {
+	if err := d.input.response.readError(); err != nil {
 		return err
 	}
 	err := d.err
 	if d.input.err != nil {
 		err = d.input.err
 	}
-	message := "the answer is not what the API documents"
+	message := "the response is not what the API documents"
 	switch {
 	case d.input.read == 0 && d.input.err == nil:
-		message = "the answer is empty"
+		message = "the response is empty"
 	case d.input.html:
-		message = "the answer is an HTML page, perhaps of a sign-in or of a proxy"
+		message = "the response is an HTML page, perhaps a sign-in page or a proxy's"
 	}
 	e := &Error{API: api, Reason: ReasonDecode, Status: http.StatusOK, Message: message, Err: err}
-	if d.refusal != nil {
-		e.Code = d.refusal.code
-		e.Message = joinTexts("; ", d.refusal.message, message)
+	if d.serviceErr != nil {
+		e.Code = d.serviceErr.code
+		e.Message = joinTexts("; ", d.serviceErr.message, message)
 	}
 	return e
 }
 
-// input unpacks an answer and bounds it.
+// input unpacks a response and limits its size.
 type input struct {
-	answer   *answer
-	from     io.Reader
+	response *apiResponse
+	reader   io.Reader
 	unpacker unpacker
 	read     int64
 	html     bool
-	err      error // Why the answer could not be unpacked, or which bound it passes.
+	err      error // The response could not be unpacked or is too large.
 }
 
-func (in *input) open(a *answer) {
-	in.answer, in.read = a, 0
+func (in *input) open(a *apiResponse) {
+	in.response, in.read = a, 0
 	in.html = strings.Contains(strings.ToLower(a.header.Get("Content-Type")), "html")
-	in.from, in.err = in.unpacker.open(a, a.header)
+	in.reader, in.err = in.unpacker.open(a, a.header)
 }
 
 // Read implements io.Reader.
@@ -216,7 +215,7 @@ func (in *input) Read(p []byte) (int, error) {
 	if in.err != nil {
 		return 0, in.err
 	}
-	n, err := in.from.Read(p)
+	n, err := in.reader.Read(p)
 	in.read += int64(n)
 	if err != nil && err != io.EOF {
 		in.err = err

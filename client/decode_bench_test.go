@@ -53,8 +53,8 @@ func onePage[Entity any](tb testing.TB, page []byte, decode func(*decoder, []byt
 	var entity Entity
 	ch := chain{list: list{api: Machines, bounds: listBounds}}
 	return func() {
-		ch.contents = make(map[content]bool)
-		p := &pageCall{cancel: func() {}, done: make(chan struct{}), answer: &answer{body: bytes.NewReader(page), finished: func(error) {}}}
+		ch.contents = make(map[pageContent]bool)
+		p := &pageCall{cancel: func() {}, done: make(chan struct{}), response: &apiResponse{body: bytes.NewReader(page), finished: func(error) {}}}
 		close(p.done)
 		if _, err := ch.readPage(context.Background(), p, func(d *decoder, row []byte) { decode(d, row, &entity) }, func() bool {
 			count(&entity)

@@ -16,9 +16,9 @@ import (
 // the name and value of each member of each row.
 func readMembers(rows ...string) (got [][][2]string, err error) {
 	body := iotest.HalfReader(strings.NewReader(`{"value":[` + strings.Join(rows, ",") + `]}`))
-	p := &pageCall{cancel: func() {}, done: make(chan struct{}), answer: &answer{body: body, finished: func(error) {}}}
+	p := &pageCall{cancel: func() {}, done: make(chan struct{}), response: &apiResponse{body: body, finished: func(error) {}}}
 	close(p.done)
-	ch := chain{list: list{api: Machines, bounds: listBounds}, contents: make(map[content]bool)}
+	ch := chain{list: list{api: Machines, bounds: listBounds}, contents: make(map[pageContent]bool)}
 	var members [][2]string
 	_, err = ch.readPage(context.Background(), p, func(d *decoder, row []byte) {
 		members = [][2]string{}
@@ -106,8 +106,8 @@ func TestAnEntityIsBounded(t *testing.T) {
 	within, beyond := `{"a":[`+strings.Repeat(text+`,`, 15)+`0]}`, `{"a":[`+strings.Repeat(text+`,`, 17)+`0]}`
 	for row, want := range map[string]string{
 		within: "",
-		beyond: "texts of one entity",
-		`{"a":` + strings.Repeat(" ", maxEntity) + `1}`: "texts of one entity",
+		beyond: "one entity is larger than",
+		`{"a":` + strings.Repeat(" ", maxEntity) + `1}`: "one entity is larger than",
 	} {
 		if _, err := readMembers(row); err == nil != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q of %d bytes: error %v, want %q", row, len(row), err, want)

@@ -143,12 +143,12 @@ func TestDiagnosisTellsWhatIsMissingAndWhatToMend(t *testing.T) {
 		"the preview is gone and nothing else may be asked": {
 			&service{roles: allRoles, failures: gone}, []client.Need{{client.MachineSecurityStates}},
 			map[string]client.Result{"machinesecuritystates": client.Missing},
-			[]string{"security_states.source auto or machines", "Something that is needed is missing"},
+			[]string{"security_states.source to auto or machines", "Something that is needed is missing"},
 		},
 		"no token for Graph": {
 			&service{roles: allRoles, refused: map[string]script{graphScope: {400, `{"error":"invalid_resource","error_description":"AADSTS500011: The resource principal was not found.","error_codes":[500011]}`}}}, usual,
 			map[string]client.Result{"Graph token": client.Optional, "machinesecuritystates": client.Optional},
-			[]string{"AADSTS500011", "not tried: there is no token for it", "Everything that is needed works."},
+			[]string{"AADSTS500011", "not tried: no token", "Everything that is needed works."},
 		},
 		"the role for statistics is missing and not needed": {
 			&service{roles: `"Machine.Read.All"`, failures: map[string]script{domain + "stats": {403, `{"error":{"code":"Forbidden","message":"Missing application roles"}}`}}}, usual,
@@ -168,7 +168,7 @@ func TestDiagnosisTellsWhatIsMissingAndWhatToMend(t *testing.T) {
 		"the role is there and the tenant says no": {
 			&service{roles: allRoles, failures: map[string]script{domain + "machines": {403, `{"error":{"code":"DisabledFeature","message":"Disabled"}}`}}}, usual,
 			map[string]client.Result{"domain_machines": client.Missing},
-			[]string{"DisabledFeature", "the tenant itself says no"},
+			[]string{"DisabledFeature", "the tenant denies access"},
 		},
 		"a wrong secret": {
 			&service{refused: map[string]script{
@@ -210,7 +210,7 @@ func TestDiagnosisTellsWhatIsMissingAndWhatToMend(t *testing.T) {
 		"an answer that is no list": {
 			&service{roles: allRoles, failures: map[string]script{"/api/machines": {200, `{"hello":"world"}`}}}, []client.Need{{client.Machines}},
 			map[string]client.Result{"machines": client.Missing},
-			[]string{"has no value"},
+			[]string{"it is not a list"},
 		},
 		"a spent quota": {
 			&service{roles: allRoles, failures: map[string]script{"/api/machines": {429, ``}}}, []client.Need{{client.Machines}},
@@ -308,15 +308,15 @@ func TestDiagnosisTellsWhyAHostIsNotReached(t *testing.T) {
 		"nothing listens":                  {to(closed), []string{"connection refused", "nothing accepts connections there"}},
 		"a proxy that is not there":        {proxy(closed), []string{"proxyconnect", "check http_config.proxy_url"}},
 		"a proxy that wants a password":    {proxy(refusing), []string{"Proxy Authentication Required", "http_config.proxy_url"}},
-		"a certificate of an unknown CA":   {unknown, []string{"an authority that this machine does not know", "tls_config.ca_file"}},
-		"a certificate of another host":    {failing(x509.HostnameError{Certificate: private.Certificate(), Host: "login.microsoftonline.com"}), []string{"another host's"}},
+		"a certificate of an unknown CA":   {unknown, []string{"signed by an unknown authority", "tls_config.ca_file"}},
+		"a certificate of another host":    {failing(x509.HostnameError{Certificate: private.Certificate(), Host: "login.microsoftonline.com"}), []string{"for another host"}},
 		"a certificate out of its time":    {failing(x509.CertificateInvalidError{Cert: private.Certificate(), Reason: x509.Expired}), []string{"check the clock first"}},
 		"a server that does not speak TLS": {to(plain), []string{"does not speak TLS"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := diagnosed(t, test.transport, usual...)
 			text := table(t, d)
-			for _, want := range append(test.want, "not compared: no answer of the sign-in host") {
+			for _, want := range append(test.want, "not compared: the sign-in host sent no Date header") {
 				if !strings.Contains(text, want) {
 					t.Errorf("the table does not say %q:\n%s", want, text)
 				}

@@ -24,7 +24,7 @@ func missing(name, found, remedy string) client.Check {
 }
 
 func TestTheSummaryGroupsTenantsByCause(t *testing.T) {
-	const notTried = "not tried: there is no token for it"
+	const notTried = "not tried: no token"
 	var diagnoses []client.Diagnosis
 	for i := range 200 {
 		tenant := fmt.Sprintf("tenant-%03d", i)
@@ -45,7 +45,7 @@ func TestTheSummaryGroupsTenantsByCause(t *testing.T) {
 				missing("machines", notTried, ""),
 			}
 		case i == 33 || i == 34:
-			d.Checks = append(d.Checks, missing("clock", fmt.Sprintf("this machine is 7m%ds behind the sign-in host", i), "set this machine's clock, for instance by NTP"))
+			d.Checks = append(d.Checks, missing("clock", fmt.Sprintf("this machine is 7m%ds behind the sign-in host", i), "set this machine's clock, for example by NTP"))
 		case i == 77 || i == 78:
 			// What only one tenant has is printed in full, and different answers stay apart.
 			d.Checks = []client.Check{missing("machines", fmt.Sprintf("HTTP %d: Forbidden by /policy", 326+i), "")}
@@ -60,7 +60,7 @@ Graph token, API token: read tcp …127.0.0.1:443: connection reset by peer
   → check the firewall
   2 tenants: tenant-001, tenant-101
 clock: this machine is … behind the sign-in host
-  → set this machine's clock, for instance by NTP
+  → set this machine's clock, for example by NTP
   2 tenants: tenant-033, tenant-034
 machines: HTTP 403: Forbidden by /policy
   1 tenant: tenant-077

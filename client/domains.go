@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// DomainMachinesLimit is the number of machines after which the API cuts the
-// answer for a domain short. An answer of so many means "this many or more".
+// DomainMachinesLimit is the maximum number of machines that the API returns for a domain.
+// That many machines mean "this many or more".
 const DomainMachinesLimit = 500
 
-// DomainStatistics is how an organization communicated with a domain, from
+// DomainStatistics are an organization's contacts with a domain, from
 // /api/domains/{domain}/stats.
 type DomainStatistics struct {
 	// Prevalence is the number of machines that communicated with the domain,
 	// not capped as DomainMachines is.
 	Prevalence int64
-	// LastSeen is the zero time for a domain the organization never contacted.
+	// LastSeen is the zero time if the organization never contacted the domain.
 	LastSeen time.Time
 }
 
 // DomainMachines yields the machines that communicated with a domain within the
 // last 30 days, DomainMachinesLimit at most, from
-// GET {api}/api/domains/{domain}/machines. A domain the service does not know has
-// none. After an error nothing more is yielded.
+// GET {api}/api/domains/{domain}/machines. It yields none for a domain that the service
+// does not know. Iteration ends after an error.
 func (c *Client) DomainMachines(ctx context.Context, domain string) iter.Seq2[*Machine, error] {
 	return func(yield func(*Machine, error) bool) {
 		if err := checkDomain(DomainMachines, domain); err != nil {
@@ -44,9 +44,9 @@ func (c *Client) DomainMachines(ctx context.Context, domain string) iter.Seq2[*M
 	}
 }
 
-// DomainStatistics asks how the organization communicated with a domain within
-// the last 30 days, from GET {api}/api/domains/{domain}/stats. A domain the
-// service does not know has zero statistics.
+// DomainStatistics returns the organization's contacts with a domain within the last
+// 30 days, from GET {api}/api/domains/{domain}/stats. It returns zero statistics for a
+// domain that the service does not know.
 func (c *Client) DomainStatistics(ctx context.Context, domain string) (DomainStatistics, error) {
 	if err := checkDomain(DomainStats, domain); err != nil {
 		return DomainStatistics{}, err
@@ -72,14 +72,14 @@ func decodeDomainStatistics(d *decoder, row []byte, s *DomainStatistics) {
 			d.readError(string(name), value)
 		}
 	}
-	if !known && d.refusal == nil {
-		d.fail("it has no organizationPrevalence")
+	if !known && d.serviceErr == nil {
+		d.fail("organizationPrevalence is missing")
 	}
 }
 
-// count reads a whole number, which some versions of the service send as a
-// string. Null is zero; anything else is an error, since nobody could tell it from
-// a domain that was never seen.
+// count reads a whole number, which some versions of the service send as a string. Null
+// is zero. Any other value is an error, because zero means that the domain was never
+// contacted.
 func (d *decoder) count(value []byte) int64 {
 	text := string(d.text(value))
 	if text == "" {
@@ -87,16 +87,16 @@ func (d *decoder) count(value []byte) int64 {
 	}
 	n, err := strconv.ParseFloat(text, 64)
 	if err != nil || n < 0 || n > 1<<53 || n != math.Trunc(n) {
-		d.fail("%q is no count", text)
+		d.fail("%q is not a count", text)
 		return 0
 	}
 	return int64(n)
 }
 
-// checkDomain refuses what would lead to another path.
+// checkDomain rejects domains that would change the path of the URL.
 func checkDomain(api API, domain string) error {
 	if domain == "" || domain == "." || domain == ".." {
-		return &Error{API: api, Reason: ReasonOther, Message: fmt.Sprintf("%q is no domain", domain)}
+		return &Error{API: api, Reason: ReasonOther, Message: fmt.Sprintf("%q is not a domain", domain)}
 	}
 	return nil
 }

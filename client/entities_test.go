@@ -42,7 +42,7 @@ func TestASecurityStateIsReadAsItIsSpelled(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				// The rows before and after are full, so that nothing of theirs may stay.
 				full := `{"id":"x","build":99999,"revision":99999,"architecture":"Left over","propertiesRequireAttention":["Left","Over","Again"]}`
-				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
+				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
 				got, err := collect(t, far.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
 					return fmt.Sprintf("%q %q %q %q", s.Build, s.Revision, s.Architecture, slices.Collect(s.Properties.All()))
 				})
@@ -59,11 +59,11 @@ func TestASecurityStateIsReadAsItIsSpelled(t *testing.T) {
 
 func TestTextThatIsNoUTF8IsHandedOnAsItCame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(200, "{\"value\":[{\"build\":\"a\xff\x00\"}]}"))
+		far := newFarEnd(t, respond(200, "{\"value\":[{\"build\":\"a\xff\x00\"}]}"))
 		_, err := builds(t.Context(), t, far.client(t))
 		failure(t, err, client.ReasonDecode, "invalid character") // A control character is no JSON.
 
-		far = newFarEnd(t, answer(200, "{\"value\":[{\"build\":\"a\xffb\"}]}"))
+		far = newFarEnd(t, respond(200, "{\"value\":[{\"build\":\"a\xffb\"}]}"))
 		got, err := builds(t.Context(), t, far.client(t))
 		if len(got) != 1 || got[0] != "a\xffb" || err != nil {
 			t.Errorf("builds %q, error %v", got, err)
@@ -98,7 +98,7 @@ func TestAMachineIDIsTheSameHoweverItIsSpelled(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				body := `{"value":[{"id":` + test.id + `,"machineId":` + test.id + `}]}`
-				c := newFarEnd(t, answer(200, body)).client(t)
+				c := newFarEnd(t, respond(200, body)).client(t)
 				states, _ := collect(t, c.SecurityStates(t.Context()), func(s *client.SecurityState) client.MachineID { return s.ID })
 				machines, _ := collect(t, c.Machines(t.Context()), func(m *client.Machine) client.MachineID { return m.ID })
 				health, _ := collect(t, c.AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) client.MachineID { return h.MachineID })
@@ -143,7 +143,7 @@ func TestAMachineIsReadAsItIsSpelled(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`]}`))
+				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`]}`))
 				show := func(m *client.Machine) string {
 					return fmt.Sprintf("%q %q %q %q %q %q %q %q %q %q %q %v %v %x %q", m.RawID, m.ComputerDNSName, m.OSPlatform, m.OSBuild, m.OSVersion,
 						m.OSProcessor, m.OSArchitecture, m.HealthStatus, m.OnboardingStatus, m.RiskScore, m.ExposureLevel, m.LastSeen.UTC(), m.Merged, m.MergedInto, m.RawMergedInto)
@@ -171,7 +171,7 @@ func TestAntivirusHealthIsReadAsItIsSpelled(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, answer(200, `{"value":[`+test.row+`]}`))
+				far := newFarEnd(t, respond(200, `{"value":[`+test.row+`]}`))
 				got, err := collect(t, far.client(t).AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) string {
 					row := fmt.Sprintf("%q %q %q %q %q %q %v", h.OSKind, h.OSVersion, h.Mode, h.SignatureUpToDate, h.EngineUpToDate, h.PlatformUpToDate, h.DataRefreshedAt)
 					if h.NeverRefreshed {
@@ -196,9 +196,9 @@ func TestADomainTheServiceDoesNotKnowHasNoMachines(t *testing.T) {
 		handler http.HandlerFunc
 		want    string
 	}{
-		{"404", answer(404, `{"error":{"code":"ResourceNotFound"}}`), "[]"},
-		{"200 with nothing", answer(200, `{"value":[]}`), "[]"},
-		{"200 with machines", answer(200, `{"value":[{"id":"a"},{"id":"b"}]}`), "[a b]"},
+		{"404", respond(404, `{"error":{"code":"ResourceNotFound"}}`), "[]"},
+		{"200 with nothing", respond(200, `{"value":[]}`), "[]"},
+		{"200 with machines", respond(200, `{"value":[{"id":"a"},{"id":"b"}]}`), "[a b]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -226,21 +226,21 @@ func TestOnlyTheServicesOwn404MeansNone(t *testing.T) {
 		handler http.HandlerFunc
 		none    bool
 	}{
-		{"NotFound", answer(404, `{"error":{"code":"NotFound","message":"x"}}`), true},
-		{"ResourceNotFound", answer(404, `{"error":{"code":"ResourceNotFound"}}`), true},
-		{"in another case, after a byte order mark", answer(404, "\ufeff"+`{"Error":{"Code":"resourcenotfound"}}`), true},
-		{"of Graph", answer(404, `{"error":{"code":"Request_ResourceNotFound"}}`), true},
-		{"an empty body", answer(404, ""), false},
+		{"NotFound", respond(404, `{"error":{"code":"NotFound","message":"x"}}`), true},
+		{"ResourceNotFound", respond(404, `{"error":{"code":"ResourceNotFound"}}`), true},
+		{"in another case, after a byte order mark", respond(404, "\ufeff"+`{"Error":{"Code":"resourcenotfound"}}`), true},
+		{"of Graph", respond(404, `{"error":{"code":"Request_ResourceNotFound"}}`), true},
+		{"an empty body", respond(404, ""), false},
 		{"a page of a gateway", html, false},
-		{"another code", answer(404, `{"error":{"code":"SubscriptionNotFound"}}`), false},
-		{"no code", answer(404, `{"error":{"message":"NotFound"}}`), false},
-		{"a code that is a number", answer(404, `{"error":{"code":404}}`), false},
-		{"JSON of an API gateway", answer(404, `{"statusCode":404,"message":"Resource not found"}`), false},
-		{"JSON of a web framework", answer(404, `{"code":"NotFound","title":"Not Found","status":404}`), false},
-		{"the code as a text", answer(404, `{"error":"NotFound"}`), false},
-		{"JSON that breaks off", answer(404, `{"error":{"code":"NotFound"`), false},
-		{"JSON in a page", answer(404, `<p>{"error":{"code":"NotFound"}}</p>`), false},
-		{"the code with another status", answer(400, `{"error":{"code":"NotFound"}}`), false},
+		{"another code", respond(404, `{"error":{"code":"SubscriptionNotFound"}}`), false},
+		{"no code", respond(404, `{"error":{"message":"NotFound"}}`), false},
+		{"a code that is a number", respond(404, `{"error":{"code":404}}`), false},
+		{"JSON of an API gateway", respond(404, `{"statusCode":404,"message":"Resource not found"}`), false},
+		{"JSON of a web framework", respond(404, `{"code":"NotFound","title":"Not Found","status":404}`), false},
+		{"the code as a text", respond(404, `{"error":"NotFound"}`), false},
+		{"JSON that breaks off", respond(404, `{"error":{"code":"NotFound"`), false},
+		{"JSON in a page", respond(404, `<p>{"error":{"code":"NotFound"}}</p>`), false},
+		{"the code with another status", respond(400, `{"error":{"code":"NotFound"}}`), false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -273,10 +273,10 @@ func TestAMissingFurtherPageIsNotAnEmptyList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Get("page") == "" {
-				answer(200, `{"value":[],"@odata.nextLink":"?page=2"}`)(w, r)
+				respond(200, `{"value":[],"@odata.nextLink":"?page=2"}`)(w, r)
 				return
 			}
-			answer(404, `{"error":{"code":"NotFound"}}`)(w, r)
+			respond(404, `{"error":{"code":"NotFound"}}`)(w, r)
 		})
 		c := far.client(t)
 		_, err := collect(t, c.DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
@@ -292,13 +292,13 @@ func TestAMissingFurtherPageIsNotAnEmptyList(t *testing.T) {
 
 func TestADomainStaysWithinItsPlaceInTheAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(200, `{"value":[]}`))
+		far := newFarEnd(t, respond(200, `{"value":[]}`))
 		c := far.client(t)
 		for _, domain := range []string{"", ".", ".."} {
 			_, err := collect(t, c.DomainMachines(t.Context(), domain), func(*client.Machine) int { return 0 })
-			failure(t, err, client.ReasonOther, "no domain")
+			failure(t, err, client.ReasonOther, "is not a domain")
 			_, err = c.DomainStatistics(t.Context(), domain)
-			failure(t, err, client.ReasonOther, "no domain")
+			failure(t, err, client.ReasonOther, "is not a domain")
 		}
 		if calls := far.to(""); len(calls) != 0 {
 			t.Errorf("%d requests for what is no domain", len(calls))
@@ -320,22 +320,22 @@ func TestDomainStatisticsAreReadInEitherSpelling(t *testing.T) {
 		want    client.DomainStatistics
 		text    string
 	}{
-		{"as documented", answer(200, `{"host":"example.com","organizationPrevalence":4070,"orgFirstSeen":"2017-07-30T13:23:48Z","orgLastSeen":"2017-08-29T13:09:05Z"}`), client.DomainStatistics{4070, seen}, ""},
-		{"of an older service", answer(200, `{"host":"example.com","orgPrevalence":"4070","orgLastSeen":"2017-08-29T13:09:05Z"}`), client.DomainStatistics{4070, seen}, ""},
-		{"of an unknown domain", answer(200, `{"host":"example.com","organizationPrevalence":0,"orgFirstSeen":null,"orgLastSeen":null}`), client.DomainStatistics{}, ""},
-		{"null", answer(200, `{"organizationPrevalence":null}`), client.DomainStatistics{}, ""},
-		{"404", answer(404, `{"error":{"code":"NotFound"}}`), client.DomainStatistics{}, ""},
-		{"a whole number with a point", answer(200, `{"organizationPrevalence":12.0}`), client.DomainStatistics{Prevalence: 12}, ""},
-		{"an error with 200", answer(200, `{"error":{"code":"Busy","message":"later"}}`), client.DomainStatistics{}, "HTTP 200: Busy: later"},
-		{"an error beside the number", answer(200, `{"organizationPrevalence":1,"error":{"code":"Busy"}}`), client.DomainStatistics{}, "Busy"},
-		{"a text", answer(200, `{"organizationPrevalence":"many"}`), client.DomainStatistics{}, `"many" is no count`},
-		{"a negative number", answer(200, `{"organizationPrevalence":-1}`), client.DomainStatistics{}, `"-1" is no count`},
-		{"half a machine", answer(200, `{"organizationPrevalence":1.5}`), client.DomainStatistics{}, `"1.5" is no count`},
-		{"as large as numbers are exact", answer(200, `{"organizationPrevalence":9007199254740992}`), client.DomainStatistics{Prevalence: 1 << 53}, ""},
-		{"beyond reason", answer(200, `{"organizationPrevalence":1e300}`), client.DomainStatistics{}, `"1e300" is no count`},
-		{"without the number", answer(200, `{"host":"example.com"}`), client.DomainStatistics{}, "no organizationPrevalence"},
-		{"a list", answer(200, `[]`), client.DomainStatistics{}, "where an object should be"},
-		{"a page", answer(200, `<html>`), client.DomainStatistics{}, "HTML page"},
+		{"as documented", respond(200, `{"host":"example.com","organizationPrevalence":4070,"orgFirstSeen":"2017-07-30T13:23:48Z","orgLastSeen":"2017-08-29T13:09:05Z"}`), client.DomainStatistics{4070, seen}, ""},
+		{"of an older service", respond(200, `{"host":"example.com","orgPrevalence":"4070","orgLastSeen":"2017-08-29T13:09:05Z"}`), client.DomainStatistics{4070, seen}, ""},
+		{"of an unknown domain", respond(200, `{"host":"example.com","organizationPrevalence":0,"orgFirstSeen":null,"orgLastSeen":null}`), client.DomainStatistics{}, ""},
+		{"null", respond(200, `{"organizationPrevalence":null}`), client.DomainStatistics{}, ""},
+		{"404", respond(404, `{"error":{"code":"NotFound"}}`), client.DomainStatistics{}, ""},
+		{"a whole number with a point", respond(200, `{"organizationPrevalence":12.0}`), client.DomainStatistics{Prevalence: 12}, ""},
+		{"an error with 200", respond(200, `{"error":{"code":"Busy","message":"later"}}`), client.DomainStatistics{}, "HTTP 200: Busy: later"},
+		{"an error beside the number", respond(200, `{"organizationPrevalence":1,"error":{"code":"Busy"}}`), client.DomainStatistics{}, "Busy"},
+		{"a text", respond(200, `{"organizationPrevalence":"many"}`), client.DomainStatistics{}, `"many" is not a count`},
+		{"a negative number", respond(200, `{"organizationPrevalence":-1}`), client.DomainStatistics{}, `"-1" is not a count`},
+		{"half a machine", respond(200, `{"organizationPrevalence":1.5}`), client.DomainStatistics{}, `"1.5" is not a count`},
+		{"as large as numbers are exact", respond(200, `{"organizationPrevalence":9007199254740992}`), client.DomainStatistics{Prevalence: 1 << 53}, ""},
+		{"beyond reason", respond(200, `{"organizationPrevalence":1e300}`), client.DomainStatistics{}, `"1e300" is not a count`},
+		{"without the number", respond(200, `{"host":"example.com"}`), client.DomainStatistics{}, "organizationPrevalence is missing"},
+		{"a list", respond(200, `[]`), client.DomainStatistics{}, "want an object"},
+		{"a page", respond(200, `<html>`), client.DomainStatistics{}, "HTML page"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// Reason classifies why a call failed. Its value is what the reason label of
-// mde_refresh_failures_total shows.
+// Reason classifies why a call failed. It is a value of the reason label of
+// mde_refresh_failures_total.
 type Reason string
 
-// The reasons, from the one an operator must act on to the one nobody foresaw.
+// The reasons. An operator must act on the first two.
 const (
-	// ReasonAuth: no token could be had, or a fresh one was not accepted.
+	// ReasonAuth: no token could be obtained, or a new token was rejected.
 	ReasonAuth Reason = "auth"
-	// ReasonForbidden: the token is good, a role or a consent is missing.
+	// ReasonForbidden: the token is valid, but a role or a consent is missing.
 	ReasonForbidden Reason = "forbidden"
 	// ReasonThrottled: the service asked to wait longer than a refresh may.
 	ReasonThrottled Reason = "throttled"
@@ -26,11 +26,11 @@ const (
 	ReasonTimeout Reason = "timeout"
 	// ReasonNetwork: no connection, or a broken one.
 	ReasonNetwork Reason = "network"
-	// ReasonServer: the service answered with a 5xx.
+	// ReasonServer: the service returned a 5xx.
 	ReasonServer Reason = "server"
-	// ReasonDecode: the answer is not what the API documents, or too large.
+	// ReasonDecode: the response is not what the API documents, or too large.
 	ReasonDecode Reason = "decode"
-	// ReasonPagination: the chain of pages repeats, never ends or leaves the host.
+	// ReasonPagination: the pages repeat, never end or leave the host.
 	ReasonPagination Reason = "pagination"
 	// ReasonOther: everything else, such as an unexpected 4xx.
 	ReasonOther Reason = "other"
@@ -44,32 +44,32 @@ func Reasons() []Reason {
 	}
 }
 
-// Error is the failure of one call. It never holds a token or a secret.
+// Error is the error of one call. It never contains a token or a secret.
 type Error struct {
 	API    API
 	Reason Reason
-	// Status is the HTTP status of the answer, 0 where there was none.
+	// Status is the HTTP status of the response, 0 if there was none.
 	Status int
-	// Code is the service's own word for the failure, such as
-	// "ResourceNotFound" or, from the sign-in host, "invalid_client".
+	// Code is the service's error code, such as "ResourceNotFound" or, from the sign-in
+	// host, "invalid_client".
 	Code string
-	// Message says what happened.
+	// Message describes what happened.
 	Message string
-	// RetryAfter is how long the service asked to wait, 0 where it did not.
+	// RetryAfter is how long the service asked to wait, 0 if it did not.
 	RetryAfter time.Duration
-	// Err is the cause, where the failure has one below HTTP.
+	// Err is the underlying error, such as that of the connection. It may be nil.
 	Err error
 
-	// advice says what to fix, where that is known. Error prints it.
+	// advice is what to fix, empty if unknown. Error prints it.
 	advice string
-	// held is how long the gate of the API stays closed because of this failure.
-	held time.Duration
-	// final means that trying again does not help, whatever the Reason.
-	final bool
+	// gatePause is how long the gate of the API stays closed because of this error.
+	gatePause time.Duration
+	// permanent means that a retry does not help, even if the Reason is temporary.
+	permanent bool
 }
 
-// Error names the API, the status, the service's code and message, what to fix and
-// the cause.
+// Error returns the API, the status, the service's code and message, what to fix and the
+// underlying error.
 func (e *Error) Error() string {
 	status, cause := "", ""
 	if e.Status != 0 {
@@ -81,17 +81,17 @@ func (e *Error) Error() string {
 	return joinTexts(": ", string(e.API), status, e.Code, joinTexts("; ", e.Message, e.advice), cause)
 }
 
-// joinTexts joins those that are not empty.
+// joinTexts joins the texts that are not empty.
 func joinTexts(separator string, texts ...string) string {
 	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), separator)
 }
 
-// Unwrap returns the cause.
+// Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// NotFound reports whether the service itself says that what was asked for does
-// not exist: a 404 with a JSON error code that means so. Any other 404, such as a
-// gateway's page, says nothing about the resource.
+// NotFound reports whether the service itself reports that the resource does not exist:
+// a 404 with a JSON error code such as "ResourceNotFound". Any other 404 may come from a
+// gateway.
 func (e *Error) NotFound() bool {
 	return e.API != Token && e.Status == http.StatusNotFound &&
 		slices.ContainsFunc(notFoundCodes, func(code string) bool { return strings.EqualFold(code, e.Code) })
@@ -107,8 +107,8 @@ func IsNotFound(err error) bool {
 	return ok && e.NotFound()
 }
 
-// ReasonOf classifies any error of this package; an error from elsewhere is
-// ReasonOther, an expired context ReasonTimeout.
+// ReasonOf returns the Reason of an Error, ReasonTimeout for an expired context and
+// ReasonOther for any other error.
 func ReasonOf(err error) Reason {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Reason
@@ -119,7 +119,7 @@ func ReasonOf(err error) Reason {
 	return ReasonOther
 }
 
-// interrupted reports that the caller's context ended, and amid what.
-func interrupted(ctx context.Context, api API, amid string) *Error {
-	return &Error{API: api, Reason: ReasonOf(ctx.Err()), Message: "interrupted " + amid, Err: ctx.Err()}
+// interrupted returns the error of a call whose context ended, such as "during a call".
+func interrupted(ctx context.Context, api API, when string) *Error {
+	return &Error{API: api, Reason: ReasonOf(ctx.Err()), Message: "interrupted " + when, Err: ctx.Err()}
 }

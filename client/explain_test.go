@@ -66,7 +66,7 @@ func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
 				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no answer for 35s"},
 				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no answer for 1m5s"},
 			},
-			cause: "no answer …", remedy: "no answer came in time",
+			cause: "no answer …", remedy: "no response in time",
 		},
 		{
 			name: "a pause of the sign-in host, by how long it lasts",
@@ -74,7 +74,7 @@ func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
 				pauseError(Token, "the sign-in host", 8*time.Minute),
 				pauseError(Token, "the sign-in host", 479*time.Second),
 			},
-			cause: "the sign-in host asked for a pause that lasts …",
+			cause: "the sign-in host asked to wait for …",
 		},
 		{
 			name: "an app that is missing in two directories",
@@ -98,7 +98,7 @@ func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
 				&Error{API: Machines, Reason: ReasonDecode, Message: "no JSON after offset 17"},
 				&Error{API: Machines, Reason: ReasonDecode, Message: "no JSON after offset 170"},
 			},
-			cause: "no JSON after …", remedy: "no proxy answers in its place",
+			cause: "no JSON after …", remedy: "no proxy responds in its place",
 		},
 		{
 			name:   "a missing role",

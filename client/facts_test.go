@@ -30,7 +30,7 @@ func TestTheFurtherFactsOfAMachineAreReadAsTheyAreSpelled(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
+				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
 				c := far.client(t)
 				show := func(m *client.Machine) string {
 					return fmt.Sprintf("%q %q %q", m.AgentVersion, m.DeviceGroup, slices.Collect(m.Tags.All()))
@@ -67,7 +67,7 @@ func TestTheFurtherFactsOfAntivirusHealthAreReadAsTheyAreSpelled(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`]}`))
+				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`]}`))
 				got, err := collect(t, far.client(t).AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) string {
 					return fmt.Sprintf("%q %q %s, %s %q %s %q %s", h.EngineVersion, h.PlatformVersion, stamp(h.SignaturesPublishedAt), stamp(h.SignaturesUpdatedAt),
 						h.QuickScan.Result, stamp(h.QuickScan.At), h.FullScan.Result, stamp(h.FullScan.At))
@@ -87,27 +87,27 @@ func TestAScoreIsReadOrMissing(t *testing.T) {
 		want    float64
 		text    string
 	}{
-		{"as documented", answer(200, `{"@odata.context":"x","time":"2019-12-03T07:23:53.280499Z","score":33.491554051195706}`), 33.491554051195706, ""},
-		{"points", answer(200, `{"time":"2019-12-03T09:15:58.1665846Z","score":340}`), 340, ""},
-		{"zero", answer(200, `{"score":0}`), 0, ""},
-		{"a string", answer(200, `{"score":"33.49"}`), 33.49, ""},
-		{"with an exponent", answer(200, `{"score":3.3e1}`), 33, ""},
-		{"null", answer(200, `{"time":"x","score":null}`), 0, "it has no score"},
-		{"empty", answer(200, `{"score":""}`), 0, "it has no score"},
-		{"missing", answer(200, `{"time":"x"}`), 0, "it has no score"},
-		{"in another case", answer(200, `{"Score":12}`), 0, "it has no score"},
-		{"an object", answer(200, `{"score":{"value":1}}`), 0, "it has no score"},
-		{"a boolean", answer(200, `{"score":true}`), 0, "it has no score"},
-		{"a text", answer(200, `{"score":"low"}`), 0, `"low" is no score`},
-		{"negative", answer(200, `{"score":-1}`), 0, `"-1" is no score`},
-		{"not a number", answer(200, `{"score":"NaN"}`), 0, `"NaN" is no score`},
-		{"infinite", answer(200, `{"score":"Inf"}`), 0, `"Inf" is no score`},
-		{"beyond reason", answer(200, `{"score":1e999}`), 0, `"1e999" is no score`},
-		{"a list", answer(200, `[]`), 0, "where an object should be"},
-		{"a page", answer(200, `<html>`), 0, "HTML page"},
-		{"an error with 200", answer(200, `{"error":{"code":"Busy","message":"later"}}`), 0, "HTTP 200: Busy: later"},
-		{"an error beside the score", answer(200, `{"score":1,"error":{"code":"Busy"}}`), 0, "Busy"},
-		{"something behind it", answer(200, `{"score":1}{}`), 0, "follows the answer"},
+		{"as documented", respond(200, `{"@odata.context":"x","time":"2019-12-03T07:23:53.280499Z","score":33.491554051195706}`), 33.491554051195706, ""},
+		{"points", respond(200, `{"time":"2019-12-03T09:15:58.1665846Z","score":340}`), 340, ""},
+		{"zero", respond(200, `{"score":0}`), 0, ""},
+		{"a string", respond(200, `{"score":"33.49"}`), 33.49, ""},
+		{"with an exponent", respond(200, `{"score":3.3e1}`), 33, ""},
+		{"null", respond(200, `{"time":"x","score":null}`), 0, "score is missing"},
+		{"empty", respond(200, `{"score":""}`), 0, "score is missing"},
+		{"missing", respond(200, `{"time":"x"}`), 0, "score is missing"},
+		{"in another case", respond(200, `{"Score":12}`), 0, "score is missing"},
+		{"an object", respond(200, `{"score":{"value":1}}`), 0, "score is missing"},
+		{"a boolean", respond(200, `{"score":true}`), 0, "score is missing"},
+		{"a text", respond(200, `{"score":"low"}`), 0, `"low" is not a score`},
+		{"negative", respond(200, `{"score":-1}`), 0, `"-1" is not a score`},
+		{"not a number", respond(200, `{"score":"NaN"}`), 0, `"NaN" is not a score`},
+		{"infinite", respond(200, `{"score":"Inf"}`), 0, `"Inf" is not a score`},
+		{"beyond reason", respond(200, `{"score":1e999}`), 0, `"1e999" is not a score`},
+		{"a list", respond(200, `[]`), 0, "want an object"},
+		{"a page", respond(200, `<html>`), 0, "HTML page"},
+		{"an error with 200", respond(200, `{"error":{"code":"Busy","message":"later"}}`), 0, "HTTP 200: Busy: later"},
+		{"an error beside the score", respond(200, `{"score":1,"error":{"code":"Busy"}}`), 0, "Busy"},
+		{"something behind it", respond(200, `{"score":1}{}`), 0, "unexpected data after the JSON value"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -141,12 +141,12 @@ func TestScoresOfDeviceGroupsAreReadAsTheyAreSpelled(t *testing.T) {
 		{"without a score", `{"rbacGroupName":"A"},{"score":null,"rbacGroupName":"B"},{"score":0,"rbacGroupName":"C"},{"score":[],"rbacGroupName":"D"}`, `["C" 0]`, ""},
 		{"strings and numbers", `{"score":"5.5","rbacGroupName":7}`, `["7" 5.5]`, ""},
 		{"another case", `{"Score":5,"RbacGroupName":"A"}`, `[]`, ""},
-		{"a text", `{"score":1,"rbacGroupName":"A"},{"score":"low","rbacGroupName":"B"}`, `["A" 1]`, `"low" is no score`},
-		{"a row that is null", `null`, `[]`, "where an object should be"},
+		{"a text", `{"score":1,"rbacGroupName":"A"},{"score":"low","rbacGroupName":"B"}`, `["A" 1]`, `"low" is not a score`},
+		{"a row that is null", `null`, `[]`, "want an object"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, answer(200, `{"value":[`+test.rows+`]}`))
+				far := newFarEnd(t, respond(200, `{"value":[`+test.rows+`]}`))
 				got, err := collect(t, far.client(t).DeviceGroupExposureScores(t.Context()), func(s *client.DeviceGroupScore) string {
 					return fmt.Sprintf("%q %v", s.DeviceGroup, s.Score)
 				})
@@ -185,7 +185,7 @@ func TestAnAlertIsReadAsItIsSpelled(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, answer(200, `{"value":[`+full+`,`+test.row+`]}`))
+				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`]}`))
 				got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) string {
 					return fmt.Sprintf("%q %q %q %q %s", a.Severity, a.Status, a.AssignedTo, a.DetectionSource, stamp(a.CreatedAt))
 				})
@@ -202,7 +202,7 @@ func TestAnAlertIsReadAsItIsSpelled(t *testing.T) {
 
 func TestAnAlertIDIsTheSameInEitherCase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(200, `{"value":[{"id":"da63_-1A"},{"id":"DA63_-1a"},{"id":"da63_-1b"},{"id":null},{"id":""}]}`))
+		far := newFarEnd(t, respond(200, `{"value":[{"id":"da63_-1A"},{"id":"DA63_-1a"},{"id":"da63_-1b"},{"id":null},{"id":""}]}`))
 		got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) client.AlertID { return a.ID })
 		if err != nil || len(got) != 5 || got[0] != got[1] || got[1] == got[2] || got[3] != (client.AlertID{}) || got[4] != (client.AlertID{}) || got[0] == (client.AlertID{}) {
 			t.Errorf("ids %x, error %v", got, err)
@@ -217,7 +217,7 @@ func alertRow(n int, status string) string {
 
 func TestResolvedAlertsAreLeftOutWhateverTheServiceFilters(t *testing.T) {
 	all := `{"value":[` + strings.Join([]string{alertRow(1, "New"), alertRow(2, "Resolved"), alertRow(3, "resolved"), alertRow(4, "InProgress"), alertRow(5, "Unknown"), alertRow(6, "")}, ",") + `]}`
-	refused := answer(400, `{"error":{"code":"ODataError","message":"Invalid filter clause"}}`)
+	refused := respond(400, `{"error":{"code":"ODataError","message":"Invalid filter clause"}}`)
 	for _, test := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -226,17 +226,17 @@ func TestResolvedAlertsAreLeftOutWhateverTheServiceFilters(t *testing.T) {
 		status  int
 		reason  client.Reason
 	}{
-		{"a service that ignores the filter", answer(200, all), "[New InProgress Unknown ]", 1, 0, ""},
+		{"a service that ignores the filter", respond(200, all), "[New InProgress Unknown ]", 1, 0, ""},
 		{"a service that refuses the filter", func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("$filter") {
 				refused(w, r)
 				return
 			}
-			answer(200, all)(w, r)
+			respond(200, all)(w, r)
 		}, "[New InProgress Unknown ]", 2, 0, ""},
 		{"a service that refuses every call", refused, "[]", 2, 400, client.ReasonOther},
-		{"a service that forbids", answer(403, `{"error":{"code":"Forbidden","message":"no"}}`), "[]", 1, 403, client.ReasonForbidden},
-		{"a service without the list", answer(404, `{"error":{"code":"NotFound"}}`), "[]", 1, 404, client.ReasonOther},
+		{"a service that forbids", respond(403, `{"error":{"code":"Forbidden","message":"no"}}`), "[]", 1, 403, client.ReasonForbidden},
+		{"a service without the list", respond(404, `{"error":{"code":"NotFound"}}`), "[]", 1, 404, client.ReasonOther},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -279,10 +279,10 @@ func TestAlertsAreReadPageByPage(t *testing.T) {
 		rows  int
 		fails bool
 	}{
-		{"a short last page", map[string]http.HandlerFunc{"": answer(200, page(0, 2000)), "2000": answer(200, page(2000, 7))}, 2007, false},
-		{"an empty last page", map[string]http.HandlerFunc{"": answer(200, page(0, 2000)), "2000": answer(200, page(0, 0))}, 2000, false},
-		{"a link", map[string]http.HandlerFunc{"": answer(200, `{"@odata.nextLink":"/api/alerts?$skip=3","value":[`+alertRow(1, "New")+`]}`), "3": answer(200, page(1, 2))}, 3, false},
-		{"a second page that is refused", map[string]http.HandlerFunc{"": answer(200, page(0, 2000)), "2000": answer(400, `{}`)}, 2000, true},
+		{"a short last page", map[string]http.HandlerFunc{"": respond(200, page(0, 2000)), "2000": respond(200, page(2000, 7))}, 2007, false},
+		{"an empty last page", map[string]http.HandlerFunc{"": respond(200, page(0, 2000)), "2000": respond(200, page(0, 0))}, 2000, false},
+		{"a link", map[string]http.HandlerFunc{"": respond(200, `{"@odata.nextLink":"/api/alerts?$skip=3","value":[`+alertRow(1, "New")+`]}`), "3": respond(200, page(1, 2))}, 3, false},
+		{"a second page that is refused", map[string]http.HandlerFunc{"": respond(200, page(0, 2000)), "2000": respond(400, `{}`)}, 2000, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -290,7 +290,7 @@ func TestAlertsAreReadPageByPage(t *testing.T) {
 					if page := test.pages[r.URL.Query().Get("$skip")]; page != nil {
 						page(w, r)
 					} else {
-						answer(200, `{"value":[]}`)(w, r)
+						respond(200, `{"value":[]}`)(w, r)
 					}
 				})
 				got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) client.AlertID { return a.ID })
@@ -318,7 +318,7 @@ func TestAlertsAreReadPageByPage(t *testing.T) {
 
 func TestACallerMayStopReadingAlerts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(200, `{"value":[`+alertRow(1, "New")+`,`+alertRow(2, "New")+`]}`))
+		far := newFarEnd(t, respond(200, `{"value":[`+alertRow(1, "New")+`,`+alertRow(2, "New")+`]}`))
 		for a, err := range far.client(t).Alerts(t.Context()) {
 			if a == nil || err != nil {
 				t.Error(err)

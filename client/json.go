@@ -12,13 +12,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A jsonReader reads JSON from front to back through a window that slides over it. It
-// accepts RFC 8259 and nothing else; a name may occur twice in an object, and a string
-// need be no UTF-8 and may hold the escape of half a surrogate pair. Tests compare what
-// it accepts with jsontext.
+// A jsonReader reads JSON sequentially through a sliding window. It accepts RFC 8259, and
+// also duplicate names, invalid UTF-8 and escapes of unpaired surrogates. Tests compare
+// what it accepts with jsontext.
 //
-// begin, more, name, read and entity walk through the text. members, list and text look
-// into a value:
+// begin, more, name, read and entity advance through the text. members, list and text
+// parse a value:
 //
 //	for name, value := range r.members(object) {
 //		switch string(name) {
@@ -27,82 +26,81 @@ import (
 //		}
 //	}
 //
-// A jsonReader keeps its first error, after which nothing follows, so that callers check
-// err once, at the end. What it returns is valid until the next name, value or entity is
-// read.
+// A jsonReader keeps its first error and then returns no more data, so that callers check
+// err once, at the end. Results are valid until the next name, value or entity is read.
 type jsonReader struct {
 	err error
 
-	from   io.Reader
-	window []byte // What was read; what is next begins at at.
+	source io.Reader
+	window []byte // Buffered text. The next token begins at at.
 	at     int
-	passed int64 // Bytes before the window.
-	last   bool  // Nothing comes after the window.
-	depth  int   // Objects and arrays around what is next.
-	first  bool  // No member or element of the innermost came before what is next.
-	absent bool  // The object that was entered is null: it has no members.
+	offset int64 // Bytes before the window.
+	eof    bool  // The window contains the end of the text.
+	depth  int   // Objects and arrays around the next token.
+	first  bool  // The next token begins the innermost object or array.
+	isNull bool  // The current object is null and has no members.
 
-	// Of the name, value or entity that is next.
-	length  int    // -1 until it was passed whole.
-	escapes bool   // It holds a backslash.
-	texts   []byte // Its texts that are spelled with escapes.
+	// About the next name, value or entity.
+	length  int    // Its size in bytes, -1 while it is incomplete.
+	escapes bool   // It contains a backslash.
+	texts   []byte // Its unescaped texts.
 
-	guesses *[64]guess // Of the names of the next object, by their place.
+	guesses *[64]guess // The expected names of the next object, by position.
 }
 
-// A guess is a name that an object had at some place, since the next one probably has
-// it there, too.
+// A guess is the name that the previous object had at a position. The next object
+// probably has it at the same position.
 type guess struct {
-	spelled []byte // From the end of the value before to the value. Empty for none.
-	name    []byte
+	raw  []byte // The text between the previous value and this one. Empty for no guess.
+	name []byte
 }
 
 const (
-	// maxGuess is the length, as it is spelled, of the longest name that is a guess.
+	// maxGuess is the maximum length of guess.raw.
 	maxGuess = 64
-	// windowBytes is the size of the window. Only a longer value needs more. It holds
-	// what an unpacker returns at once, and the part of a value before that.
+	// windowBytes is the initial size of the window. It fits what an unpacker returns in
+	// one read and an incomplete value before it. Only longer values need more.
 	windowBytes = 64 << 10
 )
 
-// start begins to read from the front of a text.
+// start resets the reader to the start of a text.
 func (r *jsonReader) start(from io.Reader) {
 	if r.window == nil {
 		r.window, r.guesses = make([]byte, 0, windowBytes), new([64]guess)
 	}
-	r.err, r.from, r.window, r.at, r.passed, r.last, r.depth, r.absent = nil, from, r.window[:0], 0, 0, false, 0, false
+	r.err, r.source, r.window, r.at, r.offset, r.eof, r.depth, r.isNull = nil, from, r.window[:0], 0, 0, false, 0, false
 	r.fill()
 }
 
-// fill reads more into the window, of which what is next moves to the front. It reports
-// false where no more comes.
+// fill moves the unread text to the front of the window and reads more. It returns false
+// at the end of the text and after an error.
 func (r *jsonReader) fill() bool {
 	rest := r.window[r.at:]
 	if len(rest) > maxEntity {
 		r.fail(entityTooLarge, maxEntity)
 	}
-	if r.err != nil || r.last {
+	if r.err != nil || r.eof {
 		return false
 	}
 	if len(rest) > cap(r.window)/2 {
 		r.window = make([]byte, len(rest), 2*cap(r.window))
 	}
 	r.window = r.window[:copy(r.window[:len(rest)], rest)]
-	r.passed, r.at = r.passed+int64(r.at), 0
-	// A value of which only a part is there is looked at again, so its part doubles.
-	for enough := min(2*len(rest), cap(r.window)-1); len(r.window) <= enough && !r.last && r.err == nil; {
-		n, err := r.from.Read(r.window[len(r.window):cap(r.window)])
+	r.offset, r.at = r.offset+int64(r.at), 0
+	// An incomplete value is scanned again, so at least double its part.
+	for enough := min(2*len(rest), cap(r.window)-1); len(r.window) <= enough && !r.eof && r.err == nil; {
+		n, err := r.source.Read(r.window[len(r.window):cap(r.window)])
 		r.window = r.window[:len(r.window)+n]
-		if r.last = err == io.EOF; !r.last {
+		if r.eof = err == io.EOF; !r.eof {
 			r.err = err
 		}
 	}
 	return r.err == nil
 }
 
-// next returns the first byte of what is next, behind white space, and 0 at the end and
+// peek returns the first byte of the next token after white space, and 0 at the end and
 // after an error.
-func (r *jsonReader) next() byte {
+func (r *jsonReader) peek() byte {
 	for r.err == nil {
 		if r.at = skipSpace(r.window, r.at); r.at < len(r.window) {
 			return r.window[r.at]
@@ -114,10 +112,10 @@ func (r *jsonReader) next() byte {
 	return 0
 }
 
-// begin enters the object or array that is next, by its first byte. Null is an object
+// begin enters the next object or array; bracket is its first byte. Null is an object
 // without members.
 func (r *jsonReader) begin(bracket byte) {
-	switch next := r.next(); {
+	switch next := r.peek(); {
 	case next == bracket:
 		r.at++
 		r.depth++
@@ -126,19 +124,19 @@ func (r *jsonReader) begin(bracket byte) {
 		r.mismatch(r.read(), "an array")
 	case next == 'n':
 		r.read()
-		r.absent = true
+		r.isNull = true
 	default:
 		r.mismatch(r.read(), "an object")
 	}
 }
 
-// more reports whether the object or array that was entered has another member or
-// element, or leaves it after its last.
+// more reports whether the current object or array has another member or element. It
+// leaves the object or array after the last one.
 func (r *jsonReader) more(bracket byte) bool {
-	next, first := r.next(), r.first
+	next, first := r.peek(), r.first
 	r.first = false
 	switch {
-	case r.absent || r.err != nil:
+	case r.isNull || r.err != nil:
 		return false
 	case next == bracket+2:
 		r.at++
@@ -153,7 +151,7 @@ func (r *jsonReader) more(bracket byte) bool {
 	return r.err == nil
 }
 
-// name reads the name that is next and its colon.
+// name reads the next name and its colon.
 func (r *jsonReader) name() (name string) {
 	r.entity(func(rest []byte) {
 		end, value := r.skipName(rest, 0)
@@ -164,7 +162,7 @@ func (r *jsonReader) name() (name string) {
 	return name
 }
 
-// read reads the value that is next. What cannot be read is null.
+// read reads the next value. It returns null after an error.
 func (r *jsonReader) read() []byte {
 	value := []byte("null")
 	r.entity(func(rest []byte) {
@@ -175,11 +173,11 @@ func (r *jsonReader) read() []byte {
 	return value
 }
 
-// entity calls decode with what begins with the object that is next. Where the window
-// ends before the object does, decode is called again with more of it, and has to begin
-// anew. It must walk through all members, and through those of no value within the object.
+// entity calls decode with the text that begins with the next object. If the window does
+// not contain the whole object, entity reads more and calls decode again from the start.
+// decode must iterate over all members of the object, and not over those of its values.
 func (r *jsonReader) entity(decode func(rest []byte)) {
-	for r.next(); r.err == nil; {
+	for r.peek(); r.err == nil; {
 		r.length, r.escapes, r.texts = -1, false, r.texts[:0]
 		decode(r.window[r.at:])
 		if r.length > maxEntity {
@@ -207,9 +205,9 @@ func (r *jsonReader) members(object []byte) iter.Seq2[[]byte, []byte] {
 		at := 1
 		for n := 0; ; n++ {
 			g := &r.guesses[min(n, len(r.guesses)-1)]
-			name, start := g.name, at+len(g.spelled)
-			if len(g.spelled) == 0 || !bytes.HasPrefix(object[at:], g.spelled) {
-				quote, more := r.another(object, at, n, '}')
+			name, start := g.name, at+len(g.raw)
+			if len(g.raw) == 0 || !bytes.HasPrefix(object[at:], g.raw) {
+				quote, more := r.nextElement(object, at, n, '}')
 				if !more {
 					r.length = quote
 					return
@@ -219,8 +217,8 @@ func (r *jsonReader) members(object []byte) iter.Seq2[[]byte, []byte] {
 					return
 				}
 				name = r.text(object[quote:end])
-				if g.spelled = g.spelled[:0]; start-at <= maxGuess {
-					g.spelled, g.name = append(g.spelled, object[at:start]...), append(g.name[:0], name...)
+				if g.raw = g.raw[:0]; start-at <= maxGuess {
+					g.raw, g.name = append(g.raw, object[at:start]...), append(g.name[:0], name...)
 				}
 			}
 			start = skipSpace(object, start)
@@ -232,11 +230,11 @@ func (r *jsonReader) members(object []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// A TextList is a list of texts as the API spells it, a JSON array. Nil is an empty list.
+// A TextList is an encoded JSON array of texts. Nil is an empty list.
 type TextList []byte
 
-// All yields the texts of which none is empty. A number is its decimal text; what else is
-// no text is left out. They are valid as long as the list is.
+// All yields the texts that are not empty. A number is its decimal text; other values are
+// skipped. The texts are valid as long as the list.
 func (l TextList) All() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		if len(l) == 0 {
@@ -244,7 +242,7 @@ func (l TextList) All() iter.Seq[[]byte] {
 		}
 		r := jsonReader{escapes: true} // Its syntax was checked.
 		for at, n := 1, 0; ; n++ {
-			start, more := r.another(l, at, n, ']')
+			start, more := r.nextElement(l, at, n, ']')
 			if !more {
 				return
 			}
@@ -264,11 +262,11 @@ func (r *jsonReader) list(value []byte) TextList {
 	return TextList(value)
 }
 
-// The functions below return where in a text the value or what else they pass ends, and
-// -1 where it does not.
+// The functions below return the offset after the element that they skip, and -1 if it is
+// invalid or incomplete.
 
-// skip passes the value that begins at a place, and checks its syntax and bounds. Depth
-// is the number of objects and arrays around it.
+// skip skips the value at an offset and checks its syntax and limits. depth is the number
+// of objects and arrays around it.
 func (r *jsonReader) skip(text []byte, at, depth int) int {
 	if at == len(text) {
 		return r.unexpected(text, at)
@@ -297,7 +295,7 @@ func (r *jsonReader) skipNested(text []byte, at, depth int) int {
 	at++
 	for n := 0; ; n++ {
 		var more bool
-		if at, more = r.another(text, at, n, bracket+2); !more {
+		if at, more = r.nextElement(text, at, n, bracket+2); !more {
 			return at
 		}
 		if bracket == '{' {
@@ -314,9 +312,9 @@ func (r *jsonReader) skipNested(text []byte, at, depth int) int {
 	}
 }
 
-// another passes what stands before the n-th member or element, or else the bracket
-// behind the last.
-func (r *jsonReader) another(text []byte, at, n int, bracket byte) (next int, more bool) {
+// nextElement skips the comma and white space before the n-th member or element, or the
+// closing bracket after the last one.
+func (r *jsonReader) nextElement(text []byte, at, n int, bracket byte) (next int, more bool) {
 	at = skipSpace(text, at)
 	if at < len(text) && text[at] == bracket {
 		return at + 1, false
@@ -330,7 +328,8 @@ func (r *jsonReader) another(text []byte, at, n int, bracket byte) (next int, mo
 	return at, true
 }
 
-// skipName passes a name and what stands between it and its value.
+// skipName skips a name, the colon and white space. It returns the end of the name and
+// the start of its value.
 func (r *jsonReader) skipName(text []byte, at int) (end, value int) {
 	if at == len(text) || text[at] != '"' {
 		return end, r.unexpected(text, at)
@@ -371,14 +370,14 @@ func (r *jsonReader) skipString(text []byte, at int) int {
 	}
 }
 
-// plainBytes is the number of bytes before a quote, a backslash or a control character.
-// It looks at eight at once.
+// plainBytes returns the number of bytes before a quote, a backslash or a control
+// character. It checks eight bytes at a time.
 func plainBytes(text []byte) int {
 	const each, top = 0x0101010101010101, 0x8080808080808080
 	n := 0
 	for ; n+8 <= len(text); n += 8 {
-		// A byte of x-each*k has its top bit and that of x has not where it is less
-		// than k, and perhaps above such a byte. The first found is right.
+		// The top bit of a byte is set in x-each*k and not in x if the byte is less than k.
+		// A borrow may also set it in higher bytes, so only the lowest match is reliable.
 		x := binary.LittleEndian.Uint64(text[n:])
 		quote, backslash := x^each*2, x^each*'\\' // Less than 0x21 and 1.
 		if found := ((quote-each*0x21)&^quote | (backslash-each)&^backslash) & top; found != 0 {
@@ -432,8 +431,8 @@ func (r *jsonReader) skipNumber(text []byte, at int) int {
 	if at-start > maxToken {
 		return r.fail(textTooLong, maxToken)
 	}
-	if at == len(text) && !r.last {
-		return r.unexpected(text, at) // There may be more of it.
+	if at == len(text) && !r.eof {
+		return r.unexpected(text, at) // The number may continue.
 	}
 	return at
 }
@@ -458,14 +457,14 @@ func (r *jsonReader) skipLiteral(text []byte, at int, literal string) int {
 	return at + len(literal)
 }
 
-// text returns a string or a number as it is spelled. Anything else is empty.
+// text returns an unescaped string, or a number as it was sent. Any other value is empty.
 func (r *jsonReader) text(value []byte) []byte {
 	switch c := value[0]; {
 	case c == '"':
 		if text := value[1 : len(value)-1]; !r.escapes || bytes.IndexByte(text, '\\') < 0 {
 			return text
 		}
-		// What can be wrong is an unpaired surrogate, which becomes U+FFFD.
+		// The only possible error is an unpaired surrogate, which becomes U+FFFD.
 		start := len(r.texts)
 		if r.texts, _ = jsontext.AppendUnquote(r.texts, value); len(r.texts) > maxEntity {
 			r.fail(entityTooLarge, maxEntity)
@@ -478,23 +477,24 @@ func (r *jsonReader) text(value []byte) []byte {
 	}
 }
 
-// mismatch fails because a value is not what was asked for.
+// mismatch fails because a value has another type than wanted.
 func (r *jsonReader) mismatch(value []byte, wanted string) {
-	r.fail("%s is where %s should be", jsontext.Value(value[:1]).Kind(), wanted)
+	r.fail("unexpected %s, want %s", jsontext.Value(value[:1]).Kind(), wanted)
 }
 
-// unexpected fails because of a character of what is next, or because it ends there.
+// unexpected fails because of the character at an offset, or because the text ends there.
+// If there may be more text, it does not fail, and entity reads more.
 func (r *jsonReader) unexpected(rest []byte, at int) int {
 	switch {
 	case at < len(rest):
-		return r.fail("invalid character %q after offset %d", rest[at], r.passed+int64(r.at+at))
-	case r.last && r.err == nil:
+		return r.fail("invalid character %q after offset %d", rest[at], r.offset+int64(r.at+at))
+	case r.eof && r.err == nil:
 		r.err = io.ErrUnexpectedEOF
 	}
 	return -1
 }
 
-// fail keeps an error of this package's making, unless there is one already.
+// fail sets the error, unless there is one already.
 func (r *jsonReader) fail(format string, args ...any) int {
 	if r.err == nil {
 		r.err = fmt.Errorf(format, args...)

@@ -40,7 +40,7 @@ func acceptsRow(from io.Reader) (members []string, err error) {
 	var d decoder
 	d.start(io.MultiReader(strings.NewReader("["), from, strings.NewReader("]")))
 	for d.begin('['); d.more('['); {
-		if d.next() != '{' {
+		if d.peek() != '{' {
 			d.mismatch(d.read(), "an object")
 			continue
 		}

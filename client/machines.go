@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// MachineID identifies a machine across all APIs. It holds the 20 bytes that
-// the API spells as 40 hexadecimal digits, or, of any other text, the first 20
-// bytes of its SHA-256 sum. The zero MachineID stands for a missing id: two
-// machines without one are never the same machine.
+// MachineID identifies a machine across all APIs. It is the 20 bytes that the API encodes
+// as 40 hexadecimal digits, or the first 20 bytes of the SHA-256 sum of any other text.
+// The zero MachineID means that the id is missing: two machines without an id are
+// different machines.
 type MachineID [20]byte
 
 // Machine is one machine as /api/machines and /api/domains/{domain}/machines
 // describe it.
 type Machine struct {
 	ID MachineID
-	// RawID is the id as the API spells it.
+	// RawID is the id as the API sends it.
 	RawID           []byte
 	ComputerDNSName []byte
 	OSPlatform      []byte
 	OSBuild         []byte
-	// OSVersion is free text; of Windows 10 and newer it may end in the build
-	// and revision.
+	// OSVersion is free text. For Windows 10 and newer it may end with the build and
+	// revision.
 	OSVersion        []byte
 	OSProcessor      []byte
 	OSArchitecture   []byte
@@ -30,25 +30,25 @@ type Machine struct {
 	OnboardingStatus []byte
 	RiskScore        []byte
 	ExposureLevel    []byte
-	// AgentVersion is that of the sensor.
+	// AgentVersion is the version of the sensor.
 	AgentVersion []byte
-	// DeviceGroup is the name of the machine's device group. Machines in none have
-	// an empty one or "UnassignedGroup".
+	// DeviceGroup is the name of the machine's device group. It is empty or
+	// "UnassignedGroup" for a machine without one.
 	DeviceGroup []byte
-	// Tags are the machineTags, as sent: a tag may occur twice.
+	// Tags are the machineTags as the API sends them: a tag may occur twice.
 	Tags TextList
-	// LastSeen is the zero time where the API names none, or the year 0001.
+	// LastSeen is the zero time if the API returns none or the year 0001.
 	LastSeen time.Time
-	// Merged reports that the record was merged into the machine MergedInto, whose
-	// id the API spells as RawMergedInto.
+	// Merged reports whether the record was merged into the machine MergedInto.
+	// RawMergedInto is that machine's id as the API sends it.
 	Merged        bool
 	MergedInto    MachineID
 	RawMergedInto []byte
 }
 
-// Machines yields every machine of GET {api}/api/machines, merged and not
-// onboarded ones included. A machine may come more than once: the order is not
-// stable from page to page. After an error nothing more is yielded.
+// Machines yields every machine of GET {api}/api/machines, including merged and not
+// onboarded ones. A machine may be yielded more than once, because the order of pages is
+// not stable. Iteration ends after an error.
 func (c *Client) Machines(ctx context.Context) iter.Seq2[*Machine, error] {
 	return rows(ctx, c, c.list(Machines, ""), decodeMachine)
 }
@@ -95,5 +95,5 @@ func decodeMachine(d *decoder, row []byte, m *Machine) {
 	}
 }
 
-// RiskScores are the documented values of Machine.RiskScore, which is empty for None.
+// RiskScores are the documented values of Machine.RiskScore. An empty RiskScore means None.
 var RiskScores = []string{"None", "Informational", "Low", "Medium", "High"}

@@ -49,7 +49,7 @@ func TestManagedIdentityAsksTheEndpointOfTheEnvironment(t *testing.T) {
 				LoginURL:       &url.URL{Scheme: "https", Host: "login.example"},
 				Credential:     ManagedIdentity{Endpoint: server.URL + "/msi/token", Header: "h34der"},
 				RequestTimeout: time.Minute,
-				Observer:       nobody{},
+				Observer:       noObserver{},
 			}
 			// The client's own transport may lead to a proxy: it must stay unused.
 			proxied := roundTrip(func(*http.Request) (*http.Response, error) {

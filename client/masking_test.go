@@ -13,7 +13,7 @@ import (
 func masking(secrets ...string) *redactor {
 	r := &redactor{}
 	for _, secret := range secrets {
-		r.learn("secret", secret)
+		r.add("secret", secret)
 	}
 	return r
 }
@@ -73,12 +73,12 @@ func TestASecretIsMaskedHoweverItIsWrapped(t *testing.T) {
 
 func TestTheLastThreeSecretsOfAKindAreMasked(t *testing.T) {
 	r := masking("first-secret", "second-secret", "third-secret")
-	r.learn("secret", "second-secret") // It is no new one.
-	r.learn("another", "other-secret")
+	r.add("secret", "second-secret") // It is no new one.
+	r.add("another", "other-secret")
 	if got := r.text("first-secret second-secret third-secret other-secret"); got != "<secret> <secret> <secret> <secret>" {
 		t.Errorf("after three secrets: %q", got)
 	}
-	r.learn("secret", "4-pass-phrase")
+	r.add("secret", "4-pass-phrase")
 	if got := r.text("second-secret third-secret 4-pass-phrase"); got != "<secret> <secret> <secret>" {
 		t.Errorf("after four secrets: %q", got)
 	}
@@ -104,7 +104,7 @@ func TestANameHoldsASecretIfItHas16BytesOfIt(t *testing.T) {
 		"host-" + secret[4:19] + ".example": false,
 		"host.of.nobody.example":            false,
 	} {
-		if got := masking(secret).holdsSecret(name); got != want {
+		if got := masking(secret).containsSecret(name); got != want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}

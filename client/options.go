@@ -13,27 +13,27 @@ import (
 
 // Options configure the Client of one tenant.
 type Options struct {
-	// LoginURL, GraphURL and APIURL are the origins of the sign-in host, of
-	// Microsoft Graph and of the Defender API. A token for one is never sent to
-	// another host, scheme or port. All three are required.
+	// LoginURL, GraphURL and APIURL are the origins of the sign-in host, of Microsoft
+	// Graph and of the Defender API. A token is never sent to another origin. All three
+	// are required.
 	LoginURL, GraphURL, APIURL *url.URL
 	// GraphScope and APIScope name the audiences of the two tokens, as in
 	// "https://graph.microsoft.com/.default". Both are required.
 	GraphScope, APIScope string
 	// Credential is required.
 	Credential Credential
-	// Secrets are those of the Transport, such as the password of a proxy. Like the
-	// credential and its tokens they are masked in every error. URLSecrets finds
-	// those of a URL.
+	// Secrets are the secrets of the Transport, such as the password of a proxy. Like the
+	// credential and its tokens they are masked in every error. URLSecrets returns those
+	// of a URL.
 	Secrets []string
 	// Transport carries every call. Nil means a clone of http.DefaultTransport.
 	Transport http.RoundTripper
-	// RequestTimeout bounds one HTTP call, its body included. Zero means a minute.
+	// RequestTimeout limits one HTTP call, including its body. Zero means a minute.
 	RequestTimeout time.Duration
-	// Quota is what may be spent on each API. Zero fields mean 100 and 1500.
+	// Quota limits the calls to each API. Zero fields mean 100 and 1500.
 	Quota Limits
-	// Quotas count the calls. Clients that are given the same one share the quota
-	// of their app registration, tenant and host. Nil means a count of its own.
+	// Quotas count the calls. Clients with the same Quotas share the quota of their app
+	// registration, tenant and host. Nil means that the client shares it with no other.
 	Quotas *Quotas
 	// Observer observes every HTTP call. Nil means none.
 	Observer Observer
@@ -41,41 +41,40 @@ type Options struct {
 	UserAgent string
 }
 
-// Limits bound the calls to one API of one app registration, tenant and host: no span of 60 seconds holds
-// more than CallsPerMinute of them, no span of 3600 seconds more than
-// CallsPerHour. Where an API's documented limits are lower, those hold.
+// Limits are the maximum numbers of calls to one API by one app registration, tenant and
+// host, in any span of 60 seconds and of 3600 seconds. If an API documents lower limits,
+// those apply.
 type Limits struct {
 	CallsPerMinute, CallsPerHour int
 }
 
-// and returns, of each limit, the smaller one.
-func (l Limits) and(o Limits) Limits {
+// smaller returns the smaller one of each limit.
+func (l Limits) smaller(o Limits) Limits {
 	return Limits{min(l.CallsPerMinute, o.CallsPerMinute), min(l.CallsPerHour, o.CallsPerHour)}
 }
 
-// Ledger keeps the times of the past calls of one quota where a restart does not
-// lose them.
-// Its methods may be called concurrently.
+// Ledger stores the times of the calls of one quota across restarts. Its methods may be
+// called concurrently.
 type Ledger interface {
-	// Spent returns when the calls of the last hour left, oldest first.
+	// Spent returns the times of the calls of the last hour, oldest first.
 	Spent(api API) []time.Time
-	// Spend notes a call before it leaves. It does not fail: an implementation
-	// that cannot write keeps what it can and says so itself.
+	// Spend records a call before it is sent. An implementation that cannot write
+	// reports that itself.
 	Spend(api API, at time.Time)
 }
 
 // Observer observes HTTP calls and waits, for metrics. Its methods may be
 // called concurrently and must not block.
 type Observer interface {
-	// Call reports one finished HTTP call, retries being calls of their own.
-	// The code is the status or "error"; the duration includes the body.
+	// Call reports one finished HTTP call; each retry is a call. The code is the status
+	// or "error". The duration includes the body.
 	Call(api API, code string, duration time.Duration)
-	// QuotaWait reports how long a call waited for quota or for Retry-After.
+	// QuotaWait reports how long a call waited for quota or because of Retry-After.
 	QuotaWait(api API, wait time.Duration)
 }
 
-// check names the first option that is missing or would send a token where it
-// can be read.
+// check returns an error for the first option that is missing or that would send a token
+// unencrypted.
 func (o Options) check() error {
 	for _, endpoint := range []struct {
 		name string
@@ -96,7 +95,7 @@ func (o Options) check() error {
 	return nil
 }
 
-// checkEndpoint allows https, and plain http to this very machine only.
+// checkEndpoint rejects all URLs except https, and plain http to a loopback address.
 func checkEndpoint(u *url.URL) error {
 	switch {
 	case u == nil:
@@ -114,7 +113,7 @@ func checkEndpoint(u *url.URL) error {
 	}
 }
 
-// IsLoopback reports whether a host is this very machine.
+// IsLoopback reports whether a host is localhost or a loopback address.
 func IsLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
@@ -128,13 +127,13 @@ func (o Options) withDefaults() Options {
 	o.Quota.CallsPerMinute = cmp.Or(max(o.Quota.CallsPerMinute, 0), 100)
 	o.Quota.CallsPerHour = cmp.Or(max(o.Quota.CallsPerHour, 0), 1500)
 	o.Quotas = cmp.Or(o.Quotas, NewQuotas(nil))
-	o.Observer = cmp.Or[Observer](o.Observer, nobody{})
+	o.Observer = cmp.Or[Observer](o.Observer, noObserver{})
 	o.UserAgent = cmp.Or(o.UserAgent, "mde_exporter")
 	return o
 }
 
-// nobody is the Observer of a Client that has none.
-type nobody struct{}
+// noObserver is the Observer of a Client without one.
+type noObserver struct{}
 
-func (nobody) Call(API, string, time.Duration) {}
-func (nobody) QuotaWait(API, time.Duration)    {}
+func (noObserver) Call(API, string, time.Duration) {}
+func (noObserver) QuotaWait(API, time.Duration)    {}

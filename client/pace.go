@@ -6,22 +6,21 @@ import (
 
 // QuotaUse is how much of the quota of one API is spent.
 type QuotaUse struct {
-	// MinuteCalls and HourCalls are the calls that left within the last 60 and
-	// 3600 seconds, with those that are about to leave.
+	// MinuteCalls and HourCalls are the calls of the last 60 and 3600 seconds, including
+	// those about to be sent.
 	MinuteCalls, HourCalls int
-	// Limits are those in force for this API: the smallest of the clients that
-	// share the quota.
+	// Limits are the smallest limits of the clients that share the quota.
 	Limits Limits
-	// Known reports whether the whole last hour is counted: there is a Ledger or
-	// the quota is an hour old.
+	// Known reports whether all calls of the last hour are counted, because there is a
+	// Ledger or the quota is at least an hour old.
 	Known bool
-	// Clients is how many clients spent of the quota within the last hour, and
-	// OthersHourCalls what clients other than this one spent in it.
+	// Clients is the number of clients that made calls in the last hour. OthersHourCalls
+	// is the number of calls of the other clients.
 	Clients, OthersHourCalls int
 }
 
-// Share is what the client may plan to spend, now and in the time to come: what
-// the others leave, and no less than an equal part.
+// Share returns the limits that the client may plan with: what the other clients do not
+// use, and at least an equal part.
 func (u QuotaUse) Share() Limits {
 	perHour := max(u.Limits.CallsPerHour-u.OthersHourCalls, u.Limits.CallsPerHour/max(1, u.Clients), 1)
 	return Limits{
@@ -30,18 +29,18 @@ func (u QuotaUse) Share() Limits {
 	}
 }
 
-// HasRoom reports whether a call that comes now would leave without a wait.
+// HasRoom reports whether a call could be sent now without waiting.
 func (u QuotaUse) HasRoom() bool {
 	return u.MinuteCalls < u.Limits.CallsPerMinute && u.HourCalls < u.Limits.CallsPerHour
 }
 
-// A Pacer says when the next call may leave, so that calls which never end are
-// spread evenly over the client's share of a quota. Calls that leave by it never wait
-// at the gate, where those that wait leave in a bunch, and in the next hour again.
+// A Pacer schedules an endless series of calls evenly over the client's share of a quota.
+// Paced calls do not wait for quota. Without it, calls would be sent in bursts: those that
+// wait for quota are sent together, and again an hour later.
 //
-// A start may spend one minute's limit ahead of that pace. The hour's quota bears it:
-// what was spent ahead is made up for within an hour. Where the calls of the last hour
-// are known, NextInHurry spends at the limit of the quota itself.
+// After a start, one minute's limit may be spent ahead of the pace. The pace of the
+// following hour is slower by that amount. If the calls of the last hour are known,
+// NextUrgent allows calls up to the limits of the quota.
 //
 // A Pacer makes no call and reads no clock. It is not safe for concurrent use.
 type Pacer struct {
@@ -49,30 +48,30 @@ type Pacer struct {
 	apis  []API
 
 	use     QuotaUse      // Of the first API, when it was last read.
-	pace    time.Duration // Between two calls, so that the hour's quota lasts the hour.
+	pace    time.Duration // Between two calls of an even pace.
 	perHour int           // Calls the quota allows in an hour.
-	burst   int           // Calls that may still leave ahead of the pace.
-	ahead   int           // Calls that left ahead of the pace and are not made up for.
-	aheadAt time.Time     // When the last of them left.
-	last    time.Time     // When the last call left.
-	full    time.Time     // When the quota was last seen to be spent.
+	burst   int           // Calls that may still be sent ahead of the pace.
+	ahead   int           // Calls sent ahead of the pace that are not compensated yet.
+	aheadAt time.Time     // When the last of them was sent.
+	last    time.Time     // When the last call was sent.
+	full    time.Time     // When the quota was last found to be spent.
 }
 
-// NewPacer returns the Pacer of calls that each make one call to every one of the
-// APIs: the one that allows least sets the pace. Quota is that of a Client.
+// NewPacer returns a Pacer for calls that each call every one of the APIs once. The API
+// with the smallest share sets the pace. quota is the method Quota of a Client.
 func NewPacer(quota func(API) QuotaUse, apis ...API) *Pacer {
 	p := &Pacer{quota: quota, apis: apis}
-	p.burst = max(1, p.Read().CallsPerMinute) - 1 // After the first call, which needs no leave.
+	p.burst = max(1, p.Read().CallsPerMinute) - 1 // After the first call, which is never delayed.
 	return p
 }
 
-// Read takes account of what is spent now, by others, too, and returns what the
-// client may plan to spend.
+// Read updates the pace by the quota's current use, including that of other clients, and
+// returns the limits that the client may plan with.
 func (p *Pacer) Read() Limits {
 	p.use = p.quota(p.apis[0])
 	limits := p.use.Share()
 	for _, api := range p.apis[1:] {
-		limits = limits.and(p.quota(api).Share())
+		limits = limits.smaller(p.quota(api).Share())
 	}
 	p.perHour = max(1, limits.CallsPerHour)
 	p.pace = max((time.Hour+paceGuard)/time.Duration(p.perHour),
@@ -80,11 +79,11 @@ func (p *Pacer) Read() Limits {
 	return limits
 }
 
-// Pace is the time between two calls that the quota can carry without end.
+// Pace returns the time between two calls at which the quota lasts indefinitely.
 func (p *Pacer) Pace() time.Duration { return p.pace }
 
-// Next returns when the next call may leave, which may have passed, and the time
-// between two calls until further notice: zero while a start may spend ahead.
+// Next returns when the next call may be sent, which may be in the past, and the current
+// time between two calls, which is zero while calls may be sent ahead of the pace.
 func (p *Pacer) Next(now time.Time) (at time.Time, pace time.Duration) {
 	if p.burst <= 0 {
 		pace = p.pace
@@ -99,18 +98,17 @@ func (p *Pacer) Next(now time.Time) (at time.Time, pace time.Duration) {
 		p.full = now
 	}
 	if again := p.full.Add(paceGuard); !p.full.IsZero() && again.After(at) {
-		at = again // Calls that wait for quota would leave in a bunch.
+		at = again // Calls that wait for quota would be sent in a burst.
 	}
 	return at, pace
 }
 
-// NextInHurry returns when the next call may leave that must not wait for an even
-// pace. Where the last hour's calls are known, the quota itself sets the pace; where
-// it is full, it is looked at again a call later. Where they are not known, a start
-// bursts once and then keeps the pace, so that even one start after the other is
-// within the hour's quota but for the bursts. Underway is how many calls may have
-// left by the Pacer that the quota does not count yet.
-func (p *Pacer) NextInHurry(now time.Time, underway int) time.Time {
+// NextUrgent returns when the next urgent call may be sent, which need not keep the even
+// pace. If the calls of the last hour are known, the quota is the only limit; if it is
+// spent, the caller should ask again one pace later. If they are not known, only the burst
+// after a start is allowed, so that repeated starts exceed the pace by their bursts only.
+// underway is the number of calls that were sent and that the quota does not count yet.
+func (p *Pacer) NextUrgent(now time.Time, underway int) time.Time {
 	paced, use := p.last.Add(p.pace), p.use
 	use.MinuteCalls += underway
 	use.HourCalls += underway
@@ -124,8 +122,8 @@ func (p *Pacer) NextInHurry(now time.Time, underway int) time.Time {
 	}
 }
 
-// Leave counts a call that leaves now.
-func (p *Pacer) Leave(now time.Time) {
+// RecordCall counts a call that is sent now.
+func (p *Pacer) RecordCall(now time.Time) {
 	if now.Before(p.last.Add(p.pace)) {
 		if now.Sub(p.aheadAt) > time.Hour {
 			p.ahead = 0

@@ -13,7 +13,7 @@ func pacerOf(limits Limits) *Pacer {
 // leaveAtOnce makes the calls that may leave at a time.
 func leaveAtOnce(p *Pacer, now time.Time) {
 	for at, _ := p.Next(now); !at.After(now); at, _ = p.Next(now) {
-		p.Leave(now)
+		p.RecordCall(now)
 	}
 }
 
@@ -45,7 +45,7 @@ func TestCallsAreSpreadOverTheQuotaAfterABurst(t *testing.T) {
 				if at.After(now) {
 					now = at
 				} else {
-					p.Leave(now)
+					p.RecordCall(now)
 					far.add(now)
 				}
 				if now.Equal(start) {
@@ -118,10 +118,10 @@ func TestCallsAheadOfThePaceAddUpWithinAnHour(t *testing.T) {
 		time.Hour + 1: 3608 * time.Second / 149,
 	} {
 		p := pacerOf(Limits{3, 150})
-		p.Leave(start)
-		p.Leave(start)
-		p.Leave(start.Add(again - 20*time.Second)) // On pace, so that the next is ahead of it.
-		p.Leave(start.Add(again))
+		p.RecordCall(start)
+		p.RecordCall(start)
+		p.RecordCall(start.Add(again - 20*time.Second)) // On pace, so that the next is ahead of it.
+		p.RecordCall(start.Add(again))
 		if _, pace := p.Next(start.Add(again)); pace != want {
 			t.Errorf("a second call ahead after %s: a pace of %s, want %s", again, pace, want)
 		}
@@ -132,12 +132,12 @@ func TestACallInAHurryLeavesAheadOfThePaceInABurst(t *testing.T) {
 	p := pacerOf(Limits{10, 300})
 	now := time.Now()
 	for range 10 {
-		if at := p.NextInHurry(now, 0); !at.Equal(now) {
+		if at := p.NextUrgent(now, 0); !at.Equal(now) {
 			t.Errorf("a call of the burst leaves after %s", at.Sub(now))
 		}
-		p.Leave(now)
+		p.RecordCall(now)
 	}
-	if at, want := p.NextInHurry(now, 0), now.Add(p.Pace()); !at.Equal(want) {
+	if at, want := p.NextUrgent(now, 0), now.Add(p.Pace()); !at.Equal(want) {
 		t.Errorf("a call after the burst leaves after %s, want %s", at.Sub(now), want.Sub(now))
 	}
 }

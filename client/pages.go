@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// maxRepeatedPages bounds how many pages of a chain may hold just what an
-	// earlier one held. Rows repeat where a fleet changes while it is read; whole
-	// pages do so again and again only where a chain leads in circles.
+	// maxRepeatedPages is the maximum number of pages with the same ids as an earlier
+	// page. Rows repeat when a fleet changes while it is read, but whole pages repeat only
+	// if the links form a cycle.
 	maxRepeatedPages = 50
-	// maxLink bounds the length of a link to the next page.
+	// maxLink is the maximum length of a link to the next page.
 	maxLink = 32 << 10
 )
 
-// bounds are those of a whole chain of pages: more fails it.
+// bounds are the limits of all pages of a list. More is an error.
 type bounds struct {
 	pages int
 	rows  int
@@ -26,37 +26,37 @@ type bounds struct {
 }
 
 var (
-	// listBounds are those of a fleet: ten rows and 8 KiB for each of 2,000,000
-	// machines. The quota carries no more pages in three hours.
+	// listBounds are the limits of a fleet: ten rows and 8 KiB for each of 2,000,000
+	// machines. The quota does not allow more pages in three hours.
 	listBounds = bounds{pages: 5_000, rows: 20_000_000, bytes: 16 << 30}
-	// domainBounds are those of the machines of one domain, which are documented to
-	// be DomainMachinesLimit at most and to come in one page.
+	// domainBounds are the limits of the machines of one domain. The API documents at most
+	// DomainMachinesLimit machines in one page.
 	domainBounds = bounds{pages: 4, rows: 20 * DomainMachinesLimit, bytes: maxPageBytes}
-	// alertBounds are those of the alerts, whose ids are in memory while they are
-	// counted.
+	// alertBounds are the limits of the alerts, whose ids are kept in memory while they
+	// are counted.
 	alertBounds = bounds{pages: 2_000, rows: 2_000_000, bytes: 16 << 30}
-	// deviceGroupBounds are those of the device groups, which come in one page.
+	// deviceGroupBounds are the limits of the device groups, which are one page.
 	deviceGroupBounds = bounds{pages: 4, rows: 20_000, bytes: maxPageBytes}
 )
 
-// A list is what comes in pages: where it begins and how it continues.
+// A list describes how to read all pages of a list.
 type list struct {
 	api     API
 	service *service
 	first   *url.URL
-	// top is how many rows a full page has, where further pages are asked for by
-	// $skip. Zero where only links lead on.
+	// top is the number of rows of a full page if further pages are requested by $skip.
+	// Zero if only links lead to them.
 	top    int
 	bounds bounds
 }
 
-// rows yields every row of a list, each decoded into the same entity. decode may get a
-// row of which the end is missing, and then gets it again: what it sets is right once it
-// has walked through the row's members without an error.
+// rows yields every row of a list, each decoded into the same entity. decode may be called
+// with an incomplete row and then again from its start. The entity is complete once decode
+// has iterated over all members without an error.
 func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decoder, []byte, *Entity)) iter.Seq2[*Entity, error] {
 	return func(yield func(*Entity, error) bool) {
 		var entity Entity
-		chain := chain{list: l, client: c, expected: c.lastRows(l.api), seen: make(map[[sha256.Size]byte]bool), contents: make(map[content]bool)}
+		chain := chain{list: l, client: c, expected: c.lastRows(l.api), seen: make(map[[sha256.Size]byte]bool), contents: make(map[pageContent]bool)}
 		err := chain.read(ctx, func(d *decoder, row []byte) { decode(d, row, &entity) }, func() bool { return yield(&entity, nil) })
 		switch {
 		case err == nil:
@@ -67,18 +67,18 @@ func rows[Entity any](ctx context.Context, c *Client, l list, decode func(*decod
 	}
 }
 
-// single reads the entity of an API that returns one. A domain is needed where the
-// path of the API has one.
+// single returns the entity of an API that returns one. domain is ignored if the API's
+// path does not contain one.
 func single[Entity any](ctx context.Context, c *Client, api API, domain string, decode func(*decoder, []byte, *Entity)) (Entity, error) {
 	var entity, none Entity
 	row := api.row()
-	answer, err := c.get(ctx, api, c.address(row, domain, row.query))
+	response, err := c.get(ctx, api, c.address(row, domain, row.query))
 	if err != nil {
 		return none, c.secrets.error(err)
 	}
-	defer answer.close()
+	defer response.close()
 	var d decoder
-	d.open(answer)
+	d.open(response)
 	decode(&d, d.read(), &entity)
 	if d.finish(); d.err != nil {
 		return none, c.secrets.error(d.problem(api))
@@ -86,46 +86,47 @@ func single[Entity any](ctx context.Context, c *Client, api API, domain string, 
 	return entity, nil
 }
 
-// lastRows is how many rows a list had that was read to its end last, or 0.
+// lastRows returns the number of rows of the list when it was last read completely, or 0.
 func (c *Client) lastRows(api API) int {
 	rows, _ := c.rows.Load(api)
 	n, _ := rows.(int)
 	return n
 }
 
-// errStopped means that the consumer wants no more.
+// errStopped means that the consumer stopped the iteration.
 var errStopped = errors.New("stopped")
 
-// A chain is the pages of a list while they are read.
+// A chain reads the pages of a list.
 type chain struct {
 	list
 	client  *Client
 	decoder decoder
-	// expected is how many rows there probably are, 0 where nobody knows. It
-	// decides whether a page is requested before the one before it was read.
+	// expected is the probable number of rows, 0 if unknown. It decides whether the next
+	// page is requested before the current one is read.
 	expected int
 
-	pages    int // Begun, like all below of the chain so far.
+	// The fields below describe the pages read so far.
+	pages    int
 	rows     int
 	bytes    int64
-	linked   bool // A link came: the pages are the service's to number, not ours.
+	linked   bool // A page had a link, so $skip is not used.
 	full     bool // The last page was full.
 	seen     map[[sha256.Size]byte]bool
-	contents map[content]bool
+	contents map[pageContent]bool
 	repeated int
 }
 
-// content distinguishes pages by what they hold, in any order.
-type content struct {
+// pageContent identifies a page by its number of rows and the sum of their ids.
+type pageContent struct {
 	rows int
 	ids  uint64
 }
 
-// read reads the pages one after another. decode reads a row; count takes it and
-// reports whether more are wanted.
+// read reads the pages one after another. It calls decode with each row, and then count,
+// which returns false to stop.
 func (ch *chain) read(ctx context.Context, decode func(d *decoder, row []byte), count func() bool) error {
 	ch.visit(ch.first)
-	page := ch.ask(ctx, ch.first)
+	page := ch.request(ctx, ch.first)
 	for page != nil {
 		next, err := ch.readPage(ctx, page, decode, count)
 		page.close()
@@ -137,10 +138,9 @@ func (ch *chain) read(ctx context.Context, decode func(d *decoder, row []byte), 
 	return nil
 }
 
-// readPage reads one page and returns the next, which is asked for already, or
-// nil after the last. The next page is asked for as early as its address is
-// known, so that the service prepares it while this one is counted; never more
-// than that one.
+// readPage reads one page and returns the next page, which is already requested, or nil
+// after the last one. It requests the next page as soon as its URL is known, so that the
+// service prepares it while this one is counted. At most one page is requested ahead.
 func (ch *chain) readPage(ctx context.Context, p *pageCall, decode func(d *decoder, row []byte), count func() bool) (next *pageCall, err error) {
 	defer func() {
 		if err != nil {
@@ -149,19 +149,19 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, decode func(d *decod
 		}
 	}()
 	<-p.done
-	answer, err := p.answer, p.err
+	response, err := p.response, p.err
 	if IsNotFound(err) && p.url != ch.first {
-		return nil, ch.astray("%w", err) // The list exists: a part of it is missing.
+		return nil, ch.paginationError("%w", err) // The list exists, but a page of it is missing.
 	}
 	if err != nil {
 		return nil, err
 	}
 	ch.pages++
 	d := &ch.decoder
-	d.open(answer)
+	d.open(response)
 	var link *url.URL
 	hasRows := false
-	held := content{}
+	content := pageContent{}
 	for d.begin('{'); d.more('{'); {
 		switch name := d.name(); name {
 		case "@odata.nextLink":
@@ -173,7 +173,7 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, decode func(d *decod
 				return next, err
 			}
 			if !hasRows && next == nil {
-				next = ch.ask(ctx, link)
+				next = ch.request(ctx, link)
 			}
 		case "value":
 			if hasRows {
@@ -181,16 +181,16 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, decode func(d *decod
 				continue
 			}
 			hasRows = true
-			if next == nil && ch.anotherLikely() && ch.pages < ch.bounds.pages {
-				next = ch.ask(ctx, ch.skip(ch.rows+ch.top))
+			if next == nil && ch.expectsAnotherPage() && ch.pages < ch.bounds.pages {
+				next = ch.request(ctx, ch.skip(ch.rows+ch.top))
 			}
 			for d.begin('['); d.more('['); {
-				if d.next() != '{' {
+				if d.peek() != '{' {
 					d.mismatch(d.read(), "an object")
 					continue
 				}
-				if held.rows++; ch.rows+held.rows > ch.bounds.rows {
-					return next, ch.astray("it has more than %d rows", ch.bounds.rows)
+				if content.rows++; ch.rows+content.rows > ch.bounds.rows {
+					return next, ch.paginationError("the list has more than %d rows", ch.bounds.rows)
 				}
 				ids := d.ids
 				d.entity(func(row []byte) {
@@ -206,24 +206,24 @@ func (ch *chain) readPage(ctx context.Context, p *pageCall, decode func(d *decod
 		}
 	}
 	if !hasRows {
-		d.fail("it has no value: this is no list")
+		d.fail(`it is not a list: it has no member "value"`)
 	}
 	d.finish()
 	if d.err != nil {
 		return next, d.problem(ch.api)
 	}
 	if ch.bytes += d.input.read; ch.bytes > ch.bounds.bytes {
-		return next, ch.astray("its pages have more than %d bytes in all", ch.bounds.bytes)
+		return next, ch.paginationError("the list is larger than %d bytes", ch.bounds.bytes)
 	}
-	held.ids = d.ids
-	if err := ch.notice(held); err != nil {
+	content.ids = d.ids
+	if err := ch.checkRepeated(content); err != nil {
 		return next, err
 	}
-	return ch.settle(ctx, held.rows, link, next)
+	return ch.nextPage(ctx, content.rows, link, next)
 }
 
-// link reads the link to a next page: a string, empty or null where there is none.
-// Whatever else stands there, nobody knows whether the list has ended.
+// link reads the link to the next page. An empty string or null means that there is none.
+// Other types are errors, because the list may be incomplete.
 func (d *decoder) link(value []byte) string {
 	switch value[0] {
 	case '"':
@@ -235,8 +235,9 @@ func (d *decoder) link(value []byte) string {
 	return ""
 }
 
-// settle decides which page comes next, now that this one is read.
-func (ch *chain) settle(ctx context.Context, rows int, link *url.URL, asked *pageCall) (*pageCall, error) {
+// nextPage returns the page after the one that was read, or nil after the last one. rows
+// and link are those of the page that was read, requested is the page requested ahead.
+func (ch *chain) nextPage(ctx context.Context, rows int, link *url.URL, requested *pageCall) (*pageCall, error) {
 	ch.rows += rows
 	ch.full = rows >= ch.top
 	after := link
@@ -247,22 +248,22 @@ func (ch *chain) settle(ctx context.Context, rows int, link *url.URL, asked *pag
 	}
 	switch {
 	case after == nil:
-		asked.close()
+		requested.close()
 		return nil, nil
 	case ch.pages == ch.bounds.pages:
-		return asked, ch.tooManyPages()
-	case asked != nil && asked.url.String() == after.String():
-		return asked, nil
+		return requested, ch.tooManyPages()
+	case requested != nil && requested.url.String() == after.String():
+		return requested, nil
 	default:
-		asked.close()
-		return ch.ask(ctx, after), nil
+		requested.close()
+		return ch.request(ctx, after), nil
 	}
 }
 
-// anotherLikely reports whether a page numbered by us should be asked for before
-// this one is read. Where nobody knows how many rows there are, one full page
-// suggests another: at most one call, the last, is then made in vain.
-func (ch *chain) anotherLikely() bool {
+// expectsAnotherPage reports whether the next page should be requested by $skip before
+// this one is read. If the number of rows is unknown, a full page suggests another one: at
+// most the last call is then superfluous.
+func (ch *chain) expectsAnotherPage() bool {
 	switch {
 	case ch.top == 0 || ch.linked:
 		return false
@@ -273,45 +274,45 @@ func (ch *chain) anotherLikely() bool {
 	}
 }
 
-// skip is the address of the page that begins after n rows.
+// skip returns the URL of the page after the first n rows.
 func (ch *chain) skip(n int) *url.URL {
 	u := *ch.first
 	u.RawQuery += fmt.Sprintf("&$skip=%d", n)
 	return &u
 }
 
-// follow checks a link to the next page: it must lead to a page of the same
-// service that was not read before.
+// follow returns the URL of a link to the next page. It must have the origin of the
+// service and not have been read before.
 func (ch *chain) follow(base *url.URL, link string) (*url.URL, error) {
 	if ch.pages == ch.bounds.pages {
 		return nil, ch.tooManyPages()
 	}
 	next, err := resolveLink(base, link)
 	if err != nil {
-		return nil, ch.astray("%w", err)
+		return nil, ch.paginationError("%w", err)
 	}
 	if !sameOrigin(next, ch.service.url) {
-		return nil, ch.astray("it leaves %s for %s", origin(ch.service.url), origin(next))
+		return nil, ch.paginationError("a link leads from %s to %s", origin(ch.service.url), origin(next))
 	}
-	next.Host = ch.service.url.Host // Which it is already, in whatever spelling.
+	next.Host = ch.service.url.Host // It may differ in case or in the default port.
 	if !ch.visit(next) {
-		return nil, ch.astray("a link leads back to a page that was read already")
+		return nil, ch.paginationError("a link leads to a page that was already read")
 	}
 	return next, nil
 }
 
-// resolveLink reads the link to a next page as a browser would. Its error does
-// not repeat the link, which holds tokens of the service's.
+// resolveLink resolves a link relative to the page that contains it. Its error does not
+// contain the link, whose query may contain tokens.
 func resolveLink(base *url.URL, link string) (*url.URL, error) {
 	if len(link) > maxLink {
 		return nil, fmt.Errorf("a link is longer than %d bytes", maxLink)
 	}
 	next, err := base.Parse(link)
 	if err != nil {
-		return nil, errors.New("a link is no URL")
+		return nil, errors.New("a link is not a URL")
 	}
 	if next.User != nil {
-		return nil, errors.New("a link holds user information")
+		return nil, errors.New("a link contains user information")
 	}
 	if next.Host == "" {
 		return nil, fmt.Errorf("a link has no host, its scheme is %q", next.Scheme)
@@ -320,7 +321,7 @@ func resolveLink(base *url.URL, link string) (*url.URL, error) {
 	return next, nil
 }
 
-// visit remembers an address, and reports whether it is new to the chain.
+// visit records a URL and reports whether it is new.
 func (ch *chain) visit(u *url.URL) bool {
 	sum := sha256.Sum256([]byte(u.String()))
 	if ch.seen[sum] {
@@ -330,51 +331,51 @@ func (ch *chain) visit(u *url.URL) bool {
 	return true
 }
 
-// notice reports whether the chain leads in circles under ever new addresses. Rows
-// without ids cannot be distinguished: the bounds of the list are their only bounds.
-func (ch *chain) notice(held content) error {
-	if held.rows > 0 && held.ids == 0 {
+// checkRepeated returns an error if the same pages repeat under new URLs. Pages whose rows
+// have no ids are not compared; only the bounds of the list limit them.
+func (ch *chain) checkRepeated(content pageContent) error {
+	if content.rows > 0 && content.ids == 0 {
 		return nil
 	}
-	if ch.contents[held] {
+	if ch.contents[content] {
 		if ch.repeated++; ch.repeated > maxRepeatedPages {
-			return ch.astray("it repeats the same pages without end")
+			return ch.paginationError("the same pages repeat without end")
 		}
 	}
-	ch.contents[held] = true
+	ch.contents[content] = true
 	return nil
 }
 
 func (ch *chain) tooManyPages() error {
-	return ch.astray("it has more than %d pages", ch.bounds.pages)
+	return ch.paginationError("the list has more than %d pages", ch.bounds.pages)
 }
 
-// astray is the error of a chain that leads nowhere.
-func (ch *chain) astray(format string, args ...any) error {
+// paginationError returns an error of the list as a whole.
+func (ch *chain) paginationError(format string, args ...any) error {
 	return &Error{API: ch.api, Reason: ReasonPagination, Message: "the chain of pages is broken", Err: fmt.Errorf(format, args...)}
 }
 
-// A pageCall is a page that was asked for; its answer may not be there yet.
+// A pageCall is the call for one page. response and err are set when done is closed.
 type pageCall struct {
-	url    *url.URL
-	cancel context.CancelFunc
-	done   chan struct{}
-	answer *answer
-	err    error
+	url      *url.URL
+	cancel   context.CancelFunc
+	done     chan struct{}
+	response *apiResponse
+	err      error
 }
 
-func (ch *chain) ask(ctx context.Context, u *url.URL) *pageCall {
+func (ch *chain) request(ctx context.Context, u *url.URL) *pageCall {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &pageCall{url: u, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		p.answer, p.err = ch.client.get(ctx, ch.api, u)
+		p.response, p.err = ch.client.get(ctx, ch.api, u)
 	}()
 	return p
 }
 
-// close ends the call of a page, read or not, and waits until nothing of it is
-// left. A nil page is closed.
+// close cancels the call, whether it was read or not, and waits for its goroutine. A nil
+// pageCall is already closed.
 func (p *pageCall) close() {
 	if p == nil {
 		return
@@ -385,8 +386,8 @@ func (p *pageCall) close() {
 		p.cancel()
 		<-p.done
 	}
-	if p.answer != nil {
-		p.answer.close()
+	if p.response != nil {
+		p.response.close()
 	}
 	p.cancel()
 }

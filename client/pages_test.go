@@ -75,7 +75,7 @@ func TestAnAnswerIsReadHoweverItIsWrapped(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, answer(200, test.body, test.header...))
+				far := newFarEnd(t, respond(200, test.body, test.header...))
 				got, err := builds(t.Context(), t, far.client(t))
 				if fmt.Sprint(got) != "[14393]" || err != nil {
 					t.Errorf("builds %v, error %v", got, err)
@@ -95,28 +95,28 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 		header []string
 		text   string
 	}{
-		{"nothing", "", nil, "the answer is empty"},
+		{"nothing", "", nil, "the response is empty"},
 		{"a sign-in page", "<!DOCTYPE html><title>Sign in</title>", nil, "HTML page"},
 		{"an HTML page by its type", "Sign in", []string{"Content-Type", "text/html; charset=utf-8"}, "HTML page"},
-		{"an array", `[]`, nil, "[ is where an object should be"},
-		{"null", `null`, nil, "no value"},
-		{"an object without value", `{"@odata.context":""}`, nil, "no value"},
-		{"an error with 200", `{"error":{"code":"Busy"}}`, nil, "no value"},
-		{"value is null", `{"value":null}`, nil, "null is where an array should be"},
-		{"value is an object", `{"value":{}}`, nil, "{ is where an array should be"},
+		{"an array", `[]`, nil, "unexpected [, want an object"},
+		{"null", `null`, nil, "it is not a list"},
+		{"an object without value", `{"@odata.context":""}`, nil, "it is not a list"},
+		{"an error with 200", `{"error":{"code":"Busy"}}`, nil, "it is not a list"},
+		{"value is null", `{"value":null}`, nil, "unexpected null, want an array"},
+		{"value is an object", `{"value":{}}`, nil, "unexpected {, want an array"},
 		{"value twice", `{"value":[],"value":[]}`, nil, "twice"},
-		{"an error beside rows", `{"value":[{"build":1}],"error":{"code":"Busy","message":"later","innererror":{"x":[1]}}}`, nil, "HTTP 200: Busy: later; the answer is not what the API documents: the status is 200, but the answer holds an error"},
+		{"an error beside rows", `{"value":[{"build":1}],"error":{"code":"Busy","message":"later","innererror":{"x":[1]}}}`, nil, "HTTP 200: Busy: later; the response is not what the API documents: the status is 200, but the response contains an error"},
 		{"an error before rows", `{"error":{"code":"Busy"},"value":[{"build":1}]}`, nil, "Busy"},
 		{"an error of OData before version 4", `{"odata.error":{"code":"Busy","message":{"lang":"en","value":"later"}},"value":[]}`, nil, "Busy"},
 		{"an error that is a text", `{"value":[],"error":"busy"}`, nil, "busy"},
-		{"an error that is true", `{"value":[],"error":true}`, nil, "holds an error"},
-		{"an error that is empty", `{"value":[],"error":{}}`, nil, "holds an error"},
+		{"an error that is true", `{"value":[],"error":true}`, nil, "contains an error"},
+		{"an error that is empty", `{"value":[],"error":{}}`, nil, "contains an error"},
 		{"the code of an error", `{"error":{"code":"Busy"}}`, nil, "HTTP 200: Busy"},
-		{"a link that is an object", `{"value":[{"build":1}],"@odata.nextLink":{"href":"?x"}}`, nil, "{ is where a link should be"},
-		{"a link that is a number", `{"value":[{"build":1}],"@odata.nextLink":2}`, nil, "number is where a link should be"},
-		{"a link that is a list", `{"@odata.nextLink":["?x"],"value":[{"build":1}]}`, nil, "[ is where a link should be"},
-		{"a link that is true", `{"@odata.nextLink":true,"value":[{"build":1}]}`, nil, "true is where a link should be"},
-		{"a row that is null", `{"value":[{"build":1},null]}`, nil, "null is where an object should be"},
+		{"a link that is an object", `{"value":[{"build":1}],"@odata.nextLink":{"href":"?x"}}`, nil, "unexpected {, want a link"},
+		{"a link that is a number", `{"value":[{"build":1}],"@odata.nextLink":2}`, nil, "unexpected number, want a link"},
+		{"a link that is a list", `{"@odata.nextLink":["?x"],"value":[{"build":1}]}`, nil, "unexpected [, want a link"},
+		{"a link that is true", `{"@odata.nextLink":true,"value":[{"build":1}]}`, nil, "unexpected true, want a link"},
+		{"a row that is null", `{"value":[{"build":1},null]}`, nil, "unexpected null, want an object"},
 		{"a list without end", `{"value":[{"propertiesRequireAttention":[` + elements(10_001) + `]}]}`, nil, "more than 10000 elements"},
 		{"a list without end that nobody wants", `{"value":[{"machineTags":[` + elements(10_001) + `]}]}`, nil, "more than 10000 elements"},
 		{"a list without end amid what nobody wants", `{"value":[{"a":{"b":[{"c":[` + elements(10_001) + `]}]}}]}`, nil, "more than 10000 elements"},
@@ -126,16 +126,16 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 		{"a level too many", `{"value":[{"a":` + strings.Repeat(`[`, 62) + strings.Repeat(`]`, 62) + `}]}`, nil, "nested deeper"},
 		{"packed by deflate, and cut short", deflated(t, oneState)[:20], []string{"Content-Encoding", "deflate"}, "EOF"},
 		{"packed by deflate, with a wrong sum", zlibbed(t, oneState)[:len(zlibbed(t, oneState))-4] + "1234", []string{"Content-Encoding", "deflate"}, "checksum"},
-		{"a row that is a text", `{"value":["a"]}`, nil, "string is where an object should be"},
+		{"a row that is a text", `{"value":["a"]}`, nil, "unexpected string, want an object"},
 		{"a row that is cut short", `{"value":[{"build":`, nil, "unexpected EOF"},
-		{"something behind", `{"value":[]}{}`, nil, "follows"},
+		{"something behind", `{"value":[]}{}`, nil, "unexpected data after the JSON value"},
 		{"garbage behind", `{"value":[]}x`, nil, "invalid character"},
 		{"no JSON", `{"value":[{"build":01}]}`, nil, "invalid character"},
 		{"nesting without end", `{"value":[{"a":` + strings.Repeat(`[`, 1000) + strings.Repeat(`]`, 1000) + `}]}`, nil, "nested deeper"},
 		{"a text without end", `{"value":[{"build":"` + long + `"}]}`, nil, "longer than"},
 		{"a text without end that nobody wants", `{"value":[{"note":"` + long + `"}]}`, nil, "longer than"},
 		{"a name without end", `{"value":[{"` + long + `":1}]}`, nil, "longer than"},
-		{"a machine of very many texts", `{"value":[{"propertiesRequireAttention":[` + strings.Repeat(`"`+strings.Repeat("p", 1<<20)+`",`, 20) + `""]}]}`, nil, "texts of one entity"},
+		{"a machine of very many texts", `{"value":[{"propertiesRequireAttention":[` + strings.Repeat(`"`+strings.Repeat("p", 1<<20)+`",`, 20) + `""]}]}`, nil, "one entity is larger than"},
 		{"a page without end", endless, []string{"Content-Encoding", "gzip"}, "larger than"},
 		{"packed, and cut short", gzipped(t, oneState)[:20], []string{"Content-Encoding", "gzip"}, "EOF"},
 		{"packed, with a wrong sum", gzipped(t, oneState)[:len(gzipped(t, oneState))-8] + "12345678", []string{"Content-Encoding", "gzip"}, "checksum"},
@@ -145,7 +145,7 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, answer(200, test.body, test.header...))
+				far := newFarEnd(t, respond(200, test.body, test.header...))
 				_, err := builds(t.Context(), t, far.client(t))
 				failure(t, err, client.ReasonDecode, test.text)
 				if len(err.Error()) > 600 {
@@ -164,7 +164,7 @@ func elements(n int) string { return strings.Repeat(`"p",`, n-1) + `"p"` }
 func TestAnAnswerMayBeAsLargeAsItsBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := strings.Repeat("b", 1<<20)
-		far := newFarEnd(t, answer(200, `{"value":[{"build":"`+text+`","note":"`+text+`","a":{"b":"`+text+`"},"c":`+
+		far := newFarEnd(t, respond(200, `{"value":[{"build":"`+text+`","note":"`+text+`","a":{"b":"`+text+`"},"c":`+
 			strings.Repeat(`[`, 61)+strings.Repeat(`]`, 61)+`,"propertiesRequireAttention":[`+elements(10_000)+`],"machineTags":[`+elements(10_000)+`],"after":1}],"after":`+
 			strings.Repeat(`[`, 63)+strings.Repeat(`]`, 63)+`}`))
 		got, err := collect(t, far.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
@@ -185,7 +185,7 @@ func TestOneDomainIsFollowedForFewPages(t *testing.T) {
 				if page++; page < pages {
 					link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
 				}
-				answer(200, fmt.Sprintf(`{%s"value":[{"id":"%d"}]}`, link, page))(w, r)
+				respond(200, fmt.Sprintf(`{%s"value":[{"id":"%d"}]}`, link, page))(w, r)
 			})
 			rows, err := collect(t, far.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
 			if wantRows == 0 {
@@ -202,7 +202,7 @@ func TestOneDomainIsFollowedForFewPages(t *testing.T) {
 
 func TestOneDomainHasNotSoManyMachines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(200, `{"value":[`+strings.Repeat(`{},`, 10_000)+`{}]}`))
+		far := newFarEnd(t, respond(200, `{"value":[`+strings.Repeat(`{},`, 10_000)+`{}]}`))
 		rows, err := collect(t, far.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
 		failure(t, err, client.ReasonPagination, "more than 10000 rows")
 		if len(rows) != 10_000 {
@@ -224,8 +224,8 @@ func TestALinkIsFollowedOnlyToNewPagesOfTheSameService(t *testing.T) {
 		{"in capitals", "HTTP://127.0.0.1:2/testwdatppreview/machinesecuritystates?$skiptoken=2", true, ""},
 		{"a query alone", "?$skiptoken=2", true, ""},
 		{"a path", "/testwdatppreview/machinesecuritystates?$skiptoken=2", true, ""},
-		{"to a page that was read", self, false, "read already"},
-		{"to a page that was read, by its fragment", self + "#again", false, "read already"},
+		{"to a page that was read", self, false, "already read"},
+		{"to a page that was read, by its fragment", self + "#again", false, "already read"},
 		{"to another host", "http://evil.example/testwdatppreview/machinesecuritystates?secret", false, "http://evil.example:80"},
 		{"to another port", "http://127.0.0.1:3/testwdatppreview?secret", false, "http://127.0.0.1:3"},
 		{"to another scheme", "https://127.0.0.1:2/testwdatppreview?secret", false, "https://127.0.0.1:2"},
@@ -235,7 +235,7 @@ func TestALinkIsFollowedOnlyToNewPagesOfTheSameService(t *testing.T) {
 		{"with backslashes", `http:\\\\evil.example\\secret`, false, "no host"},
 		{"to a file", "file:///etc/secret", false, `scheme is "file"`},
 		{"of an opaque kind", "mailto:secret", false, `scheme is "mailto"`},
-		{"that is no URL", "http://[secret", false, "no URL"},
+		{"that is no URL", "http://[secret", false, "not a URL"},
 		{"without end", "?" + strings.Repeat("secret", 10_000), false, "longer than"},
 	} {
 		for _, position := range []string{"before", "after"} {
@@ -248,10 +248,10 @@ func TestALinkIsFollowedOnlyToNewPagesOfTheSameService(t *testing.T) {
 					}[position]
 					far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 						if r.URL.RawQuery == "" {
-							answer(200, first)(w, r)
+							respond(200, first)(w, r)
 							return
 						}
-						answer(200, `{"value":[{"build":2}]}`)(w, r)
+						respond(200, `{"value":[{"build":2}]}`)(w, r)
 					})
 					got, err := builds(t.Context(), t, far.client(t))
 					if test.follow {
@@ -279,8 +279,8 @@ func TestAChainThatNeverEndsFails(t *testing.T) {
 		row  func(page int) string
 		text string
 	}{
-		{"of the same rows", func(int) string { return `{"id":"a"}` }, "repeats the same pages"},
-		{"of no rows", func(int) string { return `` }, "repeats the same pages"},
+		{"of the same rows", func(int) string { return `{"id":"a"}` }, "the same pages repeat"},
+		{"of no rows", func(int) string { return `` }, "the same pages repeat"},
 		{"of ever new rows", func(page int) string { return `{"id":"` + strconv.Itoa(page) + `"}` }, "more than 5000 pages"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestAChainThatNeverEndsFails(t *testing.T) {
 				page := 0
 				far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 					page++
-					answer(200, fmt.Sprintf(`{"@odata.nextLink":"?$skiptoken=%d","value":[%s]}`, page, test.row(page)))(w, r)
+					respond(200, fmt.Sprintf(`{"@odata.nextLink":"?$skiptoken=%d","value":[%s]}`, page, test.row(page)))(w, r)
 				})
 				o := far.options(t)
 				o.Quota = client.Limits{CallsPerMinute: 1e6, CallsPerHour: 1e6}
@@ -387,10 +387,10 @@ func TestALinkOfMachinesIsFollowedWhereOneComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, c := expecting(t, 50_000, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("$skiptoken") {
-				answer(200, `{"value":[{"id":"b"}]}`)(w, r)
+				respond(200, `{"value":[{"id":"b"}]}`)(w, r)
 				return
 			}
-			answer(200, `{"value":[{"id":"a"}],"@odata.nextLink":"http://127.0.0.1:3/api/machines?$skiptoken=x"}`)(w, r)
+			respond(200, `{"value":[{"id":"a"}],"@odata.nextLink":"http://127.0.0.1:3/api/machines?$skiptoken=x"}`)(w, r)
 		})
 		got, err := collect(t, c.Machines(t.Context()), func(m *client.Machine) string { return string(m.RawID) })
 		if fmt.Sprint(got) != "[a b]" || err != nil {
@@ -419,7 +419,7 @@ func TestTheNextPageIsPreparedWhileThisOneIsCounted(t *testing.T) {
 					if page++; page < pages {
 						link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
 					}
-					answer(200, `{`+link+`"value":[{"id":"a"}]}`)(w, r)
+					respond(200, `{`+link+`"value":[{"id":"a"}]}`)(w, r)
 				}
 			},
 			func(c *client.Client, ctx context.Context, row func()) error {
@@ -481,10 +481,10 @@ func TestNothingIsLeftBehindByAConsumerThatStops(t *testing.T) {
 				<-r.Context().Done()
 				return
 			}
-			answer(200, `{"@odata.nextLink":"?$skiptoken=2","value":[{},{}]}`)(w, r)
+			respond(200, `{"@odata.nextLink":"?$skiptoken=2","value":[{},{}]}`)(w, r)
 		}},
 		{"after the next page came", func(w http.ResponseWriter, r *http.Request) {
-			answer(200, fmt.Sprintf(`{"@odata.nextLink":"?$skiptoken=%d","value":[{},{}]}`, len(r.URL.RawQuery)))(w, r)
+			respond(200, fmt.Sprintf(`{"@odata.nextLink":"?$skiptoken=%d","value":[{},{}]}`, len(r.URL.RawQuery)))(w, r)
 		}},
 		{"amid a body", func(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write([]byte(`{"value":[{},{}`))
@@ -509,7 +509,7 @@ func TestNothingIsLeftBehindByAConsumerThatStops(t *testing.T) {
 
 func TestASequenceCanBeWalkedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, answer(200, oneState))
+		far := newFarEnd(t, respond(200, oneState))
 		states := far.client(t).SecurityStates(t.Context())
 		for range 2 {
 			rows := 0
@@ -531,10 +531,10 @@ func TestALinkMayBe32KiBLong(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.RawQuery == "" {
-					answer(200, `{"@odata.nextLink":"?`+strings.Repeat("t", 32<<10-1+extra)+`","value":[{"build":1}]}`)(w, r)
+					respond(200, `{"@odata.nextLink":"?`+strings.Repeat("t", 32<<10-1+extra)+`","value":[{"build":1}]}`)(w, r)
 					return
 				}
-				answer(200, `{"value":[{"build":2}]}`)(w, r)
+				respond(200, `{"value":[{"build":2}]}`)(w, r)
 			})
 			got, err := builds(t.Context(), t, far.client(t))
 			if extra > 0 {
@@ -555,11 +555,11 @@ func TestAPageMayBeRepeated50Times(t *testing.T) {
 				if page++; page < pages {
 					link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
 				}
-				answer(200, `{`+link+`"value":[{"id":"a","build":1}]}`)(w, r)
+				respond(200, `{`+link+`"value":[{"id":"a","build":1}]}`)(w, r)
 			})
 			got, err := builds(t.Context(), t, far.client(t))
 			if pages == 52 {
-				failure(t, err, client.ReasonPagination, "repeats the same pages")
+				failure(t, err, client.ReasonPagination, "the same pages repeat")
 			} else if len(got) != pages || err != nil {
 				t.Errorf("%d of %d rows, error %v", len(got), pages, err)
 			}

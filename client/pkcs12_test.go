@@ -138,10 +138,10 @@ func TestUnusableCertificateFormatIsNamedWithoutAnyRequest(t *testing.T) {
 		"no private key":            {certificate: string(trustStore), password: pfxPassword, want: []string{"cannot read the PKCS#12 file", "openssl pkcs12 -in"}},
 		"an indefinite length":      {certificate: "\x30\x80\x02\x01\x03\x30\x80\x00\x00\x00\x00", password: pfxPassword, want: []string{"cannot read the PKCS#12 file", "openssl pkcs12 -in"}},
 
-		"a certificate in DER form":           {certificate: string(leaf), want: []string{"certificate_path: ", "in DER form", "openssl x509 -inform der -in", "certificate_key_path"}},
-		"a certificate in DER form for a key": {certificate: certificatePEM, key: string(leaf), want: []string{"certificate_key_path: ", "in DER form"}},
-		"a key in DER form, PKCS#8":           {certificate: certificatePEM, key: string(pkcs8(t, key)), want: []string{"certificate_key_path: ", "a private key in DER form", "openssl pkey -inform der -in"}},
-		"a key in DER form, PKCS#1":           {certificate: certificatePEM, key: string(x509.MarshalPKCS1PrivateKey(key)), want: []string{"certificate_key_path: ", "a private key in DER form"}},
+		"a certificate in DER form":           {certificate: string(leaf), want: []string{"certificate_path: ", "in DER format", "openssl x509 -inform der -in", "certificate_key_path"}},
+		"a certificate in DER form for a key": {certificate: certificatePEM, key: string(leaf), want: []string{"certificate_key_path: ", "in DER format"}},
+		"a key in DER form, PKCS#8":           {certificate: certificatePEM, key: string(pkcs8(t, key)), want: []string{"certificate_key_path: ", "a private key in DER format", "openssl pkey -inform der -in"}},
+		"a key in DER form, PKCS#1":           {certificate: certificatePEM, key: string(x509.MarshalPKCS1PrivateKey(key)), want: []string{"certificate_key_path: ", "a private key in DER format"}},
 		"PKCS#12 for a key":                   {certificate: certificatePEM, key: pfx, want: []string{"certificate_key_path: ", "a PKCS#12 file"}},
 		"PKCS#7":                              {certificate: "\x30\x0f\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\xa0\x02\x30\x00", want: []string{"certificate_path: ", "a PKCS#7 file", "openssl pkcs7 -inform der -in"}},
 	} {

@@ -10,42 +10,42 @@ import (
 	"time"
 )
 
-// A gate lets the calls to one API leave no faster than its limits allow, in the
-// order in which they came. Clients of one quota share it.
+// A gate delays the calls to one API so that they keep its limits. Calls pass in the order
+// of arrival. The clients of one quota share the gate.
 //
-// It is an exact sliding window, not a bucket: with n calls allowed in a span, a
-// call leaves only when the n-th call before it left longer than the span and
-// quotaGuard ago. The far end counts a call when it arrives: as long as no call
-// takes longer on its way than the guard, it counts no more calls in a window than
-// left within it. A call counts as leaving now from the moment it passed the gate
-// until its request is written, so that a connection that is slow to open cannot
-// move it into a window where it was not counted.
+// It is an exact sliding window, not a token bucket. If n calls are allowed in a span, a
+// call is sent only when the n-th call before it is older than the span plus quotaGuard.
+// The service counts a call when it arrives. If no call takes longer to arrive than the
+// guard, the service never counts more calls in a span than are allowed.
+//
+// A call counts as sent now from the moment it passes the gate until its request is
+// written. A slow connection thus cannot move it into a span where it was not counted.
 type gate struct {
 	api    API
 	ledger Ledger
-	start  time.Time // Times in the gate are durations since then: a clock that is set changes nothing.
+	start  time.Time // Times in the gate are relative to it, by the monotonic clock.
 
-	turn    chan struct{} // Held by the call that is next to leave.
-	changed chan struct{} // Wakes the call that is next when the fields below change.
+	turn    chan struct{} // A semaphore for the call that is next to pass.
+	changed chan struct{} // Wakes that call when the fields below change.
 
 	mu      sync.Mutex
 	shares  map[*share]bool
-	limits  Limits     // The smallest of the shares.
-	sent    []sentCall // Of the last hour, oldest first.
+	limits  Limits     // The smallest limits of the shares.
+	sent    []sentCall // The calls of the last hour, oldest first.
 	pending int        // Calls that passed the gate and are not written yet.
-	pause   pause      // The service asked not to be called.
+	pause   pause      // How long the service asked to wait.
 }
 
-// A share is the part of one client in a gate. Its limits count until it leaves;
-// calls under way then may still end.
+// A share is one client's membership in a gate. Its limits apply to the gate until leave,
+// after which calls in progress may still end.
 type share struct {
 	*gate
 	limits   Limits
 	observer Observer
 }
 
-// A sentCall is a call that left: when its request was written, and by whom, which is
-// nil for one that the ledger knows.
+// A sentCall is the time at which a request was written, and the share that sent it. by is
+// nil for a call from the ledger.
 type sentCall struct {
 	at time.Duration
 	by *share
@@ -62,18 +62,18 @@ func newGate(api API, ledger Ledger) *gate {
 	}
 	if ledger != nil {
 		for _, at := range ledger.Spent(api) {
-			// A call from the future was made before the clock was set back: it
-			// counts as made now, since nobody knows when it was.
+			// A call in the future was made before the clock was set back. Its time is
+			// unknown, so it counts as made now.
 			g.sent = append(g.sent, sentCall{at: min(at.Sub(g.start), 0)})
 		}
 		slices.SortFunc(g.sent, func(a, b sentCall) int { return cmp.Compare(a.at, b.at) })
-		g.forget(0)
+		g.dropExpired(0)
 	}
 	return g
 }
 
-// join gives one more client a share. Its limits hold at once, for every call
-// that is still to leave, where they are smaller than those of the others.
+// join returns a share for one more client. The gate immediately applies its limits if
+// they are smaller than those of the other shares.
 func (g *gate) join(limits Limits, observer Observer) *share {
 	s := &share{gate: g, limits: limits.of(g.api), observer: observer}
 	g.mu.Lock()
@@ -83,7 +83,7 @@ func (g *gate) join(limits Limits, observer Observer) *share {
 	return s
 }
 
-// leave gives the share back.
+// leave removes the share from the gate.
 func (s *share) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,20 +91,20 @@ func (s *share) leave() {
 	s.setLimits()
 }
 
-// setLimits finds the smallest limits of all shares. Without a share the last
-// ones hold, for calls that are under way. The mutex is held.
+// setLimits sets the limits to the smallest ones of all shares. If there is no share, the
+// last limits remain, for calls in progress. The caller holds g.mu.
 func (g *gate) setLimits() {
 	for s := range g.shares {
 		g.limits = s.limits
 		break
 	}
 	for s := range g.shares {
-		g.limits = g.limits.and(s.limits)
+		g.limits = g.limits.smaller(s.limits)
 	}
 	g.wake()
 }
 
-// take waits until a call may leave. The caller ends the slot it gets.
+// take waits until a call may be sent. The caller must end the slot.
 func (s *share) take(ctx context.Context) (*slot, error) {
 	g := s.gate
 	entered := time.Now()
@@ -114,7 +114,7 @@ func (s *share) take(ctx context.Context) (*slot, error) {
 			s.observer.QuotaWait(g.api, time.Since(entered))
 		}
 	}()
-	if err := g.checkPause(ctx); err != nil {
+	if err := g.checkDeadline(ctx); err != nil {
 		return nil, err
 	}
 	select {
@@ -132,11 +132,11 @@ func (s *share) take(ctx context.Context) (*slot, error) {
 		if ctx.Err() != nil {
 			return nil, g.interrupted(ctx)
 		}
-		wait, ok := g.pass()
+		wait, ok := g.tryTake()
 		if ok {
 			return &slot{share: s, pending: true}, nil
 		}
-		if err := g.checkPause(ctx); err != nil {
+		if err := g.checkDeadline(ctx); err != nil {
 			return nil, err
 		}
 		waited = true
@@ -146,15 +146,15 @@ func (s *share) take(ctx context.Context) (*slot, error) {
 	}
 }
 
-// pass takes a slot if one is free now. Otherwise it returns how long the next one
-// is away, or zero when that hangs on a call that is not written yet.
-func (g *gate) pass() (wait time.Duration, ok bool) {
+// tryTake takes a slot if one is free now. Otherwise it returns the time until the next
+// one is free, or zero if that depends on a call that is not written yet.
+func (g *gate) tryTake() (wait time.Duration, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	g.forget(now)
-	at, known := g.earliest()
-	at = max(at, now+g.pause.left())
+	g.dropExpired(now)
+	at, known := g.nextSlot()
+	at = max(at, now+g.pause.remaining())
 	switch {
 	case known && at <= now:
 		g.pending++
@@ -166,8 +166,9 @@ func (g *gate) pass() (wait time.Duration, ok bool) {
 	}
 }
 
-// earliest returns when both windows allow one more call.
-func (g *gate) earliest() (at time.Duration, known bool) {
+// nextSlot returns when both windows allow one more call. known is false if that depends
+// on a call that is not written yet.
+func (g *gate) nextSlot() (at time.Duration, known bool) {
 	for _, window := range []struct {
 		calls int
 		span  time.Duration
@@ -186,8 +187,8 @@ func (g *gate) earliest() (at time.Duration, known bool) {
 	return at, true
 }
 
-// sleep waits for the given time, or without end where it is zero, unless
-// something changes before.
+// sleep waits for the given time, or without limit if it is zero. It returns early when
+// the gate changes.
 func (g *gate) sleep(ctx context.Context, wait time.Duration) error {
 	var due <-chan time.Time
 	if wait > 0 {
@@ -202,32 +203,31 @@ func (g *gate) sleep(ctx context.Context, wait time.Duration) error {
 	return nil
 }
 
-// refused closes the gate because the service answered 429, or is unavailable and
-// says for how long: for as long as it asked, or for growing pauses where it did
-// not say. It returns for how long.
-func (g *gate) refused(retryAfter time.Duration) time.Duration {
+// backOff closes the gate after a 429 or a 5xx with Retry-After. A zero retryAfter means
+// increasing pauses. It returns how long the gate stays closed.
+func (g *gate) backOff(retryAfter time.Duration) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer g.wake()
 	return g.pause.extend(callRetry, retryAfter)
 }
 
-// accepted makes the next pause short again: the service answered a call with
-// something else than 429.
-func (g *gate) accepted() {
+// resetBackoff makes the next pause the shortest one again, after a response that does not
+// throttle.
+func (g *gate) resetBackoff() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pause.succeeded()
+	g.pause.resetBackoff()
 }
 
-// checkPause fails where the service asked to wait longer than the caller may.
-func (g *gate) checkPause(ctx context.Context) error {
+// checkDeadline returns an error if the gate stays closed past the caller's deadline.
+func (g *gate) checkDeadline(ctx context.Context) error {
 	deadline, ok := retryDeadline(ctx)
 	if !ok {
 		return nil
 	}
 	g.mu.Lock()
-	left := g.pause.left()
+	left := g.pause.remaining()
 	g.mu.Unlock()
 	if left <= time.Until(deadline) {
 		return nil
@@ -246,7 +246,7 @@ func (s *share) use() QuotaUse {
 	now := g.now()
 	use := QuotaUse{MinuteCalls: g.pending, HourCalls: g.pending, Limits: g.limits, Known: g.ledger != nil || now >= time.Hour}
 	var clients []*share
-	var last *share // Most calls are of the same client as the one before.
+	var last *share // Avoids lookups: most calls have the same share as the previous one.
 	joined := false
 	for _, call := range g.sent[g.before(now-time.Hour):] {
 		use.HourCalls++
@@ -264,24 +264,24 @@ func (s *share) use() QuotaUse {
 	return use
 }
 
-// isIdle reports whether nothing the gate knows matters to a later call.
+// isIdle reports whether the gate has no state that affects a later call.
 func (g *gate) isIdle() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	g.forget(now)
-	return len(g.sent) == 0 && g.pending == 0 && g.pause.left() == 0
+	g.dropExpired(now)
+	return len(g.sent) == 0 && g.pending == 0 && g.pause.remaining() == 0
 }
 
 func (g *gate) now() time.Duration { return time.Since(g.start) }
 
-// before returns how many of the calls were written at a time or before.
+// before returns the number of calls sent at or before a time.
 func (g *gate) before(at time.Duration) int {
 	return sort.Search(len(g.sent), func(i int) bool { return g.sent[i].at > at })
 }
 
-// forget drops the calls that no window reaches any more.
-func (g *gate) forget(now time.Duration) {
+// dropExpired removes the calls that are older than every window.
+func (g *gate) dropExpired(now time.Duration) {
 	g.sent = slices.Delete(g.sent, 0, g.before(now-time.Hour-quotaGuard))
 }
 
@@ -292,20 +292,20 @@ func (g *gate) wake() {
 	}
 }
 
-// A slot is the right to make one call. The trace of the request reports when
-// the request is really sent.
+// A slot is the permission to make one call. The trace of the request reports when it is
+// sent.
 type slot struct {
 	share   *share
 	pending bool // Not written yet. Guarded by the gate's mutex.
 	spent   bool // In the ledger. Guarded by the gate's mutex.
 }
 
-// trace follows a request through the transport.
+// trace returns a trace that counts the request when it is sent.
 func (s *slot) trace(ctx context.Context) *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) {
 			if s.isSpent() {
-				s.again(ctx)
+				s.takeAnother(ctx)
 			}
 			s.spend()
 		},
@@ -313,18 +313,18 @@ func (s *slot) trace(ctx context.Context) *httptrace.ClientTrace {
 	}
 }
 
-// end finishes the slot when the transport is done with the request. A request
-// that found no connection has not left and costs nothing.
-func (s *slot) end(answered bool) {
-	if answered && !s.isSpent() {
-		s.spend() // By a transport that does not report its connections.
+// end releases the slot when the transport has finished the request. A request that got no
+// connection was not sent and does not count.
+func (s *slot) end(responded bool) {
+	if responded && !s.isSpent() {
+		s.spend() // The transport does not support traces.
 	}
 	s.finish(s.isSpent())
 }
 
-// again takes another slot for a request that net/http sends a second time
-// because an idle connection turned out to be closed.
-func (s *slot) again(ctx context.Context) {
+// takeAnother takes another slot for a request that net/http sends again because an idle
+// connection was closed.
+func (s *slot) takeAnother(ctx context.Context) {
 	s.finish(true)
 	if another, err := s.share.take(ctx); err == nil {
 		s.share.mu.Lock()
@@ -333,7 +333,7 @@ func (s *slot) again(ctx context.Context) {
 	}
 }
 
-// spend writes the call into the ledger before it leaves.
+// spend records the call in the ledger before it is sent.
 func (s *slot) spend() {
 	s.share.mu.Lock()
 	s.spent = true
@@ -349,8 +349,9 @@ func (s *slot) isSpent() bool {
 	return s.spent
 }
 
-// finish gives the slot back, once. A call that left counts at this moment.
-func (s *slot) finish(left bool) {
+// finish releases the slot. Further calls do nothing. If the call was sent, it counts from
+// now on.
+func (s *slot) finish(sent bool) {
 	g := s.share.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -359,7 +360,7 @@ func (s *slot) finish(left bool) {
 	}
 	s.pending = false
 	g.pending--
-	if left {
+	if sent {
 		g.sent = append(g.sent, sentCall{g.now(), s.share})
 	}
 	g.wake()

@@ -90,7 +90,7 @@ func randomPattern(t *testing.T, seed uint64) {
 		if run == runs-1 {
 			writing = 20 * time.Second
 		}
-		g := newGate(Machines, &ledger).join(limits, nobody{})
+		g := newGate(Machines, &ledger).join(limits, noObserver{})
 		var calls sync.WaitGroup
 		patience := time.Duration(1+random.IntN(7200)) * time.Second
 		for range random.IntN(60) {
@@ -146,13 +146,13 @@ func randomCall(t *testing.T, g *share, random *rand.Rand, far *arrivals, patien
 	time.Sleep(time.Duration(random.Int64N(int64(10 * time.Second))))
 	slot.end(true)
 	if random.IntN(20) == 0 {
-		g.refused(time.Duration(random.Int64N(int64(5 * time.Minute))))
+		g.backOff(time.Duration(random.Int64N(int64(5 * time.Minute))))
 	}
 }
 
 func TestUnderFullLoadNearlyTheWholeQuotaIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(DomainMachines, nil).join(Limits{100, 1500}, nobody{})
+		g := newGate(DomainMachines, nil).join(Limits{100, 1500}, noObserver{})
 		const hours = 10
 		start, calls := time.Now(), 0
 		var far arrivals
@@ -185,7 +185,7 @@ func pass(t *testing.T, g *share) {
 
 func TestCallersPassInTheOrderInWhichTheyCame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, nil).join(Limits{1, 1000}, nobody{})
+		g := newGate(Machines, nil).join(Limits{1, 1000}, noObserver{})
 		var order []int
 		var mu sync.Mutex
 		var callers sync.WaitGroup
@@ -207,7 +207,7 @@ func TestCallersPassInTheOrderInWhichTheyCame(t *testing.T) {
 
 func TestACallerThatGivesUpCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, nil).join(Limits{1, 1000}, nobody{})
+		g := newGate(Machines, nil).join(Limits{1, 1000}, noObserver{})
 		pass(t, g)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -225,7 +225,7 @@ func TestACallerThatGivesUpCostsNothing(t *testing.T) {
 
 func TestARequestThatIsSlowToLeaveHoldsBackThoseThatDependOnIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, nil).join(Limits{1, 1000}, nobody{})
+		g := newGate(Machines, nil).join(Limits{1, 1000}, noObserver{})
 		start := time.Now()
 		slow, err := g.take(t.Context())
 		if err != nil {
@@ -241,7 +241,7 @@ func TestARequestThatIsSlowToLeaveHoldsBackThoseThatDependOnIt(t *testing.T) {
 
 func TestARequestThatNeverLeftGivesItsPlaceToTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, nil).join(Limits{1, 1000}, nobody{})
+		g := newGate(Machines, nil).join(Limits{1, 1000}, noObserver{})
 		start := time.Now()
 		unlucky, err := g.take(t.Context())
 		if err != nil {
@@ -257,9 +257,9 @@ func TestARequestThatNeverLeftGivesItsPlaceToTheNext(t *testing.T) {
 
 func TestARefusalHoldsBackEveryCallForAsLongAsItSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, nil).join(Limits{100, 1000}, nobody{})
+		g := newGate(Machines, nil).join(Limits{100, 1000}, noObserver{})
 		start := time.Now()
-		g.refused(42 * time.Second)
+		g.backOff(42 * time.Second)
 		var callers sync.WaitGroup
 		for range 3 {
 			callers.Go(func() {
@@ -275,17 +275,17 @@ func TestARefusalHoldsBackEveryCallForAsLongAsItSays(t *testing.T) {
 
 func TestARefusalThatDoesNotSayHowLongGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, nil).join(Limits{100, 1000}, nobody{})
+		g := newGate(Machines, nil).join(Limits{100, 1000}, noObserver{})
 		last := time.Duration(0)
 		for range 5 {
-			pause := g.refused(0)
+			pause := g.backOff(0)
 			if pause <= last {
 				t.Errorf("a pause of %v after one of %v", pause, last)
 			}
 			last = pause
 		}
-		g.accepted()
-		if pause := g.refused(0); pause > 2*time.Second {
+		g.resetBackoff()
+		if pause := g.backOff(0); pause > 2*time.Second {
 			t.Errorf("a pause of %v after the service accepted a call", pause)
 		}
 	})
@@ -293,8 +293,8 @@ func TestARefusalThatDoesNotSayHowLongGrows(t *testing.T) {
 
 func TestAPausePastTheRetryDeadlineFailsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, nil).join(Limits{100, 1000}, nobody{})
-		g.refused(time.Hour)
+		g := newGate(Machines, nil).join(Limits{100, 1000}, noObserver{})
+		g.backOff(time.Hour)
 		start := time.Now()
 		_, err := g.take(WithRetryDeadline(t.Context(), start.Add(15*time.Minute)))
 		if ReasonOf(err) != ReasonThrottled {
@@ -314,7 +314,7 @@ func TestALedgerIsSpentBeforeANewGateOpens(t *testing.T) {
 			ledger.Spend(Machines, start.Add(time.Duration(i-50)*time.Minute))
 		}
 		ledger.Spend(Machines, start.Add(time.Hour)) // The clock was set back since.
-		g := newGate(Machines, &ledger).join(Limits{2, 4}, nobody{})
+		g := newGate(Machines, &ledger).join(Limits{2, 4}, noObserver{})
 		want := QuotaUse{MinuteCalls: 1, HourCalls: 4, Limits: Limits{2, 4}, Known: true}
 		if got := g.use(); got != want {
 			t.Errorf("use %+v, want %+v", got, want)
@@ -332,7 +332,7 @@ func TestALedgerIsSpentBeforeANewGateOpens(t *testing.T) {
 func TestQuotaUseForgetsWhatNoWindowHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := Limits{100, 1500}
-		g := newGate(Machines, nil).join(limits, nobody{})
+		g := newGate(Machines, nil).join(limits, noObserver{})
 		pass(t, g)
 		check := func(want QuotaUse) {
 			t.Helper()
@@ -370,8 +370,8 @@ func TestDeviceAVInfoHasLimitsOfItsOwn(t *testing.T) {
 
 func TestACallWaitsForAPauseUpToItsRetryDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, nil).join(Limits{100, 1000}, nobody{})
-		g.refused(time.Hour)
+		g := newGate(Machines, nil).join(Limits{100, 1000}, noObserver{})
+		g.backOff(time.Hour)
 		if _, err := g.take(WithRetryDeadline(t.Context(), time.Now().Add(time.Hour))); err != nil {
 			t.Error(err)
 		}
@@ -380,7 +380,7 @@ func TestACallWaitsForAPauseUpToItsRetryDeadline(t *testing.T) {
 
 func TestTheLastHourIsKnownOnceTheGateIsAnHourOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Machines, nil).join(Limits{100, 1500}, nobody{})
+		g := newGate(Machines, nil).join(Limits{100, 1500}, noObserver{})
 		time.Sleep(time.Hour - time.Nanosecond)
 		if g.use().Known {
 			t.Error("known before the hour has passed")

@@ -6,11 +6,11 @@ import (
 	"sync"
 )
 
-// Quotas count what the clients of one process spend. A quota belongs to a
-// QuotaKey and not to a Client: clients of one key share it, with the smallest of
-// their limits, and it outlives them, so that a tenant that is renamed, or removed
-// and added again, has no new one. What a service or a sign-in host asked to wait
-// is kept beside it. Methods may be called concurrently.
+// Quotas count the calls of all clients of a process. A quota belongs to a QuotaKey.
+// Clients with the same key share it, with the smallest of their limits. It outlives them,
+// so that a tenant that is renamed, or removed and added again, does not get a new quota.
+// It also keeps how long a service or a sign-in host asked to wait. Methods may be called
+// concurrently.
 type Quotas struct {
 	ledger func(QuotaKey) Ledger
 
@@ -18,9 +18,9 @@ type Quotas struct {
 	quotas map[QuotaKey]*quota
 }
 
-// NewQuotas returns Quotas of which nothing is spent but what the ledgers know.
-// A ledger is asked for when a quota gets its first client; nil means that
-// nothing is known of calls before this process.
+// NewQuotas returns Quotas that start with the calls of the ledgers. ledger is called when
+// a quota gets its first client. It may be nil or return nil: then calls before the start
+// of the process are unknown.
 func NewQuotas(ledger func(QuotaKey) Ledger) *Quotas {
 	if ledger == nil {
 		ledger = func(QuotaKey) Ledger { return nil }
@@ -28,18 +28,18 @@ func NewQuotas(ledger func(QuotaKey) Ledger) *Quotas {
 	return &Quotas{ledger: ledger, quotas: make(map[QuotaKey]*quota)}
 }
 
-// A QuotaKey is by what a service counts calls. Keys are compared with ==: ids
-// and host are in lower case.
+// A QuotaKey identifies the quota by which a service counts calls. Ids and host are in
+// lower case, so that keys can be compared with ==.
 type QuotaKey struct {
-	// TenantID and ClientID are those of the app registration. A managed
-	// identity does not know its tenant, and has only one: its TenantID is
-	// "managed-identity". Its ClientID is "system-assigned" where it has none.
+	// TenantID and ClientID are those of the app registration. The TenantID of a managed
+	// identity is "managed-identity", because it has one tenant, which is unknown. Its
+	// ClientID is "system-assigned" if it has none.
 	TenantID, ClientID string
-	// Host is the host that is called, with its port.
+	// Host is the host and port of the service.
 	Host string
 }
 
-// String is "TENANT/CLIENT@HOST".
+// String returns "TENANT/CLIENT@HOST".
 func (k QuotaKey) String() string { return k.TenantID + "/" + k.ClientID + "@" + k.Host }
 
 func newQuotaKey(c Credential, u *url.URL) QuotaKey {
@@ -48,28 +48,28 @@ func newQuotaKey(c Credential, u *url.URL) QuotaKey {
 	return QuotaKey{TenantID: strings.ToLower(tenantID), ClientID: strings.ToLower(clientID), Host: host}
 }
 
-// quota is what is kept of one key.
+// quota is the state of one QuotaKey.
 type quota struct {
 	clients int
 	gates   map[API]*gate
 	signIn  throttle
 }
 
-// part is a client's part in its quotas.
-type part struct {
+// membership is a client's shares of its quotas.
+type membership struct {
 	signIn *throttle
 	shares map[API]*share
 	quotas []*quota
 }
 
-// join makes the client one of those that share its quotas, and its limits count.
-func (q *Quotas) join(c *Client) *part {
+// join adds the client to its quotas and applies its limits.
+func (q *Quotas) join(c *Client) *membership {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p := &part{shares: make(map[API]*share)}
+	p := &membership{shares: make(map[API]*share)}
 	for _, api := range PacedAPIs() {
 		key := c.QuotaKey(api)
-		quota := q.take(p, key)
+		quota := q.addClient(p, key)
 		g := quota.gates[api]
 		if g == nil {
 			g = newGate(api, q.ledger(key))
@@ -77,24 +77,24 @@ func (q *Quotas) join(c *Client) *part {
 		}
 		p.shares[api] = g.join(c.limits, c.observer)
 	}
-	p.signIn = &q.take(p, newQuotaKey(c.credential, c.api.tokens.signIn.login)).signIn
+	p.signIn = &q.addClient(p, newQuotaKey(c.credential, c.api.tokens.signIn.login)).signIn
 	return p
 }
 
-// take makes the client one of those of a quota, which it makes where there is none.
-func (q *Quotas) take(p *part, key QuotaKey) *quota {
-	taken := q.quotas[key]
-	if taken == nil {
-		taken = &quota{gates: make(map[API]*gate)}
-		q.quotas[key] = taken
+// addClient adds the client to the quota of a key, which it creates if necessary.
+func (q *Quotas) addClient(m *membership, key QuotaKey) *quota {
+	joined := q.quotas[key]
+	if joined == nil {
+		joined = &quota{gates: make(map[API]*gate)}
+		q.quotas[key] = joined
 	}
-	taken.clients++
-	p.quotas = append(p.quotas, taken)
-	return taken
+	joined.clients++
+	m.quotas = append(m.quotas, joined)
+	return joined
 }
 
-// leave ends the client's part: its limits count no more.
-func (q *Quotas) leave(p *part) {
+// leave removes a client and its limits from its quotas.
+func (q *Quotas) leave(p *membership) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, s := range p.shares {
@@ -106,8 +106,8 @@ func (q *Quotas) leave(p *part) {
 	p.quotas = nil
 }
 
-// Sweep forgets the quotas that no client shares, of which no limit reaches a
-// call any more and no pause lasts. It returns the keys of all others.
+// Sweep deletes the quotas that have no client, no call within the last hour and no pause.
+// It returns the keys of the remaining quotas.
 func (q *Quotas) Sweep() []QuotaKey {
 	q.mu.Lock()
 	defer q.mu.Unlock()

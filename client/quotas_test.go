@@ -64,21 +64,21 @@ func TestClientsOfOneAppShareTheirQuotaAndItsPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQuotas(nil)
 		one, two := quotaClient(t, q, Limits{10, 100}), quotaClient(t, q, Limits{2, 1000})
-		one.TakePart()
+		one.JoinQuotas()
 		if got, want := two.Quota(Machines), (QuotaUse{Limits: Limits{2, 1000}}); got != want {
 			t.Errorf("before it takes part a client's quota is %+v, want %+v", got, want)
 		}
 		if got := one.Quota(Machines).Limits; got != (Limits{10, 100}) {
 			t.Errorf("a client that does not take part yet moves the limits to %+v", got)
 		}
-		two.TakePart()
+		two.JoinQuotas()
 		pass(t, one.share(Machines))
 		pass(t, two.share(Machines))
 		use := one.Quota(Machines)
 		if want := (QuotaUse{2, 2, Limits{2, 100}, false, 2, 1}); use != want || two.Quota(Machines) != want {
 			t.Errorf("use %+v and %+v, want %+v", use, two.Quota(Machines), want)
 		}
-		one.share(Machines).refused(10 * time.Minute)
+		one.share(Machines).backOff(10 * time.Minute)
 		start := time.Now()
 		pass(t, two.share(Machines))
 		if waited := time.Since(start); waited != 10*time.Minute {
@@ -105,7 +105,7 @@ func TestAQuotaAndItsPausesOutliveTheirClientsForAnHour(t *testing.T) {
 		q := NewQuotas(nil)
 		c := quotaClient(t, q, Limits{1, 100})
 		pass(t, c.share(Machines))
-		c.part.Load().signIn.record(&Error{Reason: ReasonThrottled, RetryAfter: 2 * time.Hour}, callRetry)
+		c.membership.Load().signIn.record(&Error{Reason: ReasonThrottled, RetryAfter: 2 * time.Hour}, callRetry)
 		c.Close()
 		c.Close()
 		q.Sweep()

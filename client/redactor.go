@@ -16,69 +16,69 @@ import (
 	"unicode/utf8"
 )
 
-// A redactor makes text from outside fit to be printed: it masks the secrets of
-// one tenant in whatever spelling a far end repeats them, and bounds the length.
-// Every error passes it before it leaves this package. The nil redactor knows no
-// secret and still bounds. A redactor is safe for concurrent use.
+// A redactor masks the secrets of one tenant in text from outside, in any encoding, and
+// limits the length of the text. Every error of this package passes it before it is
+// returned. The nil redactor has no secrets and only limits the length. A redactor is safe
+// for concurrent use.
 type redactor struct {
-	mu    sync.Mutex
-	known map[string][]string
-	index *secretIndex // Of what is known, nil until somebody asks for it.
+	mu      sync.Mutex
+	secrets map[string][]string
+	index   *secretIndex // Of secrets, nil until it is needed.
 }
 
-// secretIndex finds secrets in folded text. It is immutable.
+// secretIndex is an immutable index that finds secrets in folded text.
 type secretIndex struct {
 	fragments map[uint64]struct{}
 	short     []string // The secrets shorter than a fragment.
 }
 
 const (
-	// maxText bounds what an error repeats of the words of others.
+	// maxText is the maximum length in bytes of a text from outside in an error.
 	maxText = 300
-	// maxScannedText is how much of a text is looked at: what is printed of it
-	// may be shorter than what it takes, by white space and masked secrets.
+	// maxScannedText is how many bytes of a text are scanned. It is larger than maxText
+	// because white space and masked secrets are shortened.
 	maxScannedText = 4 * maxText
-	// minSecret is the length of the shortest text that is masked. A shorter one
-	// is part of too many words.
+	// minSecret is the length of the shortest secret that is masked. Shorter ones occur in
+	// too many words.
 	minSecret = 4
-	// fragment is how many characters of a secret in a row are masked wherever
-	// they occur, so that a secret that somebody cut leaves no long part.
+	// fragment is the number of consecutive characters of a secret that are masked, so that
+	// no long part of a truncated secret remains.
 	fragment = 8
-	// secretInName is how much of a secret makes a name one that is not shown. Less
-	// may be a word that somebody has in a password.
-	secretInName = 16
-	// keptSecrets is how many secrets of a kind are known: the current one, and
-	// those it replaced, which calls under way may still show.
+	// minSecretInName is the number of bytes of secrets for which containsSecret returns
+	// true. Fewer bytes may be a common word in a password.
+	minSecretInName = 16
+	// keptSecrets is how many secrets of a kind are masked: the current one and those that
+	// it replaced, which calls in progress may still use.
 	keptSecrets = 3
-	// maxEncodings is how many encodings around each other are seen through.
+	// maxEncodings is how many nested encodings are decoded.
 	maxEncodings = 3
 
 	maskedSecret = "<secret>"
 )
 
-// learn makes the secret one to mask, in the place of older ones of its kind.
-func (r *redactor) learn(kind, secret string) {
+// add adds a secret to mask. It replaces the oldest one of its kind.
+func (r *redactor) add(kind, secret string) {
 	if r == nil || len(secret) < minSecret || strings.Contains(maskedSecret, strings.ToLower(secret)) {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	kept := slices.DeleteFunc(slices.Clone(r.known[kind]), func(s string) bool { return s == secret })
+	kept := slices.DeleteFunc(slices.Clone(r.secrets[kind]), func(s string) bool { return s == secret })
 	kept = append(kept, secret)
-	if r.known == nil {
-		r.known = make(map[string][]string)
+	if r.secrets == nil {
+		r.secrets = make(map[string][]string)
 	}
-	r.known[kind] = kept[max(0, len(kept)-keptSecrets):]
+	r.secrets[kind] = kept[max(0, len(kept)-keptSecrets):]
 	r.index = nil
 }
 
-// error returns err with every text in it masked, cleaned and bounded. What it
-// wraps is still found by errors.Is and errors.As.
+// error returns err with every text in it masked, cleaned and limited. errors.Is and
+// errors.As still find the wrapped errors.
 func (r *redactor) error(err error) error {
 	if err == nil {
 		return nil
 	}
-	if e, ok := err.(*Error); ok { //nolint:errorlint // What wraps an Error has a text of its own.
+	if e, ok := err.(*Error); ok { //nolint:errorlint // An error that wraps an Error has its own text.
 		return r.apiError(e)
 	}
 	text := err.Error()
@@ -101,7 +101,7 @@ func (r *redactor) apiError(e *Error) *Error {
 	return &clean
 }
 
-// A redactedError stands for errors whose text is not to be printed.
+// A redactedError replaces the text of other errors.
 type redactedError struct {
 	text   string
 	causes []error
@@ -110,8 +110,8 @@ type redactedError struct {
 func (e *redactedError) Error() string   { return e.text }
 func (e *redactedError) Unwrap() []error { return e.causes }
 
-// text returns the text masked, in one line of printable characters and with at
-// most maxText bytes.
+// text returns the masked text as one line of printable characters, with at most maxText
+// bytes.
 func (r *redactor) text(text string) string {
 	text = r.mask(text[:min(len(text), maxScannedText)])
 	text = strings.Map(func(r rune) rune {
@@ -127,11 +127,11 @@ func (r *redactor) text(text string) string {
 	return text
 }
 
-// userInformation is that of a URL amid a text. It may hold what cannot stand in
-// one, such as a slash in a password.
+// userInformation matches the user information of a URL in a text. It also matches invalid
+// characters, such as a slash in a password.
 var userInformation = regexp.MustCompile(`://[^\s"'<>]*@`)
 
-// mask replaces every secret, and what may be one in a URL.
+// mask replaces every secret, and the user information of URLs.
 func (r *redactor) mask(text string) string {
 	text = userInformation.ReplaceAllString(text, "://"+maskedSecret+"@")
 	found := r.search(text)
@@ -150,10 +150,10 @@ func (r *redactor) mask(text string) string {
 	return b.String()
 }
 
-// holdsSecret reports whether so much of the text belongs to a secret that this is
-// no coincidence: secretInName bytes or more.
-func (r *redactor) holdsSecret(text string) bool {
-	if len(text) < secretInName {
+// containsSecret reports whether at least minSecretInName bytes of the text belong to
+// secrets, which is no coincidence.
+func (r *redactor) containsSecret(text string) bool {
+	if len(text) < minSecretInName {
 		return false
 	}
 	secret := 0
@@ -162,13 +162,12 @@ func (r *redactor) holdsSecret(text string) bool {
 			secret++
 		}
 	}
-	return secret >= secretInName
+	return secret >= minSecretInName
 }
 
-// search returns which bytes of a text belong to a secret, nil where nothing is known
-// to be one.
+// search returns which bytes of a text belong to a secret, or nil if there are no secrets.
 func (r *redactor) search(text string) (found []bool) {
-	index := r.indexed()
+	index := r.secretIndex()
 	if index == nil || text == "" {
 		return nil
 	}
@@ -177,22 +176,22 @@ func (r *redactor) search(text string) (found []bool) {
 	for i := range len(text) {
 		whole.add(text[i], i, i+1)
 	}
-	s.look(whole, maxEncodings)
+	s.searchView(whole, maxEncodings)
 	return s.found
 }
 
-// indexed returns the index of the secrets, nil where there are none.
-func (r *redactor) indexed() *secretIndex {
+// secretIndex returns the index of the secrets, or nil if there are none.
+func (r *redactor) secretIndex() *secretIndex {
 	if r == nil {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.index != nil || len(r.known) == 0 {
+	if r.index != nil || len(r.secrets) == 0 {
 		return r.index
 	}
 	index := &secretIndex{fragments: make(map[uint64]struct{})}
-	for _, secrets := range r.known {
+	for _, secrets := range r.secrets {
 		for _, secret := range secrets {
 			folded := fold(make([]byte, 0, len(secret)), []byte(secret))
 			if len(folded) < fragment {
@@ -207,15 +206,15 @@ func (r *redactor) indexed() *secretIndex {
 	return index
 }
 
-// search is the search for the secrets in one text, behind every encoding.
+// search finds the secrets in one text, in every encoding.
 type search struct {
 	found   []bool // The bytes of the text that belong to a secret.
 	secrets *secretIndex
 	folded  []byte
 }
 
-// A view is the text after some decoding: byte i comes from the text's bytes from
-// from[i] to to[i].
+// A view is a decoded text. Its byte i was decoded from the bytes from[i] to to[i] of the
+// original text.
 type view struct {
 	bytes    []byte
 	from, to []int
@@ -231,8 +230,9 @@ func (v *view) add(b byte, from, to int) {
 	v.to = append(v.to, to)
 }
 
-// look marks what of the text is a secret in the view or behind further encodings.
-func (s *search) look(v view, encodings int) {
+// searchView marks the bytes of the text that are secrets in the view, or in the view
+// after further decoding.
+func (s *search) searchView(v view, encodings int) {
 	s.scan(v)
 	s.scan(v.withoutSpace())
 	if encodings == 0 {
@@ -240,34 +240,35 @@ func (s *search) look(v view, encodings int) {
 	}
 	for _, e := range escapes {
 		if bytes.IndexByte(v.bytes, e.first) >= 0 {
-			s.look(v.unescaped(e), encodings-1)
+			s.searchView(v.unescaped(e), encodings-1)
 		}
 	}
 	for offset := range 4 {
-		s.lookIntoBytes(v.regrouped(&base64Digits, 6, offset), encodings-1)
+		s.searchDecoded(v.regrouped(&base64Digits, 6, offset), encodings-1)
 	}
 	for offset := range 2 {
-		s.lookIntoBytes(v.regrouped(&hexDigits, 4, offset), encodings-1)
+		s.searchDecoded(v.regrouped(&hexDigits, 4, offset), encodings-1)
 	}
 }
 
-// lookIntoBytes looks at what may be encoded text, or no more than words that look
-// like it: these do not decode to text that could hold further encodings.
-func (s *search) lookIntoBytes(v view, encodings int) {
+// searchDecoded searches the decoded bytes of what may be base64 or hexadecimal digits. It
+// decodes further only if they contain printable text, unlike the bytes decoded from words
+// that merely look like base64.
+func (s *search) searchDecoded(v view, encodings int) {
 	printable := 0
 	for _, b := range v.bytes {
 		if printable++; b < ' ' || b > '~' {
 			printable = 0
 		}
 		if printable > fragment {
-			s.look(v, encodings)
+			s.searchView(v, encodings)
 			return
 		}
 	}
-	s.look(v, 0)
+	s.searchView(v, 0)
 }
 
-// scan marks the secrets that stand in the view as they are.
+// scan marks the secrets in the view, without further decoding.
 func (s *search) scan(v view) {
 	s.folded = fold(s.folded[:0], v.bytes)
 	for i := range len(s.folded) - fragment + 1 {
@@ -292,7 +293,7 @@ func (s *search) mark(v view, start, length int) {
 	}
 }
 
-// fold makes spellings alike that differ in case, or in how a form spells a space.
+// fold converts text to lower case and plus signs, which forms use for spaces, to spaces.
 func fold(dst, text []byte) []byte {
 	for _, b := range text {
 		switch {
@@ -308,9 +309,8 @@ func fold(dst, text []byte) []byte {
 
 func isSpace(b byte) bool { return b <= ' ' || b == 0x7f }
 
-// withoutSpace is the view without white space, control characters and what stands
-// for characters that could not be read: text that was wrapped, or UTF-16 that was
-// read byte by byte.
+// withoutSpace returns the view without white space, control characters and replacement
+// characters. It finds secrets in wrapped text and in UTF-16 that was read as bytes.
 func (v view) withoutSpace() view {
 	packed := newView(len(v.bytes))
 	for i := 0; i < len(v.bytes); i++ {
@@ -327,24 +327,23 @@ func (v view) withoutSpace() view {
 
 var replacement = []byte(string(utf8.RuneError))
 
-// An escape is a way to spell characters that begins with a certain one. read
-// returns what the escape that text begins with stands for and how long it is, 0
-// where there is none.
+// An escape is a kind of escape sequence that begins with the byte first. decode returns
+// the decoded bytes of the escape at the start of text and its length, 0 if there is none.
 type escape struct {
-	first byte
-	read  func(text []byte) (meaning []byte, length int)
+	first  byte
+	decode func(text []byte) (meaning []byte, length int)
 }
 
 var escapes = []escape{{'%', percentEscape}, {'\\', backslashEscape}, {'&', entityEscape}}
 
-// unescaped is the view with its escapes decoded.
+// unescaped returns the view with its escapes decoded.
 func (v view) unescaped(e escape) view {
 	decoded := newView(len(v.bytes))
 	for i := 0; i < len(v.bytes); {
 		var meaning []byte
 		length := 0
 		if v.bytes[i] == e.first {
-			meaning, length = e.read(v.bytes[i:])
+			meaning, length = e.decode(v.bytes[i:])
 		}
 		if length == 0 {
 			decoded.add(v.bytes[i], v.from[i], v.to[i])
@@ -359,7 +358,7 @@ func (v view) unescaped(e escape) view {
 	return decoded
 }
 
-// percentEscape reads %41.
+// percentEscape decodes %41.
 func percentEscape(text []byte) ([]byte, int) {
 	if len(text) < 3 {
 		return nil, 0
@@ -371,12 +370,12 @@ func percentEscape(text []byte) ([]byte, int) {
 	return b, 3
 }
 
-// backslashEscape reads \u0041, \x41, \n and \" as JSON, JavaScript and Go do.
+// backslashEscape decodes \u0041, \x41, \n and \" as JSON, JavaScript and Go do.
 func backslashEscape(text []byte) ([]byte, int) {
 	if len(text) < 2 {
 		return nil, 0
 	}
-	var pair string // UTF-16 spells one character by two escapes.
+	var pair string // A surrogate pair is two escapes.
 	if len(text) >= 12 && json.Unmarshal([]byte(`"`+string(text[:12])+`"`), &pair) == nil && text[1] == 'u' && utf8.RuneCountInString(pair) == 1 {
 		return []byte(pair), 12
 	}
@@ -393,7 +392,7 @@ func backslashEscape(text []byte) ([]byte, int) {
 	}
 }
 
-// entityEscape reads &#65; and &quot; of HTML and XML.
+// entityEscape decodes &#65; and &quot; of HTML and XML.
 func entityEscape(text []byte) ([]byte, int) {
 	end := slices.Index(text[:min(len(text), 12)], ';')
 	if end < 0 {
@@ -407,7 +406,7 @@ func entityEscape(text []byte) ([]byte, int) {
 	return []byte(meaning), len(entity)
 }
 
-// digits are the values of characters, -1 for those that are no digits.
+// digits maps characters to their values as digits, and other characters to -1.
 type digits [256]int8
 
 func newDigits(alphabets ...string) (d digits) {
@@ -429,9 +428,9 @@ var (
 	hexDigits    = newDigits("0123456789abcdef", "0123456789ABCDEF")
 )
 
-// regrouped makes bytes of the digits in the view, each of so many bits. Every run
-// of digits begins offset digits later, since what stands before an encoded text
-// may look like digits, too. White space does not end a run.
+// regrouped decodes every run of digits in the view to bytes. Each digit has the given
+// number of bits. The first offset digits of a run are skipped, because a character before
+// the encoded text may look like a digit. White space does not end a run.
 func (v view) regrouped(values *digits, bits, offset int) view {
 	decoded := newView(len(v.bytes)*bits/8 + 1)
 	var held, width, start, skipped int

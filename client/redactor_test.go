@@ -150,8 +150,8 @@ func TestNoSpellingOfASecretIsPrinted(t *testing.T) {
 			what := first.name + ", then " + second.name
 			secret := randomText(r, alphabets[r.IntN(len(alphabets))], 12+r.IntN(60))
 			var redactor redactor
-			redactor.learn("token", "an older token of the same kind")
-			redactor.learn("token", secret)
+			redactor.add("token", "an older token of the same kind")
+			redactor.add("token", secret)
 			for _, spelled := range []string{secret, strings.ToUpper(secret), first.spell(r, secret), second.spell(r, first.spell(r, secret))} {
 				before := []int{r.IntN(30), maxText - r.IntN(len(spelled)+1), maxScannedText - r.IntN(len(spelled)+1)}[r.IntN(3)]
 				text := strings.Repeat(words, 1+maxScannedText/len(words))[:max(0, before)] + []string{"", " ", "=", `"`, "Bearer "}[r.IntN(5)] + spelled
@@ -178,7 +178,7 @@ func FuzzRedactor(f *testing.F) {
 			spelled, what = spelling.spell(r, spelled), what+", "+spelling.name
 		}
 		var redactor redactor
-		redactor.learn("token", secret)
+		redactor.add("token", secret)
 		masked := redactor.text(before + spelled + after)
 		for i := range len(secret) - fragment + 1 {
 			part := secret[i : i+fragment]
@@ -195,13 +195,13 @@ func FuzzRedactor(f *testing.F) {
 
 func TestOrdinaryTextIsLeftAsItIs(t *testing.T) {
 	var redactor redactor
-	redactor.learn("token", "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJhcGkifQ.c2lnbmF0dXJl")
-	redactor.learn("password", "s")
-	redactor.learn("password", "secret")
+	redactor.add("token", "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJhcGkifQ.c2lnbmF0dXJl")
+	redactor.add("password", "s")
+	redactor.add("password", "secret")
 	for _, text := range []string{
 		"AADSTS7000215: Invalid client secret is provided",
 		"dial tcp 192.0.2.1:443: connect: connection refused",
-		`the chain of pages is broken: it leaves https://a.example:443 for https://b.example:443`,
+		`the chain of pages is broken: a link leads from https://a.example:443 to https://b.example:443`,
 		"mail admin@example.com about https://example.com/", "<secret>", "",
 	} {
 		if got := redactor.text(text); got != text {
@@ -225,7 +225,7 @@ func TestUserInformationOfAnyURLIsMasked(t *testing.T) {
 
 func TestAnErrorKeepsItsCausesButNotTheirTexts(t *testing.T) {
 	var r redactor
-	r.learn("token", "token-of-the-tenant")
+	r.add("token", "token-of-the-tenant")
 	inner := &Error{API: Machines, Reason: ReasonOther, Status: 404, Code: "NotFound", Message: "no token-of-the-tenant"}
 	cause := fmt.Errorf("read token-of-the-tenant: %w", io.ErrUnexpectedEOF)
 	for name, err := range map[string]error{
@@ -260,7 +260,7 @@ func BenchmarkRedactor(b *testing.B) {
 	var redactor redactor
 	for _, kind := range []string{"token graph", "token api", "secret"} {
 		for range keptSecrets {
-			redactor.learn(kind, randomText(r, base62, 2000))
+			redactor.add(kind, randomText(r, base62, 2000))
 		}
 	}
 	text := `Authorization header "Bearer ` + randomText(r, base62, 1000) + `" was refused\u0020by the gateway %20 &amp; its friends`

@@ -9,60 +9,58 @@ import (
 	"time"
 )
 
-// retry makes an attempt and makes it again, after the pauses of the rule, where
-// the API failed for a passing reason: 429, 5xx, a broken connection, a timeout.
-// What the service asks to wait is waited exactly. No pause goes past the deadline
-// of WithRetryDeadline; up to there a throttled call is tried as often as the
-// service asks for, every other one as often as the rule says.
+// retry calls attempt until it succeeds or fails with an error that is not temporary: 429,
+// 5xx, a broken connection or a timeout. Pauses follow the rule, or Retry-After exactly.
+// The rule limits the number of attempts. With a deadline, attempts that were throttled
+// do not count. No pause extends past the deadline of WithRetryDeadline.
 func retry(ctx context.Context, api API, rule RetryRule, attempt func(context.Context) error) error {
 	deadline, bounded := retryDeadline(ctx)
 	for failures := 0; ; {
 		err := attempt(ctx)
 		e, ok := errors.AsType[*Error](err)
-		if !ok || e.API != api || !e.Reason.Passing() || e.final || ctx.Err() != nil {
+		if !ok || e.API != api || !e.Reason.Temporary() || e.permanent || ctx.Err() != nil {
 			return err
 		}
 		if e.Reason != ReasonThrottled || !bounded {
 			failures++
 		}
-		pause := max(e.RetryAfter, e.held)
+		pause := max(e.RetryAfter, e.gatePause)
 		if pause <= 0 {
 			pause = rule.After(failures)
 		}
 		if failures >= rule.Tries || bounded && pause > time.Until(deadline) {
 			return err
 		}
-		if e.held > 0 {
-			continue // The gate of the API lets nobody through before.
+		if e.gatePause > 0 {
+			continue // The gate of the API delays the next attempt.
 		}
 		if err := Sleep(ctx, pause); err != nil {
-			return interrupted(ctx, e.API, "before trying again: "+e.Error())
+			return interrupted(ctx, e.API, "before a retry: "+e.Error())
 		}
 	}
 }
 
-// Passing reports whether the same call may succeed a little later.
-func (r Reason) Passing() bool {
+// Temporary reports whether the same call may succeed later without a change.
+func (r Reason) Temporary() bool {
 	return r == ReasonThrottled || r == ReasonServer || r == ReasonNetwork || r == ReasonTimeout
 }
 
-// comeBack returns the reason and the pause of an answer by which a service asks to
-// come back later, ReasonOther and zero for any other.
-func comeBack(answer *http.Response) (Reason, time.Duration) {
+// retryableStatus returns the Reason and the Retry-After of a response with status 429 or
+// 5xx, and ReasonOther and zero for any other status.
+func retryableStatus(response *http.Response) (Reason, time.Duration) {
 	switch {
-	case answer.StatusCode == http.StatusTooManyRequests:
-		return ReasonThrottled, retryAfter(answer.Header)
-	case answer.StatusCode >= 500:
-		return ReasonServer, retryAfter(answer.Header)
+	case response.StatusCode == http.StatusTooManyRequests:
+		return ReasonThrottled, retryAfter(response.Header)
+	case response.StatusCode >= 500:
+		return ReasonServer, retryAfter(response.Header)
 	default:
 		return ReasonOther, 0
 	}
 }
 
-// retryAfter reads a Retry-After header (RFC 9110, section 10.2.3): seconds, or
-// a date. A date is held against the answer's own Date, so that a clock that is
-// wrong on either side changes nothing. Zero means that the header asks for no
-// wait or cannot be read.
+// retryAfter parses a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date. A
+// date is compared with the response's Date header, so that wrong clocks do not matter.
+// The result is at most maxRetryAfter. It is zero if the header is missing or invalid.
 func retryAfter(h http.Header) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if text == "" {
@@ -85,24 +83,23 @@ func retryAfter(h http.Header) time.Duration {
 
 type attemptErrorsKey struct{}
 
-// WithAttemptErrors returns a context under which report is called after every
-// attempt of a call, with its error, nil where there was none: why a call that is
-// still retried has no answer so far. Reports of one call come one after another.
+// WithAttemptErrors returns a context under which report is called after every attempt of
+// an API call, with the attempt's error or nil. It is not called concurrently for one call.
 func WithAttemptErrors(ctx context.Context, report func(error)) context.Context {
 	return context.WithValue(ctx, attemptErrorsKey{}, report)
 }
 
 type retryDeadlineKey struct{}
 
-// WithRetryDeadline returns a context under which no pause before another
-// attempt, and no wait the service asks for, goes past t: the call then fails
-// with what it has. Attempts under way are ended by the context's own deadline.
+// WithRetryDeadline returns a context under which no pause before a retry and no wait that
+// the service asks for extends past t. The call then fails with its last error. t does not
+// end attempts in progress; the context's own deadline does.
 func WithRetryDeadline(ctx context.Context, t time.Time) context.Context {
 	return context.WithValue(ctx, retryDeadlineKey{}, t)
 }
 
-// retryDeadline is the time of WithRetryDeadline or of the context's own
-// deadline, whichever comes first.
+// retryDeadline returns the earlier one of the time of WithRetryDeadline and the context's
+// own deadline.
 func retryDeadline(ctx context.Context) (time.Time, bool) {
 	own, hasOwn := ctx.Deadline()
 	t, ok := ctx.Value(retryDeadlineKey{}).(time.Time)

@@ -9,9 +9,9 @@ import (
 
 // DeviceGroupScore is the exposure score of one device group.
 type DeviceGroupScore struct {
-	// DeviceGroup is spelled as in a Machine.
+	// DeviceGroup is the name of the group, as in Machine.DeviceGroup.
 	DeviceGroup []byte
-	// Score is 0 (good) to 100, as the API gives it.
+	// Score is 0 (good) to 100, as the API returns it.
 	Score float64
 
 	known bool
@@ -30,8 +30,8 @@ func (c *Client) DeviceSecureScore(ctx context.Context) (float64, error) {
 }
 
 // DeviceGroupExposureScores yields the exposure score of every device group that
-// has one, from GET {api}/api/exposureScore/ByMachineGroups. After an error
-// nothing more is yielded.
+// has one, from GET {api}/api/exposureScore/ByMachineGroups. Iteration ends after an
+// error.
 func (c *Client) DeviceGroupExposureScores(ctx context.Context) iter.Seq2[*DeviceGroupScore, error] {
 	return func(yield func(*DeviceGroupScore, error) bool) {
 		for score, err := range rows(ctx, c, c.list(DeviceGroupExposureScore, ""), decodeDeviceGroupScore) {
@@ -42,8 +42,8 @@ func (c *Client) DeviceGroupExposureScores(ctx context.Context) iter.Seq2[*Devic
 	}
 }
 
-// decodeScore reads the answer of an API that returns one score. Nobody could tell
-// a missing score from the best one: it is an error.
+// decodeScore reads the response of an API that returns one score. A missing score is an
+// error, because 0 is the best score.
 func decodeScore(d *decoder, row []byte, score *float64) {
 	known := false
 	for name, value := range d.members(row) {
@@ -54,8 +54,8 @@ func decodeScore(d *decoder, row []byte, score *float64) {
 			d.readError(string(name), value)
 		}
 	}
-	if !known && d.refusal == nil {
-		d.fail("it has no score")
+	if !known && d.serviceErr == nil {
+		d.fail("score is missing")
 	}
 }
 
@@ -71,8 +71,8 @@ func decodeDeviceGroupScore(d *decoder, row []byte, s *DeviceGroupScore) {
 	}
 }
 
-// score reads a score, as a number or as a string. Null and values of another type
-// are no score; a text that is no number is an error.
+// score reads a score, as a number or as a string. known is false for null and other
+// types. A text that is not a valid score is an error.
 func (d *decoder) score(value []byte) (score float64, known bool) {
 	text := d.text(value)
 	if len(text) == 0 {
@@ -80,7 +80,7 @@ func (d *decoder) score(value []byte) (score float64, known bool) {
 	}
 	score, err := strconv.ParseFloat(string(text), 64)
 	if err != nil || math.IsNaN(score) || math.IsInf(score, 0) || score < 0 {
-		d.fail("%q is no score", text)
+		d.fail("%q is not a score", text)
 		return 0, false
 	}
 	return score, true

@@ -5,25 +5,23 @@ import (
 	"iter"
 )
 
-// SecurityState is one machine as machinesecuritystates describes it.
+// SecurityState is the security state of one machine, from machinesecuritystates.
 //
-// Like every entity in this package it is valid until the next one is yielded:
-// its byte slices point into a buffer that is used again. A field that is
-// missing, null or of an unexpected type is empty; numbers keep the spelling of
-// the API.
+// Like every entity of this package it is valid until the next one is yielded, because its
+// byte slices point into a reused buffer. A field that is missing, null or of an unexpected
+// type is empty. Numbers are the decimal text that the API sends.
 type SecurityState struct {
 	ID           MachineID
 	Build        []byte
 	Revision     []byte
 	Architecture []byte
-	// Properties are the names of propertiesRequireAttention, as sent: a name
-	// may occur twice.
+	// Properties are the names in propertiesRequireAttention, as the API sends them: a
+	// name may occur twice.
 	Properties TextList
 }
 
 // SecurityStates yields the security state of every machine, from the preview
-// GET {graph}/testwdatppreview/machinesecuritystates. After an error nothing
-// more is yielded.
+// GET {graph}/testwdatppreview/machinesecuritystates. Iteration ends after an error.
 func (c *Client) SecurityStates(ctx context.Context) iter.Seq2[*SecurityState, error] {
 	return rows(ctx, c, c.list(MachineSecurityStates, ""), decodeSecurityState)
 }

@@ -7,93 +7,94 @@ import (
 	"time"
 )
 
-// A throttle holds token requests of an app registration back, of every audience,
-// for as long as its sign-in host asks. A refresh that may not wait so long fails, and
-// the next one, however soon, does not ask before the time.
+// A throttle rejects the token requests of an app registration, for all audiences, while
+// its sign-in host asks to wait.
 type throttle struct {
-	mu    sync.Mutex
-	pause pause
-	since time.Time // The first refusal since the host last gave a token.
+	mu           sync.Mutex
+	pause        pause
+	failingSince time.Time // The first throttled request since the last success.
 }
 
-// deadline returns the time past which no token request that begins now waits:
-// all of them together wait for maxSignInWait. After that each makes one attempt,
-// so that refreshes fail soon, with the reason.
+// deadline returns the time until which a token request that begins now may retry. All of
+// them together wait for maxSignInWait. After that each makes one attempt, so that
+// refreshes fail soon, with the reason.
 func (h *throttle) deadline() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.since.IsZero() {
+	if h.failingSince.IsZero() {
 		return time.Now().Add(maxSignInWait)
 	}
-	return h.since.Add(maxSignInWait)
+	return h.failingSince.Add(maxSignInWait)
 }
 
-// check fails while the sign-in host does not want to be asked.
+// check returns an error while the sign-in host asks to wait.
 func (h *throttle) check() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return pauseError(Token, "the sign-in host", h.pause.left())
+	return pauseError(Token, "the sign-in host", h.pause.remaining())
 }
 
-// pauseError is the error of a call that a pause does not let through, nil without one.
+// pauseError returns the error of a call during a pause, or nil if the pause is over. who
+// is the service that asked to wait.
 func pauseError(api API, who string, left time.Duration) error {
 	if left <= 0 {
 		return nil
 	}
 	return &Error{API: api, Reason: ReasonThrottled, RetryAfter: left,
-		Message: who + " asked for a pause that lasts another " + left.Round(time.Second).String()}
+		Message: who + " asked to wait for another " + left.Round(time.Second).String()}
 }
 
-// isIdle reports whether the sign-in host may be asked.
+// isIdle reports whether no pause is in effect.
 func (h *throttle) isIdle() bool { return h.check() == nil }
 
-// record looks at how a request ended, nil where it succeeded. Where the host
-// throttles without saying for how long, the rule does, and the error gets its pause.
+// record updates the pause by the result of a token request; nil is a success. If the host
+// throttles without Retry-After, the pause follows the rule, and record sets it in the
+// error.
 func (h *throttle) record(err error, rule RetryRule) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e, ok := errors.AsType[*Error](err)
 	switch {
 	case !ok:
-		h.since = time.Time{}
-		h.pause.succeeded()
+		h.failingSince = time.Time{}
+		h.pause.resetBackoff()
 		return
 	case e.RetryAfter > 0, e.Reason == ReasonThrottled:
 		e.RetryAfter = h.pause.extend(rule, e.RetryAfter)
 	case e.Reason == ReasonAuth:
-		h.since = time.Time{} // It answers.
+		h.failingSince = time.Time{} // The host is not throttling.
 		return
 	default:
 		return
 	}
-	if h.since.IsZero() {
-		h.since = time.Now()
+	if h.failingSince.IsZero() {
+		h.failingSince = time.Now()
 	}
 }
 
-// refusal remembers that the sign-in host did not accept a credential, so that it
-// is not asked over and over. A changed credential is asked about at once.
-type refusal struct {
+// credentialRejection caches the error of a credential that the sign-in host rejected, so
+// that it is not tried too often. A changed credential is tried immediately.
+type credentialRejection struct {
 	mu          sync.Mutex
 	err         error
 	fingerprint [sha256.Size]byte
 	pause       pause
 }
 
-// recall returns the error of the refusal while this credential is not tried
+// cachedError returns the error of the rejection while this credential is not to be tried
 // again, else nil.
-func (r *refusal) recall(fingerprint [sha256.Size]byte) error {
+func (r *credentialRejection) cachedError(fingerprint [sha256.Size]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.fingerprint == fingerprint && r.pause.left() > 0 {
+	if r.fingerprint == fingerprint && r.pause.remaining() > 0 {
 		return r.err
 	}
 	return nil
 }
 
-// record looks at how a request ended, nil where it succeeded. A passing fault
-// says nothing about the credential.
-func (r *refusal) record(fingerprint [sha256.Size]byte, err error) {
+// record updates the rejection by the result of a token request; nil is a success.
+// Temporary errors are ignored, because they do not concern the credential.
+func (r *credentialRejection) record(fingerprint [sha256.Size]byte, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {

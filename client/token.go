@@ -10,33 +10,32 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// tokens keeps the token of one audience: it is asked for once for all who
-// wait for it, renewed before it expires, and forgotten when an API rejects it.
-// A tokens is safe for concurrent use, and leaves nothing running once nobody
-// waits for a token.
+// tokens caches the token of one audience. Concurrent callers share one token request. The
+// token is renewed before it expires and dropped when an API rejects it. A tokens is safe
+// for concurrent use and has no goroutine unless a caller waits for a token.
 type tokens struct {
 	credential Credential
-	// expires is when the credential expires, as it was last read; shared by the
-	// audiences of a tenant.
+	// expires is when the credential expires, as of its last load. The audiences of a
+	// tenant share it.
 	expires *atomic.Pointer[time.Time]
 	signIn
-	rule    RetryRule // Of attempts that failed for a passing reason.
-	refused refusal
-	// throttle is shared by the audiences of a tenant.
+	rule      RetryRule // Of attempts that failed with a temporary error.
+	rejection credentialRejection
+	// The audiences of a tenant share the throttle.
 	throttle *throttle
 
-	mu      sync.Mutex
-	current *oauth2.Token
-	renewAt time.Time
-	asked   time.Time // When a token was last asked for, in vain or not.
-	pending *pendingToken
-	// rejected lasts while another new token is not worth a request.
-	rejected pause
+	mu          sync.Mutex
+	current     *oauth2.Token
+	renewAt     time.Time
+	requestedAt time.Time // When a token was last requested, successfully or not.
+	pending     *pendingToken
+	// rejectionPause lasts while the API also rejects new tokens.
+	rejectionPause pause
 }
 
-// newTokens returns the tokens of the audience that scope names. Those of a managed
-// identity come from beside this machine and by a transport of its own.
-func newTokens(o Options, scope string, held *throttle, secrets *redactor) *tokens {
+// newTokens returns the tokens of the audience that scope names. A managed identity uses a
+// separate transport, because its endpoint is on this machine.
+func newTokens(o Options, scope string, throttle *throttle, secrets *redactor) *tokens {
 	base, rule := o.Transport, callRetry
 	if _, ok := o.Credential.(ManagedIdentity); ok {
 		base, rule = newIdentityTransport(), identityRetry
@@ -51,13 +50,13 @@ func newTokens(o Options, scope string, held *throttle, secrets *redactor) *toke
 			transport: &tokenTransport{base: base, timeout: o.RequestTimeout, observer: o.Observer, userAgent: o.UserAgent},
 		},
 		rule:     rule,
-		throttle: held,
+		throttle: throttle,
 	}
 }
 
-// token returns a token that is good for a while. The first one to ask starts
-// a request and all others wait for its outcome, each as long as its own ctx
-// allows. Errors of the request are of type *Error.
+// token returns a token that does not expire soon. The first caller starts a request if
+// necessary; other callers wait for its result, each until its own ctx ends. Errors of the
+// request are of type *Error.
 func (t *tokens) token(ctx context.Context) (*oauth2.Token, error) {
 	t.mu.Lock()
 	if t.current != nil && time.Now().Before(t.renewAt) {
@@ -79,13 +78,13 @@ func (t *tokens) token(ctx context.Context) (*oauth2.Token, error) {
 	}
 }
 
-// reject forgets a token that an API did not accept, so that the next one to
-// ask gets a new one. A token that was replaced already is no matter. It reports
-// false, and forgets nothing, while a new token does not help either.
+// reject drops a token that an API rejected, so that the next caller gets a new one. It
+// ignores a token that was already replaced. It returns false and keeps the token during
+// the pause of pauseRejections.
 func (t *tokens) reject(token *oauth2.Token) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.rejected.left() > 0 {
+	if t.rejectionPause.remaining() > 0 {
 		return false
 	}
 	if t.current != nil && t.current.AccessToken == token.AccessToken {
@@ -94,43 +93,42 @@ func (t *tokens) reject(token *oauth2.Token) bool {
 	return true
 }
 
-// keepRejected makes reject keep tokens for a while: the API did not accept one
-// that had just been got.
-func (t *tokens) keepRejected() {
+// pauseRejections makes reject keep tokens for a while, because the API also rejected a
+// new token.
+func (t *tokens) pauseRejections() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.rejected.extend(tokenRetry, 0)
+	t.rejectionPause.extend(tokenRetry, 0)
 }
 
-// doubt makes the next one to ask renew a token that may lack what was granted
-// since, unless a token was asked for a short while ago: roles are in the token.
-// The current token stays good for those that get no other.
-func (t *tokens) doubt(token *oauth2.Token) {
+// renewSoon makes the next caller renew a token that may lack a new role, because a token
+// contains the roles of the time of its request. It does nothing if a token was requested
+// a short time ago. If the renewal fails, the current token stays in use.
+func (t *tokens) renewSoon(token *oauth2.Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now := time.Now(); t.current != nil && t.current.AccessToken == token.AccessToken && now.Sub(t.asked) >= tokenRetry.After(1) {
+	if now := time.Now(); t.current != nil && t.current.AccessToken == token.AccessToken && now.Sub(t.requestedAt) >= tokenRetry.After(1) {
 		t.renewAt = now
 	}
 }
 
-// pendingToken is a token request under way. The token and err are set when
-// done is closed; all else is guarded by tokens.mu.
+// pendingToken is a token request in progress. token and err are set when done is closed.
+// tokens.mu guards the other fields.
 type pendingToken struct {
 	done   chan struct{}
 	token  *oauth2.Token
 	err    error
 	cancel context.CancelFunc
-	// waiters is how many wait for the request; the last one to leave ends it.
+	// waiters is the number of callers that wait. The last one to leave cancels the request.
 	waiters int
-	// last is the error of the last attempt, for those who cannot wait for the next.
-	last error
+	// lastErr is the error of the last attempt, for callers that leave.
+	lastErr error
 }
 
-// start asks for a token in the background. The caller holds t.mu.
+// start requests a token in the background. The caller holds t.mu.
 //
-// The request lives as long as anybody waits, not as long as who came first;
-// but it is not tried again after the time until which that one would, nor for
-// longer than a sign-in host is waited for.
+// The request continues while any caller waits, even after the first caller has left. It
+// is not retried after the first caller's retry deadline, nor after the throttle's.
 func (t *tokens) start(ctx context.Context) *pendingToken {
 	deadline, bounded := retryDeadline(ctx)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -141,10 +139,10 @@ func (t *tokens) start(ctx context.Context) *pendingToken {
 		ctx = WithRetryDeadline(ctx, deadline)
 	}
 	p := &pendingToken{done: make(chan struct{}), cancel: cancel}
-	spare := t.current
+	previous := t.current
 	go func() {
 		defer cancel()
-		token, err := t.renew(ctx, p, spare)
+		token, err := t.renew(ctx, p, previous)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		p.token, p.err = token, err
@@ -156,8 +154,8 @@ func (t *tokens) start(ctx context.Context) *pendingToken {
 	return p
 }
 
-// leave returns why a waiter goes without a token, and ends the request if it
-// was the last to wait for it.
+// leave removes a waiter and returns its error. It cancels the request if no other caller
+// waits.
 func (t *tokens) leave(ctx context.Context, p *pendingToken) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -167,46 +165,45 @@ func (t *tokens) leave(ctx context.Context, p *pendingToken) error {
 			t.pending = nil
 		}
 	}
-	if p.last != nil {
-		return fmt.Errorf("%w: %w", p.last, ctx.Err())
+	if p.lastErr != nil {
+		return fmt.Errorf("%w: %w", p.lastErr, ctx.Err())
 	}
 	return interrupted(ctx, Token, "while waiting for a token")
 }
 
-// renew gets a new token. A spare that is still good saves the waiting: it is
-// returned when a single attempt failed, and the renewal put off.
-func (t *tokens) renew(ctx context.Context, p *pendingToken, spare *oauth2.Token) (token *oauth2.Token, err error) {
-	isGood := func() bool { return spare != nil && time.Now().Before(spare.Expiry) }
-	if isGood() {
+// renew requests a new token. If the previous token is still valid, renew makes only one
+// attempt. If that fails, it returns the previous token and postpones the renewal.
+func (t *tokens) renew(ctx context.Context, p *pendingToken, previous *oauth2.Token) (token *oauth2.Token, err error) {
+	isValid := func() bool { return previous != nil && time.Now().Before(previous.Expiry) }
+	if isValid() {
 		ctx = WithRetryDeadline(ctx, time.Now())
 	}
 	err = retry(ctx, Token, t.rule, func(ctx context.Context) (err error) {
 		token, err = t.attempt(ctx)
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		p.last = err
+		p.lastErr = err
 		return err
 	})
-	if err == nil || !isGood() {
+	if err == nil || !isValid() {
 		return token, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.current == spare {
-		t.renewAt = time.Now().Add(min(renewAgain, time.Until(spare.Expiry)))
+	if t.current == previous {
+		t.renewAt = time.Now().Add(min(renewAgain, time.Until(previous.Expiry)))
 	}
-	return spare, nil
+	return previous, nil
 }
 
-// attempt makes one token request, unless its outcome is known: a credential
-// that cannot be read, one that was refused a short while ago, a sign-in host
-// that asked for a pause.
+// attempt makes one token request. It makes none if the credential cannot be read or was
+// rejected a short time ago, or if the sign-in host asked to wait.
 func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
-	proof, err := t.prove(ctx)
+	proof, err := t.loadCredential(ctx)
 	if err != nil {
 		return nil, t.signIn.secrets.error(&Error{API: Token, Reason: ReasonAuth, Err: err})
 	}
-	if err := t.refused.recall(proof.fingerprint); err != nil {
+	if err := t.rejection.cachedError(proof.fingerprint); err != nil {
 		return nil, err
 	}
 	if err := t.throttle.check(); err != nil {
@@ -214,16 +211,16 @@ func (t *tokens) attempt(ctx context.Context) (*oauth2.Token, error) {
 	}
 	asked := time.Now()
 	t.mu.Lock()
-	t.asked = asked
+	t.requestedAt = asked
 	t.mu.Unlock()
-	token, err := proof.exchange(ctx)
+	token, err := proof.requestToken(ctx)
 	err = t.signIn.secrets.error(err)
 	t.throttle.record(err, t.rule)
-	t.refused.record(proof.fingerprint, err)
+	t.rejection.record(proof.fingerprint, err)
 	if err != nil {
 		return nil, err
 	}
-	t.signIn.learn("token", token.AccessToken)
+	t.signIn.addSecret("token", token.AccessToken)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.current = token

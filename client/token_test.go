@@ -92,7 +92,7 @@ func testOptions(credential Credential, transport http.RoundTripper) Options {
 		Credential:     credential,
 		Transport:      transport,
 		RequestTimeout: 30 * time.Second,
-		Observer:       nobody{},
+		Observer:       noObserver{},
 		UserAgent:      "mde_exporter/test",
 	}
 }
@@ -574,12 +574,12 @@ func TestRefusalsSayWhatToMend(t *testing.T) {
 		want        []string
 	}{
 		"a wrong secret":              {401, "invalid_client", 7000215, "Invalid client secret provided.\r\nTrace ID: 9", []string{"HTTP 401", "invalid_client", "AADSTS7000215: Invalid client secret provided", "secret's value, not its id"}},
-		"an expired secret":           {401, "invalid_client", 7000222, "The provided client secret keys are expired. Trace ID: 9", []string{"AADSTS7000222", "has expired: make a new one"}},
+		"an expired secret":           {401, "invalid_client", 7000222, "The provided client secret keys are expired. Trace ID: 9", []string{"AADSTS7000222", "has expired: create a new one"}},
 		"an unknown app":              {400, "unauthorized_client", 700016, "Application with identifier 'app' was not found in the directory 'x'.", []string{"HTTP 400", "unauthorized_client", "check client_id and tenant_id"}},
 		"an unknown tenant":           {400, "invalid_request", 90002, "Tenant 'tenant' not found.", []string{"AADSTS90002", "check tenant_id and cloud"}},
 		"an unknown API":              {400, "invalid_resource", 500011, "The resource principal was not found.", []string{"AADSTS500011", testScope, "check cloud and api_scope"}},
 		"an unregistered certificate": {401, "invalid_client", 700027, "The certificate is not registered.", []string{"upload it to the app registration"}},
-		"a number nobody knows":       {400, "invalid_client", 999, "Something new.", []string{"AADSTS999: Something new", "does not accept the app's credential"}},
+		"a number nobody knows":       {400, "invalid_client", 999, "Something new.", []string{"AADSTS999: Something new", "rejects the app's credential"}},
 		"a code nobody knows":         {403, "brand_new", 999, "Something new.", []string{"HTTP 403", "brand_new", "AADSTS999: Something new"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -625,17 +625,17 @@ func TestUnusableAnswersAreToldApart(t *testing.T) {
 		"a redirect": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "https://elsewhere.example/")
 			w.WriteHeader(http.StatusFound)
-		}, ReasonAuth, "redirect, which is never followed"},
-		"a redirect that leaves a choice": {scripted(http.StatusMultipleChoices, ""), ReasonAuth, "redirect, which is never followed"},
+		}, ReasonAuth, "redirect, which is not followed"},
+		"a redirect that leaves a choice": {scripted(http.StatusMultipleChoices, ""), ReasonAuth, "redirect, which is not followed"},
 		"a missing page":                  {scripted(http.StatusNotFound, "<html>", "Content-Type", "text/html"), ReasonAuth, "not that of a token endpoint"},
-		"an oversized answer":             {json(`{"access_token":"` + strings.Repeat("a", maxTokenAnswer) + `"}`), ReasonDecode, "larger than"},
+		"an oversized answer":             {json(`{"access_token":"` + strings.Repeat("a", maxTokenResponse) + `"}`), ReasonDecode, "larger than"},
 		"no JSON":                         {json(`access granted`), ReasonDecode, "not the JSON object"},
 		"an empty body":                   {json(``), ReasonDecode, "not the JSON object"},
 		"no access_token":                 {json(`{"token_type":"Bearer","expires_in":3599}`), ReasonDecode, "access_token"},
 		"a type other than Bearer":        {json(`{"token_type":"pop","expires_in":3599,"access_token":"t0k3n"}`), ReasonDecode, "not of type Bearer"},
-		"a token with a line break":       {json(`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n\r\nX: y"}`), ReasonDecode, "characters that no token has"},
-		"an expiry in the past":           {json(`{"token_type":"Bearer","expires_in":-5,"access_token":"t0k3n"}`), ReasonDecode, "credible"},
-		"an expiry beyond all reason":     {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "credible"},
+		"a token with a line break":       {json(`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n\r\nX: y"}`), ReasonDecode, "contains invalid characters"},
+		"an expiry in the past":           {json(`{"token_type":"Bearer","expires_in":-5,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
+		"an expiry beyond all reason":     {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
 		"an expiry that is no number":     {json(`{"token_type":"Bearer","expires_in":"t0k3n","access_token":"t0k3n"}`), ReasonDecode, "not the JSON object"},
 		"an error with 200":               {json(`{"error":"invalid_client","error_description":"AADSTS7000215: Invalid."}`), ReasonAuth, "invalid_client"},
 	} {
@@ -764,7 +764,7 @@ func TestTwoAudiencesAreNeverMixed(t *testing.T) {
 			}
 			giveToken(w, "for-"+strings.TrimSuffix(strings.TrimPrefix(scope, "https://"), "/.default"), time.Hour)
 		}}
-		o := Options{LoginURL: &url.URL{Scheme: "https", Host: "login.example"}, Credential: secretCredential(), Transport: f, RequestTimeout: time.Minute, Observer: nobody{}}
+		o := Options{LoginURL: &url.URL{Scheme: "https", Host: "login.example"}, Credential: secretCredential(), Transport: f, RequestTimeout: time.Minute, Observer: noObserver{}}
 		graph := newTokens(o, "https://graph.example/.default", &throttle{}, &redactor{})
 		api := newTokens(o, testScope, &throttle{}, &redactor{})
 		var wg sync.WaitGroup

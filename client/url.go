@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// MaskURL returns the URL with what may be secret in it masked: the password, or a
-// user name that stands alone, the query and the fragment. A text that is no URL
-// is masked whole.
+// MaskURL returns the URL with its possible secrets masked: the password, or a user name
+// without a password, the query and the fragment. A text that is not a URL is masked
+// completely.
 func MaskURL(text string) string {
 	if text == "" {
 		return ""
@@ -38,7 +38,7 @@ func MaskURL(text string) string {
 	return masked
 }
 
-// URLSecrets returns what MaskURL masks, to be named in Options.Secrets.
+// URLSecrets returns the parts of the URL that MaskURL masks, for Options.Secrets.
 func URLSecrets(u *url.URL) []string {
 	var secrets []string
 	if u.User != nil {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// WorkloadIdentity is a federated token, such as Kubernetes projects into a pod.
+// WorkloadIdentity is a federated token in a file, such as Kubernetes projects into a pod.
 type WorkloadIdentity struct {
 	TenantID      string
 	ClientID      string
@@ -16,16 +16,16 @@ type WorkloadIdentity struct {
 
 func (c WorkloadIdentity) app() (tenantID, clientID string) { return c.TenantID, c.ClientID }
 
-// prove reads the federated token, which its issuer replaces every hour or so,
-// and shows it as an assertion.
-func (c WorkloadIdentity) prove(ctx context.Context, s signIn) (proof, error) {
+// load implements Credential. The token is the client assertion. Its issuer replaces the
+// file about every hour.
+func (c WorkloadIdentity) load(ctx context.Context, s signIn) (loadedCredential, error) {
 	token, err := readCredentialFile(ctx, "token_file_path", c.TokenFilePath, strings.TrimSpace)
 	if err != nil {
-		return proof{}, err
+		return loadedCredential{}, err
 	}
-	return proof{
+	return loadedCredential{
 		fingerprint: fingerprint(token),
-		exchange: func(ctx context.Context) (*oauth2.Token, error) {
+		requestToken: func(ctx context.Context) (*oauth2.Token, error) {
 			return s.post(ctx, c.TenantID, c.ClientID, "client_assertion", token)
 		},
 	}, nil

@@ -59,7 +59,9 @@ func (c *Config) Needs() []client.Need { return []client.Need{{client.Alerts}} }
 
 // New implements Config.
 func (c *Config) New(e collector.Env) collector.Collector {
-	dropped := func(label string) *labels.Dropped { return labels.NewDropped(label, e.Metrics, e.Client.HoldsSecret) }
+	dropped := func(label string) *labels.Dropped {
+		return labels.NewDropped(label, e.Metrics, e.Client.ContainsSecret)
+	}
 	r := &reader{client: e.Client, severity: dropped("severity"), status: dropped("status"), source: dropped("detection_source")}
 	return &collector.Periodic[result]{Env: e, MaxAge: c.Age(), Read: r.read, Show: show, Describe: describe}
 }

@@ -26,7 +26,7 @@ type Client interface {
 	DomainMachines(ctx context.Context, domain string) iter.Seq2[*client.Machine, error]
 	DomainStatistics(ctx context.Context, domain string) (client.DomainStatistics, error)
 	Quota(api client.API) client.QuotaUse
-	HoldsSecret(name string) bool
+	ContainsSecret(name string) bool
 }
 
 // Collector counts the machines that communicated with each watched domain. It looks up
@@ -161,8 +161,8 @@ func New(c Config, e collector.Env, api Client) *Collector {
 		changed: make(chan struct{}, 1),
 		results: make(chan domainOutcome, maxInFlight),
 		notes:   make(map[string]string),
-		groups:  labels.NewDropped("device_group", e.Metrics, api.HoldsSecret),
-		risk:    labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, api.HoldsSecret)),
+		groups:  labels.NewDropped("device_group", e.Metrics, api.ContainsSecret),
+		risk:    labels.NewTable(maxRiskScores+len(client.RiskScores), "None", client.RiskScores, labels.NewDropped("risk_score", e.Metrics, api.ContainsSecret)),
 	}
 	for i, l := range c.InForce() {
 		w.lists = append(w.lists, &watchList{ListConfig: l, index: i, listed: l.Domains})

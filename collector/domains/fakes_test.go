@@ -115,7 +115,7 @@ func (f *refusedDomains) count() int {
 	return f.calls
 }
 
-func (f *refusedDomains) HoldsSecret(string) bool { return false }
+func (f *refusedDomains) ContainsSecret(string) bool { return false }
 
 func (f *refusedDomains) DomainStatistics(context.Context, string) (client.DomainStatistics, error) {
 	return client.DomainStatistics{}, nil
@@ -163,7 +163,7 @@ func newClient(t testing.TB, transport http.RoundTripper, ledger client.Ledger, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.TakePart()
+	c.JoinQuotas()
 	return c
 }
 

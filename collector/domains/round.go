@@ -285,7 +285,7 @@ func (w *Collector) lookUp(ctx context.Context, domain string, last *domainResul
 	if err != nil {
 		return nil, fmt.Errorf("list machines of %s: %w", domain, err)
 	}
-	r.Named = withoutSecrets(r.Named, w.client.HoldsSecret)
+	r.Named = withoutSecrets(r.Named, w.client.ContainsSecret)
 	r.At = collector.Wall(time.Now())
 	if r.Statistics, err = w.statistics(ctx, domain); err != nil {
 		return r, fmt.Errorf("read statistics of %s: %w", domain, err)
@@ -470,7 +470,7 @@ func (w *Collector) drain(ctx context.Context) {
 
 // isTenantWide reports whether a failure is not specific to the domain.
 func isTenantWide(reason client.Reason) bool {
-	return reason.Passing() || reason == client.ReasonAuth || reason == client.ReasonForbidden
+	return reason.Temporary() || reason == client.ReasonAuth || reason == client.ReasonForbidden
 }
 
 // warnOfIntervals warns about each list whose interval exceeds the quota, once for each

@@ -173,7 +173,7 @@ func (s *domainSchedule) next(now time.Time, inFlight int, wanted wantedDomains)
 		if d := l.firstFresh(); d != nil && wanted.fresh {
 			due := paced
 			if shorter == 0 || s.once {
-				due = s.pacer.NextInHurry(now, inFlight)
+				due = s.pacer.NextUrgent(now, inFlight)
 			}
 			if next == nil || due.Before(at) || s.once {
 				next, at = d, due
@@ -233,7 +233,7 @@ func (s *domainSchedule) start(d *watchedDomain, now time.Time) {
 	if turn.Before(now) && !d.visited.IsZero() {
 		l.turns.since = later(turn, now.Add(-min(cycle, maxLag)))
 	}
-	s.pacer.Leave(now)
+	s.pacer.RecordCall(now)
 	d.turn.remove()
 	d.visited = now
 }

@@ -39,7 +39,7 @@ type fakeStates struct {
 	Calls         []client.API
 }
 
-func (f *fakeStates) HoldsSecret(string) bool { return false }
+func (f *fakeStates) ContainsSecret(string) bool { return false }
 
 func (f *fakeStates) SecurityStates(context.Context) iter.Seq2[*client.SecurityState, error] {
 	f.Calls = append(f.Calls, client.MachineSecurityStates)

@@ -200,7 +200,7 @@ func (q *quickDomains) DomainMachines(context.Context, string) iter.Seq2[*client
 	return collectortest.RowsOf(nil, q.machines...)
 }
 
-func (q *quickDomains) HoldsSecret(string) bool { return false }
+func (q *quickDomains) ContainsSecret(string) bool { return false }
 
 func (q *quickDomains) DomainStatistics(context.Context, string) (client.DomainStatistics, error) {
 	return client.DomainStatistics{}, nil

@@ -45,7 +45,7 @@ func (c *Config) Needs() []client.Need {
 
 // New implements Config.
 func (c *Config) New(e collector.Env) collector.Collector {
-	r := &reader{client: e.Client, dropped: labels.NewDropped("device_group", e.Metrics, e.Client.HoldsSecret)}
+	r := &reader{client: e.Client, dropped: labels.NewDropped("device_group", e.Metrics, e.Client.ContainsSecret)}
 	return &collector.Periodic[result]{Env: e, MaxAge: c.Age(), Read: r.read, Show: show, Describe: describe}
 }
 

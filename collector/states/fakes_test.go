@@ -41,7 +41,7 @@ type fakeStates struct {
 	Calls         []client.API
 }
 
-func (f *fakeStates) HoldsSecret(string) bool { return false }
+func (f *fakeStates) ContainsSecret(string) bool { return false }
 
 func (f *fakeStates) SecurityStates(context.Context) iter.Seq2[*client.SecurityState, error] {
 	f.Calls = append(f.Calls, client.MachineSecurityStates)
@@ -105,6 +105,6 @@ func newClient(t testing.TB, transport http.RoundTripper) *client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.TakePart()
+	c.JoinQuotas()
 	return c
 }

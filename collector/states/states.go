@@ -23,7 +23,7 @@ type Client interface {
 	SecurityStates(ctx context.Context) iter.Seq2[*client.SecurityState, error]
 	Machines(ctx context.Context) iter.Seq2[*client.Machine, error]
 	AntivirusHealth(ctx context.Context) iter.Seq2[*client.AntivirusHealth, error]
-	HoldsSecret(name string) bool
+	ContainsSecret(name string) bool
 }
 
 // Collector counts the machines of a tenant by build, architecture and the
@@ -59,7 +59,7 @@ func New(c Config, e collector.Env, api Client) *Collector {
 		fleet:   attention.Of(e.Shared),
 		logger:  e.Log(),
 		memory:  e.Memory(),
-		dropped: newDroppedLabels(e.Metrics, api.HoldsSecret),
+		dropped: newDroppedLabels(e.Metrics, api.ContainsSecret),
 	}
 	s.fleet.Expect(c.Age())
 	return s

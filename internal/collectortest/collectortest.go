@@ -90,7 +90,7 @@ func Client(t testing.TB, api http.HandlerFunc) *client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.TakePart()
+	c.JoinQuotas()
 	return c
 }
 

@@ -58,7 +58,7 @@ tenants:
 		if took := time.Since(start); took > 5*time.Minute {
 			t.Errorf("it took %s", took)
 		}
-		for _, want := range []string{"contoso: security_states: ", "contoso: watched_domains: ", "HTTP 429", "the sign-in host asked for a pause"} {
+		for _, want := range []string{"contoso: security_states: ", "contoso: watched_domains: ", "HTTP 429", "the sign-in host asked to wait"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error is %v, want %q", err, want)
 			}

@@ -28,7 +28,7 @@ func (e *Exporter) applyQuotas(c *config.Config, tenants map[string]*tenant) {
 		}
 	}
 	for _, tc := range c.Tenants {
-		tenants[tc.Name].client.TakePart()
+		tenants[tc.Name].client.JoinQuotas()
 	}
 }
 

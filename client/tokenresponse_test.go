@@ -116,12 +116,12 @@ func TestABrokenTokenAnswerSaysWhatFailed(t *testing.T) {
 		what     string
 		cause    string
 	}{
-		"an unknown encoding":         {"br", "{}", nil, "reach", "unpack the answer: content encoding"},
-		"a header that is not gzip":   {"gzip", "not gzip at all", nil, "reach", "unpack the answer: gzip: invalid header"},
-		"a packed body that is cut":   {"gzip", cut, nil, "reach", "read the answer: unexpected EOF"},
-		"a connection that breaks":    {"", "{", io.ErrUnexpectedEOF, "reach", "read the answer: unexpected EOF"},
-		"a body that never ends":      {"", "{", context.DeadlineExceeded, "no complete answer within 30s", "read the answer: context deadline exceeded"},
-		"a packed body without start": {"gzip", "", context.DeadlineExceeded, "no complete answer within 30s", "unpack the answer: context deadline exceeded"},
+		"an unknown encoding":         {"br", "{}", nil, "reach", "unpack the response: unsupported content encoding"},
+		"a header that is not gzip":   {"gzip", "not gzip at all", nil, "reach", "unpack the response: gzip: invalid header"},
+		"a packed body that is cut":   {"gzip", cut, nil, "reach", "read the response: unexpected EOF"},
+		"a connection that breaks":    {"", "{", io.ErrUnexpectedEOF, "reach", "read the response: unexpected EOF"},
+		"a body that never ends":      {"", "{", context.DeadlineExceeded, "no complete response within 30s", "read the response: context deadline exceeded"},
+		"a packed body without start": {"gzip", "", context.DeadlineExceeded, "no complete response within 30s", "unpack the response: context deadline exceeded"},
 	} {
 		for host, credential := range map[string]Credential{"login.example": secretCredential(), "169.254.169.254": ManagedIdentity{}} {
 			t.Run(name+", "+host, func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestEveryNumberOfEntraGetsItsAdvice(t *testing.T) {
 		},
 		"no list of numbers": {
 			scripted(401, `{"error":"invalid_client","error_description":"AADSTS7000222: expired","error_codes":7000222}`),
-			ReasonAuth, []string{"AADSTS7000222", "does not accept the app's credential"},
+			ReasonAuth, []string{"AADSTS7000222", "rejects the app's credential"},
 		},
 		"a passing fault with 503": {
 			scripted(503, `{"error":"invalid_request","error_description":"AADSTS90033: A transient error has occurred. Please try again.","error_codes":[90033]}`),

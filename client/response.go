@@ -12,18 +12,18 @@ import (
 	"github.com/klauspost/compress/zlib"
 )
 
-// An answer is the body of a successful call, which is read while it arrives. It
-// must be closed.
-type answer struct {
+// An apiResponse is a response with status 200 whose body is read while it arrives. The
+// caller must close it.
+type apiResponse struct {
 	body     io.Reader
 	header   http.Header
-	err      error             // Why the body could not be read to its end.
-	explain  func(error) error // What that means to the caller.
-	finished func(error)       // Ends the call, of which the body may be broken.
+	err      error             // The first error of reading the body.
+	explain  func(error) error // Turns err into the error of the call.
+	finished func(error)       // Ends the call. The argument is err.
 }
 
-// Read reads the body as it was sent, and remembers why it broke.
-func (a *answer) Read(p []byte) (int, error) {
+// Read reads the body as it was sent and keeps the first error.
+func (a *apiResponse) Read(p []byte) (int, error) {
 	n, err := a.body.Read(p)
 	if err != nil && err != io.EOF {
 		a.err = err
@@ -31,32 +31,32 @@ func (a *answer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// close ends the call, once: its connection can be used again if the body was
-// read to its end.
-func (a *answer) close() {
+// close ends the call. Further calls do nothing. The connection is reused if the body
+// was read to its end.
+func (a *apiResponse) close() {
 	if a.finished != nil {
 		a.finished(a.err)
 		a.finished = nil
 	}
 }
 
-// broken returns why the body could not be read, or nil where it could.
-func (a *answer) broken() error {
+// readError returns the error of the call if reading the body failed, else nil.
+func (a *apiResponse) readError() error {
 	if a.err == nil {
 		return nil
 	}
 	return a.explain(a.err)
 }
 
-// An unpacker reads bodies in any of the content encodings that the services and
-// what stands before them use, asked for or not. Its readers are used again.
+// An unpacker decodes the content encodings that the services and their proxies use,
+// even ones that were not requested. It reuses its readers.
 type unpacker struct {
 	packed *bufio.Reader
 	gzip   *gzip.Reader
 }
 
-// open returns a reader of what the body holds, by its header. The reader is valid
-// until the next open.
+// open returns a reader of the decoded body. The header names the encoding. The reader
+// is valid until the next call of open.
 func (u *unpacker) open(body io.Reader, header http.Header) (io.Reader, error) {
 	encoding := strings.Join(header.Values("Content-Encoding"), ", ")
 	switch strings.ToLower(strings.TrimSpace(encoding)) {
@@ -75,7 +75,7 @@ func (u *unpacker) open(body io.Reader, header http.Header) (io.Reader, error) {
 		}
 		return flate.NewReader(u.packed), nil
 	default:
-		return nil, fmt.Errorf("content encoding %q was not asked for", encoding)
+		return nil, fmt.Errorf("unsupported content encoding %q", encoding)
 	}
 }
 
@@ -86,8 +86,8 @@ func (u *unpacker) buffer(body io.Reader) {
 	u.packed.Reset(body)
 }
 
-// isZlib reports whether a deflate body has the header that RFC 9110 asks for and
-// the Defender API leaves out. No encoder of raw deflate begins like it.
+// isZlib reports whether a deflate body has the zlib header that RFC 9110 requires. The
+// Defender API omits it. Raw deflate never begins with these bytes.
 func isZlib(head []byte) bool {
 	return head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0
 }
