@@ -148,9 +148,7 @@ func fileName(name string) string {
 		}
 	}, name)
 	const longest = 40
-	if len(readable) > longest {
-		readable = readable[:longest]
-	}
+	readable = readable[:min(longest, len(readable))]
 	sum := sha256.Sum256([]byte(name))
 	return fmt.Sprintf("%s-%x", readable, sum[:8])
 }
