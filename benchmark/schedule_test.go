@@ -64,7 +64,7 @@ func TestSchedule(t *testing.T) {
 					if len(api.lookups) != n {
 						t.Errorf("%d of %d domains looked up", len(api.lookups), n)
 					}
-					fmt.Fprintf(&table, "| %d | %s | %d | %d | %v | %v |\n", n, watcher.name, minute, hour, covered.Round(time.Second), oldest.Round(time.Second))
+					fmt.Fprintf(&table, "| %s | %s | %s | %s | %v | %v |\n", collector.Number(n), watcher.name, collector.Number(minute), collector.Number(hour), covered.Round(time.Second), oldest.Round(time.Second))
 				})
 			})
 		}

@@ -16,14 +16,14 @@ const DomainMachinesLimit = 500
 // DomainStatistics are an organization's contacts with a domain, from
 // /api/domains/{domain}/stats.
 type DomainStatistics struct {
-	// Prevalence is the number of machines that communicated with the domain,
+	// Prevalence is the number of machines that contacted the domain,
 	// not capped as DomainMachines is.
 	Prevalence int64
 	// LastSeen is the zero time if the organization never contacted the domain.
 	LastSeen time.Time
 }
 
-// DomainMachines yields the machines that communicated with a domain within the
+// DomainMachines yields the machines that contacted a domain within the
 // last 30 days, DomainMachinesLimit at most, from
 // GET {api}/api/domains/{domain}/machines. It yields none for a domain that the service
 // does not know. Iteration ends after an error.

@@ -105,7 +105,7 @@ type Row struct {
 	// Instead stands for a number that is not known, Hint explains it. Empty means
 	// "unknown".
 	Instead, Hint string
-	// At is when the number was last confirmed. Zero means never.
+	// At is when the number was last read. Zero means never.
 	At time.Time
 	// Error is why the last attempt failed, empty where it did not.
 	Error string

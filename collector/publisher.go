@@ -16,7 +16,7 @@ var (
 	refreshSuccessFamily = NewFamily("mde_refresh_success",
 		"1 when the last refresh succeeded, 0 when it failed and older values are still served. Absent until a refresh has finished.", "collector")
 	refreshLastSuccessFamily = NewFamily("mde_refresh_last_success_timestamp_seconds",
-		"How old the values are at worst: when the last successful refresh began to read them or, for watched domains, when the longest unconfirmed one was confirmed.", "collector")
+		"How old the values are at worst: when the last successful refresh began to read them or, for watched domains, when the domain with the oldest count was read.", "collector")
 	refreshDurationFamily = NewFamily("mde_refresh_duration_seconds",
 		"How long the last refresh took.", "collector")
 	refreshIntervalFamily = NewFamily("mde_refresh_interval_seconds",

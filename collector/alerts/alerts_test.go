@@ -45,7 +45,7 @@ func TestUnresolvedAlertsAreCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		collectortest.Golden(t, "alerts.prom", w.Scraped(t))
-		if got, want := c.Page().Summary, "3 unresolved alerts, 2 unassigned"; got != want {
+		if got, want := c.Page().Summary, "3 unresolved alerts, 2 without an owner"; got != want {
 			t.Errorf("page %q, want %q", got, want)
 		}
 		w.Lint(t)
@@ -54,7 +54,7 @@ func TestUnresolvedAlertsAreCounted(t *testing.T) {
 
 func TestSummarySeparatesThousands(t *testing.T) {
 	r := result{Alerts: map[string]map[string]int{"High": {"New": 4000, "InProgress": 321}}, Unassigned: map[string]int{"High": 1000}}
-	if got, want := describe(r).Summary, "4,321 unresolved alerts, 1,000 unassigned"; got != want {
+	if got, want := describe(r).Summary, "4,321 unresolved alerts, 1,000 without an owner"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

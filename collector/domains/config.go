@@ -254,5 +254,5 @@ func (c *Config) Disabled() collector.Page { return collector.Page{Table: domain
 // domainTable is the table of watched domains, without rows.
 var domainTable = collector.Table{
 	Title: "Watched domains", Items: "domains", Marked: "contacted", Runbook: "MDEWatchedDomainContacted", AtLeast: "by 500 machines or more",
-	Columns: [3]string{"Domain", "Machines", "Confirmed"},
+	Columns: [3]string{"Domain", "Machines", "Counted"},
 }

@@ -29,7 +29,7 @@ type Client interface {
 	ContainsSecret(name string) bool
 }
 
-// Collector counts the machines that communicated with each watched domain. It looks up
+// Collector counts the machines that contacted each watched domain. It looks up
 // the domains continuously, spread over the interval, and publishes each result
 // immediately. It needs a Refresher with a Continuous schedule: one refresh is one
 // round and lasts the interval at most.

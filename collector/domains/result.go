@@ -18,25 +18,25 @@ import (
 
 var (
 	domainMachinesFamily = collector.NewFamily("mde_watched_domain_machines",
-		"Machines that communicated with the domain within the last 30 days; 0 for a domain never seen.", "domain")
+		"Machines that contacted the domain within the last 30 days; 0 if none did.", "domain")
 	domainTruncatedFamily = collector.NewFamily("mde_watched_domain_machines_truncated",
 		"1 where the API's limit of 500 machines makes the count of machines a lower bound.", "domain")
 	domainAttentionFamily = collector.NewFamily("mde_watched_domain_machines_attention",
-		"Machines that communicated with the domain and whose property requires attention. Absent for domains without machines.", "domain", "property")
+		"Machines that contacted the domain and whose property requires attention. Absent for domains without machines.", "domain", "property")
 	domainRiskFamily = collector.NewFamily("mde_watched_domain_machines_risk",
-		"Machines that communicated with the domain, by Defender's risk score. Absent for domains without machines.", "domain", "risk_score")
+		"Machines that contacted the domain, by Defender's risk score. Absent for domains without machines.", "domain", "risk_score")
 	domainGroupFamily = collector.NewFamily("mde_watched_domain_device_group_machines",
-		"Machines that communicated with the domain, by device group. Absent for groups without such a machine.", "domain", "device_group")
+		"Machines that contacted the domain, by device group. Absent for groups without such a machine.", "domain", "device_group")
 	domainInfoFamily = collector.NewFamily("mde_watched_domain_machine_info",
-		"1: a machine that communicated with the domain, newest contact first up to the limit.", "domain", "machine_id", "computer_dns_name")
+		"1: a machine that contacted the domain, newest contact first up to the limit.", "domain", "machine_id", "computer_dns_name")
 	domainPrevalenceFamily = collector.NewFamily("mde_watched_domain_prevalence",
-		"Machines that communicated with the domain by the organization's statistics, not capped at 500.", "domain")
+		"Machines that contacted the domain by the organization's statistics, not capped at 500.", "domain")
 	domainLastSeenFamily = collector.NewFamily("mde_watched_domain_last_seen_timestamp_seconds",
 		"When the organization last contacted the domain. Absent for a domain never contacted.", "domain")
 	domainInvalidFamily = collector.NewFamily("mde_watched_domain_invalid",
 		"1: the API rejects the domain's name as invalid. Absent otherwise.", "domain")
 	domainLastSuccessFamily = collector.NewFamily("mde_watched_domain_last_success_timestamp_seconds",
-		"When the count of the domain's machines was last confirmed.", "domain")
+		"When the domain was last looked up successfully.", "domain")
 	domainListFamily = collector.NewFamily("mde_watched_domain_info",
 		"1: the domain is on that list.", "domain", "list")
 	domainsFamily = collector.NewFamily("mde_watched_domains",
@@ -46,7 +46,7 @@ var (
 	listConfiguredIntervalFamily = collector.NewFamily("mde_watched_domain_list_configured_interval_seconds",
 		"The configured interval of the list.", "list")
 	listLastSuccessFamily = collector.NewFamily("mde_watched_domain_list_last_success_timestamp_seconds",
-		"When the oldest count of a domain on the list was confirmed. A domain on several lists counts for the one with the shortest interval.", "list")
+		"When the oldest count of a domain on the list was read. A domain on several lists counts for the one with the shortest interval.", "list")
 	domainsIntervalFamily = collector.NewFamily("mde_watched_domains_interval_seconds",
 		"The longest interval at which the domains of a list are looked up, as the call quota allows.")
 	domainsListReadFamily = collector.NewFamily("mde_watched_domains_list_last_read_successful",

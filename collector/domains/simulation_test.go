@@ -249,13 +249,13 @@ func simulateFullLoad(t *testing.T, n int, name string, ledger client.Ledger, ta
 		t.Errorf("oldest value %s old, want at most %s", oldest, limit)
 	}
 	if share < 0.995 {
-		t.Errorf("%.2f %% of the quota used", 100*share)
+		t.Errorf("%.2f%% of the quota used", 100*share)
 	}
 	if api.throttled > 0 {
 		t.Errorf("%d calls were throttled", api.throttled)
 	}
-	fmt.Fprintf(table, "| %d | %s | %s | %s | %s | %.2f %% | %d | %d | %d |\n", n, name,
-		coverage, ideal, oldest.Round(time.Second), 100*share, worst(calls, time.Minute), worst(calls, time.Hour), api.throttled)
+	fmt.Fprintf(table, "| %s | %s | %s | %s | %s | %.2f%% | %s | %s | %d |\n", collector.Number(n), name,
+		coverage, ideal, oldest.Round(time.Second), 100*share, collector.Number(worst(calls, time.Minute)), collector.Number(worst(calls, time.Hour)), api.throttled)
 }
 
 // simulatedList configures a watch list of a simulation.
@@ -367,8 +367,8 @@ func simulateLists(t *testing.T, mix string, lists []simulatedList, storage stri
 			}
 		}
 		of := float64(calls) / (float64(l.domains) * float64(end.Sub(steady)) / float64(l.allowed))
-		fmt.Fprintf(table, "| %s | %s: %d | %s | %s | %s | %s | %s | %s | %.2f %% | %.2f %% | %d | %d | %d |\n", mix, l.name, l.domains, storage, l.interval, l.allowed,
-			first.Sub(begin).Round(time.Second), filling.Round(time.Second), oldest.Round(time.Second), 100*of, 100*used, worst(api.callsOf("machines"), time.Minute), worst(api.callsOf("machines"), time.Hour), api.throttled)
+		fmt.Fprintf(table, "| %s | %s: %s | %s | %s | %s | %s | %s | %s | %.2f%% | %.2f%% | %s | %s | %d |\n", mix, l.name, collector.Number(l.domains), storage, l.interval, l.allowed,
+			first.Sub(begin).Round(time.Second), filling.Round(time.Second), oldest.Round(time.Second), 100*of, 100*used, collector.Number(worst(api.callsOf("machines"), time.Minute)), collector.Number(worst(api.callsOf("machines"), time.Hour)), api.throttled)
 		if limit := l.allowed*1005/1000 + 10*time.Second; oldest > limit {
 			t.Errorf("oldest value of %s %s old, want at most %s", l.name, oldest, limit)
 		}
@@ -378,12 +378,12 @@ func simulateLists(t *testing.T, mix string, lists []simulatedList, storage stri
 			t.Errorf("during the initial lookups, oldest value of %s %s old, want at most %s", l.name, filling, limit)
 		}
 		if of < 0.995 {
-			t.Errorf("%s got %.2f %% of its calls", l.name, 100*of)
+			t.Errorf("%s got %.2f%% of its calls", l.name, 100*of)
 		}
 		isOverfull = isOverfull || l.allowed > l.interval
 	}
 	if isOverfull && used < 0.995 {
-		t.Errorf("%.2f %% of the quota used", 100*used)
+		t.Errorf("%.2f%% of the quota used", 100*used)
 	}
 	if api.throttled > 0 {
 		t.Errorf("%d calls were throttled", api.throttled)

@@ -90,7 +90,7 @@ func (r *statesResult) sum(gauge string) (n int) {
 // measures returns the share of machines that require attention and the most frequent
 // property. For a nil result both are empty.
 func (r *statesResult) measures() []collector.Measure {
-	share, top := collector.Measure{Title: "Requires attention"}, collector.Measure{Title: "Top property"}
+	share, top := collector.Measure{Title: "Require attention"}, collector.Measure{Title: "Most frequent problem"}
 	if r == nil {
 		return []collector.Measure{share, top}
 	}
@@ -100,9 +100,9 @@ func (r *statesResult) measures() []collector.Measure {
 	case machines == 0:
 		share.Text = "no machines"
 	case requiring > 0 && share.Number < 0.001:
-		share.Text = "under 0.1 %"
+		share.Text = "under 0.1%"
 	default:
-		share.Text = fmt.Sprintf("%.1f %%", 100*share.Number)
+		share.Text = fmt.Sprintf("%.1f%%", 100*share.Number)
 	}
 	sums := make([]int, len(r.Properties))
 	for _, g := range r.Gauges[attentionGauge] {

@@ -637,7 +637,7 @@ func TestSummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 		if got := s.Page(); got.Summary != "" || got.Source != "" {
 			t.Errorf("before the first refresh: %+v", got)
 		}
-		unknown := []collector.Measure{{Title: "Requires attention"}, {Title: "Top property"}}
+		unknown := []collector.Measure{{Title: "Require attention"}, {Title: "Most frequent problem"}}
 		if got := s.Page().Measures; !slices.Equal(got, unknown) {
 			t.Errorf("before the first refresh: %+v", got)
 		}
@@ -680,13 +680,13 @@ func TestMeasures(t *testing.T) {
 		share, top string
 	}{
 		"nothing was read":                        {nil, "", ""},
-		"some machines":                           {result(8, 5, false, 2, 4), "62.5 %", "FirewallOff: 4"},
-		"no machine requires attention":           {result(8, 0, false), "0.0 %", "none"},
-		"very few require attention":              {result(100000, 1, false, 1), "under 0.1 %", "AntivirusOff: 1"},
-		"thousands require attention":             {result(100000, 50000, false, 45678), "50.0 %", "AntivirusOff: 45,678"},
+		"some machines":                           {result(8, 5, false, 2, 4), "62.5%", "FirewallOff: 4"},
+		"no machine requires attention":           {result(8, 0, false), "0.0%", "none"},
+		"very few require attention":              {result(100000, 1, false, 1), "under 0.1%", "AntivirusOff: 1"},
+		"thousands require attention":             {result(100000, 50000, false, 45678), "50.0%", "AntivirusOff: 45,678"},
 		"no machines":                             {result(0, 0, false), "no machines", "none"},
-		"a part could not be read":                {result(8, 2, true, 2), "25.0 % or more", "AntivirusOff: 2"},
-		"nothing found, a part could not be read": {result(8, 0, true), "0.0 % or more", ""},
+		"a part could not be read":                {result(8, 2, true, 2), "25.0% or more", "AntivirusOff: 2"},
+		"nothing found, a part could not be read": {result(8, 0, true), "0.0% or more", ""},
 	} {
 		got := test.result.measures()
 		if got[0].Text != test.share || got[1].Text != test.top {

@@ -44,7 +44,7 @@ func DemoUrgentDomains() []string {
 //     26100 reaches most machines. From 25:00 on it is rolled back.
 //   - Every ten minutes a patch raises each build to its next revision.
 //   - From 1:00 to 7:30 of each quarter of an hour the antivirus of build 19045
-//     stops reporting: on 2 %, up to 30 %, and back.
+//     stops reporting: on 2%, up to 30%, and back.
 //   - EDR communication gets slowly worse over the half hour, and recovers.
 //   - At 0:45 DemoSuspectedDomain is contacted for the first time, in the end by
 //     more than a hundred machines.

@@ -56,7 +56,7 @@ func TestDemoStartsWithRealisticFleet(t *testing.T) {
 			t.Errorf("%d machines", tally.Total)
 		}
 		if n := tally.TotalNeedsAttention * 100 / tally.Total; n < 5 || n > 20 {
-			t.Errorf("%d %% require attention", n)
+			t.Errorf("%d%% require attention", n)
 		}
 		architectures := map[string]int{}
 		for group, n := range tally.Machines {

@@ -29,7 +29,7 @@ func failingTenants(now time.Time) Status {
 			c.FailingSince = now.Add(-time.Duration(i) * time.Second)
 		}
 		t.Collectors[0].Page.Measures = []collector.Measure{
-			{Title: "Requires attention", Text: fmt.Sprintf("%d.0 %%", i%100), Number: float64(i%100) / 100}, {Title: "Top property"},
+			{Title: "Require attention", Text: fmt.Sprintf("%d.0%%", i%100), Number: float64(i%100) / 100}, {Title: "Most frequent problem"},
 		}
 		var domains []Domain
 		for d := range 50 {
@@ -64,7 +64,7 @@ func TestEqualCausesAreMerged(t *testing.T) {
 
 func TestTenantTableSearchSortAndPages(t *testing.T) {
 	s := failingTenants(time.Now())
-	s.Tenants[7].Collectors[0].Page.Measures[0].Text = "" // Unknown instead of 7 %.
+	s.Tenants[7].Collectors[0].Page.Measures[0].Text = "" // Unknown instead of 7%.
 	names := func(target string) (rows []string) {
 		t.Helper()
 		for node := range parse(t, showPage(t, s, target)).Descendants() {
@@ -76,7 +76,7 @@ func TestTenantTableSearchSortAndPages(t *testing.T) {
 	}
 	for target, want := range map[string][]string{
 		"/?sort=tenant":                        {"tenant-000", "tenant-001"},
-		"/?sort=requires-attention":            {"tenant-099", "tenant-199", "tenant-098"},
+		"/?sort=require-attention":             {"tenant-099", "tenant-199", "tenant-098"},
 		"/?sort=domains-contacted":             {"tenant-197", "tenant-198", "tenant-199", "tenant-000"},
 		"/?sort=tenant&page=4":                 {"tenant-075"},
 		"/?q=TENANT-19&sort=tenant":            {"tenant-190", "tenant-191"},
@@ -87,7 +87,7 @@ func TestTenantTableSearchSortAndPages(t *testing.T) {
 			t.Errorf("%s shows %.5q, want %q first", target, got, want)
 		}
 	}
-	if rows := names("/?sort=requires-attention&page=8"); rows[len(rows)-1] != "tenant-007" {
+	if rows := names("/?sort=require-attention&page=8"); rows[len(rows)-1] != "tenant-007" {
 		t.Errorf("the last tenant is %s, want the one with the unknown value", rows[len(rows)-1])
 	}
 	if text := pageText(t, showPage(t, s, "/?q=d09999")); !strings.Contains(text, "d09999.example Machines: 0 tenant-199") {

@@ -41,7 +41,7 @@ func watchedPage(domains ...Domain) collector.Page {
 	}
 	return collector.Page{Table: collector.Table{
 		Title: "Watched domains", Items: "domains", Marked: "contacted", Runbook: "MDEWatchedDomainContacted", AtLeast: "by 500 machines or more",
-		Columns: [3]string{"Domain", "Machines", "Confirmed"}, Rows: rows,
+		Columns: [3]string{"Domain", "Machines", "Counted"}, Rows: rows,
 	}}
 }
 
