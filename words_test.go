@@ -12,7 +12,7 @@ import (
 )
 
 // plainWords maps phrases that readers do not search for to the words to write
-// instead. A space stands for any space, line breaks and comment signs included.
+// instead. A space matches any white space, including line breaks and comment signs.
 var plainWords = map[string]string{
 	`is not to be had`:             "is unavailable",
 	`well or badly`:                "successful or not",
@@ -23,7 +23,7 @@ var plainWords = map[string]string{
 	`goes on`:                      "continues",
 }
 
-// quotations are words of others, which stay as they are, by file.
+// quotations are quoted texts that may contain the phrases, by file.
 var quotations = map[string][]string{}
 
 func TestPlainWords(t *testing.T) {
@@ -54,7 +54,7 @@ func TestPlainWords(t *testing.T) {
 			if !strings.Contains(text, quotation) {
 				t.Errorf("%s no longer quotes %q", path, quotation)
 			}
-			// Dots keep the numbers of lines.
+			// Keep the length, and so the line numbers.
 			text = strings.ReplaceAll(text, quotation, strings.Repeat(".", len(quotation)))
 		}
 		for _, phrase := range slices.Sorted(maps.Keys(phrases)) {
