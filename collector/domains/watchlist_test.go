@@ -33,15 +33,16 @@ func TestLongestIntervalIsStretchedFirst(t *testing.T) {
 		interval, domains, cycle int // Seconds.
 	}
 	for name, lists := range map[string][]list{
-		"no list stretched":                    {{100, 5, 100}, {1000, 30, 1000}, {2000, 40, 2000}},
-		"whole pace used":                      {{100, 5, 100}, {1000, 50, 1000}},
-		"one list":                             {{100, 50, 500}},
-		"only the longest stretched":           {{100, 5, 100}, {1000, 30, 1000}, {2000, 80, 4000}},
-		"only the longest stretched, very api": {{100, 8, 100}, {1000, 10, 1000}, {2000, 8000, 800_000}},
+		"no list stretched":                  {{100, 5, 100}, {1000, 30, 1000}, {2000, 40, 2000}},
+		"whole pace used":                    {{100, 5, 100}, {1000, 50, 1000}},
+		"one list":                           {{100, 50, 500}},
+		"only the longest stretched":         {{100, 5, 100}, {1000, 30, 1000}, {2000, 80, 4000}},
+		"only the longest stretched, by far": {{100, 8, 100}, {1000, 10, 1000}, {2000, 8000, 800_000}},
 		"second longest stretched, longest keeps its share": {{100, 1, 100}, {1000, 900, 10526}, {100_000, 10_000, 2_222_222}},
 		"equal intervals stretched equally":                 {{100, 5, 100}, {1000, 60, 2000}, {1000, 40, 2000}},
 		"only the longest stretched although it is small":   {{1000, 99, 1000}, {3000, 30, 30_000}},
 		"not beyond a longer one":                           {{1000, 300, 3010}, {3000, 1, 3010}},
+		"both stretched, longest gets what is left":         {{1000, 100, 1053}, {3000, 60, 12_000}},
 		"lists without domains":                             {{50, 0, 50}, {100, 20, 200}, {150, 0, 200}, {300, 0, 300}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -465,4 +466,19 @@ func TestFailureOfShortListIsReportedWithinItsInterval(t *testing.T) {
 			t.Errorf("three intervals after it recovered: status %+v", r.Status())
 		}
 	})
+}
+
+func TestListShowsTheDomainsOfItsConfigurationAndOfItsFiles(t *testing.T) {
+	for name, own := range map[string][]string{"files": nil, "both": {"own.example"}} {
+		w, list := collectortest.NewWorld(), newFakeListFile("file.example")
+		d := newDomains(w, &quickDomains{}, nil, list.watch, func(o *Options) { o.Domains = own })
+		d.Reloaded()
+		d.Start(t.Context(), w.Publisher(d))
+		got := w.Exposed(t)
+		for _, domain := range append([]string{"file.example"}, own...) {
+			if collectortest.Value(got, `mde_watched_domain_info{domain="`+domain+`",list="default",tenant="contoso"}`) != "1" {
+				t.Errorf("%s: %s is not on the list", name, domain)
+			}
+		}
+	}
 }
