@@ -50,7 +50,7 @@ func TestLimitsOfTheConfiguration(t *testing.T) {
 }
 
 func TestMachinesWithAndWithoutIDsShareTheLimit(t *testing.T) {
-	const most, withoutID, rows = 1000, 600, 100_000
+	const most, withoutID = 1000, 600
 	// Rows with ids come again and again, so that only their machines count.
 	number := func(n, machines int) int {
 		if n < withoutID {
@@ -58,14 +58,24 @@ func TestMachinesWithAndWithoutIDsShareTheLimit(t *testing.T) {
 		}
 		return 1 + n%machines
 	}
-	for _, source := range []string{SourcePreview, SourceMachines} {
-		for machines, want := range map[int]bool{most - withoutID: true, most - withoutID + 1: false} {
+	for _, tc := range []struct {
+		source         string
+		machines, rows int
+		succeeds       bool
+	}{
+		{SourcePreview, most - withoutID, 100_000, true},
+		{SourcePreview, most - withoutID + 1, 100_000, false},
+		{SourcePreview, most - withoutID + 1, 2000, false}, // So few that they are not counted before the end.
+		{SourceMachines, most - withoutID, 2000, true},
+		{SourceMachines, most - withoutID + 1, 2000, false},
+	} {
+		t.Run(fmt.Sprintf("%d machines in %d rows, %s", withoutID+tc.machines, tc.rows, tc.source), func(t *testing.T) {
 			read := 0
 			f := &fakeStates{
 				AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil),
 				StateRows: func(yield func(*client.SecurityState, error) bool) {
-					for n := range rows {
-						row := state(number(n, machines), "19045", "Amd64")
+					for n := range tc.rows {
+						row := state(number(n, tc.machines), "19045", "Amd64")
 						if n < withoutID {
 							row.ID = client.MachineID{}
 						}
@@ -75,8 +85,8 @@ func TestMachinesWithAndWithoutIDsShareTheLimit(t *testing.T) {
 					}
 				},
 				MachineRows: func(yield func(*client.Machine, error) bool) {
-					for n := range rows {
-						row := machine(number(n, machines), nil)
+					for n := range tc.rows {
+						row := machine(number(n, tc.machines), nil)
 						if n < withoutID {
 							row.ID = client.MachineID{}
 						}
@@ -87,11 +97,11 @@ func TestMachinesWithAndWithoutIDsShareTheLimit(t *testing.T) {
 				},
 			}
 			w := collectortest.NewWorld()
-			err := w.Refresh(t.Context(), newStates(w, f, func(o *Options) { o.Source, o.MaxMachines = source, most }))
-			if (err == nil) != want || (read < rows-1) == want {
-				t.Errorf("%s: with %d machines, %d of them without an id: error %v after %d rows", source, withoutID+machines, withoutID, err, read)
+			err := w.Refresh(t.Context(), newStates(w, f, func(o *Options) { o.Source, o.MaxMachines = tc.source, most }))
+			if all := read == tc.rows-1; (err == nil) != tc.succeeds || all != (tc.succeeds || tc.source == SourcePreview && tc.rows == 2000) {
+				t.Errorf("error %v after %d rows", err, read)
 			}
-		}
+		})
 	}
 }
 
@@ -110,25 +120,26 @@ func TestAFleetOfMachinesWithoutIDsIsNotEmpty(t *testing.T) {
 	}
 }
 
+// groupsOf returns machines of different groups, of which the n-th has properties.
+func groupsOf(groups, n, properties int) (rows []client.SecurityState) {
+	for i := range groups {
+		row := state(i+1, fmt.Sprintf("%03d %s", i%900, strings.Repeat("x", 200)), fmt.Sprint("architecture ", i/900))
+		if i == n {
+			var names []string
+			for p := range properties {
+				names = append(names, fmt.Sprint("property ", p))
+			}
+			row.Properties = collectortest.TextList(names...)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
 // largestFleets returns fleets that exceed each limit: of groups with all properties, of
 // groups, and of the values of single labels.
 func largestFleets() map[string]*fakeStates {
 	long := strings.Repeat("x", 200)
-	groups := func(n, properties int) []client.SecurityState {
-		var rows []client.SecurityState
-		for i := range n {
-			row := state(i+1, fmt.Sprintf("%03d %s", i%900, long), fmt.Sprint("architecture ", i/900))
-			if i == 0 {
-				var names []string
-				for p := range properties {
-					names = append(names, fmt.Sprint("property ", p))
-				}
-				row.Properties = collectortest.TextList(names...)
-			}
-			rows = append(rows, row)
-		}
-		return rows
-	}
 	var machines []client.Machine
 	for i := range 250 {
 		machines = append(machines, machine(i+1, func(m *client.Machine) {
@@ -142,8 +153,9 @@ func largestFleets() map[string]*fakeStates {
 	}
 	refused := refusedPreview(404)
 	return map[string]*fakeStates{
-		"groups with all properties": {StateRows: collectortest.RowsOf(nil, groups(1300, 105)...)},
-		"groups":                     {StateRows: collectortest.RowsOf(nil, groups(2100, 0)...)},
+		"groups with all properties": {StateRows: collectortest.RowsOf(nil, groupsOf(1300, 0, 105)...)},
+		"properties of all groups":   {StateRows: collectortest.RowsOf(nil, groupsOf(1300, 1299, 105)...)},
+		"groups":                     {StateRows: collectortest.RowsOf(nil, groupsOf(2100, 0, 0)...)},
 		"values":                     {StateRows: refused, MachineRows: collectortest.RowsOf(nil, machines...), AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil)},
 	}
 }
@@ -326,5 +338,37 @@ func TestOnlyA404OfTheAntivirusHealthIsReadAgain(t *testing.T) {
 				t.Errorf("read %d times, want %d, log:\n%s", calls, tc.calls, w.Log)
 			}
 		})
+	}
+}
+
+func TestAsManyGroupsAsFitHaveAllProperties(t *testing.T) {
+	const groups, properties = maxBuilds + 99, maxProperties // And the group of other.
+	for name, n := range map[string]int{"properties come first": 0, "groups come first": groups - 1} {
+		t.Run(name, func(t *testing.T) {
+			w := collectortest.NewWorld()
+			f := &fakeStates{StateRows: collectortest.RowsOf(nil, groupsOf(groups, n, properties)...)}
+			if err := w.Refresh(t.Context(), newStates(w, f)); err != nil {
+				t.Fatal(err)
+			}
+			// The machines, those that require attention and their properties, the source and incomplete.
+			if got, want := seriesOf(t, w), groups*(2+properties)+2; got != want {
+				t.Errorf("%d series, want %d", got, want)
+			}
+			if dropped := collectortest.Text(t, w.Registry); strings.Contains(dropped, "mde_label_values_dropped_total{") {
+				t.Errorf("something has no room:\n%s", dropped)
+			}
+		})
+	}
+}
+
+func TestOnlyLabelsWithValuesOfAnAPIAreAnnounced(t *testing.T) {
+	w := collectortest.NewWorld()
+	s := newStates(w, &fakeStates{})
+	s.Start(t.Context(), w.Publisher(s))
+	got := collectortest.Text(t, w.Registry)
+	for label, want := range map[string]string{"os_build": "0", "property": "0", "version": "0", "window": "", "tag": "", "mode": "", "component": ""} {
+		if v := collectortest.Value(got, `mde_label_values_dropped_total{label="`+label+`",tenant="contoso"}`); v != want {
+			t.Errorf("dropped values of %s: %q, want %q", label, v, want)
+		}
 	}
 }
