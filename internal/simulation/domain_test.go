@@ -92,7 +92,7 @@ func TestContactedMachinesStayWhenOthersJoin(t *testing.T) {
 		}
 	}
 	if stayed < 18 {
-		t.Errorf("%d of 20 stayed after the fleet grew by 1 %%", stayed)
+		t.Errorf("%d of 20 stayed after the fleet grew by 1%%", stayed)
 	}
 }
 
