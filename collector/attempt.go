@@ -6,26 +6,25 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// attempt is a refresh that began and has not succeeded, as it is stored: a
-// program that is killed amid it, or after it failed, waits at its next start as
-// it would have waited had it gone on. So a crash loop costs no more calls than
-// one long run while the service fails or hangs, too. A program that is asked to
-// stop forgets it: who fixed something restarts the program and is not kept waiting.
+// attempt is the stored state of a refresh that has not succeeded. After a crash, the
+// program waits as long as it would have waited without one, so that a crash loop makes no
+// more calls than one long run. A regular stop deletes the attempt, so that a restart after
+// a fix refreshes immediately.
 type attempt struct {
 	Began time.Time `json:"began"`
-	// Failures are those in a row, this one included.
+	// Failures is the number of consecutive failures, including this one.
 	Failures int `json:"failures"`
-	// Next is when to try again, zero while the refresh is under way.
+	// Next is when to refresh again, zero while the refresh is running.
 	Next time.Time `json:"next,omitzero"`
 }
 
 func (r *Refresher) attemptKey() string { return r.options.Name + "_attempt" }
 
 func (r *Refresher) saveAttempt(a attempt) { r.memory.Save(r.attemptKey(), a) }
-func (r *Refresher) forgetAttempt()        { r.memory.Remove(r.attemptKey()) }
+func (r *Refresher) deleteAttempt()        { r.memory.Remove(r.attemptKey()) }
 
-// resumeAttempt returns how long to wait because of the last run's attempt: not
-// at all where that had published a part, the newest at that time, when it was cut off.
+// resumeAttempt returns how long to wait because of the last run's attempt. It is zero if
+// that refresh was interrupted after it had published values: newest is their time.
 func (r *Refresher) resumeAttempt(newest time.Time) time.Duration {
 	var a attempt
 	if !r.options.Resume || !r.memory.Load(r.attemptKey(), &a) || a.Failures < 1 || CheckTime(a.Began) != nil {
@@ -36,7 +35,7 @@ func (r *Refresher) resumeAttempt(newest time.Time) time.Duration {
 	}
 	finished := !a.Next.IsZero()
 	if !finished {
-		// Nobody knows how long it would have taken: the next pause stands for that, too.
+		// The refresh was interrupted, so count it as a failure that ended immediately.
 		a.Next = a.Began.Add(client.RefreshRetry.Within(r.options.Interval()).After(a.Failures + 1))
 	}
 	wait := min(time.Until(a.Next), r.options.Interval())

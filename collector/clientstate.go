@@ -40,8 +40,8 @@ func (t *TenantMetrics) SetClient(c ClientState) {
 	m.clients[t.tenant] = t
 }
 
-// clientState is the prometheus.Collector of what clients know at the moment of
-// a scrape.
+// clientState is a prometheus.Collector that reads the state of all clients at each
+// scrape.
 type clientState struct{ metrics *Metrics }
 
 func (c clientState) Describe(descs chan<- *prometheus.Desc) {
@@ -59,8 +59,8 @@ func (c clientState) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// collectClientState collects what is known of each API that was called, now or, by
-// the ledger, before a restart.
+// collectClientState collects the quota of each API that was called by this process or,
+// according to the ledger, before a restart.
 func (t *TenantMetrics) collectClientState(metrics chan<- prometheus.Metric) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

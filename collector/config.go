@@ -19,40 +19,40 @@ type Config interface {
 	Common() *Schedule
 	// Defaults sets the values of keys that are missing from the file.
 	Defaults()
-	// Inherit prepares a copy of the global section, as the file has it, for the
-	// tenant's own keys, which are decoded over it. The argument is the global
-	// section after Validate, of the same type.
+	// Inherit is called on a copy of the global section before the tenant's own keys are
+	// decoded over it. The argument is the global section after Validate, of the same
+	// type.
 	Inherit(global Config)
-	// Validate returns the mistakes of a section whose Schedule is valid, and
-	// replaces its values by those in force. It changes no value that another
-	// section may share.
+	// Validate returns the mistakes of a section whose Schedule is valid, and sets
+	// defaults and normalizes values. It must not change values that it shares with
+	// another section.
 	Validate(Validation) []Mistake
-	// Needs returns the APIs that the collector cannot do without.
+	// Needs returns the APIs that the collector requires.
 	Needs() []client.Need
-	// New returns a collector. It has no side effects before its Start: a reload
-	// that is rejected drops it.
+	// New returns a collector. It must not have side effects before Start, because a
+	// rejected reload drops it.
 	New(Env) Collector
-	// Disabled is what a page shows of a collector that is not enabled.
+	// Disabled returns the page of a collector that is not enabled.
 	Disabled() Page
 }
 
-// Schedule holds the keys that all collectors have.
+// Schedule contains the configuration keys that all collectors have.
 type Schedule struct {
 	Enabled bool `yaml:"enabled"`
-	// RefreshInterval lies between the end of a refresh and the next one.
+	// RefreshInterval is the time between the end of a refresh and the start of the next.
 	RefreshInterval model.Duration `yaml:"refresh_interval"`
 	// MaxAge is the age at which values are withdrawn. Zero means the collector's
 	// default, which Validate may set.
 	MaxAge model.Duration `yaml:"max_age,omitempty"`
-	// Continuous starts a refresh as soon as the one before has ended: the
-	// collector itself spreads its calls over the interval. Set by Defaults.
+	// Continuous starts a refresh as soon as the previous one has ended. The collector
+	// then spreads its calls over the interval itself. It is set by Defaults.
 	Continuous bool `yaml:"-"`
 }
 
 // Common implements Config.
 func (s *Schedule) Common() *Schedule { return s }
 
-// Inherit implements Config for collectors whose keys a tenant replaces one by one.
+// Inherit implements Config for collectors whose keys a tenant overrides individually.
 func (*Schedule) Inherit(Config) {}
 
 // Disabled implements Config for collectors without a table.
@@ -65,27 +65,27 @@ func (s *Schedule) DefaultMaxAge() {
 	}
 }
 
-// Interval is RefreshInterval.
+// Interval returns RefreshInterval.
 func (s *Schedule) Interval() time.Duration { return time.Duration(s.RefreshInterval) }
 
-// Age is MaxAge.
+// Age returns MaxAge.
 func (s *Schedule) Age() time.Duration { return time.Duration(s.MaxAge) }
 
-// Validation is what Config.Validate needs to know.
+// Validation contains the parameters of Config.Validate.
 type Validation struct {
-	// Dir is the directory of the configuration file, where relative paths begin.
+	// Dir is the directory of the configuration file. Relative paths are relative to it.
 	Dir string
-	// Read holds the names and patterns of files that were read and whose mistakes
-	// are known. Nil means that files are not read.
+	// Read contains the names and patterns of files that were already read and whose
+	// mistakes were reported. Nil means that files are not read.
 	Read map[string]bool
 }
 
-// Mistake is a mistake in a configuration or a file that it names. Its text never
-// holds a secret.
+// Mistake is a mistake in a configuration or in a file that it names. It never contains a
+// secret.
 type Mistake struct {
-	// File is the path of the file that holds the mistake, as it was named; empty
-	// where the mistake is in a flag or in the environment, or, returned by
-	// Config.Validate, in the configuration file.
+	// File is the path of the file with the mistake, as configured. It is empty if the
+	// mistake is in a flag or an environment variable. Config.Validate leaves it empty for
+	// the configuration file.
 	File string
 	// Line counts from 1; 0 means the file as a whole.
 	Line int
@@ -96,7 +96,7 @@ type Mistake struct {
 	Message string
 }
 
-// String is the mistake in one line: "mde.yml:12: tenants[0].name: missing".
+// String returns the mistake in one line: "mde.yml:12: tenants[0].name: missing".
 func (m Mistake) String() string {
 	var b strings.Builder
 	b.WriteString(m.File)
@@ -114,27 +114,27 @@ func (m Mistake) String() string {
 	return b.String()
 }
 
-// Env is what a collector gets beside its Config.
+// Env contains what a collector needs in addition to its Config.
 type Env struct {
-	// Tenant and Name are the values of the labels tenant and collector. Name is
-	// the key of the Config, too, and begins the keys in the Store.
+	// Tenant and Name are the values of the labels tenant and collector. Name is also the
+	// configuration key and the prefix of the keys in the Store.
 	Tenant, Name string
 	Client       *client.Client
 	Metrics      *TenantMetrics
-	// Store keeps values across restarts. Nil means none does.
+	// Store keeps values across restarts. Nil means that values are not kept.
 	Store  Store
 	Logger *slog.Logger
-	// Shared is of the collectors of one client, Process of all tenants. Both
+	// Shared is shared by the collectors of one client, Process by all tenants. Both
 	// outlive the collectors.
 	Shared, Process *Shared
-	// Once says that everything is to be read once, as soon as the quota allows.
+	// Once means that everything is read once, as soon as the quota allows.
 	Once bool
 }
 
-// Log is the Logger with the labels.
+// Log returns the Logger with the fields tenant and collector.
 func (e Env) Log() *slog.Logger { return e.Logger.With("tenant", e.Tenant, "collector", e.Name) }
 
-// Memory is the Store, or one of its own where there is none.
+// Memory returns the Store as a Memory. If there is none, it uses a new MemoryStore.
 func (e Env) Memory() Memory {
 	if e.Store == nil {
 		e.Store = &MemoryStore{}

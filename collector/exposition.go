@@ -13,36 +13,36 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Exposition holds the last snapshot of every tenant and collector and hands
-// them, merged, to a scrape. Values past their time are left out. The zero
-// Exposition is empty and ready. Its methods may be called concurrently.
+// Exposition keeps the last snapshot of every tenant and collector and merges them for a
+// scrape. It omits expired values. The zero Exposition is empty and ready to use. Its
+// methods may be called concurrently.
 type Exposition struct {
-	generation atomic.Uint64 // Of what is shown.
+	generation atomic.Uint64 // Incremented when the exposed snapshots change.
 	merged     atomic.Pointer[merged]
 
 	mu         sync.Mutex
 	collectors map[exposedKey]*exposed
-	held       map[string]int // Tenants whose snapshots are not shown yet: calls of hold.
+	frozen     map[string]int // By tenant: calls of freeze without unfreeze. New snapshots are not exposed yet.
 }
 
 type exposedKey struct{ tenant, collector string }
 
-// exposed is what a collector has published last, and what of it a scrape sees.
+// exposed is what a collector has published last, and what a scrape sees of it.
 type exposed struct{ latest, shown exposure }
 
-// exposure is a snapshot and what is exposed about the refreshes it is of.
+// exposure is a snapshot and the metrics about the collector's refreshes.
 type exposure struct {
-	snapshot  Snapshot
-	refreshes refreshes
-	begun     bool   // The series about refreshes exist.
-	about     *Block // Of refreshes and the snapshot's time, of what is shown alone; nil until a scrape needs it.
-	removed   bool
+	snapshot     Snapshot
+	refreshes    refreshes
+	begun        bool   // The metrics about refreshes exist.
+	refreshBlock *Block // The metrics of refreshes, built at the first scrape. Only of exposed.shown.
+	removed      bool
 }
 
-// merged is what a scrape gets, for as long as nothing changes.
+// merged is the result of a scrape, which is reused until something changes.
 type merged struct {
 	generation uint64
-	until      time.Time // The first time at which a value expires, zero if none does.
+	until      time.Time // When the first value expires, zero if none does.
 	families   []*dto.MetricFamily
 }
 
@@ -50,8 +50,8 @@ func (m *merged) current(generation uint64, now time.Time) bool {
 	return m != nil && m.generation == generation && (m.until.IsZero() || now.Before(m.until))
 }
 
-// update changes what a collector exposes, unless its publisher is closed, which
-// it reports by false.
+// update changes what a collector exposes. It returns false and does nothing if the
+// publisher is closed.
 func (e *Exposition) update(p *Publisher, change func(*exposure)) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -70,39 +70,39 @@ func (e *Exposition) update(p *Publisher, change func(*exposure)) bool {
 		x.latest = exposure{}
 	}
 	change(&x.latest)
-	if e.held[p.key.tenant] == 0 {
+	if e.frozen[p.key.tenant] == 0 {
 		x.shown = x.latest
 		e.generation.Add(1)
 	}
 	return true
 }
 
-// Together makes all that f changes of a tenant appear in the same scrape.
+// Together calls f and makes all changes of the tenant during f appear in the same scrape.
 func (e *Exposition) Together(tenant string, f func()) {
-	e.hold(tenant)
-	defer e.release(tenant)
+	e.freeze(tenant)
+	defer e.unfreeze(tenant)
 	f()
 }
 
-// hold makes scrapes see a tenant as it is now until release is called as many
-// times, so that all that is published meanwhile appears at once.
-func (e *Exposition) hold(tenant string) {
+// freeze makes scrapes see the tenant's current snapshots until unfreeze is called as many
+// times. Everything that is published in the meantime then appears in one scrape.
+func (e *Exposition) freeze(tenant string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.held == nil {
-		e.held = make(map[string]int)
+	if e.frozen == nil {
+		e.frozen = make(map[string]int)
 	}
-	e.held[tenant]++
+	e.frozen[tenant]++
 }
 
-func (e *Exposition) release(tenant string) {
+func (e *Exposition) unfreeze(tenant string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.held[tenant]--
-	if e.held[tenant] > 0 {
+	e.frozen[tenant]--
+	if e.frozen[tenant] > 0 {
 		return
 	}
-	delete(e.held, tenant)
+	delete(e.frozen, tenant)
 	for key, x := range e.collectors {
 		if key.tenant == tenant {
 			x.shown = x.latest
@@ -114,9 +114,9 @@ func (e *Exposition) release(tenant string) {
 	e.generation.Add(1)
 }
 
-// remove withdraws what a collector exposes. The lock is held.
+// remove removes what a collector exposes. The caller holds e.mu.
 func (e *Exposition) remove(key exposedKey) {
-	if x := e.collectors[key]; x != nil && e.held[key.tenant] > 0 {
+	if x := e.collectors[key]; x != nil && e.frozen[key.tenant] > 0 {
 		x.latest = exposure{removed: true}
 		return
 	}
@@ -124,10 +124,9 @@ func (e *Exposition) remove(key exposedKey) {
 	e.generation.Add(1)
 }
 
-// Gather returns the families sorted by name, their metrics by tenant. The
-// result is shared: it must not be changed. As long as nothing was published and
-// nothing expired, it is the same as before and costs nothing. The error is
-// always nil.
+// Gather returns the families sorted by name, with their metrics sorted by tenant. Callers
+// must not change the result, because it is shared: while nothing is published and nothing
+// expires, Gather returns it again without allocations. The error is always nil.
 func (e *Exposition) Gather() ([]*dto.MetricFamily, error) {
 	now := time.Now()
 	if m := e.merged.Load(); m.current(e.generation.Load(), now) {
@@ -154,16 +153,16 @@ func (e *Exposition) merge(now time.Time) *merged {
 		for _, block := range x.snapshot.Blocks {
 			m.add(families, block, now)
 		}
-		if x.begun && x.about == nil {
-			x.about = x.refreshes.block(key, x.snapshot.At)
+		if x.begun && x.refreshBlock == nil {
+			x.refreshBlock = x.refreshes.block(key, x.snapshot.At)
 		}
-		m.add(families, x.about, now)
+		m.add(families, x.refreshBlock, now)
 	}
 	sortFamilies(m.families)
 	return m
 }
 
-// add appends the series of a block whose time is not over. Nil has none.
+// add appends the series of a block that has not expired. A nil block has none.
 func (m *merged) add(families map[string]*dto.MetricFamily, block *Block, now time.Time) {
 	if block == nil {
 		return
@@ -203,13 +202,13 @@ func Combine(registry prometheus.Gatherer, e *Exposition) prometheus.Gatherer {
 }
 
 // OnlyTenants returns a gatherer of the series whose label tenant is one of the
-// names. Series without that label, which are those of the process, are left out.
+// names. It omits series without that label, which describe the process.
 func OnlyTenants(all prometheus.Gatherer, names []string) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		families, err := all.Gather()
 		var some []*dto.MetricFamily
 		for _, f := range families {
-			var metrics []*dto.Metric // The family's own are shared.
+			var metrics []*dto.Metric // A new slice: f.Metric is shared.
 			for _, m := range f.Metric {
 				if slices.ContainsFunc(m.Label, func(l *dto.LabelPair) bool {
 					return l.GetName() == "tenant" && slices.Contains(names, l.GetValue())

@@ -147,7 +147,7 @@ func TestBlocksRefuseWhatWouldBreakAScrape(t *testing.T) {
 }
 
 func TestOnlyTheSeriesOfTheTenantsAreGathered(t *testing.T) {
-	w := newWorld()
+	w := newTestEnv()
 	w.registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "mde_of_the_process", Help: "Of no tenant."}))
 	for _, tenant := range []string{"contoso", "fabrikam", "tailspin"} {
 		w.exposition.Publisher(tenant, "one").Publish(Snapshot{Blocks: []*Block{testBlock(t, tenant, time.Time{}, "a")}})

@@ -21,7 +21,7 @@ import (
 )
 
 // world is an exposition with everything a collector needs.
-type world struct {
+type testEnv struct {
 	registry   *prometheus.Registry
 	metrics    *Metrics
 	tenant     *TenantMetrics
@@ -30,8 +30,8 @@ type world struct {
 	logger     *slog.Logger
 }
 
-func newWorld() *world {
-	w := &world{registry: prometheus.NewRegistry(), exposition: &Exposition{}, log: &syncBuffer{}}
+func newTestEnv() *testEnv {
+	w := &testEnv{registry: prometheus.NewRegistry(), exposition: &Exposition{}, log: &syncBuffer{}}
 	w.metrics = NewMetrics(w.registry)
 	w.tenant = w.metrics.Tenant("contoso")
 	w.logger = slog.New(slog.NewTextHandler(w.log, nil))
@@ -49,7 +49,7 @@ func nameOf(c Collector) string {
 	return "security_states"
 }
 
-func (w *world) refresher(c Collector, interval time.Duration) *Refresher {
+func (w *testEnv) refresher(c Collector, interval time.Duration) *Refresher {
 	return NewRefresher(RefresherOptions{
 		Env:       Env{Tenant: "contoso", Name: nameOf(c), Logger: w.logger},
 		Schedule:  Schedule{RefreshInterval: model.Duration(interval), Continuous: nameOf(c) == "watched_domains"},
@@ -58,7 +58,7 @@ func (w *world) refresher(c Collector, interval time.Duration) *Refresher {
 }
 
 // scraped is the text of a scrape.
-func (w *world) scraped(t testing.TB) string {
+func (w *testEnv) scrape(t testing.TB) string {
 	t.Helper()
 	return text(t, must(Combine(w.registry, w.exposition).Gather()))
 }

@@ -12,16 +12,16 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Family describes a gauge or counter that is exposed through an Exposition. Its
-// labels are the names beside the tenant.
+// Family describes a gauge or counter of an Exposition. Its labels do not include the
+// label tenant, which every series has.
 type Family struct {
 	kind       dto.MetricType
 	name, help string
 	labels     []string
-	order      []int // Of the sorted label names: indexes into labels, -1 for the tenant.
+	order      []int // Indexes into labels, sorted by label name; -1 is the label tenant.
 }
 
-// NewFamily describes a gauge.
+// NewFamily returns the Family of a gauge.
 func NewFamily(name, help string, labels ...string) *Family {
 	return newFamilyOf(dto.MetricType_GAUGE, name, help, labels)
 }
@@ -45,15 +45,15 @@ func newFamilyOf(kind dto.MetricType, name, help string, labels []string) *Famil
 	return f
 }
 
-// Block is a part of a snapshot: series that are exposed and withdrawn
-// together, or a bundle of other blocks. It is immutable once it is published.
+// Block is a part of a snapshot: series that expire together, or a bundle of other blocks.
+// It is immutable once it is published.
 type Block struct {
 	Expires time.Time // The series are exposed until then; the zero time means always.
 	series  []series
-	bundle  []*Block // Withdrawn each at its own time.
+	bundle  []*Block // Each expires at its own time.
 }
 
-// Bundle returns a Block of others.
+// Bundle returns a Block that contains other blocks.
 func Bundle(blocks []*Block) *Block { return &Block{bundle: blocks} }
 
 // series are the metrics of one family in a Block.
@@ -62,8 +62,8 @@ type series struct {
 	metrics []*dto.Metric
 }
 
-// BlockBuilder collects the series of one Block. It checks what it is given,
-// since label values come from outside: the errors are in the result of build.
+// BlockBuilder builds one Block. It validates label values, because they come from outside.
+// Build returns the errors.
 type BlockBuilder struct {
 	tenant string
 	block  Block
@@ -74,7 +74,7 @@ type BlockBuilder struct {
 	errs   []error
 }
 
-// NewBlock begins a Block whose series are exposed until a time of the wall clock.
+// NewBlock returns the builder of a Block that expires at a time of the wall clock.
 func NewBlock(tenant string, expires time.Time) *BlockBuilder {
 	return &BlockBuilder{
 		tenant: tenant,
@@ -92,8 +92,8 @@ type Label dto.LabelPair
 // NewLabel returns a Label.
 func NewLabel(name, value string) *Label { return &Label{Name: &name, Value: &value} }
 
-// Add appends a series. The values are in the order of the family's labels. The
-// series of a family are added one after the other, in the order of a scrape.
+// Add appends a series. The values are in the order of the family's labels. All series of
+// a family must be added consecutively, in the order in which a scrape returns them.
 func (b *BlockBuilder) Add(f *Family, value float64, values ...string) {
 	if len(values) != len(f.labels) {
 		b.errs = append(b.errs, fmt.Errorf("%s: %d label values for %d labels", f.name, len(values), len(f.labels)))
@@ -111,7 +111,7 @@ func (b *BlockBuilder) Add(f *Family, value float64, values ...string) {
 		}
 		labels[i] = b.pair(name, text)
 	}
-	if b.isTwice(f, values) {
+	if b.isDuplicate(f, values) {
 		b.errs = append(b.errs, fmt.Errorf("%s: label values %q occur twice", f.name, values))
 		return
 	}
@@ -128,9 +128,9 @@ func (b *BlockBuilder) Add(f *Family, value float64, values ...string) {
 	last.metrics = append(last.metrics, m)
 }
 
-// AddEach appends a series of a gauge for each value of the family's first label, in
-// ascending order. The other labels have the same values in all of them. It costs a
-// fraction of as many calls of Add, and blocks that use the same Labels share them.
+// AddEach appends a series of a gauge for each value of the family's first label. These
+// values must be in ascending order. The other labels have the same values in all series.
+// It is much cheaper than calls of Add, and blocks with the same Labels share them.
 func (b *BlockBuilder) AddEach(f *Family, value float64, first []*Label, values ...string) {
 	last := ""
 	for _, l := range first {
@@ -173,8 +173,8 @@ func (b *BlockBuilder) pair(name, value string) *dto.LabelPair {
 	return p
 }
 
-// gauge returns one Gauge for all series with the same value: of a fleet's many,
-// most are 0.
+// gauge returns one Gauge for all series with the same value. Most values of a fleet are
+// 0.
 func (b *BlockBuilder) gauge(value float64) *dto.Gauge {
 	g, ok := b.gauges[value]
 	if !ok {
@@ -184,8 +184,8 @@ func (b *BlockBuilder) gauge(value float64) *dto.Gauge {
 	return g
 }
 
-// isTwice reports whether the block has the series already.
-func (b *BlockBuilder) isTwice(f *Family, values []string) bool {
+// isDuplicate reports whether the block already has the series, and records it.
+func (b *BlockBuilder) isDuplicate(f *Family, values []string) bool {
 	var h maphash.Hash
 	h.SetSeed(b.seed)
 	_, _ = h.WriteString(f.name)
@@ -199,7 +199,7 @@ func (b *BlockBuilder) isTwice(f *Family, values []string) bool {
 	return twice
 }
 
-// Build returns the block, which holds nothing of the builder's working memory.
+// Build returns the block, without references to the builder's working memory.
 func (b *BlockBuilder) Build() (*Block, error) {
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, fmt.Errorf("expose: %w", err)
@@ -207,7 +207,7 @@ func (b *BlockBuilder) Build() (*Block, error) {
 	return &Block{Expires: b.block.Expires, series: b.block.series}, nil
 }
 
-// BoolValue is the value of a gauge that is 1 or 0.
+// BoolValue returns 1 for true and 0 for false.
 func BoolValue(b bool) float64 {
 	if b {
 		return 1

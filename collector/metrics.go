@@ -9,8 +9,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// Metrics are the exporter's own measurements: API calls, quota, labels. All
-// of them carry the tenant label.
+// Metrics are the exporter's own metrics about API calls, quota and label values. All have
+// the label tenant.
 type Metrics struct {
 	requests        *prometheus.CounterVec
 	requestDuration *prometheus.HistogramVec
@@ -21,25 +21,24 @@ type Metrics struct {
 	clients map[string]*TenantMetrics // By tenant: those that have a client.
 }
 
-// NewMetrics registers the measurements, and panics where one is registered
-// already, which is a mistake of the program and not of its input.
+// NewMetrics registers the metrics. It panics if one is already registered.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"tenant"}, labels...))
 	}
 	m := &Metrics{
 		requests: counter("mde_api_requests_total",
-			"HTTP calls by API and status code, or error where there was no answer. Retries are calls of their own.", "api", "code"),
+			"HTTP calls by API and status code, or error if there was no response. Each retry is a call.", "api", "code"),
 		requestDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                            "mde_api_request_duration_seconds",
-			Help:                            "How long HTTP calls took, reading the answer included.",
+			Help:                            "How long HTTP calls took, including reading the response.",
 			Buckets:                         []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60},
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  100,
 			NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"tenant", "api"}),
 		quotaWait: counter("mde_api_quota_wait_seconds_total",
-			"Time that calls waited for the call quota or as the service's Retry-After asked.", "api"),
+			"Time that calls waited for the call quota or because of Retry-After.", "api"),
 		dropped: counter("mde_label_values_dropped_total",
 			"Distinct label values beyond the limit, counted under the value other.", "label"),
 		clients: make(map[string]*TenantMetrics),
@@ -48,13 +47,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// Tenant returns the measurements of one tenant, which start empty. The caller
-// deletes those of the same name before.
+// Tenant returns the metrics of one tenant, which start empty. The caller must have deleted
+// earlier ones of the same name.
 func (m *Metrics) Tenant(name string) *TenantMetrics {
 	return &TenantMetrics{metrics: m, tenant: name}
 }
 
-// TenantMetrics are the measurements of one tenant. It implements
+// TenantMetrics are the metrics of one tenant. It implements
 // client.Observer. Its methods may be called concurrently.
 type TenantMetrics struct {
 	metrics *Metrics
@@ -68,8 +67,7 @@ type TenantMetrics struct {
 
 var _ client.Observer = (*TenantMetrics)(nil)
 
-// Delete removes every series of the tenant. What is measured afterwards is
-// ignored.
+// Delete removes every series of the tenant. Later measurements are ignored.
 func (t *TenantMetrics) Delete() {
 	m := t.metrics
 	m.mu.Lock()
@@ -100,15 +98,15 @@ func (t *TenantMetrics) Call(api client.API, code string, duration time.Duration
 	t.called.Store(api, true)
 }
 
-// QuotaWait adds to the time calls of the API waited.
+// QuotaWait adds to the time that calls of the API waited.
 func (t *TenantMetrics) QuotaWait(api client.API, wait time.Duration) {
 	t.measure(func(m *Metrics) {
 		m.quotaWait.WithLabelValues(t.tenant, string(api)).Add(max(0, wait.Seconds()))
 	})
 }
 
-// measure runs f unless the tenant is deleted: a call that ends late brings no
-// series back.
+// measure runs f unless the tenant is deleted, so that a call that ends later does not
+// recreate its series.
 func (t *TenantMetrics) measure(f func(*Metrics)) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -117,8 +115,8 @@ func (t *TenantMetrics) measure(f func(*Metrics)) {
 	}
 }
 
-// ValueDropped counts one more distinct value of the label under other; n may
-// be 0, so that the series exists before anything happens.
+// ValueDropped adds n to the number of distinct values of the label that are counted under
+// other. n may be 0, to create the series.
 func (t *TenantMetrics) ValueDropped(label string, n int) {
 	t.measure(func(m *Metrics) { m.dropped.WithLabelValues(t.tenant, label).Add(float64(n)) })
 }

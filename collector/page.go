@@ -12,20 +12,19 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// Page is how a collector stands, for people. It holds what only the collector
-// knows: Status has the rest.
+// Page is the collector's own part of the status page. Status contains the rest.
 type Page struct {
-	// Notes say, in sentences, what is limited and how to fix it.
+	// Notes are sentences about limitations and how to fix them.
 	Notes []string
-	// Source is where the values come from, where there is a choice.
+	// Source is where the values come from, if there is more than one source.
 	Source string
-	// Summary is one line about the values in force, such as "4,213 machines, 97
-	// require attention". It may be empty.
+	// Summary is one line about the current values, such as "4,213 machines, 97 require
+	// attention". It may be empty.
 	Summary string
 	// MaxAge is the age past which all values are withdrawn. Zero means none.
 	MaxAge time.Duration
-	// Measures are single values by which tenants are compared, always the same ones
-	// of a collector in the same order.
+	// Measures are values by which tenants are compared. A collector always returns the
+	// same ones in the same order.
 	Measures []Measure
 	Progress Progress
 	Table    Table
@@ -33,15 +32,15 @@ type Page struct {
 
 // Failure explains a failure to people.
 type Failure struct {
-	// Cause is what happened: failures of one cause have the same text.
+	// Cause is what happened. Failures of one cause have the same text.
 	Cause string
-	// Remedy is what to do about it, empty where that is not known.
+	// Remedy is what to do about it, empty if unknown.
 	Remedy string
-	// Runbook is the alert whose section of docs/runbooks.md is about it.
+	// Runbook is the alert that names the section of docs/runbooks.md.
 	Runbook string
 }
 
-// explain explains why a tenant's refresh failed.
+// explain returns the Failure of a refresh error of a tenant.
 func explain(err error, tenant string) Failure {
 	f := Failure{Runbook: "MDERefreshFailing"}
 	f.Cause, f.Remedy = client.Explain(err, tenant)
@@ -59,13 +58,13 @@ func explain(err error, tenant string) Failure {
 // Measure is a value that has a column in a table of tenants.
 type Measure struct {
 	Title string
-	// Text is the value in force, empty where it is not known.
+	// Text is the current value, empty if unknown.
 	Text string
-	// Number orders the tenants, the largest first.
+	// Number is the value by which tenants are sorted, the largest first.
 	Number float64
 }
 
-// Progress is how much of what is read one by one was tried so far.
+// Progress is how many of the items that are read one by one were tried so far.
 type Progress struct {
 	Done, Total int
 	What        string // Such as "watched domains looked up".
@@ -73,18 +72,18 @@ type Progress struct {
 
 // Table lists what a collector watches. The zero Table is none.
 type Table struct {
-	// Title and Items are what the rows are, such as "Watched domains" and "domains".
+	// Title and Items name the rows, such as "Watched domains" and "domains".
 	Title, Items string
-	// Marked says what a marked row is, such as "contacted". Pages count these
-	// among the rows that are known.
+	// Marked describes a marked row, such as "contacted". Pages show how many of the known
+	// rows are marked.
 	Marked string
-	// Runbook is the alert whose section of docs/runbooks.md is about marked rows.
+	// Runbook is the alert that names the section of docs/runbooks.md about marked rows.
 	// Empty means none.
 	Runbook string
-	// AtLeast says what a row is whose number is a lower bound, such as "by 500
-	// machines or more".
+	// AtLeast describes a row whose number is a lower bound, such as "by 500 machines or
+	// more".
 	AtLeast string
-	// Columns are the headings: of the names, of the numbers and of the times.
+	// Columns are the headings of the names, the numbers and the times.
 	Columns [3]string
 	Rows    []Row
 }
@@ -95,24 +94,24 @@ type Row struct {
 	// Group is what the row belongs to, such as the names of watch lists. It may be
 	// empty.
 	Group string
-	// Number is zero unless it is Known: read, and young enough to be exposed.
+	// Known reports whether Number was read and has not expired. Otherwise Number is zero.
 	Number float64
 	Known  bool
-	// AtLeast says that Number is a lower bound, for the reason Hint.
+	// AtLeast means that Number is a lower bound. Hint is the reason.
 	AtLeast bool
-	// Marked rows stand out.
+	// Marked rows are highlighted.
 	Marked bool
-	// Instead stands for a number that is not known, Hint explains it. Empty means
-	// "unknown".
+	// Instead is shown instead of a Number that is not Known. Empty means "unknown". Hint
+	// explains it.
 	Instead, Hint string
 	// At is when the number was last read. Zero means never.
 	At time.Time
-	// Error is why the last attempt failed, empty where it did not.
+	// Error is the error of the last attempt, empty if it succeeded.
 	Error string
 }
 
-// Number writes a number as pages show it: with commas between thousands, rounded to
-// two decimals.
+// Number formats a number for pages: with commas between thousands, rounded to two
+// decimals.
 func Number[N int | float64](n N) string {
 	digits := strconv.FormatFloat(math.Round(100*float64(n))/100, 'f', -1, 64)
 	whole, _, _ := strings.Cut(digits, ".")
@@ -122,7 +121,7 @@ func Number[N int | float64](n N) string {
 	return digits
 }
 
-// Withdrawn is the Summary of values that are too old.
+// Withdrawn returns the Summary for values that are older than maxAge.
 func Withdrawn(maxAge time.Duration) string {
 	return fmt.Sprintf("values withdrawn: older than max_age %s", model.Duration(maxAge))
 }

@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// Periodic is a Collector that reads a whole result at each refresh. R is plain
-// data: the last one is stored as JSON, and served until it is older than MaxAge.
+// Periodic is a Collector that reads a whole result at each refresh. R is plain data that
+// is stored as JSON. The last result is exposed until it is older than MaxAge.
 type Periodic[R any] struct {
 	Env    Env
 	MaxAge time.Duration
-	// Read asks the APIs. Show adds the series of what was read to a Block.
+	// Read calls the APIs. Show adds the series of a result to a Block.
 	Read func(context.Context) (R, error)
 	Show func(*BlockBuilder, R)
-	// Describe makes the page of a result that is exposed. MaxAge is filled in.
+	// Describe returns the page of a result that is exposed. Its MaxAge is set later.
 	Describe func(R) Page
 
 	mu   sync.Mutex
-	last *reading[R] // Nil where nothing was read.
+	last *reading[R] // Nil until a result was read.
 }
 
-// reading is a result and when reading it began.
+// reading is a result and the time at which its refresh began.
 type reading[R any] struct {
 	At     time.Time `json:"at"`
 	Result R         `json:"result"`
@@ -65,7 +65,7 @@ func (p *Periodic[R]) Refresh(ctx context.Context) (Outcome, error) {
 	return Outcome{Snapshot: snapshot}, nil
 }
 
-// snapshot makes r the last result.
+// snapshot returns the Snapshot of r and makes r the last result.
 func (p *Periodic[R]) snapshot(r *reading[R]) (*Snapshot, error) {
 	b := NewBlock(p.Env.Tenant, r.At.Add(p.MaxAge))
 	p.Show(b, r.Result)
@@ -79,7 +79,7 @@ func (p *Periodic[R]) snapshot(r *reading[R]) (*Snapshot, error) {
 	return &Snapshot{Blocks: []*Block{block}, At: r.At}, nil
 }
 
-// Follow implements Collector. It returns at once.
+// Follow implements Collector. It returns immediately.
 func (*Periodic[R]) Follow(context.Context) {}
 
 // Reloaded implements Collector.

@@ -43,7 +43,7 @@ func TestAPeriodicCollectorServesItsLastResultUntilItIsTooOld(t *testing.T) {
 			t.Errorf("page %+v, exposed:\n%s", c.Page(), got)
 		}
 		time.Sleep(time.Hour)
-		fault = errors.New("as scripted")
+		fault = errors.New("scripted error")
 		w, c, r = started()
 		if err := r.Once(t.Context()); !errors.Is(err, fault) || !r.Ready() {
 			t.Errorf("error %v, ready %v", err, r.Ready())
@@ -59,7 +59,7 @@ func TestAPeriodicCollectorServesItsLastResultUntilItIsTooOld(t *testing.T) {
 		w, _, r = started()
 		_ = r.Once(t.Context())
 		if got := w.Exposed(t); got != "" || r.Ready() != true {
-			t.Errorf("a stored result that is still to come is exposed:\n%s", got)
+			t.Errorf("a stored result with a time in the future is exposed:\n%s", got)
 		}
 	})
 }

@@ -23,24 +23,23 @@ var (
 		"The configured refresh interval.", "collector")
 )
 
-// Snapshot is what a collector exposes and how old that is. It is immutable once
-// it is published.
+// Snapshot is what a collector exposes. It is immutable once it is published.
 type Snapshot struct {
 	// Blocks are the series. No series occurs in two of them.
 	Blocks []*Block
-	// At is how old the values are at worst: it is exposed as
-	// mde_refresh_last_success_timestamp_seconds. The zero time means that not
-	// everything was read so far.
+	// At is the time of the oldest values, exposed as
+	// mde_refresh_last_success_timestamp_seconds. The zero time means that some values
+	// were not read yet.
 	At time.Time
-	// Share, if not nil, is called as the snapshot is published and hands values
-	// to other collectors of the tenant. What these publish before it returns
-	// appears in the same scrape as the snapshot.
+	// Share, if not nil, is called when the snapshot is published, to pass values to
+	// other collectors of the tenant. What they publish before it returns appears in the
+	// same scrape as the snapshot.
 	Share func()
 }
 
-// Publisher is the way of one run of a collector into an Exposition. Once it is
-// closed or withdrawn it does nothing any more, so that a run that has ended
-// cannot overwrite what its successor exposes. It may be used concurrently.
+// Publisher publishes the snapshots of one run of a collector in an Exposition. Once it is
+// closed or withdrawn it does nothing, so that a run that has ended cannot overwrite what
+// its successor exposes. It is safe for concurrent use.
 type Publisher struct {
 	exposition *Exposition
 	key        exposedKey
@@ -49,36 +48,36 @@ type Publisher struct {
 	ready      atomic.Bool
 }
 
-// Publisher returns the way into the exposition of a collector of a tenant.
-// Nothing is exposed through it before its first use.
+// Publisher returns a Publisher for a collector of a tenant. It has no effect before its
+// first use.
 func (e *Exposition) Publisher(tenant, collector string) *Publisher {
 	return &Publisher{exposition: e, key: exposedKey{tenant, collector}}
 }
 
-// Publish replaces what the collector exposes. The metrics about its refreshes
-// stay, except for the time of the values, which is the snapshot's.
+// Publish replaces what the collector exposes. It does not change the metrics about its
+// refreshes, except for the time of the values.
 func (p *Publisher) Publish(s Snapshot) {
 	p.publish(&s, nil)
 }
 
-// Ready says that the collector has something to show, or failed to read a part,
-// before its first refresh has ended.
+// Ready makes the collector ready before its first refresh has ended, because it exposes
+// values or because a part failed.
 func (p *Publisher) Ready() { p.ready.Store(true) }
 
-// Close ends the use of the Publisher. What was published stays exposed, for a
-// successor to replace.
+// Close makes the Publisher do nothing from now on. What was published stays exposed until
+// a successor replaces it.
 func (p *Publisher) Close() {
 	p.exposition.mu.Lock()
 	defer p.exposition.mu.Unlock()
 	p.closed = true
 }
 
-// OnWithdraw makes Withdraw call a func, such as one that withdraws what the
-// collector handed to others. It is for Collector.Start.
+// OnWithdraw sets a function that Withdraw calls, for example to withdraw the values that
+// the collector passed to others. It may only be called in Collector.Start.
 func (p *Publisher) OnWithdraw(f func()) { p.withdrawn = f }
 
-// Withdraw removes every series of the collector and ends the use of the
-// Publisher. The collector has no successor.
+// Withdraw closes the Publisher and removes every series of the collector, which has no
+// successor.
 func (p *Publisher) Withdraw() {
 	p.exposition.mu.Lock()
 	p.closed = true
@@ -89,8 +88,8 @@ func (p *Publisher) Withdraw() {
 	}
 }
 
-// begin makes the series that exist before the first refresh has finished. What
-// a predecessor published and counted stays.
+// begin creates the series that exist before the first refresh has finished. It keeps what
+// a predecessor published and counted.
 func (p *Publisher) begin(interval time.Duration) {
 	p.publish(nil, func(r *refreshes) { r.interval = interval })
 }
@@ -111,12 +110,12 @@ func (p *Publisher) failed(err error, duration time.Duration) {
 	})
 }
 
-// pending says that a refresh has ended that was neither a success nor a failure.
+// pending records the end of a refresh that was neither a success nor a failure.
 func (p *Publisher) pending() {
-	p.publish(nil, func(r *refreshes) { r.last = noneFinished })
+	p.publish(nil, func(r *refreshes) { r.last = noResult })
 }
 
-// at is how old the exposed values are at worst.
+// at returns the time of the oldest exposed values.
 func (p *Publisher) at() time.Time {
 	p.exposition.mu.Lock()
 	defer p.exposition.mu.Unlock()
@@ -126,8 +125,8 @@ func (p *Publisher) at() time.Time {
 	return time.Time{}
 }
 
-// publish swaps in a snapshot together with a change of the metrics about
-// refreshes. Nil leaves the one or the other.
+// publish replaces the snapshot and changes the metrics about refreshes in one step. A nil
+// argument leaves that part unchanged.
 func (p *Publisher) publish(s *Snapshot, change func(*refreshes)) {
 	if s == nil || s.Share == nil {
 		p.swap(s, change)
@@ -140,7 +139,7 @@ func (p *Publisher) publish(s *Snapshot, change func(*refreshes)) {
 	})
 }
 
-// swap reports false where the Publisher is closed.
+// swap is publish without Share. It returns false if the Publisher is closed.
 func (p *Publisher) swap(s *Snapshot, change func(*refreshes)) bool {
 	return p.exposition.update(p, func(x *exposure) {
 		if s != nil {
@@ -153,8 +152,8 @@ func (p *Publisher) swap(s *Snapshot, change func(*refreshes)) bool {
 	})
 }
 
-// refreshes is what is exposed about the refreshes of a collector. Runs that
-// follow one another count on.
+// refreshes contains the metrics about the refreshes of a collector. The counts continue
+// when a run replaces another.
 type refreshes struct {
 	interval time.Duration
 	finished int
@@ -163,11 +162,11 @@ type refreshes struct {
 	duration time.Duration
 }
 
-// lastRefresh is how the last refresh ended.
+// lastRefresh is the result of the last refresh.
 type lastRefresh int
 
 const (
-	noneFinished lastRefresh = iota
+	noResult lastRefresh = iota
 	lastFailed
 	lastSucceeded
 )
@@ -177,8 +176,7 @@ func (r *refreshes) finish(last lastRefresh, duration time.Duration) {
 	r.last, r.duration = last, duration
 }
 
-// block builds the series. An error, as of a tenant whose name cannot be a label
-// value, leaves them out like all others of that tenant.
+// block builds the series. It returns nil if the tenant's name is not a valid label value.
 func (r *refreshes) block(key exposedKey, at time.Time) *Block {
 	b := NewBlock(key.tenant, time.Time{})
 	b.Add(refreshesFamily, float64(r.finished), key.collector)
@@ -186,7 +184,7 @@ func (r *refreshes) block(key exposedKey, at time.Time) *Block {
 		b.Add(refreshFailuresFamily, float64(r.failures[reason]), key.collector, string(reason))
 	}
 	b.Add(refreshIntervalFamily, r.interval.Seconds(), key.collector)
-	if r.last != noneFinished {
+	if r.last != noResult {
 		b.Add(refreshSuccessFamily, BoolValue(r.last == lastSucceeded), key.collector)
 	}
 	if r.finished > 0 {

@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-func (w *world) publish(t *testing.T, p *Publisher, zones ...string) {
+func (w *testEnv) publish(t *testing.T, p *Publisher, zones ...string) {
 	t.Helper()
 	p.Publish(Snapshot{Blocks: []*Block{testBlock(t, "contoso", time.Time{}, zones...)}})
 }
 
 func TestAPublisherThatIsClosedDoesNothing(t *testing.T) {
 	const a, b = `mde_test{tenant="contoso",zone="a"}`, `mde_test{tenant="contoso",zone="b"}`
-	w := newWorld()
+	w := newTestEnv()
 	p := w.exposition.Publisher("contoso", "one")
 	p.begin(time.Minute)
 	w.publish(t, p, "a")
 	p.Close()
 	w.publish(t, p, "a", "b")
 	p.succeeded(nil, time.Second)
-	if got := w.scraped(t); value(got, a) != "0" || value(got, b) != "" || strings.Contains(got, "mde_refresh_success") {
+	if got := w.scrape(t); value(got, a) != "0" || value(got, b) != "" || strings.Contains(got, "mde_refresh_success") {
 		t.Errorf("after Close, want what was published before:\n%s", got)
 	}
 
@@ -32,39 +32,39 @@ func TestAPublisherThatIsClosedDoesNothing(t *testing.T) {
 	successor.begin(time.Hour)
 	w.publish(t, successor, "b")
 	w.publish(t, p, "a")
-	if got := w.scraped(t); value(got, a) != "" || value(got, b) == "" {
+	if got := w.scrape(t); value(got, a) != "" || value(got, b) == "" {
 		t.Errorf("a publisher that is closed overwrote its successor:\n%s", got)
 	}
 
 	successor.Withdraw()
 	w.publish(t, successor, "b")
 	successor.failed(errors.New("no"), time.Second)
-	if got := w.scraped(t); got != "" {
+	if got := w.scrape(t); got != "" {
 		t.Errorf("after Withdraw:\n%s", got)
 	}
 }
 
 func TestWhatASnapshotSharesAppearsWithIt(t *testing.T) {
-	w := newWorld()
+	w := newTestEnv()
 	fleet, domains := w.exposition.Publisher("contoso", "fleet"), w.exposition.Publisher("contoso", "domains")
 	other := w.exposition.Publisher("fabrikam", "fleet")
 	w.publish(t, fleet, "old fleet")
 	w.publish(t, domains, "old join")
-	before := w.scraped(t)
+	before := w.scrape(t)
 	fleet.Publish(Snapshot{
 		Blocks: []*Block{testBlock(t, "contoso", time.Time{}, "new fleet")},
 		Share: func() {
 			w.publish(t, domains, "new join")
-			if got := w.scraped(t); got != before {
+			if got := w.scrape(t); got != before {
 				t.Errorf("amid the change:\n%s\nwant:\n%s", got, before)
 			}
 			other.Publish(Snapshot{Blocks: []*Block{testBlock(t, "fabrikam", time.Time{}, "x")}})
-			if got := w.scraped(t); !strings.Contains(got, "fabrikam") {
+			if got := w.scrape(t); !strings.Contains(got, "fabrikam") {
 				t.Errorf("another tenant waits:\n%s", got)
 			}
 		},
 	})
-	if got := w.scraped(t); strings.Contains(got, "old") || !strings.Contains(got, "new fleet") || !strings.Contains(got, "new join") {
+	if got := w.scrape(t); strings.Contains(got, "old") || !strings.Contains(got, "new fleet") || !strings.Contains(got, "new join") {
 		t.Errorf("after the change:\n%s", got)
 	}
 
@@ -74,21 +74,21 @@ func TestWhatASnapshotSharesAppearsWithIt(t *testing.T) {
 
 // outcomes is a Collector whose refreshes end as listed.
 type outcomes struct {
-	*scripted
+	*scriptedCollector
 	list []Outcome
 }
 
 func (o *outcomes) Refresh(ctx context.Context) (Outcome, error) {
-	_, err := o.scripted.Refresh(ctx)
+	_, err := o.scriptedCollector.Refresh(ctx)
 	return o.list[min(len(o.starts), len(o.list))-1], err
 }
 
 func TestAPendingRefreshIsNeitherSuccessNorFailure(t *testing.T) {
 	const labels = `{collector="security_states",tenant="contoso"}`
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newTestEnv()
 		c := &outcomes{
-			&scripted{name: "security_states", refresh: func(_ context.Context, n int) error {
+			&scriptedCollector{name: "security_states", refresh: func(_ context.Context, n int) error {
 				time.Sleep(time.Second)
 				if n == 2 {
 					return errors.New("no")
@@ -103,7 +103,7 @@ func TestAPendingRefreshIsNeitherSuccessNorFailure(t *testing.T) {
 			if _, err := r.refresh(t.Context()); (err != nil) != (len(c.starts) == 2) {
 				t.Error(err)
 			}
-			got := w.scraped(t)
+			got := w.scrape(t)
 			success = append(success, value(got, "mde_refresh_success"+labels))
 			refreshes = append(refreshes, value(got, "mde_refreshes_total"+labels))
 		}
@@ -115,9 +115,9 @@ func TestAPendingRefreshIsNeitherSuccessNorFailure(t *testing.T) {
 
 func TestOnceRefreshesUntilNothingIsPending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newTestEnv()
 		c := &outcomes{
-			&scripted{name: "watched_domains", refresh: func(_ context.Context, n int) error {
+			&scriptedCollector{name: "watched_domains", refresh: func(_ context.Context, n int) error {
 				if n == 2 {
 					return errors.New("no")
 				}
@@ -137,11 +137,11 @@ func TestAgesAreThoseOfTheWallClock(t *testing.T) {
 	if !monotonic(now) {
 		t.Fatal("the clock has no monotonic reading")
 	}
-	w := newWorld()
+	w := newTestEnv()
 	if b := testBlock(t, "contoso", now.Add(time.Hour), "a"); monotonic(b.Expires) {
 		t.Errorf("a block expires at %s", b.Expires)
 	}
-	c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return nil }}
+	c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error { return nil }}
 	r := w.refresher(c, time.Hour)
 	if err := r.Once(t.Context()); err != nil {
 		t.Fatal(err)
@@ -152,36 +152,36 @@ func TestAgesAreThoseOfTheWallClock(t *testing.T) {
 }
 
 func TestWithdrawTakesBackWhatWasHandedToOthers(t *testing.T) {
-	w := newWorld()
+	w := newTestEnv()
 	p, other := w.exposition.Publisher("contoso", "one"), w.exposition.Publisher("contoso", "two")
 	p.OnWithdraw(func() { w.publish(t, other, "without") })
 	w.publish(t, p, "a")
 	w.publish(t, other, "joined")
 	p.Close()
-	if got := w.scraped(t); !strings.Contains(got, "joined") {
+	if got := w.scrape(t); !strings.Contains(got, "joined") {
 		t.Errorf("after Close:\n%s", got)
 	}
 	w.exposition.Together("contoso", func() {
 		p.Withdraw()
-		if got := w.scraped(t); !strings.Contains(got, `zone="a"`) || !strings.Contains(got, "joined") {
+		if got := w.scrape(t); !strings.Contains(got, `zone="a"`) || !strings.Contains(got, "joined") {
 			t.Errorf("amid the withdrawal:\n%s", got)
 		}
 	})
-	if got := w.scraped(t); strings.Contains(got, `zone="a"`) || strings.Contains(got, "joined") || !strings.Contains(got, "without") {
+	if got := w.scrape(t); strings.Contains(got, `zone="a"`) || strings.Contains(got, "joined") || !strings.Contains(got, "without") {
 		t.Errorf("after the withdrawal:\n%s", got)
 	}
 }
 
 // follower is a Collector that takes its time to start and to stop following.
 type follower struct {
-	*scripted
+	*scriptedCollector
 	order []string
 }
 
 func (f *follower) Start(ctx context.Context, p *Publisher) time.Time {
 	time.Sleep(time.Second)
 	f.order = append(f.order, "started")
-	return f.scripted.Start(ctx, p)
+	return f.scriptedCollector.Start(ctx, p)
 }
 
 func (f *follower) Follow(ctx context.Context) {
@@ -193,8 +193,8 @@ func (f *follower) Follow(ctx context.Context) {
 
 func TestARunFollowsAfterItsStartAndWaitsForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		f := &follower{scripted: &scripted{name: "one", refresh: func(context.Context, int) error { return nil }}}
+		w := newTestEnv()
+		f := &follower{scriptedCollector: &scriptedCollector{name: "one", refresh: func(context.Context, int) error { return nil }}}
 		r := w.refresher(f, time.Hour)
 		r.Go()
 		r.Go() // Runs already.

@@ -12,35 +12,34 @@ import (
 
 // RefresherOptions configure a Refresher.
 type RefresherOptions struct {
-	// Of the Env, the Store keeps a refresh that has not succeeded; see Resume.
+	// The Store of the Env keeps refreshes that have not succeeded; see Resume.
 	Env
-	// The RefreshInterval is waited, give or take a twentieth, after a refresh has
-	// ended. It also bounds the pauses after failures and the retries of the calls
-	// of one refresh. Where refreshes are Continuous, a failure that concerns the
-	// tenant as a whole is followed by a pause all the same.
+	// RefreshInterval is the pause after a refresh, with a jitter of 5 %. It also limits
+	// the pauses after failures and the retries within one refresh. A Continuous refresh
+	// is followed by a pause only if it failed as a whole.
 	Schedule
 	Collector  Collector
 	Exposition *Exposition // Where the collector publishes.
-	// StartDelay is waited before the first refresh, so that many tenants do
-	// not start in the same second. Stored values are published before.
+	// StartDelay is the pause before the first refresh, so that many tenants do not start
+	// in the same second. Stored values are published before it.
 	StartDelay time.Duration
-	// Resume makes stored values stand for a refresh of this run, so that one
-	// restart after the other costs no more calls than none: the collector is
-	// ready, and the first refresh comes an interval after the values. It is
-	// not for a collector that replaces another at once, as on a reload.
+	// Resume continues the schedule of the last run of the program, so that restarts do
+	// not cost additional calls: the collector is ready, and the first refresh starts one
+	// interval after the stored values were read. It is not for a collector that replaces
+	// another one on a reload.
 	Resume bool
 }
 
-// Refresher runs one Collector: refresh, then wait; never two at a time. It
-// publishes what the collector returns and how the refresh ended in one step,
-// and logs each failure once.
+// Refresher runs one Collector: it refreshes, waits, and refreshes again. Refreshes never
+// overlap. It publishes the snapshot of a refresh and the metrics about it in one step, and
+// logs each failure once.
 type Refresher struct {
 	options   RefresherOptions
 	logger    *slog.Logger
 	memory    Memory
 	publisher *Publisher
 	started   chan struct{}
-	mark      sync.Once // Closes started.
+	startOnce sync.Once // Closes started.
 
 	cancel  context.CancelFunc // Nil before Go.
 	running sync.WaitGroup
@@ -49,35 +48,36 @@ type Refresher struct {
 	status Status
 }
 
-// Status is how a collector stands, for a page. Zero times mean never or not known.
+// Status is the status of a collector for a page. Zero times mean never or unknown.
 type Status struct {
-	// Ready is as Refresher.Ready reports it.
+	// Ready is the result of Refresher.Ready.
 	Ready bool
-	// Running is true while a refresh is under way, since Started.
+	// Running reports whether a refresh is running. Started is when the last one started.
 	Running bool
 	Started time.Time
-	// Finished, Duration and Error are of the last refresh; Error is empty
-	// where it succeeded and Reason then means nothing.
+	// Finished, Duration, Error and Reason describe the last refresh. Error and Reason are
+	// empty if it succeeded.
 	Finished time.Time
 	Duration time.Duration
 	Error    string
 	Reason   client.Reason
-	// Failure explains Error, FailingSince is when the first failure in a row ended.
+	// Failure explains Error. FailingSince is when the first of the consecutive failures
+	// ended.
 	Failure      Failure
 	FailingSince time.Time
-	// LastSuccess is how old the values are at worst, as a scrape shows it. They
-	// may be of an earlier run of the program.
+	// LastSuccess is the time of the oldest values, as in Snapshot.At. They may be from an
+	// earlier run of the program.
 	LastSuccess time.Time
 	// Next is when the next refresh starts.
 	Next time.Time
-	// Refreshes are those that finished, Failures those of them that failed.
+	// Refreshes is the number of finished refreshes, Failures the number of failed ones.
 	Refreshes, Failures int
 	// ConsecutiveFailures is 0 after a success.
 	ConsecutiveFailures int
 	Page                Page
 }
 
-// NewRefresher returns a Refresher; nothing happens until Run or Once.
+// NewRefresher returns a Refresher. It has no effect until Run, Go or Once.
 func NewRefresher(o RefresherOptions) *Refresher {
 	return &Refresher{
 		options:   o,
@@ -88,9 +88,9 @@ func NewRefresher(o RefresherOptions) *Refresher {
 	}
 }
 
-// Run refreshes until the context ends, and returns when the refresh under way
-// has. A refresh that the end of the context cuts off is no failure. What the
-// collector does after Run has returned changes nothing that is exposed.
+// Run refreshes until the context ends and the current refresh has returned. A refresh
+// that is interrupted by the context does not count as a failure. After Run has returned,
+// the collector cannot change what is exposed.
 func (r *Refresher) Run(ctx context.Context) {
 	defer r.publisher.Close()
 	delay, newest := r.start(ctx)
@@ -98,7 +98,7 @@ func (r *Refresher) Run(ctx context.Context) {
 	defer following.Wait()
 	following.Go(func() { r.options.Collector.Follow(ctx) })
 	delay = max(delay, r.resumeAttempt(newest))
-	defer r.forgetAttempt()
+	defer r.deleteAttempt()
 	if !r.wait(ctx, delay) {
 		return
 	}
@@ -108,7 +108,7 @@ func (r *Refresher) Run(ctx context.Context) {
 		outcome, err := r.refresh(ctx)
 		pause := r.pause(outcome, err)
 		if err == nil || outcome.Partial {
-			r.forgetAttempt()
+			r.deleteAttempt()
 		} else {
 			a.Next = time.Now().Add(pause)
 			r.saveAttempt(a)
@@ -130,7 +130,7 @@ func (r *Refresher) Go() {
 	r.running.Go(func() { r.Run(ctx) })
 }
 
-// Stop ends Run and returns when it has.
+// Stop ends Run and waits until it has returned.
 func (r *Refresher) Stop() {
 	if r.cancel != nil {
 		r.cancel()
@@ -138,12 +138,11 @@ func (r *Refresher) Stop() {
 	}
 }
 
-// Started is closed once the collector has published what it begins with. From
-// then on a scrape shows nothing of the instance that it replaces.
+// Started returns a channel that is closed when the collector has published its stored
+// values. From then on a scrape shows no values of the instance that it replaces.
 func (r *Refresher) Started() <-chan struct{} { return r.started }
 
-// Once refreshes one time, or as many times as it takes until nothing is pending,
-// and returns the error of the last one.
+// Once refreshes until nothing is pending and returns the error of the last refresh.
 func (r *Refresher) Once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -160,11 +159,11 @@ func (r *Refresher) Once(ctx context.Context) error {
 // must have returned.
 func (r *Refresher) Withdraw() { r.publisher.Withdraw() }
 
-// Ready reports whether the collector has something to show or has failed once,
-// in the last run of the program where a failure of it is still waited out.
+// Ready reports whether the collector exposes values or has failed once. A failure in the
+// last run of the program counts while its pause lasts.
 func (r *Refresher) Ready() bool { return r.publisher.ready.Load() }
 
-// Status returns how the collector stands. It never waits for a refresh.
+// Status returns the current status. It never waits for a refresh.
 func (r *Refresher) Status() Status {
 	page, ready, at := r.options.Collector.Page(), r.Ready(), r.publisher.at()
 	r.mu.Lock()
@@ -174,12 +173,12 @@ func (r *Refresher) Status() Status {
 	return s
 }
 
-// start publishes the stored values and returns how long to wait for the first
-// refresh, and when the newest of the values was read.
+// start publishes the stored values. It returns the pause before the first refresh and the
+// time at which the newest of the values was read.
 func (r *Refresher) start(ctx context.Context) (delay time.Duration, newest time.Time) {
 	r.publisher.begin(r.options.Interval())
 	newest = r.options.Collector.Start(ctx, r.publisher)
-	r.mark.Do(func() { close(r.started) })
+	r.startOnce.Do(func() { close(r.started) })
 	age := time.Since(r.publisher.at()) // Centuries where there are no values.
 	if r.options.Resume && !r.options.Continuous && age >= 0 {
 		return max(r.options.StartDelay, r.options.Interval()-age), newest
@@ -187,7 +186,7 @@ func (r *Refresher) start(ctx context.Context) (delay time.Duration, newest time
 	return r.options.StartDelay, newest
 }
 
-// refresh runs the collector once and publishes how it went.
+// refresh runs the collector once and publishes the result.
 func (r *Refresher) refresh(ctx context.Context) (Outcome, error) {
 	start := time.Now()
 	r.update(func(s *Status) { s.Running, s.Started, s.Next = true, Wall(start), time.Time{} })
@@ -249,9 +248,9 @@ func (r *Refresher) log(before Status, outcome Outcome, duration time.Duration, 
 	}
 }
 
-// pause returns how long to wait after a refresh. After failures it grows up to
-// the interval; what a person must fix is asked for once in client.MinDeniedPause at most,
-// and what the service asked to wait is waited.
+// pause returns the pause after a refresh. After failures it increases up to the interval.
+// It is at least client.MinDeniedPause after denied access, and at least RetryAfter, but
+// never longer than the interval.
 func (r *Refresher) pause(outcome Outcome, err error) time.Duration {
 	interval := r.options.Interval()
 	if r.options.Continuous && (err == nil || outcome.Partial) {
@@ -270,14 +269,14 @@ func (r *Refresher) pause(outcome Outcome, err error) time.Duration {
 	return min(pause, interval)
 }
 
-// failures are those in a row since the last success.
+// failures returns the number of consecutive failures.
 func (r *Refresher) failures() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status.ConsecutiveFailures
 }
 
-// wait reports false when the context ended.
+// wait waits for d. It returns false if the context ended.
 func (r *Refresher) wait(ctx context.Context, d time.Duration) bool {
 	if ctx.Err() != nil {
 		return false

@@ -15,8 +15,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// scripted is a Collector whose refreshes are a function of the test.
-type scripted struct {
+// scriptedCollector is a Collector whose refreshes are a function of the test.
+type scriptedCollector struct {
 	name    string
 	last    time.Time
 	refresh func(ctx context.Context, n int) error
@@ -25,17 +25,17 @@ type scripted struct {
 	overlap bool
 }
 
-func (s *scripted) Name() string           { return s.name }
-func (s *scripted) Follow(context.Context) {}
-func (s *scripted) Reloaded()              {}
-func (s *scripted) Page() Page             { return Page{Notes: []string{"a note"}} }
-func (s *scripted) Start(_ context.Context, p *Publisher) time.Time {
+func (s *scriptedCollector) Name() string           { return s.name }
+func (s *scriptedCollector) Follow(context.Context) {}
+func (s *scriptedCollector) Reloaded()              {}
+func (s *scriptedCollector) Page() Page             { return Page{Notes: []string{"a note"}} }
+func (s *scriptedCollector) Start(_ context.Context, p *Publisher) time.Time {
 	if !s.last.IsZero() {
 		p.Publish(Snapshot{At: s.last})
 	}
 	return s.last
 }
-func (s *scripted) Refresh(ctx context.Context) (Outcome, error) {
+func (s *scriptedCollector) Refresh(ctx context.Context) (Outcome, error) {
 	s.overlap = s.overlap || s.running
 	s.running = true
 	defer func() { s.running = false }()
@@ -45,7 +45,7 @@ func (s *scripted) Refresh(ctx context.Context) (Outcome, error) {
 }
 
 // pauses are the times between the starts of refreshes.
-func (s *scripted) pauses() []time.Duration {
+func (s *scriptedCollector) pauses() []time.Duration {
 	var pauses []time.Duration
 	for i := 1; i < len(s.starts); i++ {
 		pauses = append(pauses, s.starts[i].Sub(s.starts[i-1]))
@@ -55,8 +55,8 @@ func (s *scripted) pauses() []time.Duration {
 
 func TestRefreshesFollowOneAnotherByTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
+		w := newTestEnv()
+		c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error {
 			time.Sleep(time.Minute)
 			return nil
 		}}
@@ -77,8 +77,8 @@ func TestRefreshesFollowOneAnotherByTheInterval(t *testing.T) {
 
 func TestARefreshLongerThanTheIntervalOverlapsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
+		w := newTestEnv()
+		c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error {
 			time.Sleep(time.Hour)
 			return nil
 		}}
@@ -122,8 +122,8 @@ func TestPausesAfterFailuresGrowUpToTheInterval(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return tc.err }}
+				w := newTestEnv()
+				c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error { return tc.err }}
 				runFor(t, w.refresher(c, 10*time.Minute), 119*time.Minute)
 				for i, pause := range c.pauses() {
 					low, high := tc.min[min(i, len(tc.min)-1)], tc.max[min(i, len(tc.max)-1)]
@@ -144,8 +144,8 @@ func TestPausesAfterFailuresGrowUpToTheInterval(t *testing.T) {
 
 func TestAnAuthPauseDoesNotExceedAShortInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
+		w := newTestEnv()
+		c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error {
 			return &client.Error{API: client.Token, Reason: client.ReasonAuth}
 		}}
 		runFor(t, w.refresher(c, 20*time.Second), time.Minute+time.Second)
@@ -157,8 +157,8 @@ func TestAnAuthPauseDoesNotExceedAShortInterval(t *testing.T) {
 
 func TestRefreshMetricsTellHowItWent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := &scripted{name: "security_states", refresh: func(_ context.Context, n int) error {
+		w := newTestEnv()
+		c := &scriptedCollector{name: "security_states", refresh: func(_ context.Context, n int) error {
 			time.Sleep(2 * time.Second)
 			if n == 2 {
 				return &client.Error{API: client.Machines, Reason: client.ReasonDecode}
@@ -167,7 +167,7 @@ func TestRefreshMetricsTellHowItWent(t *testing.T) {
 		}}
 		r := w.refresher(c, 10*time.Minute)
 		metric := func(name string) string {
-			return value(w.scraped(t), name)
+			return value(w.scrape(t), name)
 		}
 		const labels = `{collector="security_states",tenant="contoso"}`
 		check := func(when string, want map[string]string) {
@@ -196,7 +196,7 @@ func TestRefreshMetricsTellHowItWent(t *testing.T) {
 			t.Errorf("ready %v, status %+v", r.Ready(), r.Status())
 		}
 		time.Sleep(3 * time.Second)
-		success := w.scraped(t)
+		success := w.scrape(t)
 		check("after the first", map[string]string{
 			"mde_refresh_success" + labels:          "1",
 			"mde_refresh_duration_seconds" + labels: "2",
@@ -222,8 +222,8 @@ func TestRefreshMetricsTellHowItWent(t *testing.T) {
 
 func TestARefreshCutOffByShutdownIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := &scripted{name: "security_states", refresh: func(ctx context.Context, _ int) error {
+		w := newTestEnv()
+		c := &scriptedCollector{name: "security_states", refresh: func(ctx context.Context, _ int) error {
 			<-ctx.Done()
 			return &client.Error{API: client.Machines, Reason: client.ReasonNetwork, Err: ctx.Err()}
 		}}
@@ -238,8 +238,8 @@ func TestARefreshCutOffByShutdownIsNoFailure(t *testing.T) {
 func TestRunEndsAtOnceWhereverItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, after := range []time.Duration{0, time.Second, 31 * time.Second, 10 * time.Minute} {
-			w := newWorld()
-			c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return errors.New("no") }}
+			w := newTestEnv()
+			c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error { return errors.New("no") }}
 			r := w.refresher(c, time.Hour)
 			r.options.StartDelay = 30 * time.Second
 			start := time.Now()
@@ -272,8 +272,8 @@ func TestACrashLoopTriesNoMoreOftenThanOneLongRun(t *testing.T) {
 				starts := func(store *memoryStore, runs int, each time.Duration) int {
 					n := 0
 					for range runs {
-						w := newWorld()
-						c := &scripted{name: "security_states", refresh: refresh}
+						w := newTestEnv()
+						c := &scriptedCollector{name: "security_states", refresh: refresh}
 						r := NewRefresher(RefresherOptions{
 							Env:       Env{Tenant: "contoso", Name: nameOf(c), Store: store.untilKilled(each), Logger: w.logger},
 							Schedule:  Schedule{RefreshInterval: model.Duration(10 * time.Minute)},
@@ -298,8 +298,8 @@ func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memoryStore{}
 		for range 3 {
-			w := newWorld()
-			c := &scripted{name: "security_states", refresh: func(context.Context, int) error {
+			w := newTestEnv()
+			c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error {
 				return &client.Error{API: client.Token, Reason: client.ReasonAuth, Status: 401}
 			}}
 			r := NewRefresher(RefresherOptions{
@@ -317,9 +317,9 @@ func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
 
 func TestStartDelayComesAfterStoredValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newTestEnv()
 		last := time.Now().Add(-time.Hour)
-		c := &scripted{name: "security_states", last: last, refresh: func(context.Context, int) error { return nil }}
+		c := &scriptedCollector{name: "security_states", last: last, refresh: func(context.Context, int) error { return nil }}
 		r := w.refresher(c, time.Hour)
 		r.options.StartDelay = 40 * time.Second
 		start := time.Now()
@@ -330,7 +330,7 @@ func TestStartDelayComesAfterStoredValues(t *testing.T) {
 		if s := r.Status(); !s.LastSuccess.Equal(last) || !s.Next.Equal(start.Add(40*time.Second)) {
 			t.Errorf("status %+v", s)
 		}
-		if got := value(w.scraped(t), `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`); got == "" {
+		if got := value(w.scrape(t), `mde_refresh_last_success_timestamp_seconds{collector="security_states",tenant="contoso"}`); got == "" {
 			t.Error("the time of the stored values is not exposed")
 		}
 		time.Sleep(time.Minute)
@@ -356,8 +356,8 @@ func TestARestartRefreshesWhenTheStoredValuesAreDue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w, start := newWorld(), time.Now()
-				c := &scripted{name: "security_states", last: start.Add(-tc.age), refresh: func(context.Context, int) error { return nil }}
+				w, start := newTestEnv(), time.Now()
+				c := &scriptedCollector{name: "security_states", last: start.Add(-tc.age), refresh: func(context.Context, int) error { return nil }}
 				r := w.refresher(c, time.Hour)
 				r.options.StartDelay, r.options.Resume = tc.delay, tc.resume
 				runFor(t, r, 50*time.Minute)
@@ -370,9 +370,9 @@ func TestARestartRefreshesWhenTheStoredValuesAreDue(t *testing.T) {
 }
 
 func TestOnceReturnsWhatTheRefreshDid(t *testing.T) {
-	want := errors.New("as scripted")
-	w := newWorld()
-	c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return want }}
+	want := errors.New("scripted error")
+	w := newTestEnv()
+	c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error { return want }}
 	r := w.refresher(c, time.Hour)
 	if err := r.Once(t.Context()); !errors.Is(err, want) || !r.Ready() {
 		t.Errorf("error %v, ready %v", err, r.Ready())
@@ -380,9 +380,9 @@ func TestOnceReturnsWhatTheRefreshDid(t *testing.T) {
 }
 
 func TestADeletedTenantLeavesNoSeries(t *testing.T) {
-	w := newWorld()
+	w := newTestEnv()
 	w.tenant.SetClient(fixedState{})
-	c := &scripted{name: "security_states", refresh: func(context.Context, int) error { return nil }}
+	c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error { return nil }}
 	r := w.refresher(c, time.Hour)
 	if err := r.Once(t.Context()); err != nil {
 		t.Fatal(err)
@@ -392,24 +392,24 @@ func TestADeletedTenantLeavesNoSeries(t *testing.T) {
 	w.tenant.ValueDropped("property", 1)
 
 	r.Withdraw()
-	if got := w.scraped(t); strings.Contains(got, "security_states") || !strings.Contains(got, "mde_api_requests_total") {
+	if got := w.scrape(t); strings.Contains(got, "security_states") || !strings.Contains(got, "mde_api_requests_total") {
 		t.Errorf("after the collector was withdrawn:\n%s", got)
 	}
 	w.tenant.Delete()
 	w.tenant.Delete()
 	w.tenant.Call(client.Machines, "200", time.Second)
 	w.tenant.SetClient(fixedState{})
-	if got := w.scraped(t); got != "" {
+	if got := w.scrape(t); got != "" {
 		t.Errorf("left behind:\n%s", got)
 	}
 }
 
 func TestQuotaAndCredentialAreReadAtTheScrape(t *testing.T) {
-	w := newWorld()
+	w := newTestEnv()
 	w.tenant.SetClient(fixedState{})
 	w.tenant.Call(client.DomainMachines, "200", 300*time.Millisecond)
 	w.tenant.Call(client.Token, "error", time.Second)
-	got := w.scraped(t)
+	got := w.scrape(t)
 	for series, want := range map[string]string{
 		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="minute"}`:       "2",
 		`mde_api_quota_calls{api="domain_machines",tenant="contoso",window="hour"}`:         "30",
@@ -442,9 +442,9 @@ var _ prometheus.Collector = clientState{}
 
 func TestAStatusExplainsSinceWhenAndWhyItFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newTestEnv()
 		refused := &client.Error{API: client.Machines, Reason: client.ReasonForbidden, Status: 403}
-		c := &scripted{name: "security_states", refresh: func(_ context.Context, n int) error {
+		c := &scriptedCollector{name: "security_states", refresh: func(_ context.Context, n int) error {
 			if n == 1 || n == 5 {
 				return nil
 			}
@@ -486,9 +486,9 @@ func TestEveryFailureHasARunbook(t *testing.T) {
 
 func TestAContinuousCollectorPausesOnlyAfterAFailureOfAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newTestEnv()
 		c := &outcomes{
-			&scripted{name: "watched_domains", refresh: func(_ context.Context, n int) error {
+			&scriptedCollector{name: "watched_domains", refresh: func(_ context.Context, n int) error {
 				time.Sleep(time.Minute)
 				if n == 2 || n == 3 {
 					return errors.New("no")
@@ -507,8 +507,8 @@ func TestAContinuousCollectorPausesOnlyAfterAFailureOfAll(t *testing.T) {
 
 func TestValuesOfThisMomentAreNotReadAgainBeforeTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, start := newWorld(), time.Now()
-		c := &scripted{name: "security_states", last: start, refresh: func(context.Context, int) error { return nil }}
+		w, start := newTestEnv(), time.Now()
+		c := &scriptedCollector{name: "security_states", last: start, refresh: func(context.Context, int) error { return nil }}
 		r := w.refresher(c, time.Hour)
 		r.options.Resume = true
 		runFor(t, r, 90*time.Minute)
@@ -524,8 +524,8 @@ func TestACollectorIsReadyWhileAFailureOfTheLastRunIsWaitedOut(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := &memoryStore{}
 			start := func(refresh func(context.Context, int) error) *Refresher {
-				w := newWorld()
-				r := w.refresher(&scripted{name: "security_states", refresh: refresh}, 10*time.Minute)
+				w := newTestEnv()
+				r := w.refresher(&scriptedCollector{name: "security_states", refresh: refresh}, 10*time.Minute)
 				r.options.Resume, r.memory = true, Memory{store.untilKilled(after), w.logger}
 				return r
 			}

@@ -5,16 +5,16 @@ import (
 	"sync"
 )
 
-// Shared holds values that several collectors use, one of each type. Its methods
-// may be called concurrently. The zero Shared is empty.
+// Shared contains values that several collectors use, one of each type. Its methods may be
+// called concurrently. The zero Shared is empty.
 type Shared struct {
 	mu     sync.Mutex
 	values map[reflect.Type]any
 	loads  []func()
 }
 
-// Share returns the value of the type T, which the first call makes. Load, if not
-// nil, is called whenever the configuration is loaded.
+// Share returns the value of the type T. The first call creates it. The function load, if
+// not nil, is called by Shared.Load.
 func Share[T any](s *Shared, create func() (value *T, load func())) *T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,8 +33,8 @@ func Share[T any](s *Shared, create func() (value *T, load func())) *T {
 	return v
 }
 
-// Load is called when a configuration was loaded and its collectors are made,
-// before any of them starts.
+// Load is called after a configuration was loaded and its collectors were created, before
+// any of them starts.
 func (s *Shared) Load() {
 	s.mu.Lock()
 	loads := s.loads

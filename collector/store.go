@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// Store keeps plain values across restarts, under keys such as
-// "security_states" and "watched_domains/evil.example". A Store belongs to one
-// tenant; its methods may be called concurrently.
+// Store stores values across restarts, under keys such as "security_states" and
+// "watched_domains/evil.example". A Store belongs to one tenant. Its methods may be called
+// concurrently.
 type Store interface {
-	// Load fills v, a pointer, with the value of the key and reports whether
-	// there was one.
+	// Load decodes the value of the key into v, a pointer, and reports whether there was
+	// one.
 	Load(key string, v any) (bool, error)
-	// Save and Delete log their errors themselves, as often as is of use, since
-	// what concerns one collector mostly concerns all.
+	// Save and Delete log their errors themselves, because most errors concern all
+	// collectors and are logged once.
 	Save(key string, v any) error
 	Delete(key string) error
 	// Keys returns the keys that have a value and begin with the prefix, in any
@@ -23,14 +23,14 @@ type Store interface {
 	Keys(prefix string) ([]string, error)
 }
 
-// Memory is a Store whose faults are logged and change nothing else: what cannot
-// be remembered is still counted and exposed.
+// Memory wraps a Store and logs its errors. A collector counts and exposes values even if
+// they cannot be stored.
 type Memory struct {
 	store  Store
 	logger *slog.Logger
 }
 
-// Load fills v with the value of the key and reports whether there was one.
+// Load decodes the value of the key into v and reports whether there was one.
 func (m Memory) Load(key string, v any) bool {
 	found, err := m.store.Load(key, v)
 	if err != nil {
@@ -40,12 +40,12 @@ func (m Memory) Load(key string, v any) bool {
 }
 
 // Save stores the value of the key.
-func (m Memory) Save(key string, v any) { _ = m.store.Save(key, v) } // Logged there.
+func (m Memory) Save(key string, v any) { _ = m.store.Save(key, v) } // The store logs the error.
 
 // Remove deletes the value of the key.
-func (m Memory) Remove(key string) { _ = m.store.Delete(key) } // Logged there.
+func (m Memory) Remove(key string) { _ = m.store.Delete(key) } // The store logs the error.
 
-// Keys returns the keys of the prefix, as far as they can be listed.
+// Keys returns the keys that begin with the prefix and that could be listed.
 func (m Memory) Keys(prefix string) []string {
 	keys, err := m.store.Keys(prefix)
 	if err != nil {
@@ -54,11 +54,11 @@ func (m Memory) Keys(prefix string) []string {
 	return keys
 }
 
-// MemoryStore is a Store within the process: a collector that a reload replaces
-// hands its values to the next one. The zero MemoryStore is empty.
+// MemoryStore is a Store in memory. With it, a collector that replaces another one on a
+// reload keeps its values. The zero MemoryStore is empty.
 type MemoryStore struct {
 	mu sync.Mutex
-	// Values are JSON texts by key. They are for who makes the store.
+	// Values are JSON texts by key. They may be set before the store is used.
 	Values map[string]string
 }
 

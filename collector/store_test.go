@@ -10,7 +10,7 @@ import (
 )
 
 func TestFaultsOfAStoreAreLoggedAndNothingElse(t *testing.T) {
-	w, store := newWorld(), &memoryStore{}
+	w, store := newTestEnv(), &memoryStore{}
 	memory := Env{Tenant: "contoso", Name: "one", Store: store, Logger: w.logger}.Memory()
 	var n int
 	memory.Save("one/a", 7)

@@ -515,7 +515,7 @@ func TestInvalidStoredStatesAreIgnored(t *testing.T) {
 		"too many groups":            {`{"at":"` + at + `","groups":[{"build":"1"}` + strings.Repeat(`,{"build":"1"}`, maxGroups) + `]}`, "too many groups"},
 		"too many platforms":         {`{"at":"` + at + `","platforms":{"0":1` + manyKeys(maxPlatforms+2) + `}}`, "too many groups"},
 		"a series twice":             {`{"at":"` + at + `","groups":[{"build":"1"},{"build":"1"}]}`, "occur twice"},
-		"a time in the future":       {`{"at":"2999-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, "still to come"},
+		"a time in the future":       {`{"at":"2999-01-01T00:00:00Z","groups":[{"build":"1","machines":1}]}`, "is in the future"},
 		"another set of labels":      {`{"at":"` + at + `","revision_label":true,"groups":[{"build":"1","machines":1}]}`, ""},
 		"too few counts of a gauge":  {`{"at":"` + at + `","properties":["a","b"],"gauges":{"mde_machines_attention":[{"values":["1",""],"counts":[1]}]}}`, "wrong number"},
 		"too many values of a gauge": {`{"at":"` + at + `","gauges":{"mde_machines":[{"values":["1","",""],"counts":[1]}]}}`, "wrong number"},
