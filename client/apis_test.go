@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestTheDocumentedAPIsAreThoseOfTheTable compares what the documents say of APIs
+// TestDocumentedAPIsMatchTable compares what the documents say of APIs
 // and permissions with the table.
-func TestTheDocumentedAPIsAreThoseOfTheTable(t *testing.T) {
+func TestDocumentedAPIsMatchTable(t *testing.T) {
 	read := func(path string) string {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -64,7 +64,7 @@ func TestTheDocumentedAPIsAreThoseOfTheTable(t *testing.T) {
 	}
 }
 
-func TestTheRowsOfTheTableFitTogether(t *testing.T) {
+func TestAPITableIsConsistent(t *testing.T) {
 	for _, r := range apis {
 		if r.top > 0 && r.query != fmt.Sprintf("$top=%d", r.top) {
 			t.Errorf("%s has the query %q for pages of %d rows", r.name, r.query, r.top)

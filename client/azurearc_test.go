@@ -75,7 +75,7 @@ func arcTokens(dir, origin string) *tokens {
 	return newTokens(o, testScope, &throttle{}, &redactor{})
 }
 
-func TestAzureArcShowsTheKeyOfItsFile(t *testing.T) {
+func TestAzureArcSendsKeyFromFile(t *testing.T) {
 	agent := &arcAgent{t: t, tokens: t.TempDir()}
 	tokens := agent.arcTokens()
 	for range 2 { // Each request has a key of its own.
@@ -93,7 +93,7 @@ func TestAzureArcShowsTheKeyOfItsFile(t *testing.T) {
 	}
 }
 
-func TestAzureArcChallengeInEverySpelling(t *testing.T) {
+func TestAzureArcParsesChallengeVariants(t *testing.T) {
 	for name, challenge := range map[string]string{
 		"as the agent sends it": "Basic realm=%s",
 		"quoted":                `Basic realm="%s"`,
@@ -107,7 +107,7 @@ func TestAzureArcChallengeInEverySpelling(t *testing.T) {
 	}
 }
 
-func TestAzureArcReadsOnlyTheKeysOfTheAgent(t *testing.T) {
+func TestAzureArcReadsOnlyAgentKeyFiles(t *testing.T) {
 	tokens := t.TempDir()
 	elsewhere := writeFile(t, filepath.Join(t.TempDir(), "s3cr3t.key"), "s3cr3t")
 	link := filepath.Join(tokens, "link.key")
@@ -156,7 +156,7 @@ func TestAzureArcReadsOnlyTheKeysOfTheAgent(t *testing.T) {
 	}
 }
 
-func TestErrorsNameAzureArcAndKeepItsKey(t *testing.T) {
+func TestAzureArcErrorsNameArcAndMaskKey(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer http.HandlerFunc
 		reason Reason
@@ -193,7 +193,7 @@ func TestErrorsNameAzureArcAndKeepItsKey(t *testing.T) {
 	}
 }
 
-func TestAzureArcWithoutItsAgent(t *testing.T) {
+func TestAzureArcWithoutAgent(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -206,14 +206,14 @@ func TestAzureArcWithoutItsAgent(t *testing.T) {
 	}
 }
 
-func TestAzureArcHasNoUserAssignedIdentities(t *testing.T) {
+func TestAzureArcRejectsUserAssignedIdentities(t *testing.T) {
 	err := CheckCredential(t.Context(), ManagedIdentity{ClientID: "user-assigned", Endpoint: "http://127.0.0.1:1/token", IMDSEndpoint: "http://127.0.0.1:1"})
 	if err == nil || !strings.Contains(err.Error(), "Azure Arc") || !strings.Contains(err.Error(), "remove client_id") {
 		t.Errorf("error is %v", err)
 	}
 }
 
-func TestManagedIdentityIsAskedForAsItsPlatformDocuments(t *testing.T) {
+func TestManagedIdentityRequestsMatchPlatformDocumentation(t *testing.T) {
 	const (
 		metadata = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fapi.example"
 		given    = "http://127.0.0.1:1/msi/token"
@@ -252,7 +252,7 @@ func TestManagedIdentityIsAskedForAsItsPlatformDocuments(t *testing.T) {
 	}
 }
 
-func TestAzureArcAdviceIsAboutTheAgentOnlyWhereTheAgentIsToBlame(t *testing.T) {
+func TestAzureArcAdviceNamesAgentOnlyForAgentErrors(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer  http.HandlerFunc
 		advised bool
@@ -274,7 +274,7 @@ func TestAzureArcAdviceIsAboutTheAgentOnlyWhereTheAgentIsToBlame(t *testing.T) {
 	}
 }
 
-func TestAzureArcKeyMayHoldEveryPrintableCharacter(t *testing.T) {
+func TestAzureArcKeyAllowsAllPrintableCharacters(t *testing.T) {
 	agent := &arcAgent{t: t, tokens: t.TempDir(), key: "~ k3y ~"}
 	agent.challenge = "Basic realm=" + writeFile(t, filepath.Join(agent.tokens, "a.key"), agent.key)
 	mustToken(t, agent.arcTokens())

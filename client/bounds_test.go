@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 )
 
-func TestAChainOfPagesIsBoundedInAll(t *testing.T) {
+func TestListBoundsAreEnforced(t *testing.T) {
 	const row = `{"id":"%d"}`
 	for name, test := range map[string]struct {
 		bounds bounds
@@ -76,7 +76,7 @@ func readRows[Entity any](rows iter.Seq2[*Entity, error]) (read int, failed erro
 	return read, failed
 }
 
-func TestTheBoundsHoldAnyRealFleet(t *testing.T) {
+func TestListBoundsExceedRealFleets(t *testing.T) {
 	const machines, bytesEach, rowsInPage = 2_000_000, 4 << 10, 10_000
 	if b := listBounds; b.rows < 5*machines || b.bytes < machines*bytesEach || b.pages < 10*machines/rowsInPage {
 		t.Errorf("%+v", b)
@@ -86,7 +86,7 @@ func TestTheBoundsHoldAnyRealFleet(t *testing.T) {
 	}
 }
 
-func TestAChainMayHaveAsManyBytesAsItsBound(t *testing.T) {
+func TestListMayHaveExactlyMaxBytes(t *testing.T) {
 	const body = `{"value":[{"id":"a"}]}`
 	for _, missing := range []int64{0, 1} {
 		c := fuzzClient(t, []byte(body))
@@ -98,7 +98,7 @@ func TestAChainMayHaveAsManyBytesAsItsBound(t *testing.T) {
 	}
 }
 
-func TestPagesOfAListAreRequestedAheadIfTheyAreLikely(t *testing.T) {
+func TestNextPageIsPrefetchedWhenLikely(t *testing.T) {
 	for name, test := range map[string]struct {
 		expected int
 		calls    []int // While each row is counted; a page has one.
@@ -134,7 +134,7 @@ func TestPagesOfAListAreRequestedAheadIfTheyAreLikely(t *testing.T) {
 	}
 }
 
-func TestAPageMayHave64MiB(t *testing.T) {
+func TestPageMayHave64MiB(t *testing.T) {
 	const body = `{"value":[{"id":"a"}]}`
 	c := fuzzClient(t, nil)
 	c.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {

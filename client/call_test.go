@@ -19,7 +19,7 @@ import (
 
 const oneState = `{"value":[{"id":"a","build":14393}]}`
 
-func TestAnAnswerOf429IsWaitedForExactly(t *testing.T) {
+func TestRetryAfterOf429IsWaitedExactly(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		retryAfter func() string
@@ -58,7 +58,7 @@ func TestAnAnswerOf429IsWaitedForExactly(t *testing.T) {
 	}
 }
 
-func TestAnAnswerOf429HoldsBackAllCallsToThatAPIAndNoOthers(t *testing.T) {
+func Test429DelaysAllCallsToThatAPIOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +91,7 @@ func TestAnAnswerOf429HoldsBackAllCallsToThatAPIAndNoOthers(t *testing.T) {
 	})
 }
 
-func TestAnAnswerOf429ThatDoesNotSayHowLongIsWaitedForLongerAndLonger(t *testing.T) {
+func Test429WithoutRetryAfterBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(429, ""))
 		ctx := client.WithRetryDeadline(t.Context(), time.Now().Add(10*time.Minute))
@@ -118,7 +118,7 @@ func growing(t *testing.T, calls []request, atLeast int) {
 	}
 }
 
-func TestAWaitPastTheRetryDeadlineFailsAtOnceAndStaysInForce(t *testing.T) {
+func TestRetryAfterPastDeadlineFailsImmediatelyAndStaysInEffect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(429, "", "Retry-After", "3600"))
 		c := far.client(t)
@@ -137,7 +137,7 @@ func TestAWaitPastTheRetryDeadlineFailsAtOnceAndStaysInForce(t *testing.T) {
 	})
 }
 
-func TestARetryAfterOfAnUnavailableServiceStaysInForce(t *testing.T) {
+func TestRetryAfterOf503StaysInEffect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(503, "", "Retry-After", "30"))
 		c := far.client(t)
@@ -163,7 +163,7 @@ func TestARetryAfterOfAnUnavailableServiceStaysInForce(t *testing.T) {
 	})
 }
 
-func TestPassingFaultsAreTriedAgainAfterGrowingPauses(t *testing.T) {
+func TestTemporaryErrorsAreRetriedWithBackoff(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		fault  http.HandlerFunc
@@ -199,7 +199,7 @@ func TestPassingFaultsAreTriedAgainAfterGrowingPauses(t *testing.T) {
 	}
 }
 
-func TestAPassingFaultAmidTheChainIsOvercome(t *testing.T) {
+func TestTemporaryErrorsBetweenPagesAreRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
@@ -221,7 +221,7 @@ func TestAPassingFaultAmidTheChainIsOvercome(t *testing.T) {
 	})
 }
 
-func TestOtherRefusalsAreNeverTriedAgainAndSayWhatToMend(t *testing.T) {
+func TestOtherClientErrorsAreNotRetriedAndNameTheFix(t *testing.T) {
 	states := func(c *client.Client, ctx context.Context) error {
 		for _, err := range c.SecurityStates(ctx) {
 			return err
@@ -274,7 +274,7 @@ func TestOtherRefusalsAreNeverTriedAgainAndSayWhatToMend(t *testing.T) {
 	}
 }
 
-func TestA401CostsOneNewTokenAndOneMoreTry(t *testing.T) {
+func TestRetriesOnceWithNewTokenAfter401(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		revoked := "Bearer graph-1"
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
@@ -294,7 +294,7 @@ func TestA401CostsOneNewTokenAndOneMoreTry(t *testing.T) {
 	})
 }
 
-func TestAServiceThatRefusesFreshTokensCostsNoTokenRequestForEachCall(t *testing.T) {
+func TestRepeated401DoesNotRequestTokenForEachCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(401, `{"error":{"code":"Unauthorized","message":"no"}}`))
 		c := far.client(t)
@@ -316,7 +316,7 @@ func TestAServiceThatRefusesFreshTokensCostsNoTokenRequestForEachCall(t *testing
 }
 
 // Roles are in the token: one that was granted since shows in a new token only.
-func TestARoleThatIsGrantedCountsOnceATokenIsAFewMinutesOld(t *testing.T) {
+func TestNewRoleTakesEffectAfterTokenRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var old []string // Tokens from before the grant.
 		granted, signInFails, attempts := false, false, 0
@@ -371,7 +371,7 @@ func TestARoleThatIsGrantedCountsOnceATokenIsAFewMinutesOld(t *testing.T) {
 	})
 }
 
-func TestEachTokenGoesToItsOwnHostOnly(t *testing.T) {
+func TestTokensAreSentOnlyToTheirHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(200, `{"value":[],"organizationPrevalence":1}`))
 		c := far.client(t)
@@ -396,7 +396,7 @@ func TestEachTokenGoesToItsOwnHostOnly(t *testing.T) {
 	})
 }
 
-func TestAFailureAmidABodyFailsTheRefresh(t *testing.T) {
+func TestBrokenBodyFailsTheRead(t *testing.T) {
 	begin := func(w http.ResponseWriter) {
 		_, _ = w.Write([]byte(`{"value":[{"build":1},{"build":2`))
 		_ = http.NewResponseController(w).Flush()
@@ -432,7 +432,7 @@ func TestAFailureAmidABodyFailsTheRefresh(t *testing.T) {
 	}
 }
 
-func TestTheObservedDurationIncludesTheBody(t *testing.T) {
+func TestObservedDurationIncludesBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(time.Second)
@@ -452,7 +452,7 @@ func TestTheObservedDurationIncludesTheBody(t *testing.T) {
 	})
 }
 
-func TestACallerThatIsCancelledGetsItsOwnError(t *testing.T) {
+func TestCancelledCallReturnsContextError(t *testing.T) {
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	for _, test := range []struct {
 		name    string
@@ -484,7 +484,7 @@ func TestACallerThatIsCancelledGetsItsOwnError(t *testing.T) {
 }
 
 // A server on a real network, since the point is how net/http behaves on it.
-func TestARequestThatNetHTTPSendsAgainIsCountedAgain(t *testing.T) {
+func TestRequestResentByNetHTTPCountsTwice(t *testing.T) {
 	var mu sync.Mutex
 	calls := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -513,7 +513,7 @@ func TestARequestThatNetHTTPSendsAgainIsCountedAgain(t *testing.T) {
 	}
 }
 
-func TestHTTP2IsSpokenAndCounted(t *testing.T) {
+func TestHTTP2CallsAreCounted(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 {
 			t.Errorf("protocol %s", r.Proto)
@@ -553,7 +553,7 @@ func serverOptions(t *testing.T, server *httptest.Server) client.Options {
 	}
 }
 
-func TestAnErrorIsReadHoweverItIsPacked(t *testing.T) {
+func TestErrorBodyIsReadInEveryContentEncoding(t *testing.T) {
 	const body = `{"error":{"code":"DisabledFeature","message":"no"}}`
 	for encoding, packed := range map[string]string{
 		"gzip": gzipped(t, body), "GZIP": gzipped(t, body), "x-gzip": gzipped(t, body),
@@ -567,7 +567,7 @@ func TestAnErrorIsReadHoweverItIsPacked(t *testing.T) {
 	}
 }
 
-func TestACallThroughATransportWithoutConnectionsIsCountedIfItIsAnswered(t *testing.T) {
+func TestCallWithoutConnectionTraceCountsIfItGetsAResponse(t *testing.T) {
 	for _, answered := range []bool{true, false} {
 		o := (&farEnd{}).options(t)
 		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -594,7 +594,7 @@ func TestACallThroughATransportWithoutConnectionsIsCountedIfItIsAnswered(t *test
 	}
 }
 
-func TestAPauseUpToTheRetryDeadlineIsWaited(t *testing.T) {
+func TestPauseUpToRetryDeadlineIsWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttled := false
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
@@ -612,7 +612,7 @@ func TestAPauseUpToTheRetryDeadlineIsWaited(t *testing.T) {
 	})
 }
 
-func TestATokenIsInDoubtFiveMinutesAfterItsRequest(t *testing.T) {
+func TestTokenIsRenewedAfter403FiveMinutesAfterItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := ""
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {

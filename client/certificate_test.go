@@ -147,7 +147,7 @@ func TestCertificateSignsAssertion(t *testing.T) {
 	}
 }
 
-func TestUnusableCertificateIsRefusedWithoutAnyRequest(t *testing.T) {
+func TestUnusableCertificateFailsWithoutRequest(t *testing.T) {
 	now := time.Now()
 	key, other := testKeys()[0], testKeys()[1]
 	good := pemOf("CERTIFICATE", makeCertificate(t, key, now.Add(-time.Hour), now.Add(time.Hour)))
@@ -193,7 +193,7 @@ func TestUnusableCertificateIsRefusedWithoutAnyRequest(t *testing.T) {
 	}
 }
 
-func TestRotatedCertificateIsUsedAtOnce(t *testing.T) {
+func TestRotatedCertificateIsUsedImmediately(t *testing.T) {
 	now := time.Now()
 	key, other := testKeys()[0], testKeys()[1]
 	first := makeCertificate(t, key, now.Add(-time.Hour), now.Add(time.Hour))

@@ -213,7 +213,7 @@ func failure(t *testing.T, err error, reason client.Reason, texts ...string) *cl
 	return e
 }
 
-func TestNewNamesTheOptionThatIsWrong(t *testing.T) {
+func TestNewNamesInvalidOption(t *testing.T) {
 	endpoint := func(s string) *url.URL {
 		u, err := url.Parse(s)
 		if err != nil {

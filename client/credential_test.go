@@ -56,7 +56,7 @@ func file(t *testing.T, content string) string {
 	return path
 }
 
-func TestEveryKindOfCredentialSignsIn(t *testing.T) {
+func TestEveryCredentialTypeSignsIn(t *testing.T) {
 	tenant := simulation.New(simulation.Options{Machines: 10, Roles: []string{simulation.RoleMachines, simulation.RoleStatistics, simulation.RoleScores, simulation.RoleAlerts}})
 	id, app := tenant.TenantID(), tenant.ClientID()
 	certificate, certificatePEM := selfSigned(t, time.Now().Add(24*time.Hour))
@@ -102,7 +102,7 @@ func TestEveryKindOfCredentialSignsIn(t *testing.T) {
 	}
 }
 
-func TestExpiredSecretIsToldAndItsSuccessorTakenWithoutRestart(t *testing.T) {
+func TestExpiredSecretIsReportedAndReplacedWithoutRestart(t *testing.T) {
 	tenant := simulation.New(simulation.Options{Machines: 10})
 	path := file(t, tenant.ClientSecret())
 	c := signedIn(t, tenant, func(string) client.Credential {
@@ -141,7 +141,7 @@ func TestExpiredSecretIsToldAndItsSuccessorTakenWithoutRestart(t *testing.T) {
 	}
 }
 
-func TestCredentialExpiryIsThatOfTheCertificateLastRead(t *testing.T) {
+func TestCredentialExpiryIsThatOfLastReadCertificate(t *testing.T) {
 	tenant := simulation.New(simulation.Options{Machines: 1})
 	soon, soonPEM := selfSigned(t, time.Now().Add(time.Hour))
 	past, pastPEM := selfSigned(t, time.Now().Add(-time.Hour))

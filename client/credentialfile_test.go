@@ -65,7 +65,7 @@ func credentialFiles(t *testing.T) map[string]credentialFile {
 	}
 }
 
-func TestCredentialFilesOfWindowsSignIn(t *testing.T) {
+func TestCredentialFilesWithBOMAndCRLFSignIn(t *testing.T) {
 	for name, file := range credentialFiles(t) {
 		for encoding, content := range map[string]string{
 			"as is":               file.content,
@@ -90,7 +90,7 @@ func TestCredentialFilesOfWindowsSignIn(t *testing.T) {
 	}
 }
 
-func TestCredentialFileInUTF16IsRefusedByNameWithoutAnyRequest(t *testing.T) {
+func TestUTF16CredentialFileFailsWithoutRequest(t *testing.T) {
 	for name, file := range credentialFiles(t) {
 		units := utf16.Encode([]rune(file.content))
 		var little, big strings.Builder
@@ -128,7 +128,7 @@ func checkUnusableFile(t *testing.T, file credentialFile, path, cause string) {
 	}
 }
 
-func TestCredentialFileThatIsNoFileOrTooLarge(t *testing.T) {
+func TestCredentialFileMustBeRegularAndSmall(t *testing.T) {
 	for name, file := range credentialFiles(t) {
 		t.Run(name, func(t *testing.T) {
 			checkUnusableFile(t, file, t.TempDir(), "not a regular file")

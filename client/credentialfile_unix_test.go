@@ -10,7 +10,7 @@ import (
 
 // Opening a named pipe without a writer waits for one, which would hold the
 // refresh without end.
-func TestCredentialFileThatIsANamedPipe(t *testing.T) {
+func TestCredentialFileMustNotBeANamedPipe(t *testing.T) {
 	for name, file := range credentialFiles(t) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "pipe")

@@ -32,7 +32,7 @@ func readMembers(rows ...string) (got [][][2]string, err error) {
 	return got, err
 }
 
-func TestMembersAreFoundWhateverTheRowBeforeLooksLike(t *testing.T) {
+func TestMembersAreReadRegardlessOfPreviousRow(t *testing.T) {
 	many := func(names ...string) string { return `{"` + strings.Join(names, `":1,"`) + `":1}` }
 	hundred := make([]string, 100)
 	for i := range hundred {
@@ -101,7 +101,7 @@ func FuzzMembers(f *testing.F) {
 
 // An entity is in memory whole, so its length is bounded, whatever of it is wanted, and
 // so is what its texts become.
-func TestAnEntityIsBounded(t *testing.T) {
+func TestEntitySizeIsLimited(t *testing.T) {
 	text := `"` + strings.Repeat("x", 1<<20-100) + `"`
 	within, beyond := `{"a":[`+strings.Repeat(text+`,`, 15)+`0]}`, `{"a":[`+strings.Repeat(text+`,`, 17)+`0]}`
 	for row, want := range map[string]string{
@@ -132,7 +132,7 @@ func TestAnEntityIsBounded(t *testing.T) {
 	}
 }
 
-func TestNestingAndElementsAreBoundedWhereverTheyAre(t *testing.T) {
+func TestNestingAndElementsAreLimitedEverywhere(t *testing.T) {
 	nested := func(levels int) string { return strings.Repeat(`[`, levels) + strings.Repeat(`]`, levels) }
 	for row, want := range map[string]string{
 		// The page, its list and the row are three levels.
@@ -153,7 +153,7 @@ func TestNestingAndElementsAreBoundedWhereverTheyAre(t *testing.T) {
 }
 
 // Each byte at each place, beside what encoding/hex says of it.
-func TestAMachineIDIsDecodedAsEncodingHexDoes(t *testing.T) {
+func TestMachineIDDecodingMatchesEncodingHex(t *testing.T) {
 	for place := range 40 {
 		for c := range 256 {
 			text := []byte("000050e1b4afEee3742489ede9Ad7a3e16bbd9c4")

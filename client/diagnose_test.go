@@ -123,7 +123,7 @@ func table(t *testing.T, diagnoses ...client.Diagnosis) string {
 // What an exporter needs whose states may come from either source.
 var usual = []client.Need{{client.MachineSecurityStates, client.Machines}, {client.DomainMachines}}
 
-func TestDiagnosisTellsWhatIsMissingAndWhatToMend(t *testing.T) {
+func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 	for name, test := range map[string]struct {
 		service *service
 		needs   []client.Need
@@ -268,7 +268,7 @@ func TestDiagnosisTellsWhatIsMissingAndWhatToMend(t *testing.T) {
 	}
 }
 
-func TestDiagnosisTellsWhyAHostIsNotReached(t *testing.T) {
+func TestDiagnosisShowsWhyAHostIsUnreachable(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	closed.Close()
 	private := httptest.NewUnstartedServer(nil)
@@ -328,7 +328,7 @@ func TestDiagnosisTellsWhyAHostIsNotReached(t *testing.T) {
 	}
 }
 
-func TestDiagnosisOfAHostThatHangsEndsInTime(t *testing.T) {
+func TestDiagnosisOfHangingHostTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		d := diagnosed(t, transportFunc(func(r *http.Request) (*http.Response, error) {
@@ -345,7 +345,7 @@ func TestDiagnosisOfAHostThatHangsEndsInTime(t *testing.T) {
 }
 
 // The documentation shows what the program prints.
-func TestTroubleshootingShowsTheDiagnosisAsItIsPrinted(t *testing.T) {
+func TestTroubleshootingPageMatchesDiagnosisOutput(t *testing.T) {
 	page, err := os.ReadFile("../docs/troubleshooting.md")
 	if err != nil {
 		t.Fatal(err)
@@ -368,7 +368,7 @@ type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestTheClockIsComparedThoughOnlyOneAnswerNamesTheTime(t *testing.T) {
+func TestClockIsComparedIfOneResponseHasADate(t *testing.T) {
 	for _, silent := range []string{graphScope, apiScope} {
 		synctest.Test(t, func(t *testing.T) {
 			far := &service{clock: 11 * time.Minute}

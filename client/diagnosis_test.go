@@ -23,7 +23,7 @@ func missing(name, found, remedy string) client.Check {
 	return client.Check{Name: name, Result: client.Missing, Found: found, Remedy: remedy}
 }
 
-func TestTheSummaryGroupsTenantsByCause(t *testing.T) {
+func TestDiagnosisSummaryGroupsTenantsByCause(t *testing.T) {
 	const notTried = "not tried: no token"
 	var diagnoses []client.Diagnosis
 	for i := range 200 {
@@ -83,7 +83,7 @@ machines: HTTP 404: Forbidden by /policy
 	}
 }
 
-func TestTheSummaryNamesEveryTenantWithinItsLines(t *testing.T) {
+func TestDiagnosisSummaryNamesEveryTenantWithinMaxLines(t *testing.T) {
 	var diagnoses []client.Diagnosis
 	for i := range 200 {
 		// Letters differ where numbers would not.
@@ -109,7 +109,7 @@ func TestTheSummaryNamesEveryTenantWithinItsLines(t *testing.T) {
 	}
 }
 
-func TestTheTablesArePrintedIfTheyFitIntoTheLines(t *testing.T) {
+func TestDiagnosisTablesArePrintedIfTheyFit(t *testing.T) {
 	diagnoses := []client.Diagnosis{{Tenant: "contoso", Checks: []client.Check{missing("machines", "HTTP 500", "wait")}}}
 	all := written(t, diagnoses, 0)
 	lines := strings.Count(all, "\n")

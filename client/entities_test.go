@@ -16,7 +16,7 @@ import (
 
 const hexID = "000050e1b4afeee3742489ede9ad7a3e16bbd9c4"
 
-func TestASecurityStateIsReadAsItIsSpelled(t *testing.T) {
+func TestSecurityStateDecoding(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		row  string
@@ -57,7 +57,7 @@ func TestASecurityStateIsReadAsItIsSpelled(t *testing.T) {
 	}
 }
 
-func TestTextThatIsNoUTF8IsHandedOnAsItCame(t *testing.T) {
+func TestInvalidUTF8IsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(200, "{\"value\":[{\"build\":\"a\xff\x00\"}]}"))
 		_, err := builds(t.Context(), t, far.client(t))
@@ -71,7 +71,7 @@ func TestTextThatIsNoUTF8IsHandedOnAsItCame(t *testing.T) {
 	})
 }
 
-func TestAMachineIDIsTheSameHoweverItIsSpelled(t *testing.T) {
+func TestMachineIDIgnoresCase(t *testing.T) {
 	other := sha256.Sum256([]byte("some-other-id"))
 	short := sha256.Sum256([]byte(hexID[:38]))
 	noHex := sha256.Sum256([]byte(strings.Repeat("g", 40)))
@@ -112,7 +112,7 @@ func TestAMachineIDIsTheSameHoweverItIsSpelled(t *testing.T) {
 	}
 }
 
-func TestAMachineIsReadAsItIsSpelled(t *testing.T) {
+func TestMachineDecoding(t *testing.T) {
 	full := `{"id":"` + hexID + `","mergedIntoMachineId":null,"isPotentialDuplication":false,"isExcluded":false,
 		"exclusionReason":null,"computerDnsName":"c-lab-08","firstSeen":"2024-11-05T11:54:59.5717001Z","lastSeen":"2025-01-02T03:04:05.5Z","osPlatform":"Windows10",
 		"osVersion":null,"osProcessor":"x64","version":"22H2","lastIpAddress":"192.0.2.1","lastExternalIpAddress":"198.51.100.1","agentVersion":"10.8790.19045.5608",
@@ -157,7 +157,7 @@ func TestAMachineIsReadAsItIsSpelled(t *testing.T) {
 	}
 }
 
-func TestAntivirusHealthIsReadAsItIsSpelled(t *testing.T) {
+func TestAntivirusHealthDecoding(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		row  string
@@ -190,7 +190,7 @@ func TestAntivirusHealthIsReadAsItIsSpelled(t *testing.T) {
 	}
 }
 
-func TestADomainTheServiceDoesNotKnowHasNoMachines(t *testing.T) {
+func TestUnknownDomainHasNoMachines(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -215,7 +215,7 @@ func TestADomainTheServiceDoesNotKnowHasNoMachines(t *testing.T) {
 	}
 }
 
-func TestOnlyTheServicesOwn404MeansNone(t *testing.T) {
+func TestOnly404WithNotFoundCodeMeansNone(t *testing.T) {
 	html := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(http.StatusNotFound)
@@ -269,7 +269,7 @@ func TestOnlyTheServicesOwn404MeansNone(t *testing.T) {
 	}
 }
 
-func TestAMissingFurtherPageIsNotAnEmptyList(t *testing.T) {
+func Test404OfALaterPageIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Get("page") == "" {
@@ -290,7 +290,7 @@ func TestAMissingFurtherPageIsNotAnEmptyList(t *testing.T) {
 	})
 }
 
-func TestADomainStaysWithinItsPlaceInTheAddress(t *testing.T) {
+func TestDomainIsEscapedInURL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(200, `{"value":[]}`))
 		c := far.client(t)
@@ -312,7 +312,7 @@ func TestADomainStaysWithinItsPlaceInTheAddress(t *testing.T) {
 	})
 }
 
-func TestDomainStatisticsAreReadInEitherSpelling(t *testing.T) {
+func TestDomainStatisticsDecoding(t *testing.T) {
 	seen := time.Date(2017, 8, 29, 13, 9, 5, 0, time.UTC)
 	for _, test := range []struct {
 		name    string

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestFailuresOfOneCauseAreExplainedAlike(t *testing.T) {
+func TestExplainNormalizesCauses(t *testing.T) {
 	refused := func(near string) error {
 		return &net.OpError{Op: "read", Net: "tcp", Err: errors.New(near + "->192.0.2.1:443: connection reset by peer")}
 	}

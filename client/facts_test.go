@@ -13,7 +13,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-func TestTheFurtherFactsOfAMachineAreReadAsTheyAreSpelled(t *testing.T) {
+func TestMachineStatusDecoding(t *testing.T) {
 	full := `{"id":"x","agentVersion":"left over","rbacGroupName":"left over","machineTags":["left","over","again"]}`
 	for _, test := range []struct{ name, row, want string }{
 		{"as documented", `{"agentVersion":"10.8790.19045.5608","rbacGroupId":7,"rbacGroupName":"Servers","machineTags":["Site-01","VIP"]}`, `"10.8790.19045.5608" "Servers" ["Site-01" "VIP"]`},
@@ -48,7 +48,7 @@ func TestTheFurtherFactsOfAMachineAreReadAsTheyAreSpelled(t *testing.T) {
 	}
 }
 
-func TestTheFurtherFactsOfAntivirusHealthAreReadAsTheyAreSpelled(t *testing.T) {
+func TestAntivirusVersionsAndScansDecoding(t *testing.T) {
 	full := `{"avEngineVersion":"left","avPlatformVersion":"over","avSignaturePublishTime":"2020-01-01T00:00:00Z","avSignatureUpdateTime":"2020-01-01T00:00:00Z",
 		"quickScanResult":"Failed","quickScanTime":"2020-01-01T00:00:00Z","fullScanResult":"Failed","fullScanTime":"2020-01-01T00:00:00Z"}`
 	const none = `"" "" never, never "" never "" never`
@@ -80,7 +80,7 @@ func TestTheFurtherFactsOfAntivirusHealthAreReadAsTheyAreSpelled(t *testing.T) {
 	}
 }
 
-func TestAScoreIsReadOrMissing(t *testing.T) {
+func TestScoreDecoding(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -133,7 +133,7 @@ func TestAScoreIsReadOrMissing(t *testing.T) {
 	}
 }
 
-func TestScoresOfDeviceGroupsAreReadAsTheyAreSpelled(t *testing.T) {
+func TestDeviceGroupScoreDecoding(t *testing.T) {
 	for _, test := range []struct{ name, rows, want, text string }{
 		{"as documented", `{"time":"2019-12-03T09:51:28.214338Z","score":41.38041766305988,"rbacGroupName":"GroupOne","rbacGroupId":1},{"score":37.4,"rbacGroupName":"GroupTwo"}`, `["GroupOne" 41.38041766305988 "GroupTwo" 37.4]`, ""},
 		{"none", ``, `[]`, ""},
@@ -166,7 +166,7 @@ func TestScoresOfDeviceGroupsAreReadAsTheyAreSpelled(t *testing.T) {
 	}
 }
 
-func TestAnAlertIsReadAsItIsSpelled(t *testing.T) {
+func TestAlertDecoding(t *testing.T) {
 	full := `{"id":"x","severity":"left","status":"New","assignedTo":"over","detectionSource":"again","alertCreationTime":"2020-01-01T00:00:00Z"}`
 	for _, test := range []struct{ name, row, want string }{
 		{"as documented", `{"id":"da637472900382838869_1364969609","incidentId":1126093,"investigationId":null,"assignedTo":null,"severity":"Low","status":"New","classification":null,"detectionSource":"WindowsDefenderAtp",
@@ -200,7 +200,7 @@ func TestAnAlertIsReadAsItIsSpelled(t *testing.T) {
 	}
 }
 
-func TestAnAlertIDIsTheSameInEitherCase(t *testing.T) {
+func TestAlertIDIgnoresCase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(200, `{"value":[{"id":"da63_-1A"},{"id":"DA63_-1a"},{"id":"da63_-1b"},{"id":null},{"id":""}]}`))
 		got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) client.AlertID { return a.ID })
@@ -215,7 +215,7 @@ func alertRow(n int, status string) string {
 	return fmt.Sprintf(`{"id":"a%d","status":%q,"severity":"High"}`, n, status)
 }
 
-func TestResolvedAlertsAreLeftOutWhateverTheServiceFilters(t *testing.T) {
+func TestResolvedAlertsAreSkippedWithAndWithoutServerFilter(t *testing.T) {
 	all := `{"value":[` + strings.Join([]string{alertRow(1, "New"), alertRow(2, "Resolved"), alertRow(3, "resolved"), alertRow(4, "InProgress"), alertRow(5, "Unknown"), alertRow(6, "")}, ",") + `]}`
 	refused := respond(400, `{"error":{"code":"ODataError","message":"Invalid filter clause"}}`)
 	for _, test := range []struct {
@@ -259,7 +259,7 @@ func TestResolvedAlertsAreLeftOutWhateverTheServiceFilters(t *testing.T) {
 	}
 }
 
-func TestAlertsAreReadPageByPage(t *testing.T) {
+func TestAlertsAreReadAcrossPages(t *testing.T) {
 	page := func(from, n int) string {
 		var b bytes.Buffer
 		b.WriteString(`{"value":[`)
@@ -316,7 +316,7 @@ func TestAlertsAreReadPageByPage(t *testing.T) {
 	}
 }
 
-func TestACallerMayStopReadingAlerts(t *testing.T) {
+func TestCallerMayStopReadingAlerts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(200, `{"value":[`+alertRow(1, "New")+`,`+alertRow(2, "New")+`]}`))
 		for a, err := range far.client(t).Alerts(t.Context()) {

@@ -166,7 +166,7 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-func TestRetryAfterIsReadInBothForms(t *testing.T) {
+func TestRetryAfterParsing(t *testing.T) {
 	const date = "Wed, 21 Oct 2015 07:28:00 GMT"
 	for _, test := range []struct {
 		name       string

@@ -22,7 +22,7 @@ func identityLifetime(t *testing.T, body string) (time.Duration, error) {
 }
 
 // In the bubble it is midnight of 1 January 2000, UTC.
-func TestLifetimeOfManagedIdentityToken(t *testing.T) {
+func TestManagedIdentityTokenLifetimeParsing(t *testing.T) {
 	const short = 10 * time.Minute
 	for name, test := range map[string]struct {
 		members string
@@ -78,7 +78,7 @@ func TestLifetimeOfManagedIdentityToken(t *testing.T) {
 	}
 }
 
-func TestManagedIdentityTokenOfNoCredibleLifetimeIsRefused(t *testing.T) {
+func TestManagedIdentityTokenWithInvalidLifetimeIsRejected(t *testing.T) {
 	for name, members := range map[string]string{
 		"expires_in, negative":        `"expires_in":-5`,
 		"expires_in, a year":          `"expires_in":"31536000"`,

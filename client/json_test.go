@@ -183,7 +183,7 @@ func FuzzJSON(f *testing.F) {
 }
 
 // Texts of all sizes about a bound, and cut at each place.
-func TestJSONIsReadAsJsontextReadsIt(t *testing.T) {
+func TestJSONReaderMatchesJsontext(t *testing.T) {
 	nested := func(open, shut string, n int) string { return strings.Repeat(open, n) + "1" + strings.Repeat(shut, n) }
 	texts := map[string]string{}
 	for _, d := range []int{-1, 0, 1} {
@@ -223,8 +223,8 @@ func TestJSONIsReadAsJsontextReadsIt(t *testing.T) {
 	})
 }
 
-// TestRowsAreReadWholeWhereverTheWindowEnds moves the end of the window through a row.
-func TestRowsAreReadWholeWhereverTheWindowEnds(t *testing.T) {
+// TestRowsAreReadAcrossWindowBoundaries moves the end of the window through a row.
+func TestRowsAreReadAcrossWindowBoundaries(t *testing.T) {
 	const row = `{ "na\u006de" : "te\"x\u00e4t" ,"number":-12.5e3,"plain":"text","list":["a","\n"],"flag":true}`
 	want, _ := referenceRow([]byte(row))
 	for before := windowBytes - len(row) - 20; before < windowBytes+20; before++ {
@@ -237,7 +237,7 @@ func TestRowsAreReadWholeWhereverTheWindowEnds(t *testing.T) {
 	}
 }
 
-func TestAnErrorOfTheSourceIsTheErrorOfTheReader(t *testing.T) {
+func TestJSONReaderReturnsSourceError(t *testing.T) {
 	broken := errors.New("broken")
 	for _, text := range []string{``, `{`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `[1`, `[1,`, `tr`, `"\u00`, `-`, `1.`} {
 		if _, err := acceptsText(io.MultiReader(strings.NewReader(text), iotest.ErrReader(broken))); !errors.Is(err, broken) {
@@ -249,7 +249,7 @@ func TestAnErrorOfTheSourceIsTheErrorOfTheReader(t *testing.T) {
 	}
 }
 
-func TestAnInvalidCharacterIsNamedWithItsOffset(t *testing.T) {
+func TestInvalidCharacterErrorHasOffset(t *testing.T) {
 	for _, before := range []int{0, 1000, windowBytes, 3*windowBytes + 7} {
 		_, err := acceptsText(strings.NewReader(strings.Repeat(" ", before) + `{"a":x}`))
 		if want := fmt.Sprintf("invalid character 'x' after offset %d", before+5); err == nil || err.Error() != want {

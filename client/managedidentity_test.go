@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestManagedIdentityAsksTheInstanceMetadataService(t *testing.T) {
+func TestManagedIdentityUsesInstanceMetadataService(t *testing.T) {
 	tokens, _ := testTokens(ManagedIdentity{ClientID: "user-assigned"}, func(w http.ResponseWriter, r *http.Request) {
 		want := "GET http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&client_id=user-assigned&resource=https%3A%2F%2Fapi.example"
 		if got := r.Method + " " + r.URL.String(); got != want {
@@ -32,7 +32,7 @@ func TestManagedIdentityAsksTheInstanceMetadataService(t *testing.T) {
 	}
 }
 
-func TestManagedIdentityAsksTheEndpointOfTheEnvironment(t *testing.T) {
+func TestManagedIdentityUsesEndpointFromEnvironment(t *testing.T) {
 	for name, expiresOn := range map[string]string{"expires_on a string": `"%d"`, "expires_on a number": `%d`} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,14 +68,14 @@ func TestManagedIdentityAsksTheEndpointOfTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestManagedIdentityIgnoresProxyOfEnvironment(t *testing.T) {
+func TestManagedIdentityIgnoresProxyFromEnvironment(t *testing.T) {
 	transport, ok := newIdentityTransport().(*http.Transport)
 	if !ok || transport.Proxy != nil {
 		t.Error("the transport asks for a proxy")
 	}
 }
 
-func TestManagedIdentityWaitsForAnEndpointThatIsNotReady(t *testing.T) {
+func TestManagedIdentityRetriesWhileEndpointIsNotReady(t *testing.T) {
 	for _, status := range []int{404, 410, 429, 500, 503} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestManagedIdentityWaitsForAnEndpointThatIsNotReady(t *testing.T) {
 	}
 }
 
-func TestManagedIdentityThatDoesNotExistIsARefusal(t *testing.T) {
+func TestMissingManagedIdentityIsAnAuthError(t *testing.T) {
 	for name, test := range map[string]struct {
 		status     int
 		body, want string
@@ -136,7 +136,7 @@ func TestManagedIdentityThatDoesNotExistIsARefusal(t *testing.T) {
 	}
 }
 
-func TestManagedIdentityTakesATokenWithStatus200Only(t *testing.T) {
+func TestManagedIdentityRequiresStatus200(t *testing.T) {
 	for _, status := range []int{200, 201, 202, 203, 206} {
 		for name, credential := range map[string]ManagedIdentity{
 			"instance metadata": {},
@@ -159,7 +159,7 @@ func TestManagedIdentityTakesATokenWithStatus200Only(t *testing.T) {
 	}
 }
 
-func TestManagedIdentityTokenTravelsInPlainOnlyBesideTheMachine(t *testing.T) {
+func TestManagedIdentityPlainHTTPOnlyForLocalAddresses(t *testing.T) {
 	for endpoint, accepted := range map[string]bool{
 		"":                                     true,
 		"http://127.0.0.1:8081/msi/token":      true,
@@ -190,7 +190,7 @@ func TestManagedIdentityTokenTravelsInPlainOnlyBesideTheMachine(t *testing.T) {
 	}
 }
 
-func TestARefusedIdentityEndpointKeepsItsPassword(t *testing.T) {
+func TestInvalidIdentityEndpointErrorMasksPassword(t *testing.T) {
 	for _, endpoint := range []string{
 		"http://user:hush-token@198.51.100.1/msi/token?key=hush-token", "hush-token", "http://user:hush%zztoken@198.51.100.1/",
 		"http://hush-token@198.51.100.1/", "ftp://user:hush-token@127.0.0.1/", "user:hush-token@127.0.0.1/",

@@ -18,7 +18,7 @@ func masking(secrets ...string) *redactor {
 	return r
 }
 
-func TestASecretIsMaskedFromItsFirstCharacterToItsLast(t *testing.T) {
+func TestWholeSecretIsMasked(t *testing.T) {
 	const secret = "AZaz09-qw+er=ty/ui%op&as\"df\\gh<jk>lZA"
 	exact := []string{
 		"form-encoded", "path-encoded", "percent-encoded in lower case", "percent-encoded in either case", "JSON", "JSON with every character escaped",
@@ -45,7 +45,7 @@ func TestASecretIsMaskedFromItsFirstCharacterToItsLast(t *testing.T) {
 	}
 }
 
-func TestASecretIsMaskedFromFourCharactersOn(t *testing.T) {
+func TestSecretsOfFourCharactersAreMasked(t *testing.T) {
 	const long = "A1b2C3d4E5f6"
 	for length := 3; length <= len(long); length++ {
 		secret := long[:length]
@@ -59,7 +59,7 @@ func TestASecretIsMaskedFromFourCharactersOn(t *testing.T) {
 	}
 }
 
-func TestASecretIsMaskedHoweverItIsWrapped(t *testing.T) {
+func TestWrappedSecretIsMasked(t *testing.T) {
 	const secret = "A1b2C3d4E5f6"
 	for name, between := range map[string]string{
 		"spaces": " ", "lines": "\r\n", "deleted characters": "\x7f", "characters that could not be read": "\uFFFD", "several of them": "\uFFFD \uFFFD\uFFFD",
@@ -84,7 +84,7 @@ func TestTheLastThreeSecretsOfAKindAreMasked(t *testing.T) {
 	}
 }
 
-func TestATextMayHave300Bytes(t *testing.T) {
+func TestTextIsLimitedTo300Bytes(t *testing.T) {
 	text := strings.Repeat("x", 300)
 	if got := masking().text(text); got != text {
 		t.Errorf("%q", got)
@@ -94,7 +94,7 @@ func TestATextMayHave300Bytes(t *testing.T) {
 	}
 }
 
-func TestANameHoldsASecretIfItHas16BytesOfIt(t *testing.T) {
+func TestNameWith16BytesOfASecretContainsSecret(t *testing.T) {
 	const secret = "0123456789abcdefghijklmnop"
 	for name, want := range map[string]bool{
 		secret:                              true,
@@ -110,7 +110,7 @@ func TestANameHoldsASecretIfItHas16BytesOfIt(t *testing.T) {
 	}
 }
 
-func TestASecretIsMaskedBehindEncodingsOfEncodings(t *testing.T) {
+func TestSecretIsMaskedInNestedEncodings(t *testing.T) {
 	const secret = "A1~b2~C3~d4~E5~f6~"
 	inBase64 := base64.RawStdEncoding.EncodeToString
 	percent := everyByte("%%%02x", secret)

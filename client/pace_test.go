@@ -68,7 +68,7 @@ func TestCallsAreSpreadOverTheQuotaAfterABurst(t *testing.T) {
 	}
 }
 
-func TestThePaceIsThatOfTheSmallerLimit(t *testing.T) {
+func TestPaceFollowsSmallerLimit(t *testing.T) {
 	for limits, want := range map[Limits]time.Duration{
 		{10, 300}:    3608 * time.Second / 300,
 		{10, 36_000}: 68 * time.Second / 10,
@@ -79,7 +79,7 @@ func TestThePaceIsThatOfTheSmallerLimit(t *testing.T) {
 	}
 }
 
-func TestWhatWasSpentAheadIsMadeUpForWithinAnHour(t *testing.T) {
+func TestCallsAheadOfPaceAreCompensatedWithinAnHour(t *testing.T) {
 	p := pacerOf(Limits{10, 300})
 	start := time.Now()
 	leaveAtOnce(p, start)
@@ -97,7 +97,7 @@ func TestWhatWasSpentAheadIsMadeUpForWithinAnHour(t *testing.T) {
 	}
 }
 
-func TestABurstIsMadeUpForUpToHalfOfTheQuota(t *testing.T) {
+func TestBurstIsCompensatedUpToHalfOfQuota(t *testing.T) {
 	for limits, want := range map[Limits]time.Duration{
 		{31, 60}: 3608 * time.Second / 30,
 		{32, 60}: 3608 * time.Second / 60,
@@ -111,7 +111,7 @@ func TestABurstIsMadeUpForUpToHalfOfTheQuota(t *testing.T) {
 	}
 }
 
-func TestCallsAheadOfThePaceAddUpWithinAnHour(t *testing.T) {
+func TestCallsAheadOfPaceAddUpWithinAnHour(t *testing.T) {
 	start := time.Now()
 	for again, want := range map[time.Duration]time.Duration{
 		time.Hour:     3608 * time.Second / 148,
@@ -128,7 +128,7 @@ func TestCallsAheadOfThePaceAddUpWithinAnHour(t *testing.T) {
 	}
 }
 
-func TestACallInAHurryLeavesAheadOfThePaceInABurst(t *testing.T) {
+func TestUrgentCallsMayBurstAheadOfPace(t *testing.T) {
 	p := pacerOf(Limits{10, 300})
 	now := time.Now()
 	for range 10 {
@@ -142,7 +142,7 @@ func TestACallInAHurryLeavesAheadOfThePaceInABurst(t *testing.T) {
 	}
 }
 
-func TestAQuotaHasRoomUpToEachLimit(t *testing.T) {
+func TestQuotaHasRoomUpToEachLimit(t *testing.T) {
 	for _, test := range []struct {
 		minute, hour int
 		want         bool

@@ -54,7 +54,7 @@ func zlibbed(t *testing.T, body string) string {
 	return b.String()
 }
 
-func TestAnAnswerIsReadHoweverItIsWrapped(t *testing.T) {
+func TestResponseIsReadInEveryEncoding(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		body   string
@@ -85,7 +85,7 @@ func TestAnAnswerIsReadHoweverItIsWrapped(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
+func TestInvalidResponsesFailWithSpecificErrors(t *testing.T) {
 	long := strings.Repeat("long", 2<<20)
 	// A gzip file may consist of several, one after another.
 	endless := gzipped(t, `{"value":[`) + strings.Repeat(gzipped(t, strings.Repeat(`{"note":"`+strings.Repeat(".", 100_000)+`"},`, 10)), 70)
@@ -161,7 +161,7 @@ func TestAnAnswerThatIsNotWhatItShouldBeFailsWithItsOwnError(t *testing.T) {
 
 func elements(n int) string { return strings.Repeat(`"p",`, n-1) + `"p"` }
 
-func TestAnAnswerMayBeAsLargeAsItsBounds(t *testing.T) {
+func TestResponseMayReachItsLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := strings.Repeat("b", 1<<20)
 		far := newFarEnd(t, respond(200, `{"value":[{"build":"`+text+`","note":"`+text+`","a":{"b":"`+text+`"},"c":`+
@@ -176,7 +176,7 @@ func TestAnAnswerMayBeAsLargeAsItsBounds(t *testing.T) {
 	})
 }
 
-func TestOneDomainIsFollowedForFewPages(t *testing.T) {
+func TestDomainMachinesHaveFewPages(t *testing.T) {
 	for pages, wantRows := range map[int]int{1: 1, 4: 4, 5: 0, 100: 0} {
 		synctest.Test(t, func(t *testing.T) {
 			page := 0
@@ -200,7 +200,7 @@ func TestOneDomainIsFollowedForFewPages(t *testing.T) {
 	}
 }
 
-func TestOneDomainHasNotSoManyMachines(t *testing.T) {
+func TestDomainMachinesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(200, `{"value":[`+strings.Repeat(`{},`, 10_000)+`{}]}`))
 		rows, err := collect(t, far.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
@@ -211,7 +211,7 @@ func TestOneDomainHasNotSoManyMachines(t *testing.T) {
 	})
 }
 
-func TestALinkIsFollowedOnlyToNewPagesOfTheSameService(t *testing.T) {
+func TestNextLinkMustLeadToNewPageOfSameOrigin(t *testing.T) {
 	const self = "http://127.0.0.1:2/testwdatppreview/machinesecuritystates"
 	for _, test := range []struct {
 		name   string
@@ -273,7 +273,7 @@ func TestALinkIsFollowedOnlyToNewPagesOfTheSameService(t *testing.T) {
 	}
 }
 
-func TestAChainThatNeverEndsFails(t *testing.T) {
+func TestEndlessPagesFail(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		row  func(page int) string
@@ -340,7 +340,7 @@ func expecting(t *testing.T, machines int, handler http.HandlerFunc) (*farEnd, *
 	return far, c
 }
 
-func TestMachinesAreReadUntilAPageIsShort(t *testing.T) {
+func TestMachinesAreReadUntilShortPage(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		machines int
@@ -383,7 +383,7 @@ func TestMachinesAreReadUntilAPageIsShort(t *testing.T) {
 	}
 }
 
-func TestALinkOfMachinesIsFollowedWhereOneComes(t *testing.T) {
+func TestNextLinkOfMachinesIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, c := expecting(t, 50_000, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("$skiptoken") {
@@ -401,7 +401,7 @@ func TestALinkOfMachinesIsFollowedWhereOneComes(t *testing.T) {
 
 // The far end takes 200 ms for a page, the consumer 150 ms to count it: only where
 // the next page is asked for meanwhile does the whole take the far end's own time.
-func TestTheNextPageIsPreparedWhileThisOneIsCounted(t *testing.T) {
+func TestNextPageIsPrefetched(t *testing.T) {
 	const pages, serverTime, countTime = 20, 200 * time.Millisecond, 150 * time.Millisecond
 	for _, test := range []struct {
 		name     string
@@ -471,7 +471,7 @@ func TestTheNextPageIsPreparedWhileThisOneIsCounted(t *testing.T) {
 }
 
 // A goroutine that is left behind fails the test: synctest waits for all of them.
-func TestNothingIsLeftBehindByAConsumerThatStops(t *testing.T) {
+func TestStoppedIterationLeavesNoGoroutine(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -507,7 +507,7 @@ func TestNothingIsLeftBehindByAConsumerThatStops(t *testing.T) {
 	}
 }
 
-func TestASequenceCanBeWalkedAgain(t *testing.T) {
+func TestSequenceCanBeIteratedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := newFarEnd(t, respond(200, oneState))
 		states := far.client(t).SecurityStates(t.Context())
@@ -526,7 +526,7 @@ func TestASequenceCanBeWalkedAgain(t *testing.T) {
 	})
 }
 
-func TestALinkMayBe32KiBLong(t *testing.T) {
+func TestNextLinkMayHave32KiB(t *testing.T) {
 	for _, extra := range []int{0, 1} {
 		synctest.Test(t, func(t *testing.T) {
 			far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
@@ -546,7 +546,7 @@ func TestALinkMayBe32KiBLong(t *testing.T) {
 	}
 }
 
-func TestAPageMayBeRepeated50Times(t *testing.T) {
+func TestPageMayRepeat50Times(t *testing.T) {
 	for _, pages := range []int{51, 52} {
 		synctest.Test(t, func(t *testing.T) {
 			page := 0

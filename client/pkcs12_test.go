@@ -97,7 +97,7 @@ func TestPKCS12OfOpenSSLSignsAssertion(t *testing.T) {
 	}
 }
 
-func TestUnusableCertificateFormatIsNamedWithoutAnyRequest(t *testing.T) {
+func TestUnusableCertificateFormatIsNamedWithoutRequest(t *testing.T) {
 	now := time.Now()
 	key, other := testKeys()[0], testKeys()[1]
 	leaf := makeCertificate(t, key, now.Add(-time.Hour), now.Add(time.Hour))

@@ -59,11 +59,11 @@ func (l *memoryLedger) Spend(_ API, at time.Time) {
 // constant of the program: that must allow for it.
 const onItsWay = 5 * time.Second
 
-// TestTheFarEndNeverCountsMoreThanTheLimits drives gates with random patterns of
+// TestServiceNeverCountsMoreThanLimits drives gates with random patterns of
 // callers, bursts and pauses, of connections that are slow to open or fail,
 // requests that are sent twice, callers that give up, answers of 429 and restarts,
 // and counts at the far end, where each call arrives up to onItsWay after it left.
-func TestTheFarEndNeverCountsMoreThanTheLimits(t *testing.T) {
+func TestServiceNeverCountsMoreThanLimits(t *testing.T) {
 	patterns := uint64(1500)
 	if testing.Short() {
 		patterns = 300
@@ -150,7 +150,7 @@ func randomCall(t *testing.T, g *share, random *rand.Rand, far *arrivals, patien
 	}
 }
 
-func TestUnderFullLoadNearlyTheWholeQuotaIsUsed(t *testing.T) {
+func TestFullLoadUsesNearlyWholeQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(DomainMachines, nil).join(Limits{100, 1500}, noObserver{})
 		const hours = 10
@@ -183,7 +183,7 @@ func pass(t *testing.T, g *share) {
 	slot.end(true)
 }
 
-func TestCallersPassInTheOrderInWhichTheyCame(t *testing.T) {
+func TestGateIsFIFO(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{1, 1000}, noObserver{})
 		var order []int
@@ -205,7 +205,7 @@ func TestCallersPassInTheOrderInWhichTheyCame(t *testing.T) {
 	})
 }
 
-func TestACallerThatGivesUpCostsNothing(t *testing.T) {
+func TestCancelledCallerUsesNoQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{1, 1000}, noObserver{})
 		pass(t, g)
@@ -223,7 +223,7 @@ func TestACallerThatGivesUpCostsNothing(t *testing.T) {
 	})
 }
 
-func TestARequestThatIsSlowToLeaveHoldsBackThoseThatDependOnIt(t *testing.T) {
+func TestSlowRequestDelaysDependentCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{1, 1000}, noObserver{})
 		start := time.Now()
@@ -239,7 +239,7 @@ func TestARequestThatIsSlowToLeaveHoldsBackThoseThatDependOnIt(t *testing.T) {
 	})
 }
 
-func TestARequestThatNeverLeftGivesItsPlaceToTheNext(t *testing.T) {
+func TestUnsentRequestFreesItsSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{1, 1000}, noObserver{})
 		start := time.Now()
@@ -255,7 +255,7 @@ func TestARequestThatNeverLeftGivesItsPlaceToTheNext(t *testing.T) {
 	})
 }
 
-func TestARefusalHoldsBackEveryCallForAsLongAsItSays(t *testing.T) {
+func TestBackOffDelaysEveryCallForRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{100, 1000}, noObserver{})
 		start := time.Now()
@@ -273,7 +273,7 @@ func TestARefusalHoldsBackEveryCallForAsLongAsItSays(t *testing.T) {
 	})
 }
 
-func TestARefusalThatDoesNotSayHowLongGrows(t *testing.T) {
+func TestBackOffWithoutRetryAfterIncreases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{100, 1000}, noObserver{})
 		last := time.Duration(0)
@@ -291,7 +291,7 @@ func TestARefusalThatDoesNotSayHowLongGrows(t *testing.T) {
 	})
 }
 
-func TestAPausePastTheRetryDeadlineFailsAtOnce(t *testing.T) {
+func TestPausePastRetryDeadlineFailsImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{100, 1000}, noObserver{})
 		g.backOff(time.Hour)
@@ -306,7 +306,7 @@ func TestAPausePastTheRetryDeadlineFailsAtOnce(t *testing.T) {
 	})
 }
 
-func TestALedgerIsSpentBeforeANewGateOpens(t *testing.T) {
+func TestNewGateCountsCallsOfLedger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ledger memoryLedger
 		start := time.Now()
@@ -329,7 +329,7 @@ func TestALedgerIsSpentBeforeANewGateOpens(t *testing.T) {
 	})
 }
 
-func TestQuotaUseForgetsWhatNoWindowHolds(t *testing.T) {
+func TestQuotaUseDropsExpiredCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := Limits{100, 1500}
 		g := newGate(Machines, nil).join(limits, noObserver{})
@@ -348,7 +348,7 @@ func TestQuotaUseForgetsWhatNoWindowHolds(t *testing.T) {
 	})
 }
 
-func TestDeviceAVInfoHasLimitsOfItsOwn(t *testing.T) {
+func TestDeviceAVInfoHasItsOwnLimits(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		spend Limits
@@ -368,7 +368,7 @@ func TestDeviceAVInfoHasLimitsOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestACallWaitsForAPauseUpToItsRetryDeadline(t *testing.T) {
+func TestCallWaitsForPauseUpToRetryDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{100, 1000}, noObserver{})
 		g.backOff(time.Hour)
@@ -378,7 +378,7 @@ func TestACallWaitsForAPauseUpToItsRetryDeadline(t *testing.T) {
 	})
 }
 
-func TestTheLastHourIsKnownOnceTheGateIsAnHourOld(t *testing.T) {
+func TestLastHourIsKnownAfterAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{100, 1500}, noObserver{})
 		time.Sleep(time.Hour - time.Nanosecond)

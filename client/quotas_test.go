@@ -100,7 +100,7 @@ func TestClientsOfOneAppShareTheirQuotaAndItsPauses(t *testing.T) {
 	})
 }
 
-func TestAQuotaAndItsPausesOutliveTheirClientsForAnHour(t *testing.T) {
+func TestQuotaAndPausesOutliveClientsForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQuotas(nil)
 		c := quotaClient(t, q, Limits{1, 100})
@@ -134,7 +134,7 @@ func TestAQuotaAndItsPausesOutliveTheirClientsForAnHour(t *testing.T) {
 	})
 }
 
-func TestAClientThatNeverTakesPartLeavesNothing(t *testing.T) {
+func TestClientThatNeverJoinsLeavesNoQuota(t *testing.T) {
 	q := NewQuotas(func(QuotaKey) Ledger { t.Error("a ledger is read"); return nil })
 	quotaClient(t, q, Limits{1, 1}).Close()
 	if n := len(q.quotas); n != 0 {
@@ -142,7 +142,7 @@ func TestAClientThatNeverTakesPartLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestTheShareOfAClientIsWhatTheOthersLeave(t *testing.T) {
+func TestClientShareIsWhatOthersDoNotUse(t *testing.T) {
 	limits := Limits{100, 1500}
 	for _, test := range []struct {
 		name            string

@@ -130,7 +130,7 @@ func checkMasked(t *testing.T, masked, secret, spelled, what string) {
 	}
 }
 
-func TestUTF16EscapesAreReadTogether(t *testing.T) {
+func TestSurrogatePairEscapesAreDecodedTogether(t *testing.T) {
 	for text, want := range map[string]string{
 		`\ud83d\ude00x`: "\U0001F600 12", `\ud83d\ude00`: "\U0001F600 12", `\u00e4x`: "ä 6", `\u0041\u0042`: "A 6", `\x41`: "A 4", `\n`: "\n 2", `\/`: "/ 2", `\"`: `" 2`, `\u00`: " 0", `\`: " 0",
 	} {
@@ -141,7 +141,7 @@ func TestUTF16EscapesAreReadTogether(t *testing.T) {
 	}
 }
 
-func TestNoSpellingOfASecretIsPrinted(t *testing.T) {
+func TestSecretIsMaskedInEveryEncoding(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 5))
 	const words = "the service says that a token of this application is not accepted here and "
 	for i, first := range spellings {
@@ -193,7 +193,7 @@ func FuzzRedactor(f *testing.F) {
 	})
 }
 
-func TestOrdinaryTextIsLeftAsItIs(t *testing.T) {
+func TestOrdinaryTextIsUnchanged(t *testing.T) {
 	var redactor redactor
 	redactor.add("token", "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJhcGkifQ.c2lnbmF0dXJl")
 	redactor.add("password", "s")
@@ -223,7 +223,7 @@ func TestUserInformationOfAnyURLIsMasked(t *testing.T) {
 	}
 }
 
-func TestAnErrorKeepsItsCausesButNotTheirTexts(t *testing.T) {
+func TestRedactedErrorKeepsCausesButNotTheirTexts(t *testing.T) {
 	var r redactor
 	r.add("token", "token-of-the-tenant")
 	inner := &Error{API: Machines, Reason: ReasonOther, Status: 404, Code: "NotFound", Message: "no token-of-the-tenant"}
@@ -326,7 +326,7 @@ func respond(status int, body string, header ...string) *http.Response {
 	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-func TestNoMethodOfAClientShowsASecret(t *testing.T) {
+func TestClientMethodsMaskSecrets(t *testing.T) {
 	for method := range reflect.TypeFor[*Client]().Methods() {
 		for result := range method.Type.Outs() {
 			switch result.Kind() {

@@ -11,7 +11,7 @@ import (
 
 // A sign-in host that throttles for hours must not hold a refresh for as long as its
 // interval, nor each refresh of a tenant anew.
-func TestThrottlingSignInHostIsWaitedForAtMostFiveMinutes(t *testing.T) {
+func TestThrottledSignInIsRetriedForAtMostFiveMinutes(t *testing.T) {
 	for name, test := range map[string]struct {
 		status     int
 		retryAfter string
@@ -72,7 +72,7 @@ func TestThrottlingSignInHostIsWaitedForAtMostFiveMinutes(t *testing.T) {
 	}
 }
 
-func TestWaitForSignInHostEndsWithTheReason(t *testing.T) {
+func TestThrottledSignInFailsWithReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "30")
@@ -86,7 +86,7 @@ func TestWaitForSignInHostEndsWithTheReason(t *testing.T) {
 }
 
 // Waiting begins anew once the host has answered, be it with a refusal.
-func TestTheWaitForASignInHostBeginsWithTheFirstRefusalSinceItAnswered(t *testing.T) {
+func TestSignInRetryTimeStartsAtFirstThrottlingAfterSuccess(t *testing.T) {
 	throttled := &Error{API: Token, Reason: ReasonThrottled, RetryAfter: time.Second}
 	for name, tc := range map[string]struct {
 		then  error

@@ -137,7 +137,7 @@ func writeFile(t *testing.T, path, content string) string {
 	return path
 }
 
-func TestTokenRequestShowsSecretToTokenEndpointOfTenant(t *testing.T) {
+func TestTokenRequestSendsSecretToTenantTokenEndpoint(t *testing.T) {
 	tokens, f := testTokens(secretCredential(), func(w http.ResponseWriter, r *http.Request) {
 		if got, want := r.Method+" "+r.URL.String(), "POST https://login.example/tenant/oauth2/v2.0/token"; got != want {
 			t.Errorf("request is %s, want %s", got, want)
@@ -162,7 +162,7 @@ func TestTokenRequestShowsSecretToTokenEndpointOfTenant(t *testing.T) {
 	}
 }
 
-func TestOneRequestServesAllWhoWait(t *testing.T) {
+func TestConcurrentCallersShareOneTokenRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, f := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(time.Second)
@@ -183,7 +183,7 @@ func TestOneRequestServesAllWhoWait(t *testing.T) {
 	})
 }
 
-func TestWaiterWhoGivesUpDoesNotEndRequestOthersWaitFor(t *testing.T) {
+func TestCancelledWaiterKeepsSharedRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, f := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(10 * time.Second)
@@ -214,7 +214,7 @@ func TestWaiterWhoGivesUpDoesNotEndRequestOthersWaitFor(t *testing.T) {
 	})
 }
 
-func TestNothingRunsOnceNobodyWaits(t *testing.T) {
+func TestRequestIsCancelledWithoutWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan time.Duration, 1)
 		start := time.Now()
@@ -234,7 +234,7 @@ func TestNothingRunsOnceNobodyWaits(t *testing.T) {
 	})
 }
 
-func TestWaiterWhoGivesUpIsToldWhyTheLastAttemptFailed(t *testing.T) {
+func TestCancelledWaiterGetsLastAttemptError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "60")
@@ -255,7 +255,7 @@ func TestWaiterWhoGivesUpIsToldWhyTheLastAttemptFailed(t *testing.T) {
 	})
 }
 
-func TestPauseBeyondTheDeadlineIsNotBegun(t *testing.T) {
+func TestNoPauseBeyondDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "3600")
@@ -301,7 +301,7 @@ func TestTokenIsRenewedBeforeItExpires(t *testing.T) {
 	}
 }
 
-func TestGoodTokenIsUsedWhileItsRenewalFails(t *testing.T) {
+func TestValidTokenIsUsedWhileRenewalFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := false
 		tokens, f := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
@@ -356,7 +356,7 @@ func TestRejectedTokenIsReplaced(t *testing.T) {
 	}
 }
 
-func TestRefusedCredentialIsLeftInPeace(t *testing.T) {
+func TestRejectedCredentialIsNotRetriedImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var asked []time.Duration
@@ -383,7 +383,7 @@ func TestRefusedCredentialIsLeftInPeace(t *testing.T) {
 	})
 }
 
-func TestChangedCredentialIsTriedAtOnce(t *testing.T) {
+func TestChangedCredentialIsTriedImmediately(t *testing.T) {
 	file := writeFile(t, filepath.Join(t.TempDir(), "secret"), "old")
 	tokens, f := testTokens(ClientSecret{TenantID: "tenant", ClientID: "app", SecretFile: file}, func(w http.ResponseWriter, r *http.Request) {
 		if r.PostForm.Get("client_secret") != "new" {
@@ -406,7 +406,7 @@ func TestChangedCredentialIsTriedAtOnce(t *testing.T) {
 	}
 }
 
-func TestChangedCredentialThatIsRefusedTooBeginsWithAShortPause(t *testing.T) {
+func TestRejectedChangedCredentialStartsWithShortPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := writeFile(t, filepath.Join(t.TempDir(), "secret"), "old")
 		start := time.Now()
@@ -428,7 +428,7 @@ func TestChangedCredentialThatIsRefusedTooBeginsWithAShortPause(t *testing.T) {
 	})
 }
 
-func TestRefusalEndsWithSuccess(t *testing.T) {
+func TestSuccessResetsCredentialRejection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wrong := true
 		tokens, f := testTokens(secretCredential(), func(w http.ResponseWriter, r *http.Request) {
@@ -464,7 +464,7 @@ func TestRefusalEndsWithSuccess(t *testing.T) {
 	})
 }
 
-func TestPassingFaultsAreTriedAgain(t *testing.T) {
+func TestTemporaryTokenErrorsAreRetried(t *testing.T) {
 	for name, fault := range map[string]http.HandlerFunc{
 		"a 503": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
 		"a 429 with Retry-After": func(w http.ResponseWriter, _ *http.Request) {
@@ -501,7 +501,7 @@ func TestPassingFaultsAreTriedAgain(t *testing.T) {
 	}
 }
 
-func TestATokenThatDoesNotSayWhenItExpiresIsRenewedSoon(t *testing.T) {
+func TestTokenWithoutExpiryIsRenewedSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, far := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
@@ -519,7 +519,7 @@ func TestATokenThatDoesNotSayWhenItExpiresIsRenewedSoon(t *testing.T) {
 
 // A refresh on a short interval gives up before the pause is over; those that
 // follow it must not ask all the same.
-func TestASignInHostThatAsksForAPauseIsLeftAlone(t *testing.T) {
+func TestNoTokenRequestDuringSignInPause(t *testing.T) {
 	for name, test := range map[string]struct {
 		status     int
 		retryAfter string
@@ -565,7 +565,7 @@ func TestASignInHostThatAsksForAPauseIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestRefusalsSayWhatToMend(t *testing.T) {
+func TestTokenErrorsNameTheFix(t *testing.T) {
 	for name, test := range map[string]struct {
 		status      int
 		code        string
@@ -606,7 +606,7 @@ func TestRefusalsSayWhatToMend(t *testing.T) {
 	}
 }
 
-func TestUnusableAnswersAreToldApart(t *testing.T) {
+func TestUnusableTokenResponsesAreDistinguished(t *testing.T) {
 	json := func(body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
@@ -655,7 +655,7 @@ func TestUnusableAnswersAreToldApart(t *testing.T) {
 	}
 }
 
-func TestNoErrorTellsTheSecret(t *testing.T) {
+func TestTokenErrorsMaskSecret(t *testing.T) {
 	// A far end that repeats all it was sent, in every place an error is made from.
 	echo := func(status int, contentType, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -700,7 +700,7 @@ func TestNoErrorTellsTheSecret(t *testing.T) {
 	}
 }
 
-func TestUnreadableSecretFileIsNamedWithoutAnyRequest(t *testing.T) {
+func TestUnreadableSecretFileIsNamedWithoutRequest(t *testing.T) {
 	dir := t.TempDir()
 	for name, path := range map[string]string{
 		"missing":   filepath.Join(dir, "missing"),
@@ -733,7 +733,7 @@ func TestUnreadableSecretFileIsNamedWithoutAnyRequest(t *testing.T) {
 	}
 }
 
-func TestWorkloadIdentityShowsTheTokenFileAsItIsNow(t *testing.T) {
+func TestWorkloadIdentityReadsTokenFileForEachRequest(t *testing.T) {
 	file := writeFile(t, filepath.Join(t.TempDir(), "token"), "first.federated.token\n")
 	tokens, f := testTokens(WorkloadIdentity{TenantID: "tenant", ClientID: "app", TokenFilePath: file}, func(w http.ResponseWriter, _ *http.Request) {
 		giveToken(w, "good", time.Hour)
@@ -755,7 +755,7 @@ func TestWorkloadIdentityShowsTheTokenFileAsItIsNow(t *testing.T) {
 	}
 }
 
-func TestTwoAudiencesAreNeverMixed(t *testing.T) {
+func TestAudiencesHaveSeparateTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &farEnd{handler: func(w http.ResponseWriter, r *http.Request) {
 			scope := r.PostForm.Get("scope")
@@ -787,7 +787,7 @@ func TestTwoAudiencesAreNeverMixed(t *testing.T) {
 	})
 }
 
-func TestObserverIsToldOfEveryTokenRequest(t *testing.T) {
+func TestObserverSeesEveryTokenRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
 		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, r *http.Request) {
@@ -809,7 +809,7 @@ func TestObserverIsToldOfEveryTokenRequest(t *testing.T) {
 	})
 }
 
-func TestHangingTokenEndpointIsATimeout(t *testing.T) {
+func TestHangingTokenEndpointTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, _ := testTokens(secretCredential(), func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		start := time.Now()
@@ -820,7 +820,7 @@ func TestHangingTokenEndpointIsATimeout(t *testing.T) {
 	})
 }
 
-func FuzzTokenAnswer(f *testing.F) {
+func FuzzTokenResponse(f *testing.F) {
 	for _, seed := range []string{
 		`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n"}`,
 		`{"token_type":"Bearer","expires_in":"3599","expires_on":"1900000000","access_token":"t0k3n"}`,
@@ -868,14 +868,14 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestATokenMayHoldEveryPrintableCharacter(t *testing.T) {
+func TestTokenAllowsAllPrintableCharacters(t *testing.T) {
 	tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) { giveToken(w, "~ t0k3n ~", time.Hour) })
 	if got := mustToken(t, tokens); got != "~ t0k3n ~" {
 		t.Errorf("token %q", got)
 	}
 }
 
-func TestATokenIsRequestedAgainAsSoonAsTheLastWaiterHasGivenUp(t *testing.T) {
+func TestTokenRequestRestartsAfterLastWaiterLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(10 * time.Second) // Even if nobody waits for the answer.

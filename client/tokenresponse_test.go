@@ -46,7 +46,7 @@ func byDeflate(w io.Writer) io.WriteCloser {
 	return f
 }
 
-func TestATokenAnswerIsReadHoweverItIsSent(t *testing.T) {
+func TestTokenResponseVariants(t *testing.T) {
 	const good = `{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n"}`
 	withLifetime := func(lifetime string) http.HandlerFunc {
 		return scripted(200, strings.Replace(good, "3599", lifetime, 1))
@@ -107,7 +107,7 @@ func TestATokenAnswerIsReadHoweverItIsSent(t *testing.T) {
 	}
 }
 
-func TestABrokenTokenAnswerSaysWhatFailed(t *testing.T) {
+func TestBrokenTokenResponseNamesFailure(t *testing.T) {
 	cut := packed(t, byGzip, strings.Repeat("{}", 99))[:20]
 	for name, test := range map[string]struct {
 		encoding string
@@ -146,7 +146,7 @@ func TestABrokenTokenAnswerSaysWhatFailed(t *testing.T) {
 	}
 }
 
-func TestEveryNumberOfEntraGetsItsAdvice(t *testing.T) {
+func TestEveryEntraErrorNumberHasAdvice(t *testing.T) {
 	for name, test := range map[string]struct {
 		handler http.HandlerFunc
 		reason  Reason

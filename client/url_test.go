@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestWhatMayBeSecretInAURLIsMasked(t *testing.T) {
+func TestURLSecretsAreMasked(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                    "",
 		"http://proxy.example:3128":           "http://proxy.example:3128",
@@ -27,7 +27,7 @@ func TestWhatMayBeSecretInAURLIsMasked(t *testing.T) {
 	}
 }
 
-func TestTheSecretsOfAURL(t *testing.T) {
+func TestURLSecrets(t *testing.T) {
 	for text, want := range map[string][]string{
 		"http://user:p%40ss@proxy.example":       {"p@ss"},
 		"http://token@proxy.example?a=b+c&d=e#f": {"b c", "e", "f", "token"},

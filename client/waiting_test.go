@@ -25,10 +25,10 @@ var waitingRules = map[string]any{
 	"quotaGuard": quotaGuard, "paceGuard": paceGuard,
 }
 
-// TestTheRulesAboutWaitingAreThoseOfTheDocuments compares the rules with docs/design.md:
+// TestRetryRulesMatchDocumentation compares the rules with docs/design.md:
 // each has one row with its value and a reason, and applies in the packages of
 // its row and in no other.
-func TestTheRulesAboutWaitingAreThoseOfTheDocuments(t *testing.T) {
+func TestRetryRulesMatchDocumentation(t *testing.T) {
 	text, err := os.ReadFile("../docs/design.md")
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func usedRules(t *testing.T) map[string][]string {
 	return used
 }
 
-func TestAPauseGrowsUpToItsLimit(t *testing.T) {
+func TestPauseIncreasesUpToLimit(t *testing.T) {
 	for name, tc := range map[string]struct {
 		rule RetryRule
 		want []time.Duration

@@ -22,7 +22,7 @@ func TestMaxAgeIsThreeIntervalsUnlessConfigured(t *testing.T) {
 	}
 }
 
-func TestAMistakeIsOneLine(t *testing.T) {
+func TestMistakeString(t *testing.T) {
 	for want, m := range map[string]collector.Mistake{
 		"mde.yml:1: name: missing": {File: "mde.yml", Line: 1, Key: "name", Message: "missing"},
 		"mde.yml: name: missing":   {File: "mde.yml", Key: "name", Message: "missing"},

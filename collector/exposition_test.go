@@ -49,7 +49,7 @@ mde_test{tenant="fabrikam",zone="a"} 0
 	}
 }
 
-func TestExpositionWithdrawsValuesWhenTheirTimeIsOver(t *testing.T) {
+func TestExpositionDropsExpiredValues(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			var e Exposition
@@ -81,7 +81,7 @@ func TestExpositionWithdrawsValuesWhenTheirTimeIsOver(t *testing.T) {
 	}
 }
 
-func TestAnUnchangedExpositionIsGatheredWithoutWork(t *testing.T) {
+func TestGatherOfUnchangedExpositionDoesNotAllocate(t *testing.T) {
 	var e Exposition
 	e.Publisher("contoso", "one").Publish(Snapshot{Blocks: []*Block{testBlock(t, "contoso", time.Now().Add(time.Hour), "a", "b")}})
 	if allocs := testing.AllocsPerRun(100, func() { _, _ = e.Gather() }); allocs != 0 {
@@ -121,7 +121,7 @@ func TestEveryScrapeDuringPublishesIsComplete(t *testing.T) {
 	publisher.Wait()
 }
 
-func TestBlocksRefuseWhatWouldBreakAScrape(t *testing.T) {
+func TestBlockBuilderRejectsInvalidSeries(t *testing.T) {
 	for name, tc := range map[string]struct {
 		tenant string
 		values [][]string
@@ -146,7 +146,7 @@ func TestBlocksRefuseWhatWouldBreakAScrape(t *testing.T) {
 	}
 }
 
-func TestOnlyTheSeriesOfTheTenantsAreGathered(t *testing.T) {
+func TestOnlyTenantsFiltersSeries(t *testing.T) {
 	w := newTestEnv()
 	w.registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "mde_of_the_process", Help: "Of no tenant."}))
 	for _, tenant := range []string{"contoso", "fabrikam", "tailspin"} {
@@ -165,7 +165,7 @@ func TestOnlyTheSeriesOfTheTenantsAreGathered(t *testing.T) {
 	}
 }
 
-func TestCombineSortsTheRegistryAmongTheExposition(t *testing.T) {
+func TestCombineSortsFamilies(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	for _, name := range []string{"aaa", "zzz"} {
 		registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: "A gauge."}))

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-func TestSeriesThatAreAddedTogetherAreThoseAddedOneByOne(t *testing.T) {
+func TestAddEachMatchesAdd(t *testing.T) {
 	family := NewFamily("mde_watched_domain_info", "Help.", "domain", "list")
 	text := func(b *BlockBuilder) string {
 		block, err := b.Build()

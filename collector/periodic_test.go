@@ -15,7 +15,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-func TestAPeriodicCollectorServesItsLastResultUntilItIsTooOld(t *testing.T) {
+func TestPeriodicServesLastResultUntilMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
 		var fault error
@@ -64,7 +64,7 @@ func TestAPeriodicCollectorServesItsLastResultUntilItIsTooOld(t *testing.T) {
 	})
 }
 
-func TestAStoredResultMakesReadyWhileItIsExposed(t *testing.T) {
+func TestPeriodicIsReadyWhileStoredResultIsExposed(t *testing.T) {
 	for age, want := range map[time.Duration]bool{time.Hour: true, 3*time.Hour - time.Second: true, 3 * time.Hour: false} {
 		synctest.Test(t, func(t *testing.T) {
 			store, w := &collector.MemoryStore{}, collectortest.NewWorld()
@@ -88,8 +88,8 @@ func TestAStoredResultMakesReadyWhileItIsExposed(t *testing.T) {
 	}
 }
 
-// TestTheWorkedExampleIsThisCode compares CONTRIBUTING.md with example_test.go.
-func TestTheWorkedExampleIsThisCode(t *testing.T) {
+// TestContributingExampleMatchesCode compares CONTRIBUTING.md with example_test.go.
+func TestContributingExampleMatchesCode(t *testing.T) {
 	page, err := os.ReadFile("../CONTRIBUTING.md")
 	if err != nil {
 		t.Fatal(err)

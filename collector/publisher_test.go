@@ -15,7 +15,7 @@ func (w *testEnv) publish(t *testing.T, p *Publisher, zones ...string) {
 	p.Publish(Snapshot{Blocks: []*Block{testBlock(t, "contoso", time.Time{}, zones...)}})
 }
 
-func TestAPublisherThatIsClosedDoesNothing(t *testing.T) {
+func TestClosedPublisherDoesNothing(t *testing.T) {
 	const a, b = `mde_test{tenant="contoso",zone="a"}`, `mde_test{tenant="contoso",zone="b"}`
 	w := newTestEnv()
 	p := w.exposition.Publisher("contoso", "one")
@@ -44,7 +44,7 @@ func TestAPublisherThatIsClosedDoesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatASnapshotSharesAppearsWithIt(t *testing.T) {
+func TestSharedValuesAppearWithSnapshot(t *testing.T) {
 	w := newTestEnv()
 	fleet, domains := w.exposition.Publisher("contoso", "fleet"), w.exposition.Publisher("contoso", "domains")
 	other := w.exposition.Publisher("fabrikam", "fleet")
@@ -131,7 +131,7 @@ func TestOnceRefreshesUntilNothingIsPending(t *testing.T) {
 	})
 }
 
-func TestAgesAreThoseOfTheWallClock(t *testing.T) {
+func TestAgesUseWallClock(t *testing.T) {
 	monotonic := func(t time.Time) bool { return strings.Contains(t.String(), " m=") }
 	now := time.Now()
 	if !monotonic(now) {
@@ -151,7 +151,7 @@ func TestAgesAreThoseOfTheWallClock(t *testing.T) {
 	}
 }
 
-func TestWithdrawTakesBackWhatWasHandedToOthers(t *testing.T) {
+func TestWithdrawAlsoWithdrawsSharedValues(t *testing.T) {
 	w := newTestEnv()
 	p, other := w.exposition.Publisher("contoso", "one"), w.exposition.Publisher("contoso", "two")
 	p.OnWithdraw(func() { w.publish(t, other, "without") })
@@ -191,7 +191,7 @@ func (f *follower) Follow(ctx context.Context) {
 	f.order = append(f.order, "followed")
 }
 
-func TestARunFollowsAfterItsStartAndWaitsForIt(t *testing.T) {
+func TestRunFollowsAfterStartAndWaitsForFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
 		f := &follower{scriptedCollector: &scriptedCollector{name: "one", refresh: func(context.Context, int) error { return nil }}}

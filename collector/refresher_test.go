@@ -53,7 +53,7 @@ func (s *scriptedCollector) pauses() []time.Duration {
 	return pauses
 }
 
-func TestRefreshesFollowOneAnotherByTheInterval(t *testing.T) {
+func TestRefreshesFollowInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
 		c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error {
@@ -75,7 +75,7 @@ func TestRefreshesFollowOneAnotherByTheInterval(t *testing.T) {
 	})
 }
 
-func TestARefreshLongerThanTheIntervalOverlapsNoOther(t *testing.T) {
+func TestLongRefreshesDoNotOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
 		c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error {
@@ -89,7 +89,7 @@ func TestARefreshLongerThanTheIntervalOverlapsNoOther(t *testing.T) {
 	})
 }
 
-func TestPausesAfterFailuresGrowUpToTheInterval(t *testing.T) {
+func TestFailuresBackOffUpToInterval(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err      error
 		min, max []time.Duration // Of the first pauses; the last one repeats.
@@ -142,7 +142,7 @@ func TestPausesAfterFailuresGrowUpToTheInterval(t *testing.T) {
 	}
 }
 
-func TestAnAuthPauseDoesNotExceedAShortInterval(t *testing.T) {
+func TestAuthPauseDoesNotExceedInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
 		c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error {
@@ -155,7 +155,7 @@ func TestAnAuthPauseDoesNotExceedAShortInterval(t *testing.T) {
 	})
 }
 
-func TestRefreshMetricsTellHowItWent(t *testing.T) {
+func TestRefreshMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
 		c := &scriptedCollector{name: "security_states", refresh: func(_ context.Context, n int) error {
@@ -220,7 +220,7 @@ func TestRefreshMetricsTellHowItWent(t *testing.T) {
 	})
 }
 
-func TestARefreshCutOffByShutdownIsNoFailure(t *testing.T) {
+func TestRefreshInterruptedByShutdownIsNotAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
 		c := &scriptedCollector{name: "security_states", refresh: func(ctx context.Context, _ int) error {
@@ -235,7 +235,7 @@ func TestARefreshCutOffByShutdownIsNoFailure(t *testing.T) {
 	})
 }
 
-func TestRunEndsAtOnceWhereverItWaits(t *testing.T) {
+func TestRunEndsImmediatelyDuringEveryPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, after := range []time.Duration{0, time.Second, 31 * time.Second, 10 * time.Minute} {
 			w := newTestEnv()
@@ -251,7 +251,7 @@ func TestRunEndsAtOnceWhereverItWaits(t *testing.T) {
 	})
 }
 
-func TestACrashLoopTriesNoMoreOftenThanOneLongRun(t *testing.T) {
+func TestCrashLoopMakesNoMoreRefreshesThanOneLongRun(t *testing.T) {
 	fault := &client.Error{API: client.Machines, Reason: client.ReasonThrottled, Status: 429, RetryAfter: 5 * time.Minute}
 	for name, refresh := range map[string]func(context.Context, int) error{
 		"with a service that asks to wait": func(context.Context, int) error { return fault },
@@ -294,7 +294,7 @@ func TestACrashLoopTriesNoMoreOftenThanOneLongRun(t *testing.T) {
 	}
 }
 
-func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
+func TestRestartAfterStopRefreshesImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memoryStore{}
 		for range 3 {
@@ -315,7 +315,7 @@ func TestAProgramThatWasAskedToStopTriesAtOnceWhenItStartsAgain(t *testing.T) {
 	})
 }
 
-func TestStartDelayComesAfterStoredValues(t *testing.T) {
+func TestStoredValuesArePublishedBeforeStartDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
 		last := time.Now().Add(-time.Hour)
@@ -341,7 +341,7 @@ func TestStartDelayComesAfterStoredValues(t *testing.T) {
 	})
 }
 
-func TestARestartRefreshesWhenTheStoredValuesAreDue(t *testing.T) {
+func TestRestartRefreshesWhenStoredValuesAreDue(t *testing.T) {
 	for name, tc := range map[string]struct {
 		age    time.Duration
 		resume bool
@@ -369,7 +369,7 @@ func TestARestartRefreshesWhenTheStoredValuesAreDue(t *testing.T) {
 	}
 }
 
-func TestOnceReturnsWhatTheRefreshDid(t *testing.T) {
+func TestOnceReturnsRefreshError(t *testing.T) {
 	want := errors.New("scripted error")
 	w := newTestEnv()
 	c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error { return want }}
@@ -379,7 +379,7 @@ func TestOnceReturnsWhatTheRefreshDid(t *testing.T) {
 	}
 }
 
-func TestADeletedTenantLeavesNoSeries(t *testing.T) {
+func TestDeletedTenantLeavesNoSeries(t *testing.T) {
 	w := newTestEnv()
 	w.tenant.SetClient(fixedState{})
 	c := &scriptedCollector{name: "security_states", refresh: func(context.Context, int) error { return nil }}
@@ -404,7 +404,7 @@ func TestADeletedTenantLeavesNoSeries(t *testing.T) {
 	}
 }
 
-func TestQuotaAndCredentialAreReadAtTheScrape(t *testing.T) {
+func TestQuotaAndCredentialAreReadAtScrape(t *testing.T) {
 	w := newTestEnv()
 	w.tenant.SetClient(fixedState{})
 	w.tenant.Call(client.DomainMachines, "200", 300*time.Millisecond)
@@ -440,7 +440,7 @@ func TestQuotaAndCredentialAreReadAtTheScrape(t *testing.T) {
 
 var _ prometheus.Collector = clientState{}
 
-func TestAStatusExplainsSinceWhenAndWhyItFails(t *testing.T) {
+func TestStatusExplainsFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
 		refused := &client.Error{API: client.Machines, Reason: client.ReasonForbidden, Status: 403}
@@ -484,7 +484,7 @@ func TestEveryFailureHasARunbook(t *testing.T) {
 	}
 }
 
-func TestAContinuousCollectorPausesOnlyAfterAFailureOfAll(t *testing.T) {
+func TestContinuousCollectorPausesOnlyAfterTotalFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
 		c := &outcomes{
@@ -505,7 +505,7 @@ func TestAContinuousCollectorPausesOnlyAfterAFailureOfAll(t *testing.T) {
 	})
 }
 
-func TestValuesOfThisMomentAreNotReadAgainBeforeTheInterval(t *testing.T) {
+func TestFreshStoredValuesDelayFirstRefreshByInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, start := newTestEnv(), time.Now()
 		c := &scriptedCollector{name: "security_states", last: start, refresh: func(context.Context, int) error { return nil }}
@@ -518,7 +518,7 @@ func TestValuesOfThisMomentAreNotReadAgainBeforeTheInterval(t *testing.T) {
 	})
 }
 
-func TestACollectorIsReadyWhileAFailureOfTheLastRunIsWaitedOut(t *testing.T) {
+func TestCollectorIsReadyDuringPauseOfLastRunsFailure(t *testing.T) {
 	const pause = 5 * time.Minute
 	for after, want := range map[time.Duration]bool{pause - time.Second: true, pause: false} {
 		synctest.Test(t, func(t *testing.T) {

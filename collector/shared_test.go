@@ -2,7 +2,7 @@ package collector
 
 import "testing"
 
-func TestSharedHoldsOneValueOfEachType(t *testing.T) {
+func TestSharedHasOneValuePerType(t *testing.T) {
 	type one struct{ n int }
 	type two struct{ n int }
 	var s, other Shared

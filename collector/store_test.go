@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestFaultsOfAStoreAreLoggedAndNothingElse(t *testing.T) {
+func TestStoreErrorsAreOnlyLogged(t *testing.T) {
 	w, store := newTestEnv(), &memoryStore{}
 	memory := Env{Tenant: "contoso", Name: "one", Store: store, Logger: w.logger}.Memory()
 	var n int
@@ -29,7 +29,7 @@ func TestFaultsOfAStoreAreLoggedAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestTimesOfStoredValuesMayBeAMinuteAhead(t *testing.T) {
+func TestStoredTimesMayBeAMinuteAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for ahead, want := range map[time.Duration]bool{-time.Hour: true, time.Minute: true, time.Minute + 1: false} {
 			if err := CheckTime(time.Now().Add(ahead)); (err == nil) != want {
