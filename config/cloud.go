@@ -1,6 +1,9 @@
 package config
 
-import "net/url"
+import (
+	"net/url"
+	"strings"
+)
 
 // The names of Microsoft's clouds, as in Prometheus's azuread block. AzureGCC is
 // Defender's name for US government tenants in the commercial cloud.
@@ -92,5 +95,5 @@ func (c cloud) graphScopeOf(graphURL string) string {
 func sameHost(a, b string) bool {
 	x, errX := url.Parse(a)
 	y, errY := url.Parse(b)
-	return errX == nil && errY == nil && x.Host != "" && x.Host == y.Host
+	return errX == nil && errY == nil && strings.EqualFold(x.Host, y.Host)
 }

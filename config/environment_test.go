@@ -69,6 +69,10 @@ func TestEnvironmentEndpoints(t *testing.T) {
 			gov, "https://graph.microsoft.us", "https://api-gov.securitycenter.microsoft.us",
 			"https://graph.microsoft.us/.default", "https://api-gov.securitycenter.microsoft.us/.default",
 		}},
+		{"authority in capitals", strings.ToUpper(gov), config.Endpoints{}, [5]string{
+			gov, "https://graph.microsoft.us", "https://api-gov.securitycenter.microsoft.us",
+			"https://graph.microsoft.us/.default", "https://api-gov.securitycenter.microsoft.us/.default",
+		}},
 		{"API of GCC", login + "/", config.Endpoints{APIURL: "https://api-gcc.securitycenter.microsoft.us"}, [5]string{
 			login, "https://graph.microsoft.com", "https://api-gcc.securitycenter.microsoft.us",
 			"https://graph.microsoft.com/.default", "https://api-gcc.securitycenter.microsoft.us/.default",
@@ -116,6 +120,13 @@ func TestEnvironmentMistakes(t *testing.T) {
 			"AZURE_AUTHORITY_HOST: not the URL of a host, such as https://api.example.com",
 			"--graph-url: plain http is only allowed for loopback addresses: use https",
 			"--api-url: must end after the host: no path, query or fragment",
+		}},
+		{"no URLs", map[string]string{
+			"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_CLIENT_SECRET": "hush", "AZURE_AUTHORITY_HOST": "https://login:port",
+		}, config.Endpoints{GraphURL: "https://[graph", APIURL: "https://api.example\n"}, []string{
+			"AZURE_AUTHORITY_HOST: not the URL of a host, such as https://api.example.com",
+			"--graph-url: not the URL of a host, such as https://api.example.com",
+			"--api-url: not the URL of a host, such as https://api.example.com",
 		}},
 		{"invalid name", map[string]string{
 			"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID, "AZURE_CLIENT_SECRET": "hush", "AZURE_TENANT_NAME": "a\nb",
