@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 )
@@ -31,7 +32,7 @@ var ErrNoEnvironment = errors.New("no tenant in the environment: set " + envTena
 func FromEnvironment(getenv func(string) string, e Endpoints, o Overrides) (*Config, error) {
 	tenant, app := getenv(envTenantID), getenv(envClientID)
 	clientSecret, certificate, token := getenv(envClientSecret), getenv(envCertificatePath), getenv(envTokenFile)
-	if tenant == "" && app == "" && clientSecret == "" && certificate == "" && token == "" {
+	if cmp.Or(tenant, app, clientSecret, certificate, token) == "" {
 		return nil, ErrNoEnvironment
 	}
 

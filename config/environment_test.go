@@ -109,6 +109,8 @@ func TestEnvironmentMistakes(t *testing.T) {
 			[]string{"AZURE_TENANT_ID: missing", "AZURE_CLIENT_ID: missing"}},
 		{"only the ids", map[string]string{"AZURE_TENANT_ID": tenantID, "AZURE_CLIENT_ID": clientID}, config.Endpoints{},
 			[]string{"AZURE_CLIENT_SECRET: missing: set it, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE"}},
+		{"only the tenant id", map[string]string{"AZURE_TENANT_ID": tenantID}, config.Endpoints{},
+			[]string{"AZURE_CLIENT_SECRET: missing: set it, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID: missing"}},
 		{"invalid ids", map[string]string{"AZURE_TENANT_ID": "me/you", "AZURE_CLIENT_ID": "me ", "AZURE_FEDERATED_TOKEN_FILE": "t"}, config.Endpoints{},
 			[]string{
 				`AZURE_TENANT_ID: is neither a tenant id such as 00000000-0000-0000-0000-000000000000 nor a domain such as contoso.onmicrosoft.com`,
