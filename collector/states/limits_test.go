@@ -343,11 +343,12 @@ func TestOnlyA404OfTheAntivirusHealthIsReadAgain(t *testing.T) {
 
 func TestAsManyGroupsAsFitHaveAllProperties(t *testing.T) {
 	const groups, properties = maxBuilds + 99, maxProperties // And the group of other.
-	for name, n := range map[string]int{"properties come first": 0, "groups come first": groups - 1} {
+	rows, one := groupsOf(groups, -1, 0), groupsOf(1, 0, properties)
+	one[0].ID = id(groups + 1)
+	for name, fleet := range map[string][]client.SecurityState{"properties come first": slices.Concat(one, rows), "groups come first": slices.Concat(rows, one)} {
 		t.Run(name, func(t *testing.T) {
 			w := collectortest.NewWorld()
-			f := &fakeStates{StateRows: collectortest.RowsOf(nil, groupsOf(groups, n, properties)...)}
-			if err := w.Refresh(t.Context(), newStates(w, f)); err != nil {
+			if err := w.Refresh(t.Context(), newStates(w, &fakeStates{StateRows: collectortest.RowsOf(nil, fleet...)})); err != nil {
 				t.Fatal(err)
 			}
 			// The machines, those that require attention and their properties, the source and incomplete.
