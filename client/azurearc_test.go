@@ -16,10 +16,10 @@ import (
 // arcAgent is the identity endpoint of an Azure Connected Machine agent.
 type arcAgent struct {
 	t *testing.T
-	// challenge is the WWW-Authenticate of the first answer; empty means that of a
+	// challenge is the WWW-Authenticate of the first response; empty means that of a
 	// new key file in the agent's directory.
 	challenge string
-	// answer is the answer to a request with the right key; nil gives a token.
+	// answer responds to a request with the right key; nil responds with a token.
 	answer http.HandlerFunc
 
 	tokens   string // The agent's directory of keys.
@@ -120,24 +120,24 @@ func TestAzureArcReadsOnlyAgentKeyFiles(t *testing.T) {
 		}
 	}
 	for name, test := range map[string]struct{ challenge, want string }{
-		"no challenge at all":       {"none", "WWW-Authenticate"},
-		"another scheme":            {"Bearer realm=" + elsewhere, "WWW-Authenticate"},
-		"no realm":                  {"Basic", "WWW-Authenticate"},
-		"an empty realm":            {"Basic realm=", "realm"},
-		"a file elsewhere":          {"Basic realm=" + elsewhere, "is not a .key file directly in " + tokens},
-		"a relative file":           {"Basic realm=a.key", "is not a .key file directly in " + tokens},
-		"a way up":                  {"Basic realm=" + tokens + "/../" + filepath.Base(filepath.Dir(elsewhere)) + "/s3cr3t.key", "is not a .key file directly in " + tokens},
-		"a way up and down":         {"Basic realm=" + tokens + "/sub/../a.key", "is not a .key file directly in " + tokens},
-		"a directory below":         {"Basic realm=" + writeFile(t, filepath.Join(tokens, "sub", "a.key"), "s3cr3t"), "is not a .key file directly in " + tokens},
-		"a directory beside":        {"Basic realm=" + tokens + "-of-mine/a.key", "is not a .key file directly in " + tokens},
-		"another kind of file":      {"Basic realm=" + writeFile(t, filepath.Join(tokens, "a.txt"), "s3cr3t"), "is not a .key file directly in " + tokens},
-		"a symbolic link":           {"Basic realm=" + link, "not a regular file"},
-		"a directory":               {"Basic realm=" + filepath.Join(tokens, "directory.key"), "not a regular file"},
-		"a missing file":            {"Basic realm=" + filepath.Join(tokens, "none.key"), "no such file"},
-		"a large file":              {"Basic realm=" + writeFile(t, filepath.Join(tokens, "large.key"), strings.Repeat("s3cr3t", 1000)), "larger than 4 KiB"},
-		"an empty file":             {"Basic realm=" + writeFile(t, filepath.Join(tokens, "empty.key"), "\n"), "the file is empty"},
-		"a file of several lines":   {"Basic realm=" + writeFile(t, filepath.Join(tokens, "lines.key"), "s3cr3t\r\nX: y"), "not a key"},
-		"a realm beyond all reason": {"Basic realm=" + strings.Repeat("/s3cr3t", 10_000), "is not a .key file directly in " + tokens},
+		"no challenge at all":     {"none", "WWW-Authenticate"},
+		"another scheme":          {"Bearer realm=" + elsewhere, "WWW-Authenticate"},
+		"no realm":                {"Basic", "WWW-Authenticate"},
+		"an empty realm":          {"Basic realm=", "realm"},
+		"a file elsewhere":        {"Basic realm=" + elsewhere, "is not a .key file directly in " + tokens},
+		"a relative file":         {"Basic realm=a.key", "is not a .key file directly in " + tokens},
+		"a way up":                {"Basic realm=" + tokens + "/../" + filepath.Base(filepath.Dir(elsewhere)) + "/s3cr3t.key", "is not a .key file directly in " + tokens},
+		"a way up and down":       {"Basic realm=" + tokens + "/sub/../a.key", "is not a .key file directly in " + tokens},
+		"a directory below":       {"Basic realm=" + writeFile(t, filepath.Join(tokens, "sub", "a.key"), "s3cr3t"), "is not a .key file directly in " + tokens},
+		"a directory beside":      {"Basic realm=" + tokens + "-of-mine/a.key", "is not a .key file directly in " + tokens},
+		"another kind of file":    {"Basic realm=" + writeFile(t, filepath.Join(tokens, "a.txt"), "s3cr3t"), "is not a .key file directly in " + tokens},
+		"a symbolic link":         {"Basic realm=" + link, "not a regular file"},
+		"a directory":             {"Basic realm=" + filepath.Join(tokens, "directory.key"), "not a regular file"},
+		"a missing file":          {"Basic realm=" + filepath.Join(tokens, "none.key"), "no such file"},
+		"a large file":            {"Basic realm=" + writeFile(t, filepath.Join(tokens, "large.key"), strings.Repeat("s3cr3t", 1000)), "larger than 4 KiB"},
+		"an empty file":           {"Basic realm=" + writeFile(t, filepath.Join(tokens, "empty.key"), "\n"), "the file is empty"},
+		"a file of several lines": {"Basic realm=" + writeFile(t, filepath.Join(tokens, "lines.key"), "s3cr3t\r\nX: y"), "not a key"},
+		"an oversized realm":      {"Basic realm=" + strings.Repeat("/s3cr3t", 10_000), "is not a .key file directly in " + tokens},
 	} {
 		t.Run(name, func(t *testing.T) {
 			agent := &arcAgent{t: t, tokens: tokens, challenge: test.challenge}
@@ -162,7 +162,7 @@ func TestAzureArcErrorsNameArcAndMaskKey(t *testing.T) {
 		reason Reason
 		want   string
 	}{
-		"a refusal that repeats the key": {func(w http.ResponseWriter, r *http.Request) {
+		"an error that repeats the key": {func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprintf(w, `{"error":"access_denied","error_description":"no %s"}`, r.Header.Get("Authorization"))
 		}, ReasonAuth, "azcmagent show"},

@@ -30,7 +30,7 @@ func TestListBoundsAreEnforced(t *testing.T) {
 				c := fuzzClient(t, nil)
 				c.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 					if r.Method == http.MethodPost {
-						return fixedAnswer("").RoundTrip(r)
+						return fixedResponse("").RoundTrip(r)
 					}
 					calls++
 					link := fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d"`, page)
@@ -66,7 +66,7 @@ func TestListBoundsAreEnforced(t *testing.T) {
 	}
 }
 
-// readRows counts the rows that are read, and returns the error that ends them.
+// readRows returns the number of rows and the error at their end.
 func readRows[Entity any](rows iter.Seq2[*Entity, error]) (read int, failed error) {
 	for _, err := range rows {
 		if failed = err; err == nil {
@@ -112,7 +112,7 @@ func TestNextPageIsPrefetchedWhenLikely(t *testing.T) {
 				calls := 0
 				c.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 					if r.Method == http.MethodPost {
-						return fixedAnswer("").RoundTrip(r)
+						return fixedResponse("").RoundTrip(r)
 					}
 					calls++
 					body := fmt.Sprintf(`{"value":[{"id":"%d"}]}`, calls)
@@ -139,9 +139,9 @@ func TestPageMayHave64MiB(t *testing.T) {
 	c := fuzzClient(t, nil)
 	c.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 		if r.Method == http.MethodPost {
-			return fixedAnswer("").RoundTrip(r)
+			return fixedResponse("").RoundTrip(r)
 		}
-		page := io.MultiReader(strings.NewReader(body), io.LimitReader(spaces{}, 64<<20-int64(len(body))))
+		page := io.MultiReader(strings.NewReader(body), io.LimitReader(endlessSpaces{}, 64<<20-int64(len(body))))
 		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(page), Request: r}, nil
 	})
 	if read, failed := readRows(c.SecurityStates(t.Context())); read != 1 || failed != nil {
@@ -150,9 +150,9 @@ func TestPageMayHave64MiB(t *testing.T) {
 }
 
 // spaces is a source of spaces without end.
-type spaces struct{}
+type endlessSpaces struct{}
 
-func (spaces) Read(p []byte) (int, error) {
+func (endlessSpaces) Read(p []byte) (int, error) {
 	for i := range p {
 		p[i] = ' '
 	}

@@ -31,7 +31,7 @@ func TestRetryAfterOf429IsWaitedExactly(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				throttled := false
-				far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+				api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 					if !throttled {
 						throttled = true
 						respond(429, `{"error":{"code":"TooManyRequests"}}`, "Retry-After", test.retryAfter())(w, r)
@@ -39,19 +39,19 @@ func TestRetryAfterOf429IsWaitedExactly(t *testing.T) {
 					}
 					respond(200, oneState)(w, r)
 				})
-				got, err := builds(t.Context(), t, far.client(t))
+				got, err := builds(t.Context(), t, api.client(t))
 				if err != nil || len(got) != 1 {
 					t.Fatalf("builds %v, error %v", got, err)
 				}
-				calls := far.to("states")
+				calls := api.requestsTo("states")
 				if len(calls) != 2 || calls[1].at.Sub(calls[0].at) != test.want {
 					t.Errorf("calls %v, want two that are %v apart", calls, test.want)
 				}
-				if got, want := far.codes(client.MachineSecurityStates), "429 200"; got != want {
+				if got, want := api.codes(client.MachineSecurityStates), "429 200"; got != want {
 					t.Errorf("codes %q, want %q", got, want)
 				}
-				if far.waits != test.want {
-					t.Errorf("observed wait %v, want %v", far.waits, test.want)
+				if api.waits != test.want {
+					t.Errorf("observed wait %v, want %v", api.waits, test.want)
 				}
 			})
 		})
@@ -61,14 +61,14 @@ func TestRetryAfterOf429IsWaitedExactly(t *testing.T) {
 func Test429DelaysAllCallsToThatAPIOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+		api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 			if strings.Contains(r.URL.Path, "/first/") && time.Since(start) < time.Second {
 				respond(429, "", "Retry-After", "60")(w, r)
 				return
 			}
 			respond(200, `{"value":[]}`)(w, r)
 		})
-		c := far.client(t)
+		c := api.client(t)
 		ask := func(domain string) {
 			for _, err := range c.DomainMachines(t.Context(), domain) {
 				t.Error(err)
@@ -79,31 +79,31 @@ func Test429DelaysAllCallsToThatAPIOnly(t *testing.T) {
 		synctest.Wait()
 		ask("second")
 		if waited := time.Since(start); waited != time.Minute {
-			t.Errorf("the second domain was asked for after %v, want a minute", waited)
+			t.Errorf("the second domain was requested after %v, want a minute", waited)
 		}
 		first.Wait()
 		if _, err := builds(t.Context(), t, c); err != nil {
 			t.Error(err)
 		}
 		if waited := time.Since(start); waited != time.Minute {
-			t.Errorf("another API was held back, until %v", waited)
+			t.Errorf("another API was delayed until %v", waited)
 		}
 	})
 }
 
 func Test429WithoutRetryAfterBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(429, ""))
+		api := newFakeAPI(t, respond(429, ""))
 		ctx := client.WithRetryDeadline(t.Context(), time.Now().Add(10*time.Minute))
-		_, err := builds(ctx, t, far.client(t))
-		failure(t, err, client.ReasonThrottled, "HTTP 429")
-		growing(t, far.to("states"), 10)
+		_, err := builds(ctx, t, api.client(t))
+		checkError(t, err, client.ReasonThrottled, "HTTP 429")
+		checkIncreasingPauses(t, api.requestsTo("states"), 10)
 	})
 }
 
-// growing makes sure that there are at least so many calls, each longer after the
-// one before than that was, up to the longest pause of a minute.
-func growing(t *testing.T, calls []request, atLeast int) {
+// checkIncreasingPauses fails unless there are at least so many calls and the pauses
+// between them increase up to a minute.
+func checkIncreasingPauses(t *testing.T, calls []request, atLeast int) {
 	t.Helper()
 	if len(calls) < atLeast {
 		t.Errorf("%d calls, want at least %d", len(calls), atLeast)
@@ -120,18 +120,18 @@ func growing(t *testing.T, calls []request, atLeast int) {
 
 func TestRetryAfterPastDeadlineFailsImmediatelyAndStaysInEffect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(429, "", "Retry-After", "3600"))
-		c := far.client(t)
+		api := newFakeAPI(t, respond(429, "", "Retry-After", "3600"))
+		c := api.client(t)
 		start := time.Now()
 		ctx := client.WithRetryDeadline(t.Context(), start.Add(15*time.Minute))
 		for range 2 {
 			_, err := builds(ctx, t, c)
-			failure(t, err, client.ReasonThrottled)
+			checkError(t, err, client.ReasonThrottled)
 		}
 		if waited := time.Since(start); waited != 0 {
-			t.Errorf("it waited %v for that", waited)
+			t.Errorf("waited %v, want no wait", waited)
 		}
-		if calls := far.to("states"); len(calls) != 1 {
+		if calls := api.requestsTo("states"); len(calls) != 1 {
 			t.Errorf("%d calls, want 1: the service asked for none before an hour", len(calls))
 		}
 	})
@@ -139,25 +139,25 @@ func TestRetryAfterPastDeadlineFailsImmediatelyAndStaysInEffect(t *testing.T) {
 
 func TestRetryAfterOf503StaysInEffect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(503, "", "Retry-After", "30"))
-		c := far.client(t)
+		api := newFakeAPI(t, respond(503, "", "Retry-After", "30"))
+		c := api.client(t)
 		for range 29 { // Refreshes that may wait for a second only.
 			if _, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(time.Second)), t, c); err == nil {
 				t.Error("no error")
 			}
 			time.Sleep(time.Second)
 		}
-		if calls := far.to("states"); len(calls) != 1 {
+		if calls := api.requestsTo("states"); len(calls) != 1 {
 			t.Errorf("%d calls within the pause, want 1", len(calls))
 		}
 		_, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(time.Second)), t, c)
-		failure(t, err, client.ReasonServer, "HTTP 503")
-		if calls := far.to("states"); len(calls) != 2 || calls[1].at.Sub(calls[0].at) != 30*time.Second {
+		checkError(t, err, client.ReasonServer, "HTTP 503")
+		if calls := api.requestsTo("states"); len(calls) != 2 || calls[1].at.Sub(calls[0].at) != 30*time.Second {
 			t.Errorf("calls %v, want two that are 30s apart", calls)
 		}
 		for _, domain := range []string{"one", "another"} {
 			for _, err := range c.DomainMachines(client.WithRetryDeadline(t.Context(), time.Now()), domain) {
-				failure(t, err, client.ReasonServer, "HTTP 503") // Neither waits for the other.
+				checkError(t, err, client.ReasonServer, "HTTP 503") // Neither waits for the other.
 			}
 		}
 	})
@@ -177,21 +177,21 @@ func TestTemporaryErrorsAreRetriedWithBackoff(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, test.fault)
-				o := far.options(t)
+				api := newFakeAPI(t, test.fault)
+				o := api.options(t)
 				o.RequestTimeout = 10 * time.Second
 				c := newClient(t, o)
 				_, err := builds(t.Context(), t, c)
-				failure(t, err, test.reason, test.text)
-				growing(t, far.to("states"), 5)
-				if got, want := far.codes(client.MachineSecurityStates), strings.TrimSpace(strings.Repeat(test.code+" ", 5)); got != want {
+				checkError(t, err, test.reason, test.text)
+				checkIncreasingPauses(t, api.requestsTo("states"), 5)
+				if got, want := api.codes(client.MachineSecurityStates), strings.TrimSpace(strings.Repeat(test.code+" ", 5)); got != want {
 					t.Errorf("codes %q, want %q", got, want)
 				}
 
 				start := time.Now()
 				_, err = builds(client.WithRetryDeadline(t.Context(), start.Add(time.Second/2)), t, c)
-				failure(t, err, test.reason)
-				if calls := far.to("states"); len(calls) != 6 {
+				checkError(t, err, test.reason)
+				if calls := api.requestsTo("states"); len(calls) != 6 {
 					t.Errorf("%d calls, want one more and none past the retry deadline", len(calls)-5)
 				}
 			})
@@ -202,7 +202,7 @@ func TestTemporaryErrorsAreRetriedWithBackoff(t *testing.T) {
 func TestTemporaryErrorsBetweenPagesAreRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+		api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 			switch calls++; calls {
 			case 1:
 				respond(200, `{"@odata.nextLink":"?$skiptoken=2","value":[{"build":1},{"build":2}]}`)(w, r)
@@ -214,7 +214,7 @@ func TestTemporaryErrorsBetweenPagesAreRetried(t *testing.T) {
 				respond(200, `{"value":[{"build":3}]}`)(w, r)
 			}
 		})
-		got, err := builds(t.Context(), t, far.client(t))
+		got, err := builds(t.Context(), t, api.client(t))
 		if fmt.Sprint(got) != "[1 2 3]" || err != nil {
 			t.Errorf("builds %v, error %v", got, err)
 		}
@@ -252,22 +252,22 @@ func TestOtherClientErrorsAreNotRetriedAndNameTheFix(t *testing.T) {
 		{"404", machines, respond(404, ""), client.ReasonOther, []string{"HTTP 404", "not a response of the API itself: check the URL"}},
 		{"410 with a body of HTML", states, respond(410, "<html>gone</html>"), client.ReasonOther, []string{"HTTP 410"}},
 		{"a body that is no error", states, respond(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
-		{"a body without end", states, respond(400, `{"error":{"message":"`+strings.Repeat("word,", 1000)+`"}}`), client.ReasonOther, []string{"word,word", "…"}},
+		{"a very long body", states, respond(400, `{"error":{"message":"`+strings.Repeat("word,", 1000)+`"}}`), client.ReasonOther, []string{"word,word", "…"}},
 		{"a redirect", states, respond(302, "", "Location", "https://elsewhere.example/?secret=1"), client.ReasonOther, []string{"redirects are not followed", "elsewhere.example"}},
 		{"a redirect that leaves a choice", states, respond(300, ""), client.ReasonOther, []string{"redirects are not followed"}},
 		{"204", states, respond(204, ""), client.ReasonOther, []string{"HTTP 204"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, test.handler)
+				api := newFakeAPI(t, test.handler)
 				start := time.Now()
-				err := test.call(far.client(t), t.Context())
-				failure(t, err, test.reason, test.texts...)
+				err := test.call(api.client(t), t.Context())
+				checkError(t, err, test.reason, test.texts...)
 				if len(err.Error()) > 600 || strings.Contains(err.Error(), "secret") {
-					t.Errorf("error %q says too much", err)
+					t.Errorf("error %q is too long or contains a secret", err)
 				}
-				if waited := time.Since(start); waited != 0 || len(far.to("")) != 2 {
-					t.Errorf("%d requests in %v, want a token and one call at once", len(far.to("")), waited)
+				if waited := time.Since(start); waited != 0 || len(api.requestsTo("")) != 2 {
+					t.Errorf("%d requests in %v, want a token and one call at once", len(api.requestsTo("")), waited)
 				}
 			})
 		})
@@ -277,18 +277,18 @@ func TestOtherClientErrorsAreNotRetriedAndNameTheFix(t *testing.T) {
 func TestRetriesOnceWithNewTokenAfter401(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		revoked := "Bearer graph-1"
-		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+		api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Authorization") == revoked {
 				respond(401, "")(w, r)
 				return
 			}
 			respond(200, oneState)(w, r)
 		})
-		got, err := builds(t.Context(), t, far.client(t))
+		got, err := builds(t.Context(), t, api.client(t))
 		if err != nil || len(got) != 1 {
 			t.Errorf("builds %v, error %v", got, err)
 		}
-		if tokens, calls := far.to("token"), far.to("states"); len(tokens) != 2 || len(calls) != 2 {
+		if tokens, calls := api.requestsTo("token"), api.requestsTo("states"); len(tokens) != 2 || len(calls) != 2 {
 			t.Errorf("%d token requests and %d calls, want 2 and 2", len(tokens), len(calls))
 		}
 	})
@@ -296,31 +296,31 @@ func TestRetriesOnceWithNewTokenAfter401(t *testing.T) {
 
 func TestRepeated401DoesNotRequestTokenForEachCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(401, `{"error":{"code":"Unauthorized","message":"no"}}`))
-		c := far.client(t)
+		api := newFakeAPI(t, respond(401, `{"error":{"code":"Unauthorized","message":"no"}}`))
+		c := api.client(t)
 		for range 10 {
 			_, err := builds(t.Context(), t, c)
-			failure(t, err, client.ReasonAuth, "HTTP 401: Unauthorized: no", "scope")
+			checkError(t, err, client.ReasonAuth, "HTTP 401: Unauthorized: no", "scope")
 		}
-		if tokens, calls := far.to("token"), far.to("states"); len(tokens) > 3 || len(calls) != 11 {
+		if tokens, calls := api.requestsTo("token"), api.requestsTo("states"); len(tokens) > 3 || len(calls) != 11 {
 			t.Errorf("%d token requests for %d calls", len(tokens), len(calls))
 		}
 		time.Sleep(time.Hour)
-		before := len(far.to("token"))
+		before := len(api.requestsTo("token"))
 		_, err := builds(t.Context(), t, c)
-		failure(t, err, client.ReasonAuth)
-		if len(far.to("token")) == before {
-			t.Error("no new token was tried an hour later")
+		checkError(t, err, client.ReasonAuth)
+		if len(api.requestsTo("token")) == before {
+			t.Error("no new token was requested an hour later")
 		}
 	})
 }
 
-// Roles are in the token: one that was granted since shows in a new token only.
+// A token contains its roles, so a new role needs a new token.
 func TestNewRoleTakesEffectAfterTokenRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var old []string // Tokens from before the grant.
 		granted, signInFails, attempts := false, false, 0
-		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+		api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 			token := r.Header.Get("Authorization")
 			if !granted {
 				old = append(old, token)
@@ -331,7 +331,7 @@ func TestNewRoleTakesEffectAfterTokenRenewal(t *testing.T) {
 			}
 			respond(200, oneState)(w, r)
 		})
-		o := far.options(t)
+		o := api.options(t)
 		base := o.Transport
 		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(r.URL.Path, "/token") {
@@ -345,14 +345,14 @@ func TestNewRoleTakesEffectAfterTokenRenewal(t *testing.T) {
 		refused := func() {
 			t.Helper()
 			_, err := builds(t.Context(), t, c)
-			failure(t, err, client.ReasonForbidden)
+			checkError(t, err, client.ReasonForbidden)
 		}
 		for range 10 {
 			refused()
 			time.Sleep(time.Second)
 		}
-		if n := len(far.to("token")); n != 1 {
-			t.Errorf("%d token requests for refusals of one young token, want 1", n)
+		if n := len(api.requestsTo("token")); n != 1 {
+			t.Errorf("%d token requests after 403s with one new token, want 1", n)
 		}
 		time.Sleep(5 * time.Minute)
 		signInFails = true
@@ -373,8 +373,8 @@ func TestNewRoleTakesEffectAfterTokenRenewal(t *testing.T) {
 
 func TestTokensAreSentOnlyToTheirHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(200, `{"value":[],"organizationPrevalence":1}`))
-		c := far.client(t)
+		api := newFakeAPI(t, respond(200, `{"value":[],"organizationPrevalence":1}`))
+		c := api.client(t)
 		for range c.SecurityStates(t.Context()) {
 			t.Error("a row")
 		}
@@ -385,13 +385,13 @@ func TestTokensAreSentOnlyToTheirHost(t *testing.T) {
 			t.Error(err)
 		}
 		hosts := map[string]string{"127.0.0.1:1": "", "127.0.0.1:2": "Bearer graph-", "127.0.0.1:3": "Bearer api-"}
-		for _, r := range far.to("") {
+		for _, r := range api.requestsTo("") {
 			if !strings.HasPrefix(r.token, hosts[r.host]) || hosts[r.host] == "" && r.token != "" {
 				t.Errorf("%s got the token %q", r.host, r.token)
 			}
 		}
-		if len(far.to("")) != 5 {
-			t.Errorf("%d requests, want two for tokens and three calls", len(far.to("")))
+		if len(api.requestsTo("")) != 5 {
+			t.Errorf("%d requests, want two for tokens and three calls", len(api.requestsTo("")))
 		}
 	})
 }
@@ -418,13 +418,13 @@ func TestBrokenBodyFailsTheRead(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, test.handler)
-				got, err := builds(t.Context(), t, far.client(t))
-				failure(t, err, test.reason, test.text)
+				api := newFakeAPI(t, test.handler)
+				got, err := builds(t.Context(), t, api.client(t))
+				checkError(t, err, test.reason, test.text)
 				if fmt.Sprint(got) != "[1]" {
 					t.Errorf("builds %v before the error", got)
 				}
-				if codes := far.codes(client.MachineSecurityStates); codes != test.code {
+				if codes := api.codes(client.MachineSecurityStates); codes != test.code {
 					t.Errorf("codes %q, want %q", codes, test.code)
 				}
 			})
@@ -434,17 +434,17 @@ func TestBrokenBodyFailsTheRead(t *testing.T) {
 
 func TestObservedDurationIncludesBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, func(w http.ResponseWriter, _ *http.Request) {
+		api := newFakeAPI(t, func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(time.Second)
 			_, _ = w.Write([]byte(`{"value":[`))
 			_ = http.NewResponseController(w).Flush()
 			time.Sleep(2 * time.Second)
 			_, _ = w.Write([]byte(`]}`))
 		})
-		if _, err := builds(t.Context(), t, far.client(t)); err != nil {
+		if _, err := builds(t.Context(), t, api.client(t)); err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range far.observed {
+		for _, o := range api.observed {
 			if o.api == client.MachineSecurityStates && o.took != 3*time.Second {
 				t.Errorf("observed %v, want 3s", o.took)
 			}
@@ -458,13 +458,13 @@ func TestCancelledCallReturnsContextError(t *testing.T) {
 		name    string
 		handler http.HandlerFunc
 	}{
-		{"amid a call", hang},
-		{"amid a pause before another try", respond(500, "")},
-		{"amid a pause the service asked for", respond(429, "", "Retry-After", "600")},
+		{"during a call", hang},
+		{"during a pause before a retry", respond(500, "")},
+		{"during a Retry-After pause", respond(429, "", "Retry-After", "600")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newFarEnd(t, test.handler).client(t)
+				c := newFakeAPI(t, test.handler).client(t)
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(500*time.Millisecond, cancel)
 				start := time.Now()
@@ -473,7 +473,7 @@ func TestCancelledCallReturnsContextError(t *testing.T) {
 					t.Errorf("error %v, want that of the context", err)
 				}
 				if waited := time.Since(start); waited != 500*time.Millisecond {
-					t.Errorf("it took %v to notice", waited)
+					t.Errorf("cancelled after %v", waited)
 				}
 				if use := c.Quota(client.MachineSecurityStates); use.MinuteCalls != 1 {
 					t.Errorf("quota %+v, want one call", use)
@@ -483,7 +483,7 @@ func TestCancelledCallReturnsContextError(t *testing.T) {
 	}
 }
 
-// A server on a real network, since the point is how net/http behaves on it.
+// This test uses a real network, because it depends on the behavior of net/http.
 func TestRequestResentByNetHTTPCountsTwice(t *testing.T) {
 	var mu sync.Mutex
 	calls := 0
@@ -540,7 +540,7 @@ func TestHTTP2CallsAreCounted(t *testing.T) {
 	}
 }
 
-// serverOptions are those of a client whose endpoints are all one server.
+// serverOptions returns the options of a client whose endpoints are all one server.
 func serverOptions(t *testing.T, server *httptest.Server) client.Options {
 	t.Helper()
 	u, err := url.Parse(server.URL)
@@ -560,16 +560,16 @@ func TestErrorBodyIsReadInEveryContentEncoding(t *testing.T) {
 		"deflate": deflated(t, body), "Deflate": zlibbed(t, body), "identity": body, "": body,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			far := newFarEnd(t, respond(403, packed, "Content-Encoding", encoding))
-			_, err := builds(t.Context(), t, far.client(t))
-			failure(t, err, client.ReasonForbidden, "DisabledFeature: no; ")
+			api := newFakeAPI(t, respond(403, packed, "Content-Encoding", encoding))
+			_, err := builds(t.Context(), t, api.client(t))
+			checkError(t, err, client.ReasonForbidden, "DisabledFeature: no; ")
 		})
 	}
 }
 
 func TestCallWithoutConnectionTraceCountsIfItGetsAResponse(t *testing.T) {
 	for _, answered := range []bool{true, false} {
-		o := (&farEnd{}).options(t)
+		o := (&fakeAPI{}).options(t)
 		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()
 			switch {
@@ -597,7 +597,7 @@ func TestCallWithoutConnectionTraceCountsIfItGetsAResponse(t *testing.T) {
 func TestPauseUpToRetryDeadlineIsWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttled := false
-		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+		api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 			if !throttled {
 				throttled = true
 				respond(429, "", "Retry-After", "30")(w, r)
@@ -605,7 +605,7 @@ func TestPauseUpToRetryDeadlineIsWaited(t *testing.T) {
 			}
 			respond(200, oneState)(w, r)
 		})
-		got, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(30*time.Second)), t, far.client(t))
+		got, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(30*time.Second)), t, api.client(t))
 		if err != nil || len(got) != 1 {
 			t.Errorf("builds %v, error %v", got, err)
 		}
@@ -615,7 +615,7 @@ func TestPauseUpToRetryDeadlineIsWaited(t *testing.T) {
 func TestTokenIsRenewedAfter403FiveMinutesAfterItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := ""
-		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+		api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 			token := r.Header.Get("Authorization")
 			if first == "" {
 				first = token
@@ -626,11 +626,11 @@ func TestTokenIsRenewedAfter403FiveMinutesAfterItsRequest(t *testing.T) {
 			}
 			respond(200, oneState)(w, r)
 		})
-		c := far.client(t)
+		c := api.client(t)
 		for _, wait := range []time.Duration{0, 5 * time.Minute} {
 			time.Sleep(wait)
 			_, err := builds(t.Context(), t, c)
-			failure(t, err, client.ReasonForbidden)
+			checkError(t, err, client.ReasonForbidden)
 		}
 		if got, err := builds(t.Context(), t, c); err != nil || len(got) != 1 {
 			t.Errorf("the token is not renewed: builds %v, error %v", got, err)

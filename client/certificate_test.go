@@ -23,7 +23,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// testKeys are made once: an RSA key takes a while.
+// testKeys are generated once, because RSA keys are slow to generate.
 var testKeys = sync.OnceValue(func() (keys [2]*rsa.PrivateKey) {
 	for i := range keys {
 		key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -75,8 +75,8 @@ func certificateOf(t *testing.T, certificatePEM, keyPEM string) Certificate {
 	return c
 }
 
-// verifyAssertion checks an assertion as the sign-in host does: by the
-// certificate that is registered with the app.
+// verifyAssertion verifies an assertion with the registered certificate, as the sign-in
+// host does.
 func verifyAssertion(t *testing.T, assertion string, der []byte) jwt.MapClaims {
 	t.Helper()
 	certificate, err := x509.ParseCertificate(der)
@@ -118,7 +118,7 @@ func TestCertificateSignsAssertion(t *testing.T) {
 		"with its key apart, PKCS#1":            {leafPEM, pkcs1PEM},
 		"followed by its issuer":                {leafPEM + issuerPEM, pkcs8PEM},
 		"preceded by its issuer":                {issuerPEM + leafPEM, pkcs8PEM},
-		"amid comments":                         {"Bag Attributes\n" + leafPEM + "subject=app\n" + pkcs8PEM + "end\n", ""},
+		"between comments":                      {"Bag Attributes\n" + leafPEM + "subject=app\n" + pkcs8PEM + "end\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var ids []any

@@ -14,10 +14,10 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// TestAnHourOfRandomFaults reads a fleet and looks domains up for an hour, against
-// a far end that fails in every way it knows. A refresh that ends well has counted
-// each machine; the quota holds each request that arrived and the far end never got
-// more than the limits; nothing is left running.
+// TestAnHourOfRandomFaults reads a fleet and looks up domains for an hour, against a
+// server with random errors. A successful refresh must count each machine, the quota must
+// count each request that arrived, the server must not get more calls than the limits, and
+// no goroutine may be left.
 func TestAnHourOfRandomFaults(t *testing.T) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
@@ -28,13 +28,13 @@ func TestAnHourOfRandomFaults(t *testing.T) {
 
 func faultyHour(t *testing.T, seed uint64) {
 	const pages, rows = 7, 40
-	far := newFarEnd(t, nil)
-	random := rand.New(rand.NewPCG(seed, 1)) // Guarded by far.mu.
-	far.handler = func(w http.ResponseWriter, r *http.Request) {
-		far.mu.Lock()
+	api := newFakeAPI(t, nil)
+	random := rand.New(rand.NewPCG(seed, 1)) // Guarded by the mutex of the fakeAPI.
+	api.handler = func(w http.ResponseWriter, r *http.Request) {
+		api.mu.Lock()
 		fault := random.IntN(60)
 		delay := time.Duration(random.Int64N(int64(2 * time.Second)))
-		far.mu.Unlock()
+		api.mu.Unlock()
 		time.Sleep(delay)
 		if fault < len(faults) {
 			faults[fault](w, r)
@@ -47,7 +47,7 @@ func faultyHour(t *testing.T, seed uint64) {
 		page, _ := strconv.Atoi(r.URL.Query().Get("$skiptoken"))
 		respond(200, fleetPage(page, pages, rows))(w, r)
 	}
-	o := far.options(t)
+	o := api.options(t)
 	o.RequestTimeout = 20 * time.Second
 	o.Quota = client.Limits{CallsPerMinute: 30, CallsPerHour: 400}
 	c := newClient(t, o)
@@ -78,31 +78,31 @@ func faultyHour(t *testing.T, seed uint64) {
 		time.Sleep(time.Minute)
 	}
 	if whole == 0 || failed == 0 {
-		t.Errorf("%d refreshes ended well, %d badly: this shows nothing", whole, failed)
+		t.Errorf("%d refreshes succeeded, %d failed: want some of both", whole, failed)
 	}
 
-	for api, path := range map[client.API]string{client.MachineSecurityStates: "states", client.DomainMachines: "domains"} {
-		calls := far.to(path)
+	for name, path := range map[client.API]string{client.MachineSecurityStates: "states", client.DomainMachines: "domains"} {
+		calls := api.requestsTo(path)
 		inHour := 0
 		for i, call := range calls {
 			if i >= o.Quota.CallsPerMinute && call.at.Sub(calls[i-o.Quota.CallsPerMinute].at) < time.Minute {
-				t.Errorf("%s: more than %d calls in the minute before %v", api, o.Quota.CallsPerMinute, call.at)
+				t.Errorf("%s: more than %d calls in the minute before %v", name, o.Quota.CallsPerMinute, call.at)
 			}
 			if i >= o.Quota.CallsPerHour && call.at.Sub(calls[i-o.Quota.CallsPerHour].at) < time.Hour {
-				t.Errorf("%s: more than %d calls in the hour before %v", api, o.Quota.CallsPerHour, call.at)
+				t.Errorf("%s: more than %d calls in the hour before %v", name, o.Quota.CallsPerHour, call.at)
 			}
 			if time.Since(call.at) < time.Hour {
 				inHour++
 			}
 		}
-		if use := c.Quota(api); use.HourCalls != inHour {
-			t.Errorf("%s: the quota counts %d calls, %d arrived", api, use.HourCalls, inHour)
+		if use := c.Quota(name); use.HourCalls != inHour {
+			t.Errorf("%s: the quota counts %d calls, %d arrived", name, use.HourCalls, inHour)
 		}
 	}
 }
 
-// fleetPage is a page of a fleet; each page but the first repeats a row of the one
-// before.
+// fleetPage returns a page of a fleet. Each page but the first repeats a row of the
+// previous one.
 func fleetPage(page, pages, rows int) string {
 	var b strings.Builder
 	b.WriteString(`{`)

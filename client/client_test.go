@@ -16,9 +16,9 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// A farEnd is a sign-in host, a Graph and a Defender API in one, on a network in
-// memory, so that it lives in the fake time of testing/synctest as its client does.
-type farEnd struct {
+// A fakeAPI is a sign-in host, Microsoft Graph and the Defender API on an in-memory network,
+// so that it runs in the fake time of testing/synctest.
+type fakeAPI struct {
 	handler http.HandlerFunc
 	conns   chan net.Conn
 
@@ -28,7 +28,7 @@ type farEnd struct {
 	waits    time.Duration
 }
 
-// A request as the far end saw it.
+// A request that the fakeAPI received.
 type request struct {
 	at    time.Time
 	host  string
@@ -37,31 +37,31 @@ type request struct {
 	token string
 }
 
-// An observation is what the client told its Observer.
+// An observation is a call that the client reported to its Observer.
 type observation struct {
 	api  client.API
 	code string
 	took time.Duration
 }
 
-// newFarEnd starts a far end. A token request gets a token that names its scope
-// and its number; every other request goes to the handler.
-func newFarEnd(t *testing.T, handler http.HandlerFunc) *farEnd {
+// newFakeAPI starts a fakeAPI. A token request gets a token with its scope and number;
+// every other request is passed to the handler.
+func newFakeAPI(t *testing.T, handler http.HandlerFunc) *fakeAPI {
 	t.Helper()
-	f := &farEnd{handler: handler, conns: make(chan net.Conn)}
+	f := &fakeAPI{handler: handler, conns: make(chan net.Conn)}
 	server := &http.Server{Handler: f}
 	go func() { _ = server.Serve(f) }()
 	t.Cleanup(func() { _ = server.Close() })
 	return f
 }
 
-// options are those of a client of this far end. Its three endpoints have hosts of
-// their own.
-func (f *farEnd) options(t *testing.T) client.Options {
+// options returns the options of a client of the fakeAPI. The three endpoints have
+// different hosts.
+func (f *fakeAPI) options(t *testing.T) client.Options {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		near, far := net.Pipe()
+		near, api := net.Pipe()
 		select {
-		case f.conns <- far:
+		case f.conns <- api:
 			return near, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -80,8 +80,8 @@ func (f *farEnd) options(t *testing.T) client.Options {
 	}
 }
 
-// client is a client of this far end.
-func (f *farEnd) client(t *testing.T) *client.Client {
+// client returns a client of the fakeAPI.
+func (f *fakeAPI) client(t *testing.T) *client.Client {
 	t.Helper()
 	return newClient(t, f.options(t))
 }
@@ -96,7 +96,7 @@ func newClient(t *testing.T, o client.Options) *client.Client {
 	return c
 }
 
-func (f *farEnd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.requests = append(f.requests, request{time.Now(), r.Host, r.URL.Path, r.URL.RawQuery, r.Header.Get("Authorization")})
 	tokens := len(f.requests)
@@ -109,8 +109,8 @@ func (f *farEnd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.handler(w, r)
 }
 
-// to returns the requests whose path holds the given text.
-func (f *farEnd) to(path string) []request {
+// requestsTo returns the requests whose path contains the text.
+func (f *fakeAPI) requestsTo(path string) []request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var found []request
@@ -122,8 +122,8 @@ func (f *farEnd) to(path string) []request {
 	return found
 }
 
-// codes are those the Observer was told for an API.
-func (f *farEnd) codes(api client.API) string {
+// codes returns the codes that the Observer got for an API.
+func (f *fakeAPI) codes(api client.API) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var codes []string
@@ -135,20 +135,20 @@ func (f *farEnd) codes(api client.API) string {
 	return strings.Join(codes, " ")
 }
 
-func (f *farEnd) Call(api client.API, code string, took time.Duration) {
+func (f *fakeAPI) Call(api client.API, code string, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.observed = append(f.observed, observation{api, code, took})
 }
 
-func (f *farEnd) QuotaWait(_ client.API, wait time.Duration) {
+func (f *fakeAPI) QuotaWait(_ client.API, wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.waits += wait
 }
 
-// Accept, Close and Addr make the far end the listener of its own network.
-func (f *farEnd) Accept() (net.Conn, error) {
+// Accept, Close and Addr implement net.Listener.
+func (f *fakeAPI) Accept() (net.Conn, error) {
 	conn, ok := <-f.conns
 	if !ok {
 		return nil, net.ErrClosed
@@ -156,14 +156,14 @@ func (f *farEnd) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-func (f *farEnd) Close() error {
+func (f *fakeAPI) Close() error {
 	close(f.conns)
 	return nil
 }
 
-func (f *farEnd) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+func (f *fakeAPI) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
-// answer is a handler that always gives the same answer.
+// respond returns a handler with a fixed response.
 func respond(status int, body string, header ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i < len(header); i += 2 {
@@ -174,8 +174,8 @@ func respond(status int, body string, header ...string) http.HandlerFunc {
 	}
 }
 
-// collect walks a sequence to its end. It fails the test if anything comes after
-// an error.
+// collect iterates over a sequence. It fails the test if anything is yielded after an
+// error.
 func collect[Entity any, Kept any](t *testing.T, rows iter.Seq2[*Entity, error], keep func(*Entity) Kept) (kept []Kept, err error) {
 	t.Helper()
 	for row, e := range rows {
@@ -189,14 +189,14 @@ func collect[Entity any, Kept any](t *testing.T, rows iter.Seq2[*Entity, error],
 	return kept, err
 }
 
-// builds collects the builds of security states.
+// builds returns the builds of all security states.
 func builds(ctx context.Context, t *testing.T, c *client.Client) ([]string, error) {
 	t.Helper()
 	return collect(t, c.SecurityStates(ctx), func(s *client.SecurityState) string { return string(s.Build) })
 }
 
-// failure makes sure that an error is a *client.Error, of the reason, with the text.
-func failure(t *testing.T, err error, reason client.Reason, texts ...string) *client.Error {
+// checkError fails unless err is a *client.Error with the reason and the texts.
+func checkError(t *testing.T, err error, reason client.Reason, texts ...string) *client.Error {
 	t.Helper()
 	e, ok := errors.AsType[*client.Error](err)
 	if !ok {
@@ -252,7 +252,7 @@ func TestNewNamesInvalidOption(t *testing.T) {
 	}
 }
 
-// roundTripper is a transport made of a function.
+// roundTripper is a function that implements http.RoundTripper.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -19,8 +19,8 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
-// signedIn is a client of a simulated tenant, whose hosts are apart.
-func signedIn(t *testing.T, tenant *simulation.Tenant, credential func(loginURL string) client.Credential) *client.Client {
+// newSignedInClient returns a client of a simulated tenant with separate hosts.
+func newSignedInClient(t *testing.T, tenant *simulation.Tenant, credential func(loginURL string) client.Credential) *client.Client {
 	t.Helper()
 	server, err := tenant.Listen(simulation.ListenOptions{Separate: true})
 	if err != nil {
@@ -85,7 +85,7 @@ func TestEveryCredentialTypeSignsIn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tenant.ForgetCalls()
-			c := signedIn(t, tenant, credential)
+			c := newSignedInClient(t, tenant, credential)
 			d := client.Diagnosis{Tenant: name, Checks: c.Diagnose(t.Context(), client.Need{client.MachineSecurityStates}, client.Need{client.Machines}, client.Need{client.DomainStats})}
 			for _, check := range d.Checks {
 				if check.Result != client.Works {
@@ -105,7 +105,7 @@ func TestEveryCredentialTypeSignsIn(t *testing.T) {
 func TestExpiredSecretIsReportedAndReplacedWithoutRestart(t *testing.T) {
 	tenant := simulation.New(simulation.Options{Machines: 10})
 	path := file(t, tenant.ClientSecret())
-	c := signedIn(t, tenant, func(string) client.Credential {
+	c := newSignedInClient(t, tenant, func(string) client.Credential {
 		return client.ClientSecret{TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), SecretFile: path}
 	})
 	read := func() error {
@@ -129,7 +129,7 @@ func TestExpiredSecretIsReportedAndReplacedWithoutRestart(t *testing.T) {
 		}
 	}
 	if got := tenant.Count(simulation.Token); got > 3 {
-		t.Errorf("%d token requests: the sign-in host is asked over and over", got)
+		t.Errorf("%d token requests: the rejected credential is tried too often", got)
 	}
 
 	tenant.SetSecrets("its successor")
@@ -148,7 +148,7 @@ func TestCredentialExpiryIsThatOfLastReadCertificate(t *testing.T) {
 	tenant.RegisterCertificate(soon)
 	path := file(t, soonPEM)
 	newClient := func() *client.Client {
-		return signedIn(t, tenant, func(string) client.Credential {
+		return newSignedInClient(t, tenant, func(string) client.Credential {
 			return client.Certificate{TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), CertificatePath: path}
 		})
 	}
@@ -187,7 +187,7 @@ func TestCredentialExpiryIsThatOfLastReadCertificate(t *testing.T) {
 		})
 	}
 
-	c := signedIn(t, tenant, func(string) client.Credential {
+	c := newSignedInClient(t, tenant, func(string) client.Credential {
 		return client.ClientSecret{TenantID: tenant.TenantID(), ClientID: tenant.ClientID(), Secret: "x"}
 	})
 	c.ReadCredential(t.Context())
@@ -196,7 +196,7 @@ func TestCredentialExpiryIsThatOfLastReadCertificate(t *testing.T) {
 	}
 }
 
-// selfSigned returns a certificate, and it and its key in PEM form.
+// selfSigned returns a certificate, and the certificate with its key as PEM.
 func selfSigned(t *testing.T, notAfter time.Time) (*x509.Certificate, string) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

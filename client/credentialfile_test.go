@@ -10,8 +10,8 @@ import (
 	"unicode/utf16"
 )
 
-// A credentialFile is a credential that reads one file, and what the sign-in host
-// is shown of it.
+// A credentialFile is a credential that reads one file, and what it sends to the sign-in
+// host.
 type credentialFile struct {
 	key        string
 	credential func(path string) Credential
@@ -112,8 +112,8 @@ func TestUTF16CredentialFileFailsWithoutRequest(t *testing.T) {
 	}
 }
 
-// checkUnusableFile sees that the file fails the sign-in, with an error that names
-// the key, the file and the cause, and that nothing is sent.
+// checkUnusableFile fails unless signing in fails without a request and with an error that
+// names the key, the file and the cause.
 func checkUnusableFile(t *testing.T, file credentialFile, path, cause string) {
 	t.Helper()
 	tokens, f := testTokens(file.credential(path), wrongSecret)

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// Opening a named pipe without a writer waits for one, which would hold the
-// refresh without end.
+// Opening a named pipe blocks until there is a writer, which would block the refresh.
 func TestCredentialFileMustNotBeANamedPipe(t *testing.T) {
 	for name, file := range credentialFiles(t) {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 )
 
 // The benchmarks decode a page of the simulated tenant and count its rows by build
-// and by what is wrong with them, beside reading the bytes once, which nobody can beat.
+// and property, and compare that with reading the bytes once, which is the lower bound.
 // On a machine that does other things, too, only processor time within a round
 // compares. The plain program that the exporter is compared with is in benchmark/.
 
@@ -91,7 +91,8 @@ func BenchmarkAntivirusHealth(b *testing.B) {
 	})
 }
 
-// TestRowsAreDecodedWithoutAllocations allows a page a few, whatever its rows.
+// TestRowsAreDecodedWithoutAllocations allows a few allocations per page, independent of
+// the number of rows.
 func TestRowsAreDecodedWithoutAllocations(t *testing.T) {
 	api := func(path string) []byte { return simulatedPage(t, path, simulation.APIAudience) }
 	for name, read := range map[string]func(){

@@ -47,7 +47,7 @@ func TestMembersAreReadRegardlessOfPreviousRow(t *testing.T) {
 		"white space behind a name":   {`{"a":1}`, `{"a" : 1}`, "{\"a\":\t1}", `{"a":1}`},
 		"white space before a name":   {`{"a":1,"b":2}`, `{"a":1, "b":2 }`, "{ \"a\":1\n,\r\n\"b\":2}", `{"a":1,"b":2}`},
 		"white space in the first":    {"{ \"a\" :\t1 ,\n\"b\" : 2 }", `{"a":1,"b":2}`},
-		"names spelled by escapes":    {`{"\u0061":1,"b":2}`, `{"a":3,"\u0062":4}`, `{"\u0061":5,"b":6}`, `{"\"":7}`, `{"\"":8}`},
+		"names with escapes":          {`{"\u0061":1,"b":2}`, `{"a":3,"\u0062":4}`, `{"\u0061":5,"b":6}`, `{"\"":7}`, `{"\"":8}`},
 		"a name that begins another":  {`{"a":1,"b":2}`, `{"ab":1,"bc":2}`, `{"":3}`, `{"a":4}`},
 		"a text that looks like more": {`{"a":"x","b":"y"}`, `{"a":"x\",\"b\":\"y","b":"\\"}`, `{"a":",\"b\":","b":"}"}`},
 		"values of every kind":        {`{"a":null,"b":true,"c":[{"a":"]"}],"d":{"a":{"}":1}},"e":-1.5e+3,"f":""}`, `{"a":[],"b":{},"c":"\\\\","d":"\\\"","e":false,"f":0}`},
@@ -99,8 +99,8 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-// An entity is in memory whole, so its length is bounded, whatever of it is wanted, and
-// so is what its texts become.
+// An entity is in memory as a whole, so its size is limited, including ignored members and
+// its unescaped texts.
 func TestEntitySizeIsLimited(t *testing.T) {
 	text := `"` + strings.Repeat("x", 1<<20-100) + `"`
 	within, beyond := `{"a":[`+strings.Repeat(text+`,`, 15)+`0]}`, `{"a":[`+strings.Repeat(text+`,`, 17)+`0]}`
@@ -113,7 +113,7 @@ func TestEntitySizeIsLimited(t *testing.T) {
 			t.Errorf("%.20q of %d bytes: error %v, want %q", row, len(row), err, want)
 		}
 	}
-	// Bytes that are no UTF-8 take three each in a text that is spelled with escapes.
+	// Each invalid byte takes three bytes in an unescaped text.
 	d := decoder{jsonReader: jsonReader{escapes: true}}
 	value := append(append([]byte(`"\n`), bytes.Repeat([]byte{0xff}, 1<<20-10)...), '"')
 	for n := 0; n < 10 && d.err == nil; n++ {

@@ -21,23 +21,23 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// service is a sign-in host, a Graph and an API in memory, each of which may
-// be scripted to answer otherwise than well.
+// service is a sign-in host, Microsoft Graph and the Defender API in memory, with scripted
+// errors.
 type service struct {
 	// refused is the status and body of token requests for a scope.
 	refused map[string]script
 	// failures are the status and body of API calls, by path.
 	failures map[string]script
-	// roles stand in the API's token.
+	// roles are the roles in the token for the API.
 	roles string
-	// clock is added to the Date of every answer.
+	// clock is added to the Date header of every response.
 	clock time.Duration
 
 	mu    sync.Mutex
 	calls map[string]int
 }
 
-// script is an answer other than a good one.
+// script is an error response.
 type script struct {
 	status int
 	body   string
@@ -79,7 +79,7 @@ func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// unsignedToken is a token that no API would take, with claims to read.
+// unsignedToken returns an unsigned token with claims.
 func unsignedToken(audience, roles string) string {
 	part := base64.RawURLEncoding.EncodeToString
 	claims := fmt.Sprintf(`{"aud":%q,"roles":[%s]}`, audience, roles)
@@ -94,8 +94,8 @@ const (
 	domain     = "/api/domains/example.com/"
 )
 
-// gone is the preview as most tenants see it.
-var gone = map[string]script{states: {http.StatusNotFound, `{"error":{"code":"ResourceNotFound","message":"Resource not found"}}`}}
+// missingPreview is the response of the preview in most tenants.
+var missingPreview = map[string]script{states: {http.StatusNotFound, `{"error":{"code":"ResourceNotFound","message":"Resource not found"}}`}}
 
 func diagnosed(t *testing.T, transport http.RoundTripper, needs ...client.Need) client.Diagnosis {
 	t.Helper()
@@ -110,7 +110,7 @@ func diagnosed(t *testing.T, transport http.RoundTripper, needs ...client.Need) 
 	return client.Diagnosis{Tenant: "contoso", Checks: c.Diagnose(t.Context(), needs...)}
 }
 
-// table is the diagnosis as an operator reads it.
+// table returns the printed diagnosis.
 func table(t *testing.T, diagnoses ...client.Diagnosis) string {
 	t.Helper()
 	var b strings.Builder
@@ -120,7 +120,7 @@ func table(t *testing.T, diagnoses ...client.Diagnosis) string {
 	return b.String()
 }
 
-// What an exporter needs whose states may come from either source.
+// The needs of security_states with source auto.
 var usual = []client.Need{{client.MachineSecurityStates, client.Machines}, {client.DomainMachines}}
 
 func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
@@ -136,12 +136,12 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 			[]string{"roles Machine.Read.All URL.Read.All", "for https://graph.microsoft.com, no roles", "expires in 59m59s", "within 1s of the sign-in host", "Everything that is needed works."},
 		},
 		"the preview is gone and the source may be machines": {
-			&service{roles: allRoles, failures: gone}, usual,
+			&service{roles: allRoles, failures: missingPreview}, usual,
 			map[string]client.Result{"machinesecuritystates": client.Optional},
 			[]string{"HTTP 404: ResourceNotFound", "does not have the preview", "Everything that is needed works."},
 		},
-		"the preview is gone and nothing else may be asked": {
-			&service{roles: allRoles, failures: gone}, []client.Need{{client.MachineSecurityStates}},
+		"no preview and no other permission": {
+			&service{roles: allRoles, failures: missingPreview}, []client.Need{{client.MachineSecurityStates}},
 			map[string]client.Result{"machinesecuritystates": client.Missing},
 			[]string{"security_states.source to auto or machines", "Something that is needed is missing"},
 		},
@@ -183,7 +183,7 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 			map[string]client.Result{"clock": client.Missing},
 			[]string{"this machine is 11m0s behind the sign-in host", "set this machine's clock"},
 		},
-		"a clock that is as far behind as is credible": {
+		"a clock that is behind by the maximum skew": {
 			&service{roles: allRoles, clock: 5 * time.Minute}, usual, nil,
 			[]string{"within 5m0s of the sign-in host"},
 		},
@@ -218,7 +218,7 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 			[]string{"HTTP 429", "what else calls this API"},
 		},
 		"an unknown domain by the older service": {
-			&service{roles: allRoles, failures: map[string]script{domain + "machines": gone[states], domain + "stats": gone[states]}}, usual, nil, nil,
+			&service{roles: allRoles, failures: map[string]script{domain + "machines": missingPreview[states], domain + "stats": missingPreview[states]}}, usual, nil, nil,
 		},
 		"a server that knows no such path": {
 			&service{roles: allRoles, failures: map[string]script{domain + "machines": {404, `<html>not found`}}}, usual,
@@ -258,7 +258,7 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 					}
 				}
 				if strings.Contains(text, unsignedToken("", "")[:20]) || strings.Contains(text, "not a secret") {
-					t.Error("the table tells a token or a secret")
+					t.Error("the table contains a token or a secret")
 				}
 				if t.Failed() {
 					t.Log("\n" + text)
@@ -281,7 +281,7 @@ func TestDiagnosisShowsWhyAHostIsUnreachable(t *testing.T) {
 		w.WriteHeader(http.StatusProxyAuthRequired)
 	}))
 	defer refusing.Close()
-	// to makes every connection end at the server, whatever host it is for.
+	// to connects to the server for every host.
 	to := func(server *httptest.Server) *http.Transport {
 		return &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
@@ -344,7 +344,7 @@ func TestDiagnosisOfHangingHostTimesOut(t *testing.T) {
 	})
 }
 
-// The documentation shows what the program prints.
+// The documentation must show what the program prints.
 func TestTroubleshootingPageMatchesDiagnosisOutput(t *testing.T) {
 	page, err := os.ReadFile("../docs/troubleshooting.md")
 	if err != nil {
@@ -352,7 +352,7 @@ func TestTroubleshootingPageMatchesDiagnosisOutput(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		contoso := diagnosed(t, &service{roles: `"Alert.Read.All","Machine.Read.All","Score.Read.All"`, failures: map[string]script{
-			states:           gone[states],
+			states:           missingPreview[states],
 			domain + "stats": {403, `{"error":{"code":"Forbidden","message":"Missing application roles. API required roles: URL.Read.All"}}`},
 		}}, usual...)
 		refused := script{401, `{"error":"invalid_client","error_description":"AADSTS7000222: The provided client secret keys for app '00001111-aaaa-2222-bbbb-3333cccc4444' are expired.","error_codes":[7000222]}`}
@@ -371,9 +371,9 @@ func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { retu
 func TestClockIsComparedIfOneResponseHasADate(t *testing.T) {
 	for _, silent := range []string{graphScope, apiScope} {
 		synctest.Test(t, func(t *testing.T) {
-			far := &service{clock: 11 * time.Minute}
+			api := &service{clock: 11 * time.Minute}
 			d := diagnosed(t, transportFunc(func(r *http.Request) (*http.Response, error) {
-				response, err := far.RoundTrip(r)
+				response, err := api.RoundTrip(r)
 				if r.FormValue("scope") == silent {
 					response.Header.Del("Date")
 				}

@@ -42,8 +42,8 @@ func TestSecurityStateDecoding(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				// The rows before and after are full, so that nothing of theirs may stay.
 				full := `{"id":"x","build":99999,"revision":99999,"architecture":"Left over","propertiesRequireAttention":["Left","Over","Again"]}`
-				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
-				got, err := collect(t, far.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
+				api := newFakeAPI(t, respond(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
+				got, err := collect(t, api.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
 					return fmt.Sprintf("%q %q %q %q", s.Build, s.Revision, s.Architecture, slices.Collect(s.Properties.All()))
 				})
 				if err != nil {
@@ -59,12 +59,12 @@ func TestSecurityStateDecoding(t *testing.T) {
 
 func TestInvalidUTF8IsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(200, "{\"value\":[{\"build\":\"a\xff\x00\"}]}"))
-		_, err := builds(t.Context(), t, far.client(t))
-		failure(t, err, client.ReasonDecode, "invalid character") // A control character is no JSON.
+		api := newFakeAPI(t, respond(200, "{\"value\":[{\"build\":\"a\xff\x00\"}]}"))
+		_, err := builds(t.Context(), t, api.client(t))
+		checkError(t, err, client.ReasonDecode, "invalid character") // A control character is no JSON.
 
-		far = newFarEnd(t, respond(200, "{\"value\":[{\"build\":\"a\xffb\"}]}"))
-		got, err := builds(t.Context(), t, far.client(t))
+		api = newFakeAPI(t, respond(200, "{\"value\":[{\"build\":\"a\xffb\"}]}"))
+		got, err := builds(t.Context(), t, api.client(t))
 		if len(got) != 1 || got[0] != "a\xffb" || err != nil {
 			t.Errorf("builds %q, error %v", got, err)
 		}
@@ -98,7 +98,7 @@ func TestMachineIDIgnoresCase(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				body := `{"value":[{"id":` + test.id + `,"machineId":` + test.id + `}]}`
-				c := newFarEnd(t, respond(200, body)).client(t)
+				c := newFakeAPI(t, respond(200, body)).client(t)
 				states, _ := collect(t, c.SecurityStates(t.Context()), func(s *client.SecurityState) client.MachineID { return s.ID })
 				machines, _ := collect(t, c.Machines(t.Context()), func(m *client.Machine) client.MachineID { return m.ID })
 				health, _ := collect(t, c.AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) client.MachineID { return h.MachineID })
@@ -143,12 +143,12 @@ func TestMachineDecoding(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`]}`))
+				api := newFakeAPI(t, respond(200, `{"value":[`+full+`,`+test.row+`]}`))
 				show := func(m *client.Machine) string {
 					return fmt.Sprintf("%q %q %q %q %q %q %q %q %q %q %q %v %v %x %q", m.RawID, m.ComputerDNSName, m.OSPlatform, m.OSBuild, m.OSVersion,
 						m.OSProcessor, m.OSArchitecture, m.HealthStatus, m.OnboardingStatus, m.RiskScore, m.ExposureLevel, m.LastSeen.UTC(), m.Merged, m.MergedInto, m.RawMergedInto)
 				}
-				got, err := collect(t, far.client(t).Machines(t.Context()), show)
+				got, err := collect(t, api.client(t).Machines(t.Context()), show)
 				if want := show(&test.want); err != nil || len(got) != 2 || got[1] != want {
 					t.Errorf("got %v, error %v, want %v", got, err, want)
 				}
@@ -171,8 +171,8 @@ func TestAntivirusHealthDecoding(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, respond(200, `{"value":[`+test.row+`]}`))
-				got, err := collect(t, far.client(t).AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) string {
+				api := newFakeAPI(t, respond(200, `{"value":[`+test.row+`]}`))
+				got, err := collect(t, api.client(t).AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) string {
 					row := fmt.Sprintf("%q %q %q %q %q %q %v", h.OSKind, h.OSVersion, h.Mode, h.SignatureUpToDate, h.EngineUpToDate, h.PlatformUpToDate, h.DataRefreshedAt)
 					if h.NeverRefreshed {
 						row += ", never"
@@ -182,7 +182,7 @@ func TestAntivirusHealthDecoding(t *testing.T) {
 				if err != nil || len(got) != 1 || got[0] != test.want {
 					t.Errorf("got %v, error %v, want %v", got, err, test.want)
 				}
-				if query := far.to("deviceavinfo")[0].query; query != "$top=10000" {
+				if query := api.requestsTo("deviceavinfo")[0].query; query != "$top=10000" {
 					t.Errorf("query %q: 20 rows come unless more are asked for", query)
 				}
 			})
@@ -202,12 +202,12 @@ func TestUnknownDomainHasNoMachines(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, test.handler)
-				got, err := collect(t, far.client(t).DomainMachines(t.Context(), "evil.example"), func(m *client.Machine) string { return string(m.RawID) })
+				api := newFakeAPI(t, test.handler)
+				got, err := collect(t, api.client(t).DomainMachines(t.Context(), "evil.example"), func(m *client.Machine) string { return string(m.RawID) })
 				if fmt.Sprint(got) != test.want || err != nil {
 					t.Errorf("machines %v, error %v, want %v", got, err, test.want)
 				}
-				if path := far.to("domains")[0].path; path != "/api/domains/evil.example/machines" {
+				if path := api.requestsTo("domains")[0].path; path != "/api/domains/evil.example/machines" {
 					t.Errorf("path %q", path)
 				}
 			})
@@ -244,7 +244,7 @@ func TestOnly404WithNotFoundCodeMeansNone(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newFarEnd(t, test.handler).client(t)
+				c := newFakeAPI(t, test.handler).client(t)
 				check := func(what string, err error, wantsNone bool) {
 					e, failed := errors.AsType[*client.Error](err)
 					switch {
@@ -271,20 +271,20 @@ func TestOnly404WithNotFoundCodeMeansNone(t *testing.T) {
 
 func Test404OfALaterPageIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+		api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Get("page") == "" {
 				respond(200, `{"value":[],"@odata.nextLink":"?page=2"}`)(w, r)
 				return
 			}
 			respond(404, `{"error":{"code":"NotFound"}}`)(w, r)
 		})
-		c := far.client(t)
+		c := api.client(t)
 		_, err := collect(t, c.DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
-		if e := failure(t, err, client.ReasonPagination, "NotFound"); e.NotFound() {
+		if e := checkError(t, err, client.ReasonPagination, "NotFound"); e.NotFound() {
 			t.Errorf("%q is NotFound", err)
 		}
 		_, err = collect(t, c.Machines(t.Context()), func(*client.Machine) int { return 0 })
-		if e := failure(t, err, client.ReasonPagination, "NotFound"); e.NotFound() {
+		if e := checkError(t, err, client.ReasonPagination, "NotFound"); e.NotFound() {
 			t.Errorf("%q is NotFound", err)
 		}
 	})
@@ -292,21 +292,21 @@ func Test404OfALaterPageIsAnError(t *testing.T) {
 
 func TestDomainIsEscapedInURL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(200, `{"value":[]}`))
-		c := far.client(t)
+		api := newFakeAPI(t, respond(200, `{"value":[]}`))
+		c := api.client(t)
 		for _, domain := range []string{"", ".", ".."} {
 			_, err := collect(t, c.DomainMachines(t.Context(), domain), func(*client.Machine) int { return 0 })
-			failure(t, err, client.ReasonOther, "is not a domain")
+			checkError(t, err, client.ReasonOther, "is not a domain")
 			_, err = c.DomainStatistics(t.Context(), domain)
-			failure(t, err, client.ReasonOther, "is not a domain")
+			checkError(t, err, client.ReasonOther, "is not a domain")
 		}
-		if calls := far.to(""); len(calls) != 0 {
+		if calls := api.requestsTo(""); len(calls) != 0 {
 			t.Errorf("%d requests for what is no domain", len(calls))
 		}
 		for range c.DomainMachines(t.Context(), "../../a?b#c") {
 			t.Error("a machine")
 		}
-		if got, want := far.to("domains")[0], "/api/domains/../../a?b#c/machines"; got.path != want || got.query != "" {
+		if got, want := api.requestsTo("domains")[0], "/api/domains/../../a?b#c/machines"; got.path != want || got.query != "" {
 			t.Errorf("path %q and query %q, want the path %q, its slashes escaped", got.path, got.query, want)
 		}
 	})
@@ -332,24 +332,24 @@ func TestDomainStatisticsDecoding(t *testing.T) {
 		{"a negative number", respond(200, `{"organizationPrevalence":-1}`), client.DomainStatistics{}, `"-1" is not a count`},
 		{"half a machine", respond(200, `{"organizationPrevalence":1.5}`), client.DomainStatistics{}, `"1.5" is not a count`},
 		{"as large as numbers are exact", respond(200, `{"organizationPrevalence":9007199254740992}`), client.DomainStatistics{Prevalence: 1 << 53}, ""},
-		{"beyond reason", respond(200, `{"organizationPrevalence":1e300}`), client.DomainStatistics{}, `"1e300" is not a count`},
+		{"too large", respond(200, `{"organizationPrevalence":1e300}`), client.DomainStatistics{}, `"1e300" is not a count`},
 		{"without the number", respond(200, `{"host":"example.com"}`), client.DomainStatistics{}, "organizationPrevalence is missing"},
 		{"a list", respond(200, `[]`), client.DomainStatistics{}, "want an object"},
 		{"a page", respond(200, `<html>`), client.DomainStatistics{}, "HTML page"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, test.handler)
-				got, err := far.client(t).DomainStatistics(t.Context(), "example.com")
+				api := newFakeAPI(t, test.handler)
+				got, err := api.client(t).DomainStatistics(t.Context(), "example.com")
 				if got != test.want {
 					t.Errorf("statistics %+v, want %+v", got, test.want)
 				}
 				if test.text != "" {
-					failure(t, err, client.ReasonDecode, test.text)
+					checkError(t, err, client.ReasonDecode, test.text)
 				} else if err != nil {
 					t.Error(err)
 				}
-				if r := far.to("domains")[0]; r.path+"?"+r.query != "/api/domains/example.com/stats?lookBackHours=720" {
+				if r := api.requestsTo("domains")[0]; r.path+"?"+r.query != "/api/domains/example.com/stats?lookBackHours=720" {
 					t.Errorf("asked for %s?%s", r.path, r.query)
 				}
 			})

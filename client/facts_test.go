@@ -30,8 +30,8 @@ func TestMachineStatusDecoding(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
-				c := far.client(t)
+				api := newFakeAPI(t, respond(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
+				c := api.client(t)
 				show := func(m *client.Machine) string {
 					return fmt.Sprintf("%q %q %q", m.AgentVersion, m.DeviceGroup, slices.Collect(m.Tags.All()))
 				}
@@ -67,8 +67,8 @@ func TestAntivirusVersionsAndScansDecoding(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`]}`))
-				got, err := collect(t, far.client(t).AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) string {
+				api := newFakeAPI(t, respond(200, `{"value":[`+full+`,`+test.row+`]}`))
+				got, err := collect(t, api.client(t).AntivirusHealth(t.Context()), func(h *client.AntivirusHealth) string {
 					return fmt.Sprintf("%q %q %s, %s %q %s %q %s", h.EngineVersion, h.PlatformVersion, stamp(h.SignaturesPublishedAt), stamp(h.SignaturesUpdatedAt),
 						h.QuickScan.Result, stamp(h.QuickScan.At), h.FullScan.Result, stamp(h.FullScan.At))
 				})
@@ -102,7 +102,7 @@ func TestScoreDecoding(t *testing.T) {
 		{"negative", respond(200, `{"score":-1}`), 0, `"-1" is not a score`},
 		{"not a number", respond(200, `{"score":"NaN"}`), 0, `"NaN" is not a score`},
 		{"infinite", respond(200, `{"score":"Inf"}`), 0, `"Inf" is not a score`},
-		{"beyond reason", respond(200, `{"score":1e999}`), 0, `"1e999" is not a score`},
+		{"too large", respond(200, `{"score":1e999}`), 0, `"1e999" is not a score`},
 		{"a list", respond(200, `[]`), 0, "want an object"},
 		{"a page", respond(200, `<html>`), 0, "HTML page"},
 		{"an error with 200", respond(200, `{"error":{"code":"Busy","message":"later"}}`), 0, "HTTP 200: Busy: later"},
@@ -111,8 +111,8 @@ func TestScoreDecoding(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, test.handler)
-				c := far.client(t)
+				api := newFakeAPI(t, test.handler)
+				c := api.client(t)
 				exposure, err := c.ExposureScore(t.Context())
 				secure, secureErr := c.DeviceSecureScore(t.Context())
 				if exposure != test.want || secure != test.want {
@@ -120,13 +120,13 @@ func TestScoreDecoding(t *testing.T) {
 				}
 				for _, err := range []error{err, secureErr} {
 					if test.text != "" {
-						failure(t, err, client.ReasonDecode, test.text)
+						checkError(t, err, client.ReasonDecode, test.text)
 					} else if err != nil {
 						t.Error(err)
 					}
 				}
-				if len(far.to("/api/exposureScore")) != 1 || len(far.to("/api/configurationScore")) != 1 {
-					t.Errorf("requests %v", far.to(""))
+				if len(api.requestsTo("/api/exposureScore")) != 1 || len(api.requestsTo("/api/configurationScore")) != 1 {
+					t.Errorf("requests %v", api.requestsTo(""))
 				}
 			})
 		})
@@ -146,19 +146,19 @@ func TestDeviceGroupScoreDecoding(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, respond(200, `{"value":[`+test.rows+`]}`))
-				got, err := collect(t, far.client(t).DeviceGroupExposureScores(t.Context()), func(s *client.DeviceGroupScore) string {
+				api := newFakeAPI(t, respond(200, `{"value":[`+test.rows+`]}`))
+				got, err := collect(t, api.client(t).DeviceGroupExposureScores(t.Context()), func(s *client.DeviceGroupScore) string {
 					return fmt.Sprintf("%q %v", s.DeviceGroup, s.Score)
 				})
 				if fmt.Sprint(got) != test.want {
 					t.Errorf("scores %v, want %v", got, test.want)
 				}
 				if test.text != "" {
-					failure(t, err, client.ReasonDecode, test.text)
+					checkError(t, err, client.ReasonDecode, test.text)
 				} else if err != nil {
 					t.Error(err)
 				}
-				if r := far.to("exposureScore"); len(r) != 1 || r[0].path != "/api/exposureScore/ByMachineGroups" || r[0].query != "" {
+				if r := api.requestsTo("exposureScore"); len(r) != 1 || r[0].path != "/api/exposureScore/ByMachineGroups" || r[0].query != "" {
 					t.Errorf("requests %v", r)
 				}
 			})
@@ -185,14 +185,14 @@ func TestAlertDecoding(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, respond(200, `{"value":[`+full+`,`+test.row+`]}`))
-				got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) string {
+				api := newFakeAPI(t, respond(200, `{"value":[`+full+`,`+test.row+`]}`))
+				got, err := collect(t, api.client(t).Alerts(t.Context()), func(a *client.Alert) string {
 					return fmt.Sprintf("%q %q %q %q %s", a.Severity, a.Status, a.AssignedTo, a.DetectionSource, stamp(a.CreatedAt))
 				})
 				if err != nil || len(got) != 2 || got[1] != test.want {
 					t.Errorf("got %v, error %v, want %v", got, err, test.want)
 				}
-				if r := far.to("alerts"); len(r) != 1 || r[0].path+"?"+r[0].query != "/api/alerts?$top=2000&$filter=status+ne+'Resolved'" {
+				if r := api.requestsTo("alerts"); len(r) != 1 || r[0].path+"?"+r[0].query != "/api/alerts?$top=2000&$filter=status+ne+'Resolved'" {
 					t.Errorf("requests %v", r)
 				}
 			})
@@ -202,15 +202,15 @@ func TestAlertDecoding(t *testing.T) {
 
 func TestAlertIDIgnoresCase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(200, `{"value":[{"id":"da63_-1A"},{"id":"DA63_-1a"},{"id":"da63_-1b"},{"id":null},{"id":""}]}`))
-		got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) client.AlertID { return a.ID })
+		api := newFakeAPI(t, respond(200, `{"value":[{"id":"da63_-1A"},{"id":"DA63_-1a"},{"id":"da63_-1b"},{"id":null},{"id":""}]}`))
+		got, err := collect(t, api.client(t).Alerts(t.Context()), func(a *client.Alert) client.AlertID { return a.ID })
 		if err != nil || len(got) != 5 || got[0] != got[1] || got[1] == got[2] || got[3] != (client.AlertID{}) || got[4] != (client.AlertID{}) || got[0] == (client.AlertID{}) {
 			t.Errorf("ids %x, error %v", got, err)
 		}
 	})
 }
 
-// alertRow is a row with the number n.
+// alertRow returns the row of alert n.
 func alertRow(n int, status string) string {
 	return fmt.Sprintf(`{"id":"a%d","status":%q,"severity":"High"}`, n, status)
 }
@@ -240,18 +240,18 @@ func TestResolvedAlertsAreSkippedWithAndWithoutServerFilter(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, test.handler)
-				got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) string { return string(a.Status) })
+				api := newFakeAPI(t, test.handler)
+				got, err := collect(t, api.client(t).Alerts(t.Context()), func(a *client.Alert) string { return string(a.Status) })
 				e := &client.Error{}
 				if test.status != 0 {
-					e = failure(t, err, test.reason)
+					e = checkError(t, err, test.reason)
 				} else if err != nil {
 					t.Error(err)
 				}
 				if fmt.Sprint(got) != test.want || e.Status != test.status {
 					t.Errorf("statuses %v, error %v, want %v", got, err, test.want)
 				}
-				if n := len(far.to("alerts")); n != test.calls {
+				if n := len(api.requestsTo("alerts")); n != test.calls {
 					t.Errorf("%d calls, want %d", n, test.calls)
 				}
 			})
@@ -286,20 +286,20 @@ func TestAlertsAreReadAcrossPages(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+				api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 					if page := test.pages[r.URL.Query().Get("$skip")]; page != nil {
 						page(w, r)
 					} else {
 						respond(200, `{"value":[]}`)(w, r)
 					}
 				})
-				got, err := collect(t, far.client(t).Alerts(t.Context()), func(a *client.Alert) client.AlertID { return a.ID })
+				got, err := collect(t, api.client(t).Alerts(t.Context()), func(a *client.Alert) client.AlertID { return a.ID })
 				if len(got) != test.rows || (err != nil) != test.fails {
 					t.Errorf("%d alerts, error %v, want %d", len(got), err, test.rows)
 				}
 				// After a full page the next is asked for before it is known to be the last.
 				calls := map[string]int{}
-				for _, call := range far.to("alerts") {
+				for _, call := range api.requestsTo("alerts") {
 					_, skip, _ := strings.Cut(call.query, "$skip=")
 					calls[skip]++
 				}
@@ -318,14 +318,14 @@ func TestAlertsAreReadAcrossPages(t *testing.T) {
 
 func TestCallerMayStopReadingAlerts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(200, `{"value":[`+alertRow(1, "New")+`,`+alertRow(2, "New")+`]}`))
-		for a, err := range far.client(t).Alerts(t.Context()) {
+		api := newFakeAPI(t, respond(200, `{"value":[`+alertRow(1, "New")+`,`+alertRow(2, "New")+`]}`))
+		for a, err := range api.client(t).Alerts(t.Context()) {
 			if a == nil || err != nil {
 				t.Error(err)
 			}
 			break
 		}
-		if n := len(far.to("alerts")); n != 1 {
+		if n := len(api.requestsTo("alerts")); n != 1 {
 			t.Errorf("%d calls, want 1", n)
 		}
 	})

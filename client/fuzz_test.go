@@ -14,14 +14,13 @@ import (
 	"time"
 )
 
-// The seeds of these targets stand in testdata/fuzz. Whatever an API sends,
-// nothing panics or hangs; what is read without an error is JSON to encoding/json
-// too, with as many rows.
+// The seeds of these targets are in testdata/fuzz. No input may cause a panic or a hang.
+// What is read without an error must be valid for encoding/json, with as many rows.
 
-// fixedAnswer is a far end that answers every call alike.
-type fixedAnswer []byte
+// fixedResponse is a transport with the same response to every call.
+type fixedResponse []byte
 
-func (body fixedAnswer) RoundTrip(r *http.Request) (*http.Response, error) {
+func (body fixedResponse) RoundTrip(r *http.Request) (*http.Response, error) {
 	header, content := http.Header{}, []byte(body)
 	if r.Method == http.MethodPost {
 		header.Set("Content-Type", "application/json")
@@ -36,7 +35,7 @@ func fuzzClient(t *testing.T, body []byte) *Client {
 	c, err := New(Options{
 		LoginURL: host, GraphURL: host, APIURL: host, GraphScope: "graph", APIScope: "api",
 		Credential: ClientSecret{TenantID: "tenant", ClientID: "app", Secret: "s"},
-		Transport:  fixedAnswer(body),
+		Transport:  fixedResponse(body),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +43,7 @@ func fuzzClient(t *testing.T, body []byte) *Client {
 	return c
 }
 
-// checkRows compares what was read of a list with what encoding/json reads.
+// checkRows compares the rows of a list with those that encoding/json reads.
 func checkRows[Entity any](t *testing.T, body []byte, rows iter.Seq2[*Entity, error]) {
 	n := 0
 	for entity, err := range rows {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// identityLifetime is the lifetime of the token that an identity endpoint gives with
-// this answer, by this machine's clock.
+// identityLifetime returns the lifetime of the token in the response of an identity
+// endpoint.
 func identityLifetime(t *testing.T, body string) (time.Duration, error) {
 	t.Helper()
 	tokens, _ := testTokens(ManagedIdentity{}, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) })
@@ -21,7 +21,7 @@ func identityLifetime(t *testing.T, body string) (time.Duration, error) {
 	return time.Until(token.Expiry), nil
 }
 
-// In the bubble it is midnight of 1 January 2000, UTC.
+// The fake time is 1 January 2000, 00:00 UTC.
 func TestManagedIdentityTokenLifetimeParsing(t *testing.T) {
 	const short = 10 * time.Minute
 	for name, test := range map[string]struct {

@@ -14,10 +14,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// What a jsonReader reads and accepts is compared with jsontext, whatever part of the text
-// comes at once.
+// These tests compare what a jsonReader reads and accepts with jsontext, for reads of
+// different sizes.
 
-// parts are the ways in which a text may come.
+// parts are readers that return a text in parts of different sizes.
 var parts = map[string]func(io.Reader) io.Reader{
 	"at once":      func(r io.Reader) io.Reader { return r },
 	"by halves":    iotest.HalfReader,
@@ -25,7 +25,7 @@ var parts = map[string]func(io.Reader) io.Reader{
 	"with its end": iotest.DataErrReader,
 }
 
-// acceptsText reads a value with a jsonReader and makes sure that nothing follows.
+// acceptsText reads a value and the end of the text with a jsonReader.
 func acceptsText(from io.Reader) (value string, err error) {
 	var d decoder
 	d.start(from)
@@ -34,8 +34,7 @@ func acceptsText(from io.Reader) (value string, err error) {
 	return value, d.err
 }
 
-// acceptsRow walks through the members of a row of a list, and returns what jsontext
-// would read of them.
+// acceptsRow returns the members of a row of a list, in the format of referenceRow.
 func acceptsRow(from io.Reader) (members []string, err error) {
 	var d decoder
 	d.start(io.MultiReader(strings.NewReader("["), from, strings.NewReader("]")))
@@ -62,7 +61,7 @@ func acceptsRow(from io.Reader) (members []string, err error) {
 
 var options = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 
-// referenceText does as acceptsText with jsontext, and checks the bounds.
+// referenceText is acceptsText with jsontext. It also checks the limits.
 func referenceText(text []byte, depth int) (value string, err error) {
 	d := jsontext.NewDecoder(bytes.NewReader(text), options...)
 	raw, err := d.ReadValue()
@@ -106,8 +105,8 @@ func referenceText(text []byte, depth int) (value string, err error) {
 	}
 }
 
-// referenceRow does as acceptsRow with jsontext, for one object. It reports whether the
-// text is one.
+// referenceRow is acceptsRow with jsontext, for one object. It returns false if the text is
+// not an object.
 func referenceRow(text []byte) (members []string, isRow bool) {
 	value, err := referenceText(text, 1)
 	if err != nil || value == "" || value[0] != '{' {
@@ -182,7 +181,7 @@ func FuzzJSON(f *testing.F) {
 	f.Fuzz(compareText)
 }
 
-// Texts of all sizes about a bound, and cut at each place.
+// Texts of all sizes around a limit, truncated at each offset.
 func TestJSONReaderMatchesJsontext(t *testing.T) {
 	nested := func(open, shut string, n int) string { return strings.Repeat(open, n) + "1" + strings.Repeat(shut, n) }
 	texts := map[string]string{}

@@ -96,7 +96,7 @@ func TestManagedIdentityRetriesWhileEndpointIsNotReady(t *testing.T) {
 				before := len(asked)
 				_, _ = tokens.token(t.Context())
 				if len(asked) == before {
-					t.Error("a passing fault was remembered as a refusal")
+					t.Error("a temporary error was cached as a rejection")
 				}
 			})
 		})
@@ -108,8 +108,8 @@ func TestMissingManagedIdentityIsAnAuthError(t *testing.T) {
 		status     int
 		body, want string
 	}{
-		"told by Azure":        {http.StatusBadRequest, `{"error":"invalid_request","error_description":"Identity not found"}`, "Identity not found"},
-		"told by nothing more": {http.StatusForbidden, ``, "HTTP 403"},
+		"with a message":    {http.StatusBadRequest, `{"error":"invalid_request","error_description":"Identity not found"}`, "Identity not found"},
+		"without a message": {http.StatusForbidden, ``, "HTTP 403"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tokens, f := testTokens(ManagedIdentity{ClientID: "nobody"}, func(w http.ResponseWriter, _ *http.Request) {
@@ -185,7 +185,7 @@ func TestManagedIdentityPlainHTTPOnlyForLocalAddresses(t *testing.T) {
 			t.Errorf("%q: error is %v, want accepted %v", endpoint, err, accepted)
 		}
 		if strings.Contains(fmt.Sprint(err), "h34der") {
-			t.Errorf("%q: the error tells the header: %v", endpoint, err)
+			t.Errorf("%q: the error contains the header: %v", endpoint, err)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// masking returns a redactor that knows the secrets.
+// masking returns a redactor with the secrets.
 func masking(secrets ...string) *redactor {
 	r := &redactor{}
 	for _, secret := range secrets {
@@ -25,17 +25,17 @@ func TestWholeSecretIsMasked(t *testing.T) {
 		"JSON with escaped slashes", "escaped by hexadecimal numbers", "HTML", "HTML by numbers", "hexadecimal",
 	}
 	random := rand.New(rand.NewPCG(1, 1))
-	spelled := map[string]string{
+	encoded := map[string]string{
 		"as it is": secret, "in lower case": strings.ToLower(secret), "in capitals": strings.ToUpper(secret),
 		"the first 8 characters": secret[:8], "the last 8 characters": secret[len(secret)-8:],
 		"at first by a number of three digits": "&#065;" + secret[1:],
 	}
-	for _, spelling := range spellings {
-		if slices.Contains(exact, spelling.name) {
-			spelled[spelling.name] = spelling.spell(random, secret)
+	for _, encoding := range secretEncodings {
+		if slices.Contains(exact, encoding.name) {
+			encoded[encoding.name] = encoding.encode(random, secret)
 		}
 	}
-	for name, text := range spelled {
+	for name, text := range encoded {
 		for _, around := range [][2]string{{"", ""}, {"x ", " y"}, {"“", "”"}} {
 			want := around[0] + "<secret>" + around[1]
 			if got := masking(secret).text(around[0] + text + around[1]); got != want {
@@ -114,7 +114,7 @@ func TestSecretIsMaskedInNestedEncodings(t *testing.T) {
 	const secret = "A1~b2~C3~d4~E5~f6~"
 	inBase64 := base64.RawStdEncoding.EncodeToString
 	percent := everyByte("%%%02x", secret)
-	for name, spelled := range map[string]string{
+	for name, encoded := range map[string]string{
 		"base64":                               inBase64([]byte(secret)),
 		"hexadecimal":                          hex.EncodeToString([]byte(secret)),
 		"base64 of percent-encoded":            inBase64([]byte(percent)),
@@ -126,8 +126,8 @@ func TestSecretIsMaskedInNestedEncodings(t *testing.T) {
 			if strings.HasPrefix(name, "hexadecimal") {
 				before = before[:min(len(before), 1)]
 			}
-			if got := masking(secret).text(before + spelled); got != before+"<secret>" {
-				t.Errorf("%s: %q became %q", name, before+spelled, got)
+			if got := masking(secret).text(before + encoded); got != before+"<secret>" {
+				t.Errorf("%s: %q became %q", name, before+encoded, got)
 			}
 		}
 	}

@@ -87,8 +87,8 @@ func (p *Pacer) Pace() time.Duration { return p.pace }
 func (p *Pacer) Next(now time.Time) (at time.Time, pace time.Duration) {
 	if p.burst <= 0 {
 		pace = p.pace
-		// Calls that left ahead of it are made up for, as far as they leave a part of the
-		// hour's quota to spread.
+		// Slow down to compensate for the calls sent ahead, unless they used more than half
+		// of the hour's quota.
 		if p.ahead <= p.perHour/2 && now.Sub(p.aheadAt) <= time.Hour {
 			pace = max(pace, (time.Hour+paceGuard)/time.Duration(p.perHour-p.ahead))
 		}

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// pacerOf returns a Pacer whose client has the limits for itself and spent nothing yet.
+// pacerOf returns a Pacer whose client does not share the limits and made no call yet.
 func pacerOf(limits Limits) *Pacer {
 	return NewPacer(func(API) QuotaUse { return QuotaUse{Limits: limits, Clients: 1} }, DomainMachines)
 }
 
-// leaveAtOnce makes the calls that may leave at a time.
-func leaveAtOnce(p *Pacer, now time.Time) {
+// sendAllowed records the calls that may be sent now.
+func sendAllowed(p *Pacer, now time.Time) {
 	for at, _ := p.Next(now); !at.After(now); at, _ = p.Next(now) {
 		p.RecordCall(now)
 	}
@@ -29,9 +29,9 @@ func TestCallsAreSpreadOverTheQuotaAfterABurst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
 			now := start
-			var far arrivals
+			var api arrivals
 			within := func(span time.Duration) (calls int) {
-				for i := len(far.times) - 1; i >= 0 && now.Sub(far.times[i]) < span; i-- {
+				for i := len(api.times) - 1; i >= 0 && now.Sub(api.times[i]) < span; i-- {
 					calls++
 				}
 				return calls
@@ -46,7 +46,7 @@ func TestCallsAreSpreadOverTheQuotaAfterABurst(t *testing.T) {
 					now = at
 				} else {
 					p.RecordCall(now)
-					far.add(now)
+					api.add(now)
 				}
 				if now.Equal(start) {
 					atOnce++
@@ -54,14 +54,14 @@ func TestCallsAreSpreadOverTheQuotaAfterABurst(t *testing.T) {
 				p.Read()
 			}
 			if atOnce != test.atOnce {
-				t.Errorf("%d calls leave at once, want %d", atOnce, test.atOnce)
+				t.Errorf("%d calls are sent immediately, want %d", atOnce, test.atOnce)
 			}
-			hour, minute := far.worst(time.Hour), far.worst(time.Minute)
+			hour, minute := api.worst(time.Hour), api.worst(time.Minute)
 			if hour > test.limits.CallsPerHour || minute > test.limits.CallsPerMinute {
 				t.Errorf("%d calls in an hour and %d in a minute, the limits are %+v", hour, minute, test.limits)
 			}
 			most := min(test.limits.CallsPerHour, 60*test.limits.CallsPerMinute)
-			if got, want := len(far.times), 5*most*85/100; got < want {
+			if got, want := len(api.times), 5*most*85/100; got < want {
 				t.Errorf("%d calls in five hours, want at least %d", got, want)
 			}
 		})
@@ -82,7 +82,7 @@ func TestPaceFollowsSmallerLimit(t *testing.T) {
 func TestCallsAheadOfPaceAreCompensatedWithinAnHour(t *testing.T) {
 	p := pacerOf(Limits{10, 300})
 	start := time.Now()
-	leaveAtOnce(p, start)
+	sendAllowed(p, start)
 	for _, test := range []struct {
 		now  time.Time
 		want time.Duration
@@ -104,7 +104,7 @@ func TestBurstIsCompensatedUpToHalfOfQuota(t *testing.T) {
 	} {
 		p := pacerOf(limits)
 		now := time.Now()
-		leaveAtOnce(p, now)
+		sendAllowed(p, now)
 		if _, pace := p.Next(now); pace != want {
 			t.Errorf("limits %+v: a pace of %s, want %s", limits, pace, want)
 		}
@@ -133,12 +133,12 @@ func TestUrgentCallsMayBurstAheadOfPace(t *testing.T) {
 	now := time.Now()
 	for range 10 {
 		if at := p.NextUrgent(now, 0); !at.Equal(now) {
-			t.Errorf("a call of the burst leaves after %s", at.Sub(now))
+			t.Errorf("a call of the burst is sent after %s", at.Sub(now))
 		}
 		p.RecordCall(now)
 	}
 	if at, want := p.NextUrgent(now, 0), now.Add(p.Pace()); !at.Equal(want) {
-		t.Errorf("a call after the burst leaves after %s, want %s", at.Sub(now), want.Sub(now))
+		t.Errorf("a call after the burst is sent after %s, want %s", at.Sub(now), want.Sub(now))
 	}
 }
 

@@ -71,12 +71,12 @@ func TestResponseIsReadInEveryEncoding(t *testing.T) {
 		{"with space around", "\r\n \t" + oneState + "\n\n", nil},
 		{"with the rows before everything else", `{"value":[{"build":14393}],"@odata.count":1,"@odata.nextLink":null,"unknown":{"a":[{}]}}`, nil},
 		{"with an empty link", `{"@odata.nextLink":"","value":[{"build":14393}]}`, nil},
-		{"with names spelled by escapes", `{"v\u0061lue":[{"bu\u0069ld":14393}]}`, nil},
+		{"names with escapes", `{"v\u0061lue":[{"bu\u0069ld":14393}]}`, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, respond(200, test.body, test.header...))
-				got, err := builds(t.Context(), t, far.client(t))
+				api := newFakeAPI(t, respond(200, test.body, test.header...))
+				got, err := builds(t.Context(), t, api.client(t))
 				if fmt.Sprint(got) != "[14393]" || err != nil {
 					t.Errorf("builds %v, error %v", got, err)
 				}
@@ -117,12 +117,12 @@ func TestInvalidResponsesFailWithSpecificErrors(t *testing.T) {
 		{"a link that is a list", `{"@odata.nextLink":["?x"],"value":[{"build":1}]}`, nil, "unexpected [, want a link"},
 		{"a link that is true", `{"@odata.nextLink":true,"value":[{"build":1}]}`, nil, "unexpected true, want a link"},
 		{"a row that is null", `{"value":[{"build":1},null]}`, nil, "unexpected null, want an object"},
-		{"a list without end", `{"value":[{"propertiesRequireAttention":[` + elements(10_001) + `]}]}`, nil, "more than 10000 elements"},
-		{"a list without end that nobody wants", `{"value":[{"machineTags":[` + elements(10_001) + `]}]}`, nil, "more than 10000 elements"},
-		{"a list without end amid what nobody wants", `{"value":[{"a":{"b":[{"c":[` + elements(10_001) + `]}]}}]}`, nil, "more than 10000 elements"},
+		{"too many elements", `{"value":[{"propertiesRequireAttention":[` + elements(10_001) + `]}]}`, nil, "more than 10000 elements"},
+		{"too many elements in an ignored member", `{"value":[{"machineTags":[` + elements(10_001) + `]}]}`, nil, "more than 10000 elements"},
+		{"too many elements nested in an ignored member", `{"value":[{"a":{"b":[{"c":[` + elements(10_001) + `]}]}}]}`, nil, "more than 10000 elements"},
 		{"a text a byte too long", `{"value":[{"build":"` + strings.Repeat("b", 1<<20+1) + `"}]}`, nil, "longer than"},
-		{"a text a byte too long that nobody wants", `{"value":[{"note":"` + strings.Repeat("b", 1<<20+1) + `"}]}`, nil, "longer than"},
-		{"a text a byte too long amid what nobody wants", `{"value":[{"a":{"b":"` + strings.Repeat("b", 1<<20+1) + `"}}]}`, nil, "longer than"},
+		{"a text a byte too long in an ignored member", `{"value":[{"note":"` + strings.Repeat("b", 1<<20+1) + `"}]}`, nil, "longer than"},
+		{"a text a byte too long nested in an ignored member", `{"value":[{"a":{"b":"` + strings.Repeat("b", 1<<20+1) + `"}}]}`, nil, "longer than"},
 		{"a level too many", `{"value":[{"a":` + strings.Repeat(`[`, 62) + strings.Repeat(`]`, 62) + `}]}`, nil, "nested deeper"},
 		{"packed by deflate, and cut short", deflated(t, oneState)[:20], []string{"Content-Encoding", "deflate"}, "EOF"},
 		{"packed by deflate, with a wrong sum", zlibbed(t, oneState)[:len(zlibbed(t, oneState))-4] + "1234", []string{"Content-Encoding", "deflate"}, "checksum"},
@@ -131,27 +131,27 @@ func TestInvalidResponsesFailWithSpecificErrors(t *testing.T) {
 		{"something behind", `{"value":[]}{}`, nil, "unexpected data after the JSON value"},
 		{"garbage behind", `{"value":[]}x`, nil, "invalid character"},
 		{"no JSON", `{"value":[{"build":01}]}`, nil, "invalid character"},
-		{"nesting without end", `{"value":[{"a":` + strings.Repeat(`[`, 1000) + strings.Repeat(`]`, 1000) + `}]}`, nil, "nested deeper"},
-		{"a text without end", `{"value":[{"build":"` + long + `"}]}`, nil, "longer than"},
-		{"a text without end that nobody wants", `{"value":[{"note":"` + long + `"}]}`, nil, "longer than"},
-		{"a name without end", `{"value":[{"` + long + `":1}]}`, nil, "longer than"},
+		{"nesting that is too deep", `{"value":[{"a":` + strings.Repeat(`[`, 1000) + strings.Repeat(`]`, 1000) + `}]}`, nil, "nested deeper"},
+		{"a text that is too long", `{"value":[{"build":"` + long + `"}]}`, nil, "longer than"},
+		{"a text that is too long in an ignored member", `{"value":[{"note":"` + long + `"}]}`, nil, "longer than"},
+		{"a name that is too long", `{"value":[{"` + long + `":1}]}`, nil, "longer than"},
 		{"a machine of very many texts", `{"value":[{"propertiesRequireAttention":[` + strings.Repeat(`"`+strings.Repeat("p", 1<<20)+`",`, 20) + `""]}]}`, nil, "one entity is larger than"},
-		{"a page without end", endless, []string{"Content-Encoding", "gzip"}, "larger than"},
+		{"an endless page", endless, []string{"Content-Encoding", "gzip"}, "larger than"},
 		{"packed, and cut short", gzipped(t, oneState)[:20], []string{"Content-Encoding", "gzip"}, "EOF"},
 		{"packed, with a wrong sum", gzipped(t, oneState)[:len(gzipped(t, oneState))-8] + "12345678", []string{"Content-Encoding", "gzip"}, "checksum"},
 		{"not packed, though it says so", oneState, []string{"Content-Encoding", "gzip"}, "gzip: invalid header"},
 		{"not packed by deflate, though it says so", "\xff\xff\xff", []string{"Content-Encoding", "deflate"}, "not what the API documents: flate: corrupt input"},
-		{"packed in a way nobody asked for", oneState, []string{"Content-Encoding", "br"}, `content encoding "br"`},
+		{"with an unsupported content encoding", oneState, []string{"Content-Encoding", "br"}, `content encoding "br"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, respond(200, test.body, test.header...))
-				_, err := builds(t.Context(), t, far.client(t))
-				failure(t, err, client.ReasonDecode, test.text)
+				api := newFakeAPI(t, respond(200, test.body, test.header...))
+				_, err := builds(t.Context(), t, api.client(t))
+				checkError(t, err, client.ReasonDecode, test.text)
 				if len(err.Error()) > 600 {
 					t.Errorf("an error of %d bytes", len(err.Error()))
 				}
-				if calls := far.to("states"); len(calls) != 1 {
+				if calls := api.requestsTo("states"); len(calls) != 1 {
 					t.Errorf("%d calls, want 1: a retry fixes nothing", len(calls))
 				}
 			})
@@ -164,10 +164,10 @@ func elements(n int) string { return strings.Repeat(`"p",`, n-1) + `"p"` }
 func TestResponseMayReachItsLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := strings.Repeat("b", 1<<20)
-		far := newFarEnd(t, respond(200, `{"value":[{"build":"`+text+`","note":"`+text+`","a":{"b":"`+text+`"},"c":`+
+		api := newFakeAPI(t, respond(200, `{"value":[{"build":"`+text+`","note":"`+text+`","a":{"b":"`+text+`"},"c":`+
 			strings.Repeat(`[`, 61)+strings.Repeat(`]`, 61)+`,"propertiesRequireAttention":[`+elements(10_000)+`],"machineTags":[`+elements(10_000)+`],"after":1}],"after":`+
 			strings.Repeat(`[`, 63)+strings.Repeat(`]`, 63)+`}`))
-		got, err := collect(t, far.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
+		got, err := collect(t, api.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
 			return fmt.Sprint(len(s.Build), " ", len(slices.Collect(s.Properties.All())))
 		})
 		if fmt.Sprint(got) != "[1048576 10000]" || err != nil {
@@ -180,20 +180,20 @@ func TestDomainMachinesHaveFewPages(t *testing.T) {
 	for pages, wantRows := range map[int]int{1: 1, 4: 4, 5: 0, 100: 0} {
 		synctest.Test(t, func(t *testing.T) {
 			page := 0
-			far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 				link := ""
 				if page++; page < pages {
 					link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
 				}
 				respond(200, fmt.Sprintf(`{%s"value":[{"id":"%d"}]}`, link, page))(w, r)
 			})
-			rows, err := collect(t, far.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
+			rows, err := collect(t, api.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
 			if wantRows == 0 {
-				failure(t, err, client.ReasonPagination, "more than 4 pages")
+				checkError(t, err, client.ReasonPagination, "more than 4 pages")
 			} else if len(rows) != wantRows || err != nil {
 				t.Errorf("%d rows of %d pages, error %v", len(rows), pages, err)
 			}
-			if calls := far.to("domains"); len(calls) > 4 {
+			if calls := api.requestsTo("domains"); len(calls) > 4 {
 				t.Errorf("%d calls for one domain", len(calls))
 			}
 		})
@@ -202,9 +202,9 @@ func TestDomainMachinesHaveFewPages(t *testing.T) {
 
 func TestDomainMachinesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(200, `{"value":[`+strings.Repeat(`{},`, 10_000)+`{}]}`))
-		rows, err := collect(t, far.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
-		failure(t, err, client.ReasonPagination, "more than 10000 rows")
+		api := newFakeAPI(t, respond(200, `{"value":[`+strings.Repeat(`{},`, 10_000)+`{}]}`))
+		rows, err := collect(t, api.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
+		checkError(t, err, client.ReasonPagination, "more than 10000 rows")
 		if len(rows) != 10_000 {
 			t.Errorf("%d rows came before the error", len(rows))
 		}
@@ -236,7 +236,7 @@ func TestNextLinkMustLeadToNewPageOfSameOrigin(t *testing.T) {
 		{"to a file", "file:///etc/secret", false, `scheme is "file"`},
 		{"of an opaque kind", "mailto:secret", false, `scheme is "mailto"`},
 		{"that is no URL", "http://[secret", false, "not a URL"},
-		{"without end", "?" + strings.Repeat("secret", 10_000), false, "longer than"},
+		{"that is too long", "?" + strings.Repeat("secret", 10_000), false, "longer than"},
 	} {
 		for _, position := range []string{"before", "after"} {
 			t.Run(test.name+" "+position+" the rows", func(t *testing.T) {
@@ -246,25 +246,25 @@ func TestNextLinkMustLeadToNewPageOfSameOrigin(t *testing.T) {
 						"before": `{` + link + `,"value":[{"build":1}]}`,
 						"after":  `{"value":[{"build":1}],` + link + `}`,
 					}[position]
-					far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+					api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 						if r.URL.RawQuery == "" {
 							respond(200, first)(w, r)
 							return
 						}
 						respond(200, `{"value":[{"build":2}]}`)(w, r)
 					})
-					got, err := builds(t.Context(), t, far.client(t))
+					got, err := builds(t.Context(), t, api.client(t))
 					if test.follow {
 						if fmt.Sprint(got) != "[1 2]" || err != nil {
 							t.Errorf("builds %v, error %v", got, err)
 						}
 						return
 					}
-					failure(t, err, client.ReasonPagination, test.text)
+					checkError(t, err, client.ReasonPagination, test.text)
 					if strings.Contains(err.Error(), "secret") {
 						t.Errorf("error %q repeats the link", err)
 					}
-					if calls := far.to("states"); len(calls) != 1 {
+					if calls := api.requestsTo("states"); len(calls) != 1 {
 						t.Errorf("%d calls, want 1", len(calls))
 					}
 				})
@@ -286,20 +286,20 @@ func TestEndlessPagesFail(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				page := 0
-				far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+				api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 					page++
 					respond(200, fmt.Sprintf(`{"@odata.nextLink":"?$skiptoken=%d","value":[%s]}`, page, test.row(page)))(w, r)
 				})
-				o := far.options(t)
+				o := api.options(t)
 				o.Quota = client.Limits{CallsPerMinute: 1e6, CallsPerHour: 1e6}
 				_, err := builds(t.Context(), t, newClient(t, o))
-				failure(t, err, client.ReasonPagination, test.text)
+				checkError(t, err, client.ReasonPagination, test.text)
 			})
 		})
 	}
 }
 
-// fleet answers as /api/machines does: pages by $top and $skip, never a link.
+// fleet returns a handler for /api/machines: pages by $top and $skip, without links.
 func fleet(t *testing.T, machines int, serverTime time.Duration) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(serverTime)
@@ -322,12 +322,12 @@ func fleet(t *testing.T, machines int, serverTime time.Duration) http.HandlerFun
 	}
 }
 
-// expecting returns a client that has read a fleet of so many machines before, and
-// its far end, which answers by the handler from now on.
-func expecting(t *testing.T, machines int, handler http.HandlerFunc) (*farEnd, *client.Client) {
+// newFleetClient returns a client that has read a fleet of so many machines, and its
+// fakeAPI, which uses the handler from now on.
+func newFleetClient(t *testing.T, machines int, handler http.HandlerFunc) (*fakeAPI, *client.Client) {
 	t.Helper()
-	far := newFarEnd(t, fleet(t, machines, 0))
-	c := far.client(t)
+	api := newFakeAPI(t, fleet(t, machines, 0))
+	c := api.client(t)
 	if machines > 0 {
 		for _, err := range c.Machines(t.Context()) {
 			if err != nil {
@@ -336,8 +336,8 @@ func expecting(t *testing.T, machines int, handler http.HandlerFunc) (*farEnd, *
 		}
 	}
 	synctest.Wait() // No call of the old handler is under way.
-	far.handler = handler
-	return far, c
+	api.handler = handler
+	return api, c
 }
 
 func TestMachinesAreReadUntilShortPage(t *testing.T) {
@@ -359,8 +359,8 @@ func TestMachinesAreReadUntilShortPage(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far, c := expecting(t, test.expected, fleet(t, test.machines, 0))
-				before := len(far.to("api/machines"))
+				api, c := newFleetClient(t, test.expected, fleet(t, test.machines, 0))
+				before := len(api.requestsTo("api/machines"))
 				ids, err := collect(t, c.Machines(t.Context()), func(m *client.Machine) client.MachineID {
 					synctest.Wait() // The next page was requested, if it is before its time.
 					return m.ID
@@ -375,7 +375,7 @@ func TestMachinesAreReadUntilShortPage(t *testing.T) {
 				if len(ids) != test.machines || len(distinct) != test.machines {
 					t.Errorf("%d rows, %d distinct, want %d", len(ids), len(distinct), test.machines)
 				}
-				if calls := far.to("api/machines")[before:]; len(calls) > test.calls {
+				if calls := api.requestsTo("api/machines")[before:]; len(calls) > test.calls {
 					t.Errorf("%d calls, want at most %d", len(calls), test.calls)
 				}
 			})
@@ -385,7 +385,7 @@ func TestMachinesAreReadUntilShortPage(t *testing.T) {
 
 func TestNextLinkOfMachinesIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, c := expecting(t, 50_000, func(w http.ResponseWriter, r *http.Request) {
+		_, c := newFleetClient(t, 50_000, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("$skiptoken") {
 				respond(200, `{"value":[{"id":"b"}]}`)(w, r)
 				return
@@ -399,8 +399,8 @@ func TestNextLinkOfMachinesIsFollowed(t *testing.T) {
 	})
 }
 
-// The far end takes 200 ms for a page, the consumer 150 ms to count it: only where
-// the next page is asked for meanwhile does the whole take the far end's own time.
+// The server takes 200 ms for a page and the consumer 150 ms. Only with prefetching the
+// total is the time of the server.
 func TestNextPageIsPrefetched(t *testing.T) {
 	const pages, serverTime, countTime = 20, 200 * time.Millisecond, 150 * time.Millisecond
 	for _, test := range []struct {
@@ -452,8 +452,8 @@ func TestNextPageIsPrefetched(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far, c := expecting(t, test.expected, test.handler(t))
-				before := len(far.to("/machine"))
+				api, c := newFleetClient(t, test.expected, test.handler(t))
+				before := len(api.requestsTo("/machine"))
 				start := time.Now()
 				if err := test.read(c, t.Context(), func() { time.Sleep(countTime) }); err != nil {
 					t.Fatal(err)
@@ -461,7 +461,7 @@ func TestNextPageIsPrefetched(t *testing.T) {
 				if took, want := time.Since(start), pages*serverTime+countTime; took > want {
 					t.Errorf("it took %v, want %v", took, want)
 				}
-				calls := far.to("/machine")[before:]
+				calls := api.requestsTo("/machine")[before:]
 				if len(calls) != pages {
 					t.Errorf("%d calls, want %d", len(calls), pages)
 				}
@@ -470,7 +470,7 @@ func TestNextPageIsPrefetched(t *testing.T) {
 	}
 }
 
-// A goroutine that is left behind fails the test: synctest waits for all of them.
+// A leaked goroutine fails the test, because synctest waits for all goroutines.
 func TestStoppedIterationLeavesNoGoroutine(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -486,7 +486,7 @@ func TestStoppedIterationLeavesNoGoroutine(t *testing.T) {
 		{"after the next page came", func(w http.ResponseWriter, r *http.Request) {
 			respond(200, fmt.Sprintf(`{"@odata.nextLink":"?$skiptoken=%d","value":[{},{}]}`, len(r.URL.RawQuery)))(w, r)
 		}},
-		{"amid a body", func(w http.ResponseWriter, r *http.Request) {
+		{"within a body", func(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write([]byte(`{"value":[{},{}`))
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
@@ -494,8 +494,8 @@ func TestStoppedIterationLeavesNoGoroutine(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				far := newFarEnd(t, test.handler)
-				for _, err := range far.client(t).SecurityStates(t.Context()) {
+				api := newFakeAPI(t, test.handler)
+				for _, err := range api.client(t).SecurityStates(t.Context()) {
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -509,8 +509,8 @@ func TestStoppedIterationLeavesNoGoroutine(t *testing.T) {
 
 func TestSequenceCanBeIteratedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := newFarEnd(t, respond(200, oneState))
-		states := far.client(t).SecurityStates(t.Context())
+		api := newFakeAPI(t, respond(200, oneState))
+		states := api.client(t).SecurityStates(t.Context())
 		for range 2 {
 			rows := 0
 			for _, err := range states {
@@ -529,16 +529,16 @@ func TestSequenceCanBeIteratedAgain(t *testing.T) {
 func TestNextLinkMayHave32KiB(t *testing.T) {
 	for _, extra := range []int{0, 1} {
 		synctest.Test(t, func(t *testing.T) {
-			far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.RawQuery == "" {
 					respond(200, `{"@odata.nextLink":"?`+strings.Repeat("t", 32<<10-1+extra)+`","value":[{"build":1}]}`)(w, r)
 					return
 				}
 				respond(200, `{"value":[{"build":2}]}`)(w, r)
 			})
-			got, err := builds(t.Context(), t, far.client(t))
+			got, err := builds(t.Context(), t, api.client(t))
 			if extra > 0 {
-				failure(t, err, client.ReasonPagination, "longer than 32768 bytes")
+				checkError(t, err, client.ReasonPagination, "longer than 32768 bytes")
 			} else if len(got) != 2 || err != nil {
 				t.Errorf("builds %v, error %v", got, err)
 			}
@@ -550,16 +550,16 @@ func TestPageMayRepeat50Times(t *testing.T) {
 	for _, pages := range []int{51, 52} {
 		synctest.Test(t, func(t *testing.T) {
 			page := 0
-			far := newFarEnd(t, func(w http.ResponseWriter, r *http.Request) {
+			api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
 				link := ""
 				if page++; page < pages {
 					link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
 				}
 				respond(200, `{`+link+`"value":[{"id":"a","build":1}]}`)(w, r)
 			})
-			got, err := builds(t.Context(), t, far.client(t))
+			got, err := builds(t.Context(), t, api.client(t))
 			if pages == 52 {
-				failure(t, err, client.ReasonPagination, "the same pages repeat")
+				checkError(t, err, client.ReasonPagination, "the same pages repeat")
 			} else if len(got) != pages || err != nil {
 				t.Errorf("%d of %d rows, error %v", len(got), pages, err)
 			}

@@ -71,7 +71,7 @@ func TestPKCS12SignsAssertion(t *testing.T) {
 	}
 }
 
-// The library that reads the file must not be the only one that wrote it.
+// Files from OpenSSL, not only from the library that reads them.
 func TestPKCS12OfOpenSSLSignsAssertion(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {

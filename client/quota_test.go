@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// arrivals counts calls as the far end does: when they arrive.
+// arrivals counts calls when they arrive, as the server does.
 type arrivals struct {
 	mu    sync.Mutex
 	times []time.Time
@@ -24,7 +24,7 @@ func (a *arrivals) add(at time.Time) {
 	a.times = append(a.times, at)
 }
 
-// worst returns the most calls that any span of the given length holds.
+// worst returns the maximum number of calls in any span of the given length.
 func (a *arrivals) worst(span time.Duration) int {
 	slices.SortFunc(a.times, time.Time.Compare)
 	worst, first := 0, 0
@@ -37,7 +37,7 @@ func (a *arrivals) worst(span time.Duration) int {
 	return worst
 }
 
-// memoryLedger keeps calls as storage would, for a restart.
+// memoryLedger is a Ledger in memory.
 type memoryLedger struct {
 	mu    sync.Mutex
 	spent []time.Time
@@ -55,14 +55,12 @@ func (l *memoryLedger) Spend(_ API, at time.Time) {
 	l.spent = append(l.spent, at)
 }
 
-// onItsWay is how long a call that left takes to the far end at most. It is no
-// constant of the program: that must allow for it.
-const onItsWay = 5 * time.Second
+// maxTransit is the maximum time from sending a call to its arrival.
+const maxTransit = 5 * time.Second
 
-// TestServiceNeverCountsMoreThanLimits drives gates with random patterns of
-// callers, bursts and pauses, of connections that are slow to open or fail,
-// requests that are sent twice, callers that give up, answers of 429 and restarts,
-// and counts at the far end, where each call arrives up to onItsWay after it left.
+// TestServiceNeverCountsMoreThanLimits uses gates with random patterns of callers, bursts,
+// pauses, slow or failed connections, requests that are sent twice, cancelled callers, 429s
+// and restarts. It counts the calls at the server, where they arrive up to maxTransit later.
 func TestServiceNeverCountsMoreThanLimits(t *testing.T) {
 	patterns := uint64(1500)
 	if testing.Short() {
@@ -81,7 +79,7 @@ func randomPattern(t *testing.T, seed uint64) {
 	perMinute := 1 + random.IntN(12)
 	limits := Limits{CallsPerMinute: perMinute, CallsPerHour: perMinute + random.IntN(60)}
 	var ledger memoryLedger
-	var far arrivals
+	var api arrivals
 	runs := 1 + random.IntN(3)
 	for run := range runs { // Of the program, one after another.
 		// What the ledger holds of a call is when it was about to be written: only
@@ -98,21 +96,21 @@ func randomPattern(t *testing.T, seed uint64) {
 				time.Sleep(time.Duration(random.Int64N(int64(2 * time.Minute))))
 			}
 			own := rand.New(rand.NewPCG(seed, random.Uint64()))
-			calls.Go(func() { randomCall(t, g, own, &far, patience, writing) })
+			calls.Go(func() { randomCall(t, g, own, &api, patience, writing) })
 		}
 		calls.Wait()
 		// A new process needs a moment, in which what is under way arrives.
-		time.Sleep(onItsWay)
+		time.Sleep(maxTransit)
 	}
-	if got := far.worst(time.Minute); got > limits.CallsPerMinute {
-		t.Errorf("the far end counts %d calls in a minute, the limit is %d", got, limits.CallsPerMinute)
+	if got := api.worst(time.Minute); got > limits.CallsPerMinute {
+		t.Errorf("the server counts %d calls in a minute, the limit is %d", got, limits.CallsPerMinute)
 	}
-	if got := far.worst(time.Hour); got > limits.CallsPerHour {
-		t.Errorf("the far end counts %d calls in an hour, the limit is %d", got, limits.CallsPerHour)
+	if got := api.worst(time.Hour); got > limits.CallsPerHour {
+		t.Errorf("the server counts %d calls in an hour, the limit is %d", got, limits.CallsPerHour)
 	}
 }
 
-func randomCall(t *testing.T, g *share, random *rand.Rand, far *arrivals, patience, writing time.Duration) {
+func randomCall(t *testing.T, g *share, random *rand.Rand, api *arrivals, patience, writing time.Duration) {
 	ctx := t.Context()
 	if random.IntN(4) == 0 {
 		var cancel context.CancelFunc
@@ -140,8 +138,8 @@ func randomCall(t *testing.T, g *share, random *rand.Rand, far *arrivals, patien
 		left := time.Now()
 		time.Sleep(time.Duration(random.Int64N(int64(writing))))
 		trace.WroteRequest(httptrace.WroteRequestInfo{})
-		on := time.Since(left) + onItsWay
-		far.add(left.Add(time.Duration(random.Int64N(int64(on) + 1))))
+		on := time.Since(left) + maxTransit
+		api.add(left.Add(time.Duration(random.Int64N(int64(on) + 1))))
 	}
 	time.Sleep(time.Duration(random.Int64N(int64(10 * time.Second))))
 	slot.end(true)
@@ -155,26 +153,26 @@ func TestFullLoadUsesNearlyWholeQuota(t *testing.T) {
 		g := newGate(DomainMachines, nil).join(Limits{100, 1500}, noObserver{})
 		const hours = 10
 		start, calls := time.Now(), 0
-		var far arrivals
+		var api arrivals
 		for time.Since(start) < hours*time.Hour {
-			pass(t, g)
-			far.add(time.Now())
+			mustSend(t, g)
+			api.add(time.Now())
 			calls++
 		}
 		if want := int(0.995 * 1500 * hours); calls < want {
 			t.Errorf("%d calls in %d hours, want at least %d", calls, hours, want)
 		}
-		if got := far.worst(time.Hour); got != 1500 {
+		if got := api.worst(time.Hour); got != 1500 {
 			t.Errorf("the worst hour holds %d calls, want 1500", got)
 		}
-		if got := far.worst(time.Minute); got != 100 {
+		if got := api.worst(time.Minute); got != 100 {
 			t.Errorf("the worst minute holds %d calls, want 100", got)
 		}
 	})
 }
 
-// pass makes a call that is written at once.
-func pass(t *testing.T, g *share) {
+// mustSend makes a call that is written immediately.
+func mustSend(t *testing.T, g *share) {
 	t.Helper()
 	slot, err := g.take(t.Context())
 	if err != nil {
@@ -191,7 +189,7 @@ func TestGateIsFIFO(t *testing.T) {
 		var callers sync.WaitGroup
 		for i := range 20 {
 			callers.Go(func() {
-				pass(t, g)
+				mustSend(t, g)
 				mu.Lock()
 				defer mu.Unlock()
 				order = append(order, i)
@@ -208,7 +206,7 @@ func TestGateIsFIFO(t *testing.T) {
 func TestCancelledCallerUsesNoQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(Machines, nil).join(Limits{1, 1000}, noObserver{})
-		pass(t, g)
+		mustSend(t, g)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		start := time.Now()
@@ -216,9 +214,9 @@ func TestCancelledCallerUsesNoQuota(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || ReasonOf(err) != ReasonTimeout {
 			t.Errorf("error %v, want that of the context", err)
 		}
-		pass(t, g)
-		if got, want := time.Since(start), time.Minute+onItsWay; got != want {
-			t.Errorf("the next call left after %v, want %v", got, want)
+		mustSend(t, g)
+		if got, want := time.Since(start), time.Minute+maxTransit; got != want {
+			t.Errorf("the next call was sent after %v, want %v", got, want)
 		}
 	})
 }
@@ -232,9 +230,9 @@ func TestSlowRequestDelaysDependentCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.AfterFunc(90*time.Second, func() { slow.end(true) })
-		pass(t, g)
-		if got, want := time.Since(start), 90*time.Second+time.Minute+onItsWay; got != want {
-			t.Errorf("the next call left after %v, want %v", got, want)
+		mustSend(t, g)
+		if got, want := time.Since(start), 90*time.Second+time.Minute+maxTransit; got != want {
+			t.Errorf("the next call was sent after %v, want %v", got, want)
 		}
 	})
 }
@@ -248,9 +246,9 @@ func TestUnsentRequestFreesItsSlot(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.AfterFunc(3*time.Second, func() { unlucky.end(false) })
-		pass(t, g)
+		mustSend(t, g)
 		if got, want := time.Since(start), 3*time.Second; got != want {
-			t.Errorf("the next call left after %v, want %v", got, want)
+			t.Errorf("the next call was sent after %v, want %v", got, want)
 		}
 	})
 }
@@ -263,9 +261,9 @@ func TestBackOffDelaysEveryCallForRetryAfter(t *testing.T) {
 		var callers sync.WaitGroup
 		for range 3 {
 			callers.Go(func() {
-				pass(t, g)
+				mustSend(t, g)
 				if got, want := time.Since(start), 42*time.Second; got != want {
-					t.Errorf("a call left after %v, want %v", got, want)
+					t.Errorf("a call was sent after %v, want %v", got, want)
 				}
 			})
 		}
@@ -301,7 +299,7 @@ func TestPausePastRetryDeadlineFailsImmediately(t *testing.T) {
 			t.Errorf("error %v, want one of reason throttled", err)
 		}
 		if waited := time.Since(start); waited != 0 {
-			t.Errorf("it waited %v for that", waited)
+			t.Errorf("waited %v, want no wait", waited)
 		}
 	})
 }
@@ -319,9 +317,9 @@ func TestNewGateCountsCallsOfLedger(t *testing.T) {
 		if got := g.use(); got != want {
 			t.Errorf("use %+v, want %+v", got, want)
 		}
-		pass(t, g)
-		if got, want := time.Since(start), 10*time.Minute+onItsWay; got != want {
-			t.Errorf("the first call left after %v, want %v", got, want)
+		mustSend(t, g)
+		if got, want := time.Since(start), 10*time.Minute+maxTransit; got != want {
+			t.Errorf("the first call was sent after %v, want %v", got, want)
 		}
 		if got := len(ledger.Spent(Machines)); got != 5 {
 			t.Errorf("the ledger holds %d calls, want 5", got)
@@ -333,7 +331,7 @@ func TestQuotaUseDropsExpiredCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := Limits{100, 1500}
 		g := newGate(Machines, nil).join(limits, noObserver{})
-		pass(t, g)
+		mustSend(t, g)
 		check := func(want QuotaUse) {
 			t.Helper()
 			if got := g.use(); got != want {
@@ -355,7 +353,7 @@ func TestDeviceAVInfoHasItsOwnLimits(t *testing.T) {
 		want  Limits
 	}{
 		{"a larger share is cut to what the API documents", Limits{100, 1500}, Limits{30, 1000}},
-		{"a smaller share holds", Limits{10, 100}, Limits{10, 100}},
+		{"a smaller share applies", Limits{10, 100}, Limits{10, 100}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := test.spend.of(DeviceAVInfo); got != test.want {

@@ -66,31 +66,31 @@ func TestClientsOfOneAppShareTheirQuotaAndItsPauses(t *testing.T) {
 		one, two := quotaClient(t, q, Limits{10, 100}), quotaClient(t, q, Limits{2, 1000})
 		one.JoinQuotas()
 		if got, want := two.Quota(Machines), (QuotaUse{Limits: Limits{2, 1000}}); got != want {
-			t.Errorf("before it takes part a client's quota is %+v, want %+v", got, want)
+			t.Errorf("before JoinQuotas a client's quota is %+v, want %+v", got, want)
 		}
 		if got := one.Quota(Machines).Limits; got != (Limits{10, 100}) {
 			t.Errorf("a client that does not take part yet moves the limits to %+v", got)
 		}
 		two.JoinQuotas()
-		pass(t, one.share(Machines))
-		pass(t, two.share(Machines))
+		mustSend(t, one.share(Machines))
+		mustSend(t, two.share(Machines))
 		use := one.Quota(Machines)
 		if want := (QuotaUse{2, 2, Limits{2, 100}, false, 2, 1}); use != want || two.Quota(Machines) != want {
 			t.Errorf("use %+v and %+v, want %+v", use, two.Quota(Machines), want)
 		}
 		one.share(Machines).backOff(10 * time.Minute)
 		start := time.Now()
-		pass(t, two.share(Machines))
+		mustSend(t, two.share(Machines))
 		if waited := time.Since(start); waited != 10*time.Minute {
-			t.Errorf("a refusal of one client's call holds the other back for %v", waited)
+			t.Errorf("a 429 of one client delays the other for %v", waited)
 		}
 		two.Close()
 		if got := one.Quota(Machines).Limits; got != (Limits{10, 100}) {
-			t.Errorf("the limits of a client that left hold on: %+v", got)
+			t.Errorf("the limits of a closed client still apply: %+v", got)
 		}
-		// Nobody may plan with the calls of one that left: it makes no more.
+		// A closed client makes no more calls, so the others need not plan for them.
 		if use := one.Quota(Machines); use.Clients != 1 || use.OthersHourCalls != 0 || use.HourCalls != 3 {
-			t.Errorf("beside a client that left, use %+v", use)
+			t.Errorf("after another client was closed, use %+v", use)
 		}
 		time.Sleep(3 * time.Hour)
 		q.Sweep()
@@ -104,7 +104,7 @@ func TestQuotaAndPausesOutliveClientsForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQuotas(nil)
 		c := quotaClient(t, q, Limits{1, 100})
-		pass(t, c.share(Machines))
+		mustSend(t, c.share(Machines))
 		c.membership.Load().signIn.record(&Error{Reason: ReasonThrottled, RetryAfter: 2 * time.Hour}, callRetry)
 		c.Close()
 		c.Close()
@@ -112,8 +112,8 @@ func TestQuotaAndPausesOutliveClientsForAnHour(t *testing.T) {
 
 		c = quotaClient(t, q, Limits{1, 100})
 		start := time.Now()
-		pass(t, c.share(Machines))
-		if waited := time.Since(start); waited != time.Minute+onItsWay {
+		mustSend(t, c.share(Machines))
+		if waited := time.Since(start); waited != time.Minute+maxTransit {
 			t.Errorf("the next client's call waited %v", waited)
 		}
 		_, err := c.api.tokens.attempt(t.Context())
@@ -121,7 +121,7 @@ func TestQuotaAndPausesOutliveClientsForAnHour(t *testing.T) {
 			t.Errorf("the next client asks for a token during the pause: %v", err)
 		}
 		c.Close()
-		time.Sleep(time.Hour + 2*onItsWay)
+		time.Sleep(time.Hour + 2*maxTransit)
 		q.Sweep()
 		if n := len(q.quotas); n != 1 {
 			t.Errorf("%d quotas are left, want that of the sign-in host", n)

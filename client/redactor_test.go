@@ -23,10 +23,10 @@ import (
 	"unicode/utf16"
 )
 
-// spellings are the ways in which far ends repeat what was sent to them.
-var spellings = []struct {
-	name  string
-	spell func(r *rand.Rand, s string) string
+// secretEncodings are the encodings in which servers repeat what was sent to them.
+var secretEncodings = []struct {
+	name   string
+	encode func(r *rand.Rand, s string) string
 }{
 	{"form-encoded", func(_ *rand.Rand, s string) string { return url.QueryEscape(s) }},
 	{"path-encoded", func(_ *rand.Rand, s string) string { return url.PathEscape(s) }},
@@ -67,7 +67,7 @@ var spellings = []struct {
 	{"base64 without padding", func(_ *rand.Rand, s string) string { return base64.RawStdEncoding.EncodeToString([]byte(s)) }},
 	{"base64 for URLs", func(_ *rand.Rand, s string) string { return base64.URLEncoding.EncodeToString([]byte(s)) }},
 	{"base64 for URLs without padding", func(_ *rand.Rand, s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }},
-	{"base64 amid other text", func(r *rand.Rand, s string) string {
+	{"base64 within other text", func(r *rand.Rand, s string) string {
 		return base64.StdEncoding.EncodeToString([]byte("application"[:r.IntN(11)] + ":" + s + "; more"))
 	}},
 	{"base64 in lines", func(r *rand.Rand, s string) string {
@@ -109,9 +109,9 @@ func randomText(r *rand.Rand, alphabet string, length int) string {
 	return string(b)
 }
 
-// checkMasked fails where a part of the secret is left that is longer than a
-// fragment: as it is, or as it is spelled in the text.
-func checkMasked(t *testing.T, masked, secret, spelled, what string) {
+// checkMasked fails if a part of the secret that is longer than a fragment remains, as it
+// is or encoded.
+func checkMasked(t *testing.T, masked, secret, encoded, what string) {
 	t.Helper()
 	if len(masked) > maxText+len("…") {
 		t.Errorf("%s: %d bytes are left", what, len(masked))
@@ -121,10 +121,10 @@ func checkMasked(t *testing.T, masked, secret, spelled, what string) {
 			t.Fatalf("%s: %q of the secret %q is left in %q", what, part, secret, masked)
 		}
 	}
-	// A fragment takes so many bytes in this spelling, at most.
-	length := 2*fragment*len(spelled)/len(secret) + 2*fragment
-	for i := range len(spelled) - length + 1 {
-		if part := spelled[i : i+length]; strings.Contains(masked, part) {
+	// The maximum number of bytes of a fragment in this encoding.
+	length := 2*fragment*len(encoded)/len(secret) + 2*fragment
+	for i := range len(encoded) - length + 1 {
+		if part := encoded[i : i+length]; strings.Contains(masked, part) {
 			t.Fatalf("%s: %q is left in %q, of the secret %q", what, part, masked, secret)
 		}
 	}
@@ -144,21 +144,21 @@ func TestSurrogatePairEscapesAreDecodedTogether(t *testing.T) {
 func TestSecretIsMaskedInEveryEncoding(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 5))
 	const words = "the service says that a token of this application is not accepted here and "
-	for i, first := range spellings {
+	for i, first := range secretEncodings {
 		for j := range 5 { // Each comes after five others, and before five.
-			second := spellings[(i+4*j+1)%len(spellings)]
+			second := secretEncodings[(i+4*j+1)%len(secretEncodings)]
 			what := first.name + ", then " + second.name
 			secret := randomText(r, alphabets[r.IntN(len(alphabets))], 12+r.IntN(60))
 			var redactor redactor
 			redactor.add("token", "an older token of the same kind")
 			redactor.add("token", secret)
-			for _, spelled := range []string{secret, strings.ToUpper(secret), first.spell(r, secret), second.spell(r, first.spell(r, secret))} {
-				before := []int{r.IntN(30), maxText - r.IntN(len(spelled)+1), maxScannedText - r.IntN(len(spelled)+1)}[r.IntN(3)]
-				text := strings.Repeat(words, 1+maxScannedText/len(words))[:max(0, before)] + []string{"", " ", "=", `"`, "Bearer "}[r.IntN(5)] + spelled
+			for _, encoded := range []string{secret, strings.ToUpper(secret), first.encode(r, secret), second.encode(r, first.encode(r, secret))} {
+				before := []int{r.IntN(30), maxText - r.IntN(len(encoded)+1), maxScannedText - r.IntN(len(encoded)+1)}[r.IntN(3)]
+				text := strings.Repeat(words, 1+maxScannedText/len(words))[:max(0, before)] + []string{"", " ", "=", `"`, "Bearer "}[r.IntN(5)] + encoded
 				text += []string{"", `"`, " and more", "&x=y", strings.Repeat(" x", 1000)}[r.IntN(5)]
-				checkMasked(t, redactor.text(text), secret, spelled, what)
+				checkMasked(t, redactor.text(text), secret, encoded, what)
 				// Somebody else cut it.
-				checkMasked(t, redactor.text(text[:len(text)-r.IntN(len(spelled))]), secret, spelled, what+", cut")
+				checkMasked(t, redactor.text(text[:len(text)-r.IntN(len(encoded))]), secret, encoded, what+", cut")
 			}
 		}
 	}
@@ -172,14 +172,14 @@ func FuzzRedactor(f *testing.F) {
 			return
 		}
 		r := rand.New(rand.NewPCG(seed, seed))
-		spelled, what := secret, "raw"
+		encoded, what := secret, "raw"
 		for ; chosen > 0; chosen >>= 8 {
-			spelling := spellings[int(chosen&0xff)%len(spellings)]
-			spelled, what = spelling.spell(r, spelled), what+", "+spelling.name
+			encoding := secretEncodings[int(chosen&0xff)%len(secretEncodings)]
+			encoded, what = encoding.encode(r, encoded), what+", "+encoding.name
 		}
 		var redactor redactor
 		redactor.add("token", secret)
-		masked := redactor.text(before + spelled + after)
+		masked := redactor.text(before + encoded + after)
 		for i := range len(secret) - fragment + 1 {
 			part := secret[i : i+fragment]
 			// What the text around the secret holds of it, masking makes no different.
@@ -229,12 +229,12 @@ func TestRedactedErrorKeepsCausesButNotTheirTexts(t *testing.T) {
 	inner := &Error{API: Machines, Reason: ReasonOther, Status: 404, Code: "NotFound", Message: "no token-of-the-tenant"}
 	cause := fmt.Errorf("read token-of-the-tenant: %w", io.ErrUnexpectedEOF)
 	for name, err := range map[string]error{
-		"an Error":            &Error{API: Token, Reason: ReasonNetwork, Code: "token-of-the-tenant", Message: "token-of-the-tenant", Err: cause},
-		"an Error's Error":    &Error{API: Token, Err: fmt.Errorf("%w: %w", inner, io.ErrUnexpectedEOF)},
-		"a wrapped Error":     fmt.Errorf("%w: %w", inner, cause),
-		"not an Error":        cause,
-		"with advice":         func() error { return &Error{Err: cause, advice: "token-of-the-tenant"} }(),
-		"a cause without end": &Error{Err: fmt.Errorf("%w %s", cause, strings.Repeat("x", 1<<20))},
+		"an Error":          &Error{API: Token, Reason: ReasonNetwork, Code: "token-of-the-tenant", Message: "token-of-the-tenant", Err: cause},
+		"an Error's Error":  &Error{API: Token, Err: fmt.Errorf("%w: %w", inner, io.ErrUnexpectedEOF)},
+		"a wrapped Error":   fmt.Errorf("%w: %w", inner, cause),
+		"not an Error":      cause,
+		"with advice":       func() error { return &Error{Err: cause, advice: "token-of-the-tenant"} }(),
+		"a very long cause": &Error{Err: fmt.Errorf("%w %s", cause, strings.Repeat("x", 1<<20))},
 	} {
 		clean := r.error(err)
 		if text := clean.Error(); strings.Contains(text, "tenant") || len(text) > 3*maxText {
@@ -269,7 +269,7 @@ func BenchmarkRedactor(b *testing.B) {
 	}
 }
 
-// calls are all methods of a Client that return an error or a text.
+// calls are all methods of Client that return an error or a text.
 var calls = map[string]func(context.Context, *Client) string{
 	"SecurityStates":  func(ctx context.Context, c *Client) string { return lastError(c.SecurityStates(ctx)) },
 	"Machines":        func(ctx context.Context, c *Client) string { return lastError(c.Machines(ctx)) },
@@ -299,7 +299,7 @@ func lastError[Entity any](rows iter.Seq2[*Entity, error]) (last string) {
 
 func scoreError(_ float64, err error) string { return fmt.Sprint(err) }
 
-// An echo is a far end that repeats what it is sent.
+// An echo is a server that repeats each request.
 type echo struct {
 	token  string
 	answer func(shown string) (*http.Response, error)

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A sign-in host that throttles for hours must not hold a refresh for as long as its
-// interval, nor each refresh of a tenant anew.
+// A sign-in host that throttles for hours must not delay every refresh for as long as its
+// interval.
 func TestThrottledSignInIsRetriedForAtMostFiveMinutes(t *testing.T) {
 	for name, test := range map[string]struct {
 		status     int
@@ -25,7 +25,7 @@ func TestThrottledSignInIsRetriedForAtMostFiveMinutes(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var throttled atomic.Bool
 				throttled.Store(true)
-				graph, far := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
+				graph, api := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 					if !throttled.Load() {
 						giveToken(w, "good", time.Hour)
 						return
@@ -35,11 +35,11 @@ func TestThrottledSignInIsRetriedForAtMostFiveMinutes(t *testing.T) {
 					}
 					w.WriteHeader(test.status)
 				})
-				api := newTokens(testOptions(secretCredential(), far), testScope, graph.throttle, &redactor{})
+				defender := newTokens(testOptions(secretCredential(), api), testScope, graph.throttle, &redactor{})
 				ctx := WithRetryDeadline(t.Context(), time.Now().Add(time.Hour))
 				start := time.Now()
 				for i := range 10 {
-					for _, tokens := range []*tokens{graph, api} {
+					for _, tokens := range []*tokens{graph, defender} {
 						_, err := tokens.token(ctx)
 						if want := map[int]Reason{429: ReasonThrottled, 503: ReasonServer}[test.status]; ReasonOf(err) != want && ReasonOf(err) != ReasonThrottled {
 							t.Fatalf("error is %v, want %s", err, want)
@@ -50,11 +50,11 @@ func TestThrottledSignInIsRetriedForAtMostFiveMinutes(t *testing.T) {
 					}
 				}
 
-				// Once it was there again, the next throttling is waited for anew.
+				// After a success, the next throttling starts a new retry time.
 				time.Sleep(time.Hour)
 				throttled.Store(false)
 				ctx = WithRetryDeadline(t.Context(), time.Now().Add(time.Hour))
-				for _, tokens := range []*tokens{graph, api} {
+				for _, tokens := range []*tokens{graph, defender} {
 					token, err := tokens.token(ctx)
 					if err != nil {
 						t.Fatal(err)
@@ -76,7 +76,7 @@ func TestThrottledSignInFailsWithReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "30")
-			refuse(w, http.StatusTooManyRequests, "temporarily_unavailable", 90033, "Too many requests.")
+			respondError(w, http.StatusTooManyRequests, "temporarily_unavailable", 90033, "Too many requests.")
 		})
 		_, err := tokens.token(WithRetryDeadline(t.Context(), time.Now().Add(time.Hour)))
 		if ReasonOf(err) != ReasonThrottled || fmt.Sprint(err) != "token: HTTP 429: temporarily_unavailable: AADSTS90033: Too many requests" {
@@ -85,7 +85,7 @@ func TestThrottledSignInFailsWithReason(t *testing.T) {
 	})
 }
 
-// Waiting begins anew once the host has answered, be it with a refusal.
+// The retry time restarts after a response that does not throttle.
 func TestSignInRetryTimeStartsAtFirstThrottlingAfterSuccess(t *testing.T) {
 	throttled := &Error{API: Token, Reason: ReasonThrottled, RetryAfter: time.Second}
 	for name, tc := range map[string]struct {

@@ -26,16 +26,16 @@ const (
 	testSecret = "s3cr3t+of&the=test"
 )
 
-// farEnd is a sign-in host in memory, so that tests run in fake time: it
-// answers by its handler and keeps the form of each request.
-type farEnd struct {
+// fakeAPI is a sign-in host in memory, for tests in fake time. It responds by its handler
+// and keeps the form of each request.
+type fakeAPI struct {
 	handler http.HandlerFunc
 
 	mu    sync.Mutex
 	forms []url.Values
 }
 
-func (f *farEnd) RoundTrip(r *http.Request) (*http.Response, error) {
+func (f *fakeAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -58,13 +58,13 @@ func (f *farEnd) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-func (f *farEnd) requests() int {
+func (f *fakeAPI) requests() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.forms)
 }
 
-// observed counts what the observer was told.
+// observed is an Observer that records calls.
 type observed struct {
 	mu    sync.Mutex
 	calls []string
@@ -78,9 +78,9 @@ func (o *observed) Call(api API, code string, _ time.Duration) {
 
 func (o *observed) QuotaWait(API, time.Duration) {}
 
-// testTokens returns the tokens of a client whose sign-in host is handler.
-func testTokens(credential Credential, handler http.HandlerFunc) (*tokens, *farEnd) {
-	f := &farEnd{handler: handler}
+// testTokens returns the tokens of a client with a sign-in host that uses the handler.
+func testTokens(credential Credential, handler http.HandlerFunc) (*tokens, *fakeAPI) {
+	f := &fakeAPI{handler: handler}
 	t := newTokens(testOptions(credential, f), testScope, &throttle{}, &redactor{})
 	t.transport.base = f // A managed identity has a transport of its own.
 	return t, f
@@ -97,14 +97,14 @@ func testOptions(credential Credential, transport http.RoundTripper) Options {
 	}
 }
 
-// answer writes a token answer.
+// giveToken writes a token response.
 func giveToken(w http.ResponseWriter, token string, lifetime time.Duration) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	fmt.Fprintf(w, `{"token_type":"Bearer","expires_in":%d,"ext_expires_in":%[1]d,"access_token":%q}`, int(lifetime.Seconds()), token)
 }
 
-// refuse writes an answer as Entra does when it gives no token.
-func refuse(w http.ResponseWriter, status int, code string, number int, description string) {
+// respondError writes an error response of Entra.
+func respondError(w http.ResponseWriter, status int, code string, number int, description string) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `{"error":%q,"error_description":%q,"error_codes":[%d],"timestamp":"2026-01-01 00:00:00Z","trace_id":"11111111","correlation_id":"22222222"}`,
@@ -112,14 +112,14 @@ func refuse(w http.ResponseWriter, status int, code string, number int, descript
 }
 
 func wrongSecret(w http.ResponseWriter, _ *http.Request) {
-	refuse(w, http.StatusUnauthorized, "invalid_client", 7000215, "Invalid client secret provided.\r\nTrace ID: 11111111-aaaa\r\nCorrelation ID: 22222222-bbbb")
+	respondError(w, http.StatusUnauthorized, "invalid_client", 7000215, "Invalid client secret provided.\r\nTrace ID: 11111111-aaaa\r\nCorrelation ID: 22222222-bbbb")
 }
 
 func secretCredential() ClientSecret {
 	return ClientSecret{TenantID: "tenant", ClientID: "app", Secret: testSecret}
 }
 
-// mustToken returns the text of a token that must be had.
+// mustToken returns a token and fails the test on an error.
 func mustToken(t *testing.T, tokens *tokens) string {
 	t.Helper()
 	token, err := tokens.token(t.Context())
@@ -378,7 +378,7 @@ func TestRejectedCredentialIsNotRetriedImmediately(t *testing.T) {
 		}
 		want := []time.Duration{0, time.Minute, 3 * time.Minute, 7 * time.Minute, 12 * time.Minute, 17 * time.Minute}
 		if !slices.Equal(asked, want) {
-			t.Errorf("the token endpoint was asked at %v, want %v", asked, want)
+			t.Errorf("the token endpoint was called at %v, want %v", asked, want)
 		}
 	})
 }
@@ -423,7 +423,7 @@ func TestRejectedChangedCredentialStartsWithShortPause(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if want := []time.Duration{0, 60 * time.Second, 70 * time.Second, 130 * time.Second}; !slices.Equal(asked, want) {
-			t.Errorf("the token endpoint was asked at %v, want %v", asked, want)
+			t.Errorf("the token endpoint was called at %v, want %v", asked, want)
 		}
 	})
 }
@@ -450,7 +450,7 @@ func TestSuccessResetsCredentialRejection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The next refusal begins with a short pause again.
+		// The next rejection starts with a short pause again.
 		wrong = true
 		tokens.reject(good)
 		before := f.requests()
@@ -459,7 +459,7 @@ func TestSuccessResetsCredentialRejection(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if got := f.requests() - before; got != 2 {
-			t.Errorf("%d requests in a minute and a second after a new refusal, want 2", got)
+			t.Errorf("%d requests in a minute and a second after a new rejection, want 2", got)
 		}
 	})
 }
@@ -472,7 +472,7 @@ func TestTemporaryTokenErrorsAreRetried(t *testing.T) {
 			w.WriteHeader(http.StatusTooManyRequests)
 		},
 		"Entra's temporarily_unavailable": func(w http.ResponseWriter, _ *http.Request) {
-			refuse(w, 400, "temporarily_unavailable", 90033, "Busy.")
+			respondError(w, 400, "temporarily_unavailable", 90033, "Busy.")
 		},
 		"an answer that never comes": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {
@@ -503,7 +503,7 @@ func TestTemporaryTokenErrorsAreRetried(t *testing.T) {
 
 func TestTokenWithoutExpiryIsRenewedSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tokens, far := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
+		tokens, api := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, `{"token_type":"Bearer","access_token":"t0k3n"}`)
 		})
@@ -511,14 +511,14 @@ func TestTokenWithoutExpiryIsRenewedSoon(t *testing.T) {
 			mustToken(t, tokens)
 			time.Sleep(time.Minute)
 		}
-		if got := far.requests(); got < 6 || got > 20 {
+		if got := api.requests(); got < 6 || got > 20 {
 			t.Errorf("%d requests in an hour, want one every few minutes", got)
 		}
 	})
 }
 
-// A refresh on a short interval gives up before the pause is over; those that
-// follow it must not ask all the same.
+// A refresh with a short interval fails before the pause is over. The following ones must
+// not make a request during the pause either.
 func TestNoTokenRequestDuringSignInPause(t *testing.T) {
 	for name, test := range map[string]struct {
 		status     int
@@ -532,7 +532,7 @@ func TestNoTokenRequestDuringSignInPause(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				busy := true
-				one, far := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
+				one, api := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
 					if !busy {
 						giveToken(w, "good", time.Hour)
 						return
@@ -542,7 +542,7 @@ func TestNoTokenRequestDuringSignInPause(t *testing.T) {
 					}
 					w.WriteHeader(test.status)
 				})
-				other := newTokens(testOptions(secretCredential(), far), "other/.default", one.throttle, &redactor{})
+				other := newTokens(testOptions(secretCredential(), api), "other/.default", one.throttle, &redactor{})
 				for range 20 {
 					for _, audience := range []*tokens{one, other} {
 						_, err := audience.token(WithRetryDeadline(t.Context(), time.Now().Add(time.Second)))
@@ -552,7 +552,7 @@ func TestNoTokenRequestDuringSignInPause(t *testing.T) {
 					}
 					time.Sleep(time.Second)
 				}
-				if got := far.requests(); got > test.most {
+				if got := api.requests(); got > test.most {
 					t.Errorf("%d requests, want at most %d", got, test.most)
 				}
 				busy = false
@@ -579,12 +579,12 @@ func TestTokenErrorsNameTheFix(t *testing.T) {
 		"an unknown tenant":           {400, "invalid_request", 90002, "Tenant 'tenant' not found.", []string{"AADSTS90002", "check tenant_id and cloud"}},
 		"an unknown API":              {400, "invalid_resource", 500011, "The resource principal was not found.", []string{"AADSTS500011", testScope, "check cloud and api_scope"}},
 		"an unregistered certificate": {401, "invalid_client", 700027, "The certificate is not registered.", []string{"upload it to the app registration"}},
-		"a number nobody knows":       {400, "invalid_client", 999, "Something new.", []string{"AADSTS999: Something new", "rejects the app's credential"}},
-		"a code nobody knows":         {403, "brand_new", 999, "Something new.", []string{"HTTP 403", "brand_new", "AADSTS999: Something new"}},
+		"an unknown number":           {400, "invalid_client", 999, "Something new.", []string{"AADSTS999: Something new", "rejects the app's credential"}},
+		"an unknown code":             {403, "brand_new", 999, "Something new.", []string{"HTTP 403", "brand_new", "AADSTS999: Something new"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tokens, f := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
-				refuse(w, test.status, test.code, test.number, test.description)
+				respondError(w, test.status, test.code, test.number, test.description)
 			})
 			_, err := tokens.token(t.Context())
 			e, ok := errors.AsType[*Error](err)
@@ -600,7 +600,7 @@ func TestTokenErrorsNameTheFix(t *testing.T) {
 				t.Errorf("error %q is not one line without ids", err)
 			}
 			if _, err := tokens.token(t.Context()); err == nil || f.requests() != 1 {
-				t.Errorf("a permanent refusal was asked about %d times", f.requests())
+				t.Errorf("a rejected credential was tried %d times", f.requests())
 			}
 		})
 	}
@@ -635,7 +635,7 @@ func TestUnusableTokenResponsesAreDistinguished(t *testing.T) {
 		"a type other than Bearer":        {json(`{"token_type":"pop","expires_in":3599,"access_token":"t0k3n"}`), ReasonDecode, "not of type Bearer"},
 		"a token with a line break":       {json(`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n\r\nX: y"}`), ReasonDecode, "contains invalid characters"},
 		"an expiry in the past":           {json(`{"token_type":"Bearer","expires_in":-5,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
-		"an expiry beyond all reason":     {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
+		"an expiry that is too far away":  {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
 		"an expiry that is no number":     {json(`{"token_type":"Bearer","expires_in":"t0k3n","access_token":"t0k3n"}`), ReasonDecode, "not the JSON object"},
 		"an error with 200":               {json(`{"error":"invalid_client","error_description":"AADSTS7000215: Invalid."}`), ReasonAuth, "invalid_client"},
 	} {
@@ -649,14 +649,14 @@ func TestUnusableTokenResponsesAreDistinguished(t *testing.T) {
 				t.Error("a token came with the error")
 			}
 			if strings.Contains(fmt.Sprintf("%v %+v", err, err), "t0k3n") {
-				t.Errorf("the error tells the token: %v", err)
+				t.Errorf("the error contains the token: %v", err)
 			}
 		})
 	}
 }
 
 func TestTokenErrorsMaskSecret(t *testing.T) {
-	// A far end that repeats all it was sent, in every place an error is made from.
+	// A server that repeats the request in every part of the response that errors use.
 	echo := func(status int, contentType, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", contentType)
@@ -684,15 +684,15 @@ func TestTokenErrorsMaskSecret(t *testing.T) {
 					if err == nil {
 						t.Fatalf("%d %s %s: no error", status, contentType, body)
 					}
-					told := fmt.Sprintf("%v %+v %#v %q", err, err, err, err)
+					observed := fmt.Sprintf("%v %+v %#v %q", err, err, err, err)
 					for e := err; e != nil; e = errors.Unwrap(e) {
-						told += fmt.Sprintf("%v %#v", e, e)
+						observed += fmt.Sprintf("%v %#v", e, e)
 					}
-					if strings.Contains(told, "of&the=test") || strings.Contains(told, url.QueryEscape("of&the=test")) {
-						t.Errorf("%d %s %s: the error tells the secret: %s", status, contentType, body, told)
+					if strings.Contains(observed, "of&the=test") || strings.Contains(observed, url.QueryEscape("of&the=test")) {
+						t.Errorf("%d %s %s: the error contains the secret: %s", status, contentType, body, observed)
 					}
 					if _, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-						t.Errorf("%d %s %s: the error keeps the answer", status, contentType, body)
+						t.Errorf("%d %s %s: the error contains the response", status, contentType, body)
 					}
 				}
 			}
@@ -723,7 +723,7 @@ func TestUnreadableSecretFileIsNamedWithoutRequest(t *testing.T) {
 					t.Errorf("error is %v, want one that names %s and %s", err, test.key, path)
 				}
 				if strings.Contains(fmt.Sprint(err), "s3cr3t") {
-					t.Errorf("the error tells the content: %v", err)
+					t.Errorf("the error contains the content: %v", err)
 				}
 				if f.requests() != 0 {
 					t.Error("a request was made without a credential")
@@ -757,7 +757,7 @@ func TestWorkloadIdentityReadsTokenFileForEachRequest(t *testing.T) {
 
 func TestAudiencesHaveSeparateTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &farEnd{handler: func(w http.ResponseWriter, r *http.Request) {
+		f := &fakeAPI{handler: func(w http.ResponseWriter, r *http.Request) {
 			scope := r.PostForm.Get("scope")
 			if scope == "https://graph.example/.default" {
 				time.Sleep(time.Second) // The other answer overtakes this one.
@@ -800,11 +800,11 @@ func TestObserverSeesEveryTokenRequest(t *testing.T) {
 				giveToken(w, "good", time.Hour)
 			}
 		})
-		var told observed
-		tokens.transport.observer = &told
+		var observed observed
+		tokens.transport.observer = &observed
 		mustToken(t, tokens)
-		if want := []string{"token 502", "token error", "token 200"}; !slices.Equal(told.calls, want) {
-			t.Errorf("the observer was told %q, want %q", told.calls, want)
+		if want := []string{"token 502", "token error", "token 200"}; !slices.Equal(observed.calls, want) {
+			t.Errorf("the observer saw %q, want %q", observed.calls, want)
 		}
 	})
 }
@@ -878,7 +878,7 @@ func TestTokenAllowsAllPrintableCharacters(t *testing.T) {
 func TestTokenRequestRestartsAfterLastWaiterLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, _ := testTokens(secretCredential(), func(w http.ResponseWriter, _ *http.Request) {
-			time.Sleep(10 * time.Second) // Even if nobody waits for the answer.
+			time.Sleep(10 * time.Second) // Even if no caller waits for the response.
 			giveToken(w, "t0k3n", time.Hour)
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

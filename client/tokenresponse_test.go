@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// scripted answers a token request with a status, headers and a body.
+// scripted returns a handler with a fixed response to token requests.
 func scripted(status int, body string, header ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -80,7 +80,7 @@ func TestTokenResponseVariants(t *testing.T) {
 		"the most negative lifetime":          {withLifetime("-4294967296"), 0},
 		"a lifetime of a week":                {withLifetime("604800"), maxTokenLifetime},
 		"a lifetime of more than a week":      {withLifetime("604801"), 0},
-		"a lifetime without end":              {withLifetime("1e300"), 0},
+		"a lifetime that is too long":         {withLifetime("1e300"), 0},
 		"a lifetime that 32 bits wrap":        {withLifetime("4294970895"), 0},
 		"a lifetime of zero":                  {withLifetime("0"), assumedTokenLifetime},
 		"a lifetime below a second":           {withLifetime("0.5"), 0},
@@ -227,7 +227,7 @@ func TestEveryEntraErrorNumberHasAdvice(t *testing.T) {
 						}
 					}
 					if strings.Contains(fmt.Sprint(err), "t0k3n") {
-						t.Errorf("error %v tells the token", err)
+						t.Errorf("error %v contains the token", err)
 					}
 				})
 			})

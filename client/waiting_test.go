@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// waitingRules are those of waiting.go, by name.
+// waitingRules are the rules in waiting.go by name.
 var waitingRules = map[string]any{
 	"RefreshRetry": RefreshRetry, "RefreshSpread": RefreshSpread, "DomainRetry": DomainRetry,
 	"callRetry": callRetry, "identityRetry": identityRetry, "credentialRetry": credentialRetry, "tokenRetry": tokenRetry,
@@ -72,7 +72,7 @@ func TestRetryRulesMatchDocumentation(t *testing.T) {
 	}
 }
 
-// describe is the value of a rule as the document spells it.
+// describe formats the value of a rule as the document does.
 func describe(value any) string {
 	short := func(d time.Duration) string {
 		return regexp.MustCompile(`([hm])(0m)?0s$`).ReplaceAllString(d.String(), "$1")
