@@ -154,7 +154,7 @@ type call struct{ op, path string }
 // runs only once at a time, however often it is requested.
 var running sync.Map
 
-var errTimeout = fmt.Errorf("not read within %s: check the file system that holds it: %w", Timeout, os.ErrDeadlineExceeded)
+var errTimeout = fmt.Errorf("not read within %s: check its file system: %w", Timeout, os.ErrDeadlineExceeded)
 
 // withTimeout returns the result of do, or an error after Timeout or at the end
 // of ctx; do then continues in the background. Every error names a path, by
