@@ -117,7 +117,7 @@ func TestNamesAtTheLimitsOfDNS(t *testing.T) {
 	long := strings.Repeat(strings.Repeat("a", 49)+".", 5) // 250 bytes.
 	for name, want := range map[string]string{
 		"az.09-_.example": "", long + "abc": "", long + "abcd": "longer than 253",
-		"a.example:b": "port", "`a.example": "'`'", "{a.example": "defanged", "a.exampl\x7f": "is not a domain",
+		"a.example:b": "port", "`a.example": "'`'", "{a.example": "defanged", "a.exampl\x7f": "is not a domain", "xn--u-ccb.exampl\x7f": `it contains '\x7f'`,
 	} {
 		_, err := domains.Parse(name)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

@@ -1,6 +1,7 @@
 package domains
 
 import (
+	"cmp"
 	"container/heap"
 	"time"
 )
@@ -53,10 +54,7 @@ type queueHeap[T any] []*queuePlace[T]
 func (h queueHeap[T]) Len() int { return len(h) }
 
 func (h queueHeap[T]) Less(i, j int) bool {
-	if c := h[i].at.Compare(h[j].at); c != 0 {
-		return c < 0
-	}
-	return h[i].sequence < h[j].sequence
+	return cmp.Or(h[i].at.Compare(h[j].at), cmp.Compare(h[i].sequence, h[j].sequence)) < 0
 }
 
 func (h queueHeap[T]) Swap(i, j int) {

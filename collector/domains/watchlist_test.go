@@ -43,6 +43,7 @@ func TestLongestIntervalIsStretchedFirst(t *testing.T) {
 		"only the longest stretched although it is small":   {{1000, 99, 1000}, {3000, 30, 30_000}},
 		"not beyond a longer one":                           {{1000, 300, 3010}, {3000, 1, 3010}},
 		"both stretched, longest gets what is left":         {{1000, 100, 1053}, {3000, 60, 12_000}},
+		"fits exactly beside the share of a longer one":     {{1000, 99, 1000}, {2000, 40, 40_000}},
 		"lists without domains":                             {{50, 0, 50}, {100, 20, 200}, {150, 0, 200}, {300, 0, 300}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -481,4 +482,23 @@ func TestListShowsTheDomainsOfItsConfigurationAndOfItsFiles(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestAShortenedListIsNoLongerStretched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		list := newFakeListFile(domainNames(3000)...)
+		d := newDomains(w, newFakeAPI().client(t, emptyLedger{}, w.Tenant), nil, list.watch)
+		start(t, w, d, time.Hour)
+		for _, step := range []struct {
+			domains  int
+			interval string
+		}{{3000, "7216"}, {2000, "4810.667"}, {10, "3600"}} {
+			list.set(d, domainNames(step.domains)...)
+			synctest.Wait()
+			if got := collectortest.Value(w.Exposed(t), `mde_watched_domain_list_interval_seconds{list="default",tenant="contoso"}`); got != step.interval {
+				t.Errorf("interval of %d domains: %s s, want %s", step.domains, got, step.interval)
+			}
+		}
+	})
 }
