@@ -149,7 +149,7 @@ func TestPageMayHave64MiB(t *testing.T) {
 	}
 }
 
-// spaces is a source of spaces without end.
+// endlessSpaces is an endless reader of spaces.
 type endlessSpaces struct{}
 
 func (endlessSpaces) Read(p []byte) (int, error) {

@@ -254,7 +254,7 @@ func TestOtherClientErrorsAreNotRetriedAndNameTheFix(t *testing.T) {
 		{"a body that is no error", states, respond(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
 		{"a very long body", states, respond(400, `{"error":{"message":"`+strings.Repeat("word,", 1000)+`"}}`), client.ReasonOther, []string{"word,word", "…"}},
 		{"a redirect", states, respond(302, "", "Location", "https://elsewhere.example/?secret=1"), client.ReasonOther, []string{"redirects are not followed", "elsewhere.example"}},
-		{"a redirect that leaves a choice", states, respond(300, ""), client.ReasonOther, []string{"redirects are not followed"}},
+		{"a 300 response", states, respond(300, ""), client.ReasonOther, []string{"redirects are not followed"}},
 		{"204", states, respond(204, ""), client.ReasonOther, []string{"HTTP 204"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -568,14 +568,14 @@ func TestErrorBodyIsReadInEveryContentEncoding(t *testing.T) {
 }
 
 func TestCallWithoutConnectionTraceCountsIfItGetsAResponse(t *testing.T) {
-	for _, answered := range []bool{true, false} {
+	for _, responds := range []bool{true, false} {
 		o := (&fakeAPI{}).options(t)
 		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()
 			switch {
 			case strings.HasSuffix(r.URL.Path, "/token"):
 				respond(200, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`)(w, r)
-			case !answered:
+			case !responds:
 				return nil, errors.New("no route")
 			default:
 				respond(200, oneState)(w, r)
@@ -585,11 +585,11 @@ func TestCallWithoutConnectionTraceCountsIfItGetsAResponse(t *testing.T) {
 		c := newClient(t, o)
 		_, err := builds(client.WithRetryDeadline(t.Context(), time.Now()), t, c)
 		want := 0
-		if answered {
+		if responds {
 			want = 1
 		}
-		if use := c.Quota(client.MachineSecurityStates); (err == nil) != answered || use.HourCalls != want {
-			t.Errorf("answered %t: %d calls are counted, error %v", answered, use.HourCalls, err)
+		if use := c.Quota(client.MachineSecurityStates); (err == nil) != responds || use.HourCalls != want {
+			t.Errorf("responds %t: %d calls are counted, error %v", responds, use.HourCalls, err)
 		}
 	}
 }

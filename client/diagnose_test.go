@@ -135,7 +135,7 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 			&service{roles: allRoles}, usual, nil,
 			[]string{"roles Machine.Read.All URL.Read.All", "for https://graph.microsoft.com, no roles", "expires in 59m59s", "within 1s of the sign-in host", "Everything that is needed works."},
 		},
-		"the preview is gone and the source may be machines": {
+		"no preview, source auto": {
 			&service{roles: allRoles, failures: missingPreview}, usual,
 			map[string]client.Result{"machinesecuritystates": client.Optional},
 			[]string{"HTTP 404: ResourceNotFound", "does not have the preview", "Everything that is needed works."},
@@ -165,7 +165,7 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 			map[string]client.Result{"API token": client.Works, "machinesecuritystates": client.Missing, "machines": client.Missing, "deviceavinfo": client.Optional, "domain_machines": client.Missing, "domain_stats": client.Optional},
 			[]string{"for https://api.securitycenter.microsoft.com, no roles", "add the application permission Machine.Read.All"},
 		},
-		"the role is there and the tenant says no": {
+		"the role is granted and the tenant denies access": {
 			&service{roles: allRoles, failures: map[string]script{domain + "machines": {403, `{"error":{"code":"DisabledFeature","message":"Disabled"}}`}}}, usual,
 			map[string]client.Result{"domain_machines": client.Missing},
 			[]string{"DisabledFeature", "the tenant denies access"},
@@ -192,7 +192,7 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 			map[string]client.Result{"clock": client.Missing},
 			[]string{"ahead of the sign-in host"},
 		},
-		"a token the API does not take": {
+		"a token that the API rejects": {
 			&service{roles: allRoles, failures: map[string]script{"/api/machines": {401, `{"error":{"code":"Unauthorized","message":"Invalid audience"}}`}}}, []client.Need{{client.Machines}},
 			map[string]client.Result{"machines": client.Missing},
 			[]string{"does not accept a token for https://api.securitycenter.microsoft.com", "api_scope"},
@@ -202,12 +202,12 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 			map[string]client.Result{"machines": client.Missing},
 			[]string{"check that api.security.microsoft.com is the API's host"},
 		},
-		"a redirect that leaves a choice": {
+		"a 300 response": {
 			&service{roles: allRoles, failures: map[string]script{"/api/machines": {300, ``}}}, []client.Need{{client.Machines}},
 			map[string]client.Result{"machines": client.Missing},
 			[]string{"check that api.security.microsoft.com is the API's host"},
 		},
-		"an answer that is no list": {
+		"a response that is not a list": {
 			&service{roles: allRoles, failures: map[string]script{"/api/machines": {200, `{"hello":"world"}`}}}, []client.Need{{client.Machines}},
 			map[string]client.Result{"machines": client.Missing},
 			[]string{"it is not a list"},
@@ -220,7 +220,7 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 		"an unknown domain by the older service": {
 			&service{roles: allRoles, failures: map[string]script{domain + "machines": missingPreview[states], domain + "stats": missingPreview[states]}}, usual, nil, nil,
 		},
-		"a server that knows no such path": {
+		"a server without that path": {
 			&service{roles: allRoles, failures: map[string]script{domain + "machines": {404, `<html>not found`}}}, usual,
 			map[string]client.Result{"domain_machines": client.Missing},
 			[]string{"check that api.security.microsoft.com is the API's host"},
@@ -306,11 +306,11 @@ func TestDiagnosisShowsWhyAHostIsUnreachable(t *testing.T) {
 	}{
 		"a name that does not resolve":     {failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "login.microsoftonline.com", IsNotFound: true}}), []string{"reach login.microsoftonline.com", "cannot resolve login.microsoftonline.com: check its DNS"}},
 		"nothing listens":                  {to(closed), []string{"connection refused", "nothing accepts connections there"}},
-		"a proxy that is not there":        {proxy(closed), []string{"proxyconnect", "check http_config.proxy_url"}},
-		"a proxy that wants a password":    {proxy(refusing), []string{"Proxy Authentication Required", "http_config.proxy_url"}},
+		"an unreachable proxy":             {proxy(closed), []string{"proxyconnect", "check http_config.proxy_url"}},
+		"a proxy that requires a password": {proxy(refusing), []string{"Proxy Authentication Required", "http_config.proxy_url"}},
 		"a certificate of an unknown CA":   {unknown, []string{"signed by an unknown authority", "tls_config.ca_file"}},
 		"a certificate of another host":    {failing(x509.HostnameError{Certificate: private.Certificate(), Host: "login.microsoftonline.com"}), []string{"for another host"}},
-		"a certificate out of its time":    {failing(x509.CertificateInvalidError{Cert: private.Certificate(), Reason: x509.Expired}), []string{"check the clock first"}},
+		"an expired certificate":           {failing(x509.CertificateInvalidError{Cert: private.Certificate(), Reason: x509.Expired}), []string{"check the clock first"}},
 		"a server that does not speak TLS": {to(plain), []string{"does not speak TLS"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -73,7 +73,7 @@ func TestWrappedSecretIsMasked(t *testing.T) {
 
 func TestTheLastThreeSecretsOfAKindAreMasked(t *testing.T) {
 	r := masking("first-secret", "second-secret", "third-secret")
-	r.add("secret", "second-secret") // It is no new one.
+	r.add("secret", "second-secret") // It is already there.
 	r.add("another", "other-secret")
 	if got := r.text("first-secret second-secret third-secret other-secret"); got != "<secret> <secret> <secret> <secret>" {
 		t.Errorf("after three secrets: %q", got)
@@ -102,7 +102,7 @@ func TestNameWith16BytesOfASecretContainsSecret(t *testing.T) {
 		secret[:15]:                         false,
 		"host-" + secret[4:20] + ".example": true,
 		"host-" + secret[4:19] + ".example": false,
-		"host.of.nobody.example":            false,
+		"host.without.secret.example":       false,
 	} {
 		if got := masking(secret).containsSecret(name); got != want {
 			t.Errorf("%s: %t", name, got)

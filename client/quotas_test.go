@@ -124,12 +124,12 @@ func TestQuotaAndPausesOutliveClientsForAnHour(t *testing.T) {
 		time.Sleep(time.Hour + 2*maxTransit)
 		q.Sweep()
 		if n := len(q.quotas); n != 1 {
-			t.Errorf("%d quotas are left, want that of the sign-in host", n)
+			t.Errorf("%d quotas remain, want that of the sign-in host", n)
 		}
 		time.Sleep(time.Hour)
 		q.Sweep()
 		if n := len(q.quotas); n != 0 {
-			t.Errorf("%d quotas are left", n)
+			t.Errorf("%d quotas remain", n)
 		}
 	})
 }

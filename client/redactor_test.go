@@ -94,7 +94,7 @@ func lines(s string, width int) string {
 	return b.String() + s
 }
 
-// alphabets are those of tokens, of client secrets and of passwords.
+// alphabets are the characters of tokens, client secrets and passwords.
 var alphabets = []string{
 	base62 + "-_.",
 	base62 + "~.-_",
@@ -114,18 +114,18 @@ func randomText(r *rand.Rand, alphabet string, length int) string {
 func checkMasked(t *testing.T, masked, secret, encoded, what string) {
 	t.Helper()
 	if len(masked) > maxText+len("…") {
-		t.Errorf("%s: %d bytes are left", what, len(masked))
+		t.Errorf("%s: %d bytes remain", what, len(masked))
 	}
 	for i := range len(secret) - fragment + 1 {
 		if part := secret[i : i+fragment]; strings.Contains(masked, part) && !strings.Contains(maskedSecret, part) {
-			t.Fatalf("%s: %q of the secret %q is left in %q", what, part, secret, masked)
+			t.Fatalf("%s: %q of the secret %q is not masked in %q", what, part, secret, masked)
 		}
 	}
 	// The maximum number of bytes of a fragment in this encoding.
 	length := 2*fragment*len(encoded)/len(secret) + 2*fragment
 	for i := range len(encoded) - length + 1 {
 		if part := encoded[i : i+length]; strings.Contains(masked, part) {
-			t.Fatalf("%s: %q is left in %q, of the secret %q", what, part, masked, secret)
+			t.Fatalf("%s: %q is not masked in %q, of the secret %q", what, part, masked, secret)
 		}
 	}
 }
@@ -184,7 +184,7 @@ func FuzzRedactor(f *testing.F) {
 			part := secret[i : i+fragment]
 			// What the text around the secret holds of it, masking makes no different.
 			if strings.Contains(masked, part) && !strings.Contains(maskedSecret, part) {
-				t.Fatalf("%s: %q of the secret %q is left in %q", what, part, secret, masked)
+				t.Fatalf("%s: %q of the secret %q is not masked in %q", what, part, secret, masked)
 			}
 		}
 		if again := redactor.text(masked); again != masked {
@@ -400,12 +400,12 @@ func TestClientMethodsMaskSecrets(t *testing.T) {
 					for _, secret := range []string{token, password} {
 						for i := range len(secret) - fragment + 1 {
 							if strings.Contains(said, secret[i:i+fragment]) {
-								t.Fatalf("%s, %s, sign-in %t: a secret is left in %s", name, what, signIn, said)
+								t.Fatalf("%s, %s, sign-in %t: a secret is not masked in %s", name, what, signIn, said)
 							}
 						}
 					}
 					if strings.Contains(said, "pass%zzword") {
-						t.Errorf("%s, %s: a password is left in %s", name, what, said)
+						t.Errorf("%s, %s: a password is not masked in %s", name, what, said)
 					}
 				})
 			}

@@ -67,7 +67,7 @@ func retryAfter(h http.Header) time.Duration {
 		return 0
 	}
 	if strings.Trim(text, "0123456789") == "" {
-		seconds, _ := strconv.Atoi(text) // The largest int where it does not fit into one.
+		seconds, _ := strconv.Atoi(text) // The largest int if the number is too large.
 		return time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(text)

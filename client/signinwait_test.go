@@ -46,7 +46,7 @@ func TestThrottledSignInIsRetriedForAtMostFiveMinutes(t *testing.T) {
 						}
 					}
 					if waited := time.Since(start); waited > 5*time.Minute {
-						t.Fatalf("%d refreshes took %s", i+1, waited)
+						t.Fatalf("%d refreshes waited %s", i+1, waited)
 					}
 				}
 

@@ -474,7 +474,7 @@ func TestTemporaryTokenErrorsAreRetried(t *testing.T) {
 		"Entra's temporarily_unavailable": func(w http.ResponseWriter, _ *http.Request) {
 			respondError(w, 400, "temporarily_unavailable", 90033, "Busy.")
 		},
-		"an answer that never comes": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"a hanging response": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -626,18 +626,18 @@ func TestUnusableTokenResponsesAreDistinguished(t *testing.T) {
 			w.Header().Set("Location", "https://elsewhere.example/")
 			w.WriteHeader(http.StatusFound)
 		}, ReasonAuth, "redirect, which is not followed"},
-		"a redirect that leaves a choice": {scripted(http.StatusMultipleChoices, ""), ReasonAuth, "redirect, which is not followed"},
-		"a missing page":                  {scripted(http.StatusNotFound, "<html>", "Content-Type", "text/html"), ReasonAuth, "not that of a token endpoint"},
-		"an oversized answer":             {json(`{"access_token":"` + strings.Repeat("a", maxTokenResponse) + `"}`), ReasonDecode, "larger than"},
-		"no JSON":                         {json(`access granted`), ReasonDecode, "not the JSON object"},
-		"an empty body":                   {json(``), ReasonDecode, "not the JSON object"},
-		"no access_token":                 {json(`{"token_type":"Bearer","expires_in":3599}`), ReasonDecode, "access_token"},
-		"a type other than Bearer":        {json(`{"token_type":"pop","expires_in":3599,"access_token":"t0k3n"}`), ReasonDecode, "not of type Bearer"},
-		"a token with a line break":       {json(`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n\r\nX: y"}`), ReasonDecode, "contains invalid characters"},
-		"an expiry in the past":           {json(`{"token_type":"Bearer","expires_in":-5,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
-		"an expiry that is too far away":  {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
-		"an expiry that is no number":     {json(`{"token_type":"Bearer","expires_in":"t0k3n","access_token":"t0k3n"}`), ReasonDecode, "not the JSON object"},
-		"an error with 200":               {json(`{"error":"invalid_client","error_description":"AADSTS7000215: Invalid."}`), ReasonAuth, "invalid_client"},
+		"a 300 response":                 {scripted(http.StatusMultipleChoices, ""), ReasonAuth, "redirect, which is not followed"},
+		"a missing page":                 {scripted(http.StatusNotFound, "<html>", "Content-Type", "text/html"), ReasonAuth, "not that of a token endpoint"},
+		"an oversized response":          {json(`{"access_token":"` + strings.Repeat("a", maxTokenResponse) + `"}`), ReasonDecode, "larger than"},
+		"no JSON":                        {json(`access granted`), ReasonDecode, "not the JSON object"},
+		"an empty body":                  {json(``), ReasonDecode, "not the JSON object"},
+		"no access_token":                {json(`{"token_type":"Bearer","expires_in":3599}`), ReasonDecode, "access_token"},
+		"a type other than Bearer":       {json(`{"token_type":"pop","expires_in":3599,"access_token":"t0k3n"}`), ReasonDecode, "not of type Bearer"},
+		"a token with a line break":      {json(`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n\r\nX: y"}`), ReasonDecode, "contains invalid characters"},
+		"an expiry in the past":          {json(`{"token_type":"Bearer","expires_in":-5,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
+		"an expiry that is too far away": {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
+		"an expiry that is no number":    {json(`{"token_type":"Bearer","expires_in":"t0k3n","access_token":"t0k3n"}`), ReasonDecode, "not the JSON object"},
+		"an error with 200":              {json(`{"error":"invalid_client","error_description":"AADSTS7000215: Invalid."}`), ReasonAuth, "invalid_client"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tokens, _ := testTokens(secretCredential(), test.handler)

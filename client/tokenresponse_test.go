@@ -61,13 +61,13 @@ func TestTokenResponseVariants(t *testing.T) {
 		"of no type":                          {scripted(200, good, "Content-Type", ""), 3599 * time.Second},
 		"after a byte order mark":             {scripted(200, "\ufeff"+good), 3599 * time.Second},
 		"packed":                              {scripted(200, packed(t, byGzip, good), "Content-Encoding", "GZIP"), 3599 * time.Second},
-		"packed by the old name":              {scripted(200, packed(t, byGzip, good), "Content-Encoding", "x-gzip"), 3599 * time.Second},
-		"packed by deflate":                   {scripted(200, packed(t, byDeflate, good), "Content-Encoding", "deflate"), 3599 * time.Second},
-		"packed by deflate, with a header":    {scripted(200, packed(t, byZlib, good), "Content-Encoding", "deflate"), 3599 * time.Second},
-		"packed in an unknown way":            {scripted(200, good, "Content-Encoding", "br"), 0},
+		"x-gzip":                              {scripted(200, packed(t, byGzip, good), "Content-Encoding", "x-gzip"), 3599 * time.Second},
+		"raw deflate":                         {scripted(200, packed(t, byDeflate, good), "Content-Encoding", "deflate"), 3599 * time.Second},
+		"deflate with zlib header":            {scripted(200, packed(t, byZlib, good), "Content-Encoding", "deflate"), 3599 * time.Second},
+		"unknown content encoding":            {scripted(200, good, "Content-Encoding", "br"), 0},
 		"a lifetime with a point":             {withLifetime("3599.0"), 3599 * time.Second},
 		"a lifetime of a second with a point": {withLifetime("1.0"), time.Second},
-		"as large as an answer may be":        {scripted(200, good+strings.Repeat(" ", 256<<10-len(good))), 3599 * time.Second},
+		"a response of the maximum size":      {scripted(200, good+strings.Repeat(" ", 256<<10-len(good))), 3599 * time.Second},
 		"a lifetime with a fraction":          {withLifetime("3599.9"), 3599 * time.Second},
 		"a lifetime as text":                  {withLifetime(`"3599"`), 3599 * time.Second},
 		"a lifetime with a point as text":     {withLifetime(`"3599.0"`), 3599 * time.Second},
@@ -81,7 +81,7 @@ func TestTokenResponseVariants(t *testing.T) {
 		"a lifetime of a week":                {withLifetime("604800"), maxTokenLifetime},
 		"a lifetime of more than a week":      {withLifetime("604801"), 0},
 		"a lifetime that is too long":         {withLifetime("1e300"), 0},
-		"a lifetime that 32 bits wrap":        {withLifetime("4294970895"), 0},
+		"a lifetime that overflows 32 bits":   {withLifetime("4294970895"), 0},
 		"a lifetime of zero":                  {withLifetime("0"), assumedTokenLifetime},
 		"a lifetime below a second":           {withLifetime("0.5"), 0},
 		"a word as lifetime":                  {withLifetime(`"soon"`), 0},
@@ -116,12 +116,12 @@ func TestBrokenTokenResponseNamesFailure(t *testing.T) {
 		what     string
 		cause    string
 	}{
-		"an unknown encoding":         {"br", "{}", nil, "reach", "unpack the response: unsupported content encoding"},
-		"a header that is not gzip":   {"gzip", "not gzip at all", nil, "reach", "unpack the response: gzip: invalid header"},
-		"a packed body that is cut":   {"gzip", cut, nil, "reach", "read the response: unexpected EOF"},
-		"a connection that breaks":    {"", "{", io.ErrUnexpectedEOF, "reach", "read the response: unexpected EOF"},
-		"a body that never ends":      {"", "{", context.DeadlineExceeded, "no complete response within 30s", "read the response: context deadline exceeded"},
-		"a packed body without start": {"gzip", "", context.DeadlineExceeded, "no complete response within 30s", "unpack the response: context deadline exceeded"},
+		"an unknown encoding":       {"br", "{}", nil, "reach", "unpack the response: unsupported content encoding"},
+		"a header that is not gzip": {"gzip", "not gzip at all", nil, "reach", "unpack the response: gzip: invalid header"},
+		"a truncated gzip body":     {"gzip", cut, nil, "reach", "read the response: unexpected EOF"},
+		"a connection that breaks":  {"", "{", io.ErrUnexpectedEOF, "reach", "read the response: unexpected EOF"},
+		"a body that never ends":    {"", "{", context.DeadlineExceeded, "no complete response within 30s", "read the response: context deadline exceeded"},
+		"a hanging gzip body":       {"gzip", "", context.DeadlineExceeded, "no complete response within 30s", "unpack the response: context deadline exceeded"},
 	} {
 		for host, credential := range map[string]Credential{"login.example": secretCredential(), "169.254.169.254": ManagedIdentity{}} {
 			t.Run(name+", "+host, func(t *testing.T) {
@@ -184,23 +184,23 @@ func TestEveryEntraErrorNumberHasAdvice(t *testing.T) {
 			scripted(401, `{"error":"invalid_client","error_description":"AADSTS7000222: expired","error_codes":7000222}`),
 			ReasonAuth, []string{"AADSTS7000222", "rejects the app's credential"},
 		},
-		"a passing fault with 503": {
+		"a temporary error with 503": {
 			scripted(503, `{"error":"invalid_request","error_description":"AADSTS90033: A transient error has occurred. Please try again.","error_codes":[90033]}`),
 			ReasonServer, []string{"AADSTS90033"},
 		},
-		"a passing fault with 400": {
+		"a temporary error with 400": {
 			scripted(400, `{"error":"invalid_request","error_description":"AADSTS90033: A transient error has occurred. Please try again.","error_codes":[90033]}`),
 			ReasonServer, []string{"HTTP 400", "AADSTS90033"},
 		},
-		"a passing fault with 200": {
+		"a temporary error with 200": {
 			scripted(200, `{"error":"invalid_request","error_description":"AADSTS90033: A transient error has occurred. Please try again.","error_codes":["90033"]}`),
 			ReasonServer, []string{"HTTP 200", "invalid_request", "AADSTS90033"},
 		},
-		"an error beside a token": {
+		"an error and a token": {
 			scripted(200, `{"error":"invalid_client","error_codes":[7000215],"access_token":"t0k3n","token_type":"Bearer","expires_in":3599}`),
 			ReasonAuth, []string{"HTTP 200", "invalid_client", "the client secret is wrong"},
 		},
-		"an error with 200 as the APIs spell it": {
+		"an error with 200 in the APIs' format": {
 			scripted(200, `{"error":{"code":"Busy","message":"later"}}`),
 			ReasonAuth, []string{"HTTP 200", "Busy", "later"},
 		},
@@ -208,7 +208,7 @@ func TestEveryEntraErrorNumberHasAdvice(t *testing.T) {
 			scripted(200, `{"error":"brand_new"}`, "Content-Type", "text/plain"),
 			ReasonAuth, []string{"HTTP 200", "brand_new"},
 		},
-		"an error that is packed": {
+		"a compressed error": {
 			scripted(401, packed(t, byDeflate, `{"error":"invalid_client","error_codes":[7000215]}`), "Content-Encoding", "deflate"),
 			ReasonAuth, []string{"HTTP 401", "invalid_client", "the client secret is wrong"},
 		},

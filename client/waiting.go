@@ -33,9 +33,10 @@ const (
 	MinDeniedPause = time.Minute
 	// MaxLookupRetries is how long one lookup of a domain is retried.
 	MaxLookupRetries = 2 * time.Minute
-	// MinHang and MaxHang limit the time after which a lookup of a domain counts as hanging,
-	// which is half of an interval.
+	// MinHang is the minimum time after which a lookup of a domain counts as hanging, which
+	// is half of an interval.
 	MinHang = 5 * time.Second
+	// MaxHang is the maximum of that time.
 	MaxHang = time.Minute
 	// PreviewRecheck is how long after a rejection the Graph preview is tried again.
 	PreviewRecheck = time.Hour

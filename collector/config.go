@@ -12,7 +12,7 @@ import (
 )
 
 // Config is a collector's section of a tenant's settings: a struct of plain values
-// with yaml tags that embeds a Schedule inline. It holds no map, pointer or
+// with yaml tags that embeds a Schedule inline. It has no map, pointer or
 // interface, so that tenants share nothing and reflect.DeepEqual compares two.
 type Config interface {
 	// Common returns the embedded Schedule.

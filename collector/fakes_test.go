@@ -20,7 +20,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// world is an exposition with everything a collector needs.
+// testEnv is an exposition and what a collector needs.
 type testEnv struct {
 	registry   *prometheus.Registry
 	metrics    *Metrics
@@ -38,7 +38,7 @@ func newTestEnv() *testEnv {
 	return w
 }
 
-// nameOf is the name of a collector, which only its Env knows otherwise.
+// nameOf returns the name of a collector.
 func nameOf(c Collector) string {
 	if c, ok := c.(interface{ Name() string }); ok {
 		return c.Name()
@@ -57,7 +57,7 @@ func (w *testEnv) refresher(c Collector, interval time.Duration) *Refresher {
 	})
 }
 
-// scraped is the text of a scrape.
+// scrape returns the text of a scrape.
 func (w *testEnv) scrape(t testing.TB) string {
 	t.Helper()
 	return text(t, must(Combine(w.registry, w.exposition).Gather()))
@@ -74,7 +74,7 @@ func text(t testing.TB, families []*dto.MetricFamily) string {
 	return b.String()
 }
 
-// value returns the value of a series as its text begins, or "" where it is absent.
+// value returns the value of a series, or "" if it is absent.
 func value(exposition, series string) string {
 	for line := range strings.Lines(exposition) {
 		if rest, ok := strings.CutPrefix(line, series+" "); ok {
@@ -145,8 +145,8 @@ func (s *memoryStore) Keys(prefix string) ([]string, error) {
 	return keys, s.fail
 }
 
-// untilKilled is the store as a program sees it that is killed after a while:
-// what it does then is not kept.
+// untilKilled returns the store of a program that is killed after a while: later changes
+// are not stored.
 func (s *memoryStore) untilKilled(after time.Duration) Store {
 	return &killedStore{s, time.Now().Add(after)}
 }

@@ -33,7 +33,7 @@ func TestClosedPublisherDoesNothing(t *testing.T) {
 	w.publish(t, successor, "b")
 	w.publish(t, p, "a")
 	if got := w.scrape(t); value(got, a) != "" || value(got, b) == "" {
-		t.Errorf("a publisher that is closed overwrote its successor:\n%s", got)
+		t.Errorf("a closed publisher overwrote its successor:\n%s", got)
 	}
 
 	successor.Withdraw()
@@ -56,11 +56,11 @@ func TestSharedValuesAppearWithSnapshot(t *testing.T) {
 		Share: func() {
 			w.publish(t, domains, "new join")
 			if got := w.scrape(t); got != before {
-				t.Errorf("amid the change:\n%s\nwant:\n%s", got, before)
+				t.Errorf("during the change:\n%s\nwant:\n%s", got, before)
 			}
 			other.Publish(Snapshot{Blocks: []*Block{testBlock(t, "fabrikam", time.Time{}, "x")}})
 			if got := w.scrape(t); !strings.Contains(got, "fabrikam") {
-				t.Errorf("another tenant waits:\n%s", got)
+				t.Errorf("another tenant is delayed:\n%s", got)
 			}
 		},
 	})
@@ -69,10 +69,10 @@ func TestSharedValuesAppearWithSnapshot(t *testing.T) {
 	}
 
 	fleet.Close()
-	fleet.Publish(Snapshot{Share: func() { t.Error("a publisher that is closed shares") }})
+	fleet.Publish(Snapshot{Share: func() { t.Error("a closed publisher calls Share") }})
 }
 
-// outcomes is a Collector whose refreshes end as listed.
+// outcomes is a Collector whose refreshes return the listed outcomes.
 type outcomes struct {
 	*scriptedCollector
 	list []Outcome
@@ -164,7 +164,7 @@ func TestWithdrawAlsoWithdrawsSharedValues(t *testing.T) {
 	w.exposition.Together("contoso", func() {
 		p.Withdraw()
 		if got := w.scrape(t); !strings.Contains(got, `zone="a"`) || !strings.Contains(got, "joined") {
-			t.Errorf("amid the withdrawal:\n%s", got)
+			t.Errorf("during the withdrawal:\n%s", got)
 		}
 	})
 	if got := w.scrape(t); strings.Contains(got, `zone="a"`) || strings.Contains(got, "joined") || !strings.Contains(got, "without") {
@@ -172,7 +172,7 @@ func TestWithdrawAlsoWithdrawsSharedValues(t *testing.T) {
 	}
 }
 
-// follower is a Collector that takes its time to start and to stop following.
+// follower is a Collector whose Start and Follow take a second to return.
 type follower struct {
 	*scriptedCollector
 	order []string
@@ -197,7 +197,7 @@ func TestRunFollowsAfterStartAndWaitsForFollow(t *testing.T) {
 		f := &follower{scriptedCollector: &scriptedCollector{name: "one", refresh: func(context.Context, int) error { return nil }}}
 		r := w.refresher(f, time.Hour)
 		r.Go()
-		r.Go() // Runs already.
+		r.Go() // Does nothing.
 		time.Sleep(time.Minute)
 		r.Stop()
 		if got := strings.Join(f.order, " "); got != "started follows followed" {

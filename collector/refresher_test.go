@@ -44,7 +44,7 @@ func (s *scriptedCollector) Refresh(ctx context.Context) (Outcome, error) {
 	return Outcome{Snapshot: &Snapshot{At: time.Now()}}, err
 }
 
-// pauses are the times between the starts of refreshes.
+// pauses returns the times between the starts of refreshes.
 func (s *scriptedCollector) pauses() []time.Duration {
 	var pauses []time.Duration
 	for i := 1; i < len(s.starts); i++ {
@@ -66,11 +66,11 @@ func TestRefreshesFollowInterval(t *testing.T) {
 		}
 		for _, pause := range c.pauses() {
 			if pause < 10*time.Minute+30*time.Second || pause > 11*time.Minute+30*time.Second {
-				t.Errorf("started again after %s: want the minute it takes and 10 minutes give or take a twentieth", pause)
+				t.Errorf("started again after %s: want 11 minutes with a jitter of 30 seconds", pause)
 			}
 		}
 		if n := strings.Count(w.log.String(), "\n"); n != 1 {
-			t.Errorf("%d lines in the log for nothing but successes:\n%s", n, w.log)
+			t.Errorf("%d log lines for successful refreshes, want 1:\n%s", n, w.log)
 		}
 	})
 }
@@ -94,7 +94,7 @@ func TestFailuresBackOffUpToInterval(t *testing.T) {
 		err      error
 		min, max []time.Duration // Of the first pauses; the last one repeats.
 	}{
-		"a passing fault": {
+		"a temporary error": {
 			&client.Error{API: client.Machines, Reason: client.ReasonServer, Status: 500},
 			[]time.Duration{11 * time.Second, 22 * time.Second, 45 * time.Second, 90 * time.Second, 180 * time.Second, 6 * time.Minute},
 			[]time.Duration{19 * time.Second, 38 * time.Second, 75 * time.Second, 150 * time.Second, 5 * time.Minute, 10 * time.Minute},
@@ -285,7 +285,7 @@ func TestCrashLoopMakesNoMoreRefreshesThanOneLongRun(t *testing.T) {
 					return n
 				}
 				long := starts(&memoryStore{}, 1, time.Hour)
-				// Pauses are jittered, so one more or less is chance.
+				// Because of jitter, the numbers may differ by one.
 				if loop := starts(&memoryStore{}, 500, 7*time.Second+time.Millisecond); loop > long+1 || loop < 2 {
 					t.Errorf("500 runs of 7 seconds made %d refreshes, one run of an hour %d", loop, long)
 				}
@@ -400,7 +400,7 @@ func TestDeletedTenantLeavesNoSeries(t *testing.T) {
 	w.tenant.Call(client.Machines, "200", time.Second)
 	w.tenant.SetClient(fixedState{})
 	if got := w.scrape(t); got != "" {
-		t.Errorf("left behind:\n%s", got)
+		t.Errorf("series remain:\n%s", got)
 	}
 }
 
@@ -500,7 +500,7 @@ func TestContinuousCollectorPausesOnlyAfterTotalFailure(t *testing.T) {
 		runFor(t, w.refresher(c, 10*time.Minute), 4*time.Minute)
 		pauses := c.pauses()
 		if len(pauses) != 3 || pauses[0] != time.Minute || pauses[1] != time.Minute || pauses[2] < time.Minute+11*time.Second || pauses[2] > time.Minute+38*time.Second {
-			t.Errorf("refreshes of a minute start after %v: want no pause but after the third", pauses)
+			t.Errorf("refreshes of a minute start after %v: want a pause after the third only", pauses)
 		}
 	})
 }
