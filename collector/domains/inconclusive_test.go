@@ -1,0 +1,124 @@
+package domains
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/internal/collectortest"
+)
+
+// limitedDomains is a Client with a quota of the test.
+type limitedDomains struct {
+	quickDomains
+	use    client.QuotaUse
+	isFull func() bool                                           // Nil is never.
+	lookup func(ctx context.Context, domain string, n int) error // N counts the lookups of the domain. Nil responds.
+
+	mu    sync.Mutex
+	calls map[string]int
+}
+
+func (l *limitedDomains) Quota(client.API) client.QuotaUse {
+	use := l.use
+	if l.isFull != nil && l.isFull() {
+		use.HourCalls = use.Limits.CallsPerHour
+	}
+	return use
+}
+
+func (l *limitedDomains) DomainMachines(ctx context.Context, domain string) iter.Seq2[*client.Machine, error] {
+	l.mu.Lock()
+	if l.calls == nil {
+		l.calls = make(map[string]int)
+	}
+	l.calls[domain]++
+	n := l.calls[domain]
+	l.mu.Unlock()
+	if l.lookup != nil {
+		return collectortest.RowsOf[client.Machine](l.lookup(ctx, domain, n))
+	}
+	return l.quickDomains.DomainMachines(ctx, domain)
+}
+
+func (l *limitedDomains) count(domain string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.calls[domain]
+}
+
+func TestIntervalWithoutALookupIsNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 1, CallsPerHour: 4}, Known: true}}
+		r, _ := start(t, w, newDomains(w, l, domainNames(1), func(o *Options) { o.Interval, o.MaxAge = 5*time.Minute, 0 }), 5*time.Minute)
+		time.Sleep(10 * time.Hour)
+		synctest.Wait()
+		if s, n := r.Status(), l.count("d00000.example"); n < 38 || n > 42 || s.Refreshes > n || s.Failures > 0 {
+			t.Errorf("%d refreshes with %d lookups in ten hours, %d failed", s.Refreshes, n, s.Failures)
+		}
+	})
+}
+
+// While a lookup waits for quota, rounds count until the domain is overdue.
+func TestRoundWithAnOverdueDomainIsNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		limits := client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}
+		var waits atomic.Bool
+		begin := time.Now()
+		l := &limitedDomains{
+			use:    client.QuotaUse{Limits: limits, Known: true},
+			isFull: func() bool { return waits.Load() && time.Since(begin)%(30*time.Minute) == 0 }, // When a round ends.
+			lookup: func(_ context.Context, domain string, n int) error {
+				if domain == "d00001.example" && n == 2 {
+					waits.Store(true)
+					time.Sleep(3 * time.Hour)
+					waits.Store(false)
+				}
+				return nil
+			},
+		}
+		r, _ := start(t, w, newDomains(w, l, domainNames(2), func(o *Options) { o.Interval, o.MaxAge = 30*time.Minute, 40*time.Minute }), 30*time.Minute)
+		var counted []int
+		for _, pause := range []time.Duration{45 * time.Minute, 30 * time.Minute, 105 * time.Minute} {
+			time.Sleep(pause)
+			synctest.Wait()
+			counted = append(counted, r.Status().Refreshes)
+		}
+		if counted[1] != counted[0]+1 || counted[2] != counted[1] || r.Status().Failures > 0 {
+			t.Errorf("%d refreshes after 45 minutes, 75 minutes and 3 hours, %d failed", counted, r.Status().Failures)
+		}
+	})
+}
+
+func TestDomainsThatFailedLeaveRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		var mu sync.Mutex
+		retrying, most := 0, 0
+		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		l.lookup = func(ctx context.Context, _ string, n int) error {
+			if n == 1 {
+				return &client.Error{API: client.DomainMachines, Reason: client.ReasonDecode}
+			}
+			mu.Lock()
+			retrying++
+			most = max(most, retrying)
+			mu.Unlock()
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		_, stop := start(t, w, newDomains(w, l, domainNames(20)), time.Hour)
+		time.Sleep(30 * time.Minute)
+		stop()
+		if most != 4 {
+			t.Errorf("%d of 8 concurrent lookups are of domains that failed, want 4", most)
+		}
+	})
+}
