@@ -2,7 +2,10 @@ package domains
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mde-exporter/mde_exporter/client"
+	"github.com/mde-exporter/mde_exporter/collector"
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
@@ -121,4 +125,119 @@ func TestDomainsThatFailedLeaveRoomForOthers(t *testing.T) {
 			t.Errorf("%d of 8 concurrent lookups are of domains that failed, want 4", most)
 		}
 	})
+}
+
+func TestRetryDoesNotWaitForFirstLookups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		l.lookup = func(ctx context.Context, domain string, _ int) error {
+			if domain != "d00000.example" {
+				<-ctx.Done() // Four of them hang.
+				return ctx.Err()
+			}
+			return &client.Error{API: client.DomainMachines, Reason: client.ReasonDecode}
+		}
+		_, stop := start(t, w, newDomains(w, l, domainNames(5)), time.Hour)
+		time.Sleep(5 * time.Minute)
+		stop()
+		if n := l.count("d00000.example"); n < 2 {
+			t.Errorf("a domain that failed was looked up %d times in five minutes", n)
+		}
+	})
+}
+
+func TestLookupThatShutdownCancelsIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		l.lookup = func(ctx context.Context, _ string, _ int) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		d := newDomains(w, l, domainNames(3))
+		r, stop := start(t, w, d, time.Hour)
+		time.Sleep(time.Second)
+		stop()
+		if row := d.Page().Table.Rows[0]; row.Error != "" || r.Ready() {
+			t.Errorf("ready %v, row %+v", r.Ready(), row)
+		}
+	})
+}
+
+func TestDomainThatIsAddedDuringAnOutageIsLookedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := collectortest.NewWorld()
+		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		var down atomic.Bool
+		l.lookup = func(context.Context, string, int) error {
+			if down.Load() {
+				return &client.Error{API: client.DomainMachines, Reason: client.ReasonServer, Status: 500}
+			}
+			return nil
+		}
+		names := domainNames(100)
+		list := newFakeListFile(names...)
+		d := newDomains(w, l, nil, list.watch)
+		start(t, w, d, time.Hour)
+		time.Sleep(2 * time.Hour)
+		down.Store(true)
+		time.Sleep(3 * time.Hour)
+		list.set(d, append(names, "new.example")...)
+		time.Sleep(4 * time.Hour) // Each round is one lookup.
+		if l.count("new.example") == 0 {
+			t.Error("only domains that had responded are looked up")
+		}
+	})
+}
+
+func TestRestartBeforeEveryDomainRespondedHasNoAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &collector.MemoryStore{}
+		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		l.lookup = func(_ context.Context, domain string, _ int) error {
+			if domain == "d00002.example" {
+				return &client.Error{API: client.DomainMachines, Reason: client.ReasonDecode}
+			}
+			return nil
+		}
+		for range 2 {
+			w := collectortest.NewWorld()
+			_, stop := start(t, w, newDomains(w, l, domainNames(3), func(o *Options) { o.Store = store }), time.Hour)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if at := collectortest.Value(w.Exposed(t), `mde_watched_domain_list_last_success_timestamp_seconds{list="default",tenant="contoso"}`); at != "" {
+				t.Errorf("the list is of %s", at)
+			}
+			stop()
+		}
+	})
+}
+
+func TestNoteWarnsOfAMaxAgeThatLookupsExceed(t *testing.T) {
+	var cycle time.Duration // Of two domains at four calls an hour, as the first run exposes it.
+	for _, tc := range []struct {
+		later time.Duration // Than the cycle.
+		warns bool
+	}{{-time.Minute, true}, {0, true}, {time.Millisecond, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := collectortest.NewWorld()
+			l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 1, CallsPerHour: 4}, Known: true}}
+			r, _ := start(t, w, newDomains(w, l, domainNames(2), func(o *Options) { o.Interval, o.MaxAge = 5*time.Minute, max(cycle, 5*time.Minute)+tc.later }), 5*time.Minute)
+			time.Sleep(3 * time.Hour)
+			synctest.Wait()
+			notes := strings.Join(r.Status().Page.Notes, "\n")
+			seconds, err := strconv.ParseFloat(collectortest.Value(w.Exposed(t), `mde_watched_domains_interval_seconds{tenant="contoso"}`), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cycle = time.Duration(seconds * float64(time.Second))
+			if !strings.Contains(notes, fmt.Sprintf("2 domains at one call per %s take %s instead of 5m0s", cycle/2, cycle)) || strings.Contains(notes, "raise max_age") != tc.warns {
+				t.Errorf("with a max_age %s longer than lookups of %s take: %s", tc.later, cycle, notes)
+			}
+			if n := strings.Count(w.Log.String(), "Call quota too small"); n != 1 {
+				t.Errorf("logged %d times", n)
+			}
+		})
+	}
 }
