@@ -545,3 +545,20 @@ func TestCollectorIsReadyDuringPauseOfLastRunsFailure(t *testing.T) {
 		})
 	}
 }
+
+func TestStatusCountsRefreshesAndFailures(t *testing.T) {
+	w := newTestEnv()
+	c := &scriptedCollector{name: "security_states", refresh: func(_ context.Context, n int) error {
+		if n < 3 {
+			return errors.New("no")
+		}
+		return nil
+	}}
+	r := w.refresher(c, time.Hour)
+	for range 3 {
+		_, _ = r.refresh(t.Context())
+	}
+	if s := r.Status(); s.Refreshes != 3 || s.Failures != 2 || s.ConsecutiveFailures != 0 {
+		t.Errorf("status %+v", s)
+	}
+}
