@@ -31,7 +31,7 @@ func read(t *testing.T, path string) string {
 	return string(content)
 }
 
-func TestTheRunbookHasTheAlertmanagerConfiguration(t *testing.T) {
+func TestRunbookContainsTheAlertmanagerConfiguration(t *testing.T) {
 	_, file, _ := strings.Cut(read(t, alertmanagerFile), "\nroute:\n")
 	_, runbook, _ := strings.Cut(read(t, "../docs/runbooks.md"), "```yaml\nroute:\n")
 	runbook, _, _ = strings.Cut(runbook, "```")
@@ -60,9 +60,9 @@ func TestAlertmanagerRoutesEachAlertByItsSeverity(t *testing.T) {
 	}
 }
 
-// TestTheRunbooksRoutesReachThoseWhoOwnAGroupOrAList inserts the routes by device
+// TestRunbookRoutesByDeviceGroupAndList inserts the routes by device
 // group and list in front of the others, as the runbooks say.
-func TestTheRunbooksRoutesReachThoseWhoOwnAGroupOrAList(t *testing.T) {
+func TestRunbookRoutesByDeviceGroupAndList(t *testing.T) {
 	amtool := servertest.Find(t, "amtool")
 	_, routes, _ := strings.Cut(read(t, "../docs/runbooks.md"), "**Routes by device group and list.**")
 	_, routes, _ = strings.Cut(routes, "```yaml\n")

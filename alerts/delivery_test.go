@@ -18,10 +18,10 @@ func TestMain(m *testing.M) { servertest.Main(m) }
 // hour becomes six seconds.
 const hurry = 600
 
-// TestAnEventInATenantReachesTheOneWhoIsOnCall follows events the whole way: a
+// TestTenantEventsReachTheOnCallReceiver follows events the whole way: a
 // tenant, the exporter's program, Prometheus with the bundled rules,
 // Alertmanager, a webhook; and back again.
-func TestAnEventInATenantReachesTheOneWhoIsOnCall(t *testing.T) {
+func TestTenantEventsReachTheOnCallReceiver(t *testing.T) {
 	t.Parallel()
 	servertest.Find(t, "prometheus")
 	dir := t.TempDir()

@@ -15,10 +15,10 @@ import (
 
 var update = flag.Bool("update", false, "write deploy/demo/rules.yaml anew")
 
-// TestTheDemosRulesAreTheBundledOnesWithAShortFor keeps the rules of the demo,
+// TestDemoRulesAreTheBundledOnesWithShortFor keeps the rules of the demo,
 // where an outage lasts minutes, what they are in production but for the time
 // that an alert waits: a twentieth.
-func TestTheDemosRulesAreTheBundledOnesWithAShortFor(t *testing.T) {
+func TestDemoRulesAreTheBundledOnesWithShortFor(t *testing.T) {
 	const file = "../deploy/demo/rules.yaml"
 	rules, err := fs.ReadFile(alerts.Files, "mde.yaml")
 	if err != nil {

@@ -69,11 +69,11 @@ func firingTimes(t *testing.T) map[string]map[time.Duration]bool {
 	return times
 }
 
-// TestTheRunbookSaysHowSoonEachAlertFires compares the table in the runbooks
+// TestRunbookTableStatesWhenEachAlertFires compares the table in the runbooks
 // with the unit tests: an alert fires at the time of the table and not before, it
 // fires until it resolves at the time of the table. Before is two evaluations
 // before, because Prometheus 2 and 3 differ by one at the ends of a range.
-func TestTheRunbookSaysHowSoonEachAlertFires(t *testing.T) {
+func TestRunbookTableStatesWhenEachAlertFires(t *testing.T) {
 	times := firingTimes(t)
 	rows := rhythmRow.FindAllStringSubmatch(read(t, "../docs/runbooks.md"), -1)
 	severities := map[string]string{}

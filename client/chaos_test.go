@@ -14,11 +14,11 @@ import (
 	"github.com/mde-exporter/mde_exporter/client"
 )
 
-// TestAnHourOfRandomFaults reads a fleet and looks up domains for an hour, against a
+// TestRandomFaultsForAnHour reads a fleet and looks up domains for an hour, against a
 // server with random errors. A successful refresh must count each machine, the quota must
 // count each request that arrived, the server must not get more calls than the limits, and
 // no goroutine may be left.
-func TestAnHourOfRandomFaults(t *testing.T) {
+func TestRandomFaultsForAnHour(t *testing.T) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { faultyHour(t, seed) })

@@ -71,7 +71,7 @@ func TestWrappedSecretIsMasked(t *testing.T) {
 	}
 }
 
-func TestTheLastThreeSecretsOfAKindAreMasked(t *testing.T) {
+func TestLastThreeSecretsOfAKindAreMasked(t *testing.T) {
 	r := masking("first-secret", "second-secret", "third-secret")
 	r.add("secret", "second-secret") // It is already there.
 	r.add("another", "other-secret")

@@ -83,7 +83,7 @@ func (o *outcomes) Refresh(ctx context.Context) (Outcome, error) {
 	return o.list[min(len(o.starts), len(o.list))-1], err
 }
 
-func TestAPendingRefreshIsNeitherSuccessNorFailure(t *testing.T) {
+func TestPendingRefreshIsNeitherSuccessNorFailure(t *testing.T) {
 	const labels = `{collector="security_states",tenant="contoso"}`
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()
