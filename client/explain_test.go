@@ -63,10 +63,10 @@ func TestExplainNormalizesCauses(t *testing.T) {
 		{
 			name: "a lookup that hangs, by how long",
 			errors: []error{
-				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no answer for 35s"},
-				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no answer for 1m5s"},
+				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no response for 35s"},
+				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no response for 1m5s"},
 			},
-			cause: "no answer …", remedy: "no response in time",
+			cause: "no response …", remedy: "no response in time",
 		},
 		{
 			name: "a pause of the sign-in host, by how long it lasts",

@@ -82,7 +82,7 @@ func TestPageShowsCountsUpToTheirMaxAge(t *testing.T) {
 	})
 }
 
-func TestEveryDomainIsExposedHoweverManyThereAre(t *testing.T) {
+func TestAllDomainsAreExposed(t *testing.T) {
 	for _, n := range []int{0, 1, 255, 256, 257} {
 		w := collectortest.NewWorld()
 		refreshOnce(t, w, newDomains(w, &quickDomains{}, domainNames(n)))
