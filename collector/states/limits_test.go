@@ -290,7 +290,7 @@ func TestMeasuresAtTheirBounds(t *testing.T) {
 	r := &statesResult{Properties: []string{"AntivirusOff", "EdrInactive", "FirewallOff"}, Gauges: map[string][]stateGroup{
 		machinesGauge: {{Counts: []int{1000}}}, requiringGauge: {{Counts: []int{1}}}, attentionGauge: {{Counts: []int{0, 1, 1}}},
 	}}
-	if got := r.measures(); got[0].Text != "0.1 %" || got[1].Text != "EdrInactive: 1" {
+	if got := r.measures(); got[0].Text != "0.1%" || got[1].Text != "EdrInactive: 1" {
 		t.Errorf("one of a thousand machines: %+v", got)
 	}
 }
