@@ -166,3 +166,31 @@ func TestAFileThatStaysMissingIsNoChange(t *testing.T) {
 		t.Errorf("mistakes %v, then %v", list.Mistakes, again.Mistakes)
 	}
 }
+
+func TestAFileThatLooksDifferentIsReadAgainImmediately(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, path string, at time.Time){
+		"time": func(t *testing.T, path string, at time.Time) { writeAt(t, path, "b.example", at.Add(time.Second)) },
+		"size": func(t *testing.T, path string, at time.Time) { writeAt(t, path, "b.example\n", at) },
+		"inode": func(t *testing.T, path string, at time.Time) {
+			writeAt(t, path+".new", "b.example", at)
+			if err := os.Rename(path+".new", path); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "list.txt")
+			synctest.Test(t, func(t *testing.T) {
+				at := time.Now().Add(-10 * time.Second)
+				writeAt(t, path, "a.example", at)
+				var lists Lists
+				lists.List([]string{path})
+				change(t, path, at)
+				lists.Read(t.Context())
+				if got := lists.List([]string{path}).Domains; !slices.Equal(got, []string{"b.example"}) {
+					t.Errorf("domains %q, want b.example", got)
+				}
+			})
+		})
+	}
+}

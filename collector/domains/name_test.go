@@ -134,3 +134,10 @@ func TestALongNameIsCutInItsError(t *testing.T) {
 		}
 	}
 }
+
+func TestALongNameIsCutBetweenCharacters(t *testing.T) {
+	_, err := domains.Parse(strings.Repeat("a", 79) + "ü.example")
+	if err == nil || !strings.Contains(err.Error(), `aaa"…`) {
+		t.Errorf("error %v", err)
+	}
+}

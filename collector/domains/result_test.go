@@ -225,3 +225,23 @@ func TestJoinIsKeptForTheSameFleet(t *testing.T) {
 		}
 	}
 }
+
+func TestOfManyMachinesSeenAtTheSameTimeTheFirstByIDAreNamed(t *testing.T) {
+	var machines []namedMachine
+	for i := range 100 {
+		machines = append(machines, namedMachine{ID: fmt.Sprintf("%02d", i), LastSeen: time.Date(2026, 1, 1+i%2, 0, 0, 0, 0, time.UTC)})
+	}
+	for i, m := range newestMachines(machines, 50) {
+		if want := fmt.Sprintf("%02d", 2*i+1); m.ID != want {
+			t.Errorf("machine %d is %s, want %s", i, m.ID, want)
+		}
+	}
+}
+
+func TestADomainNeverContactedHasNoTimeOfContact(t *testing.T) {
+	w := collectortest.NewWorld()
+	refreshOnce(t, w, newDomains(w, &quickDomains{}, []string{"a.example"}, func(o *Options) { o.Statistics = true }))
+	if got := w.Exposed(t); collectortest.Value(got, `mde_watched_domain_prevalence{domain="a.example",tenant="contoso"}`) != "0" || strings.Contains(got, "mde_watched_domain_last_seen") {
+		t.Errorf("exposed:\n%s", got)
+	}
+}

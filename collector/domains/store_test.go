@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -389,4 +390,42 @@ func TestStoredJoinIsExposedOnlyIfStatesAreConfigured(t *testing.T) {
 	if got := run(&attention.Index{}, false); strings.Contains(got, "attention") {
 		t.Errorf("stored join exposed without states:\n%s", got)
 	}
+}
+
+func TestStoredResultCountsAsALookupUntilMaxAge(t *testing.T) {
+	for name, tc := range map[string]struct {
+		age  time.Duration
+		once bool
+		want int
+	}{
+		"fresh":                      {3*time.Hour - 1, false, 1},
+		"expired":                    {3 * time.Hour, false, 0},
+		"fresh, but to be read once": {time.Minute, true, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			at := time.Now().Add(-tc.age).Format(time.RFC3339Nano)
+			store := &collector.MemoryStore{Values: map[string]string{"watched_domains/a.example": `{"at":"` + at + `","machines":1}`}}
+			w := collectortest.NewWorld()
+			d := newDomains(w, &quickDomains{}, []string{"a.example"}, func(o *Options) { o.Store, o.Once = store, tc.once })
+			d.Start(t.Context(), w.Publisher(d))
+			if p := d.Page().Progress; p.Done != tc.want {
+				t.Errorf("%s: %d domains looked up, want %d", name, p.Done, tc.want)
+			}
+		})
+	}
+}
+
+func TestStoredTimeOfAdditionIsIgnoredIfInTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for after, want := range map[time.Duration]time.Duration{-time.Hour: -time.Hour, time.Hour: 0} {
+			added := time.Now().Add(after).Format(time.RFC3339Nano)
+			store := &collector.MemoryStore{Values: map[string]string{"watched_domains": `{"filled":true,"added":{"a.example":"` + added + `"}}`}}
+			w := collectortest.NewWorld()
+			d := newDomains(w, &quickDomains{}, []string{"a.example"}, func(o *Options) { o.Store = store })
+			d.Start(t.Context(), w.Publisher(d))
+			if got, want := collectortest.Value(w.Exposed(t), `mde_watched_domain_list_last_success_timestamp_seconds{list="default",tenant="contoso"}`), time.Now().Add(want); got != strconv.FormatFloat(collector.UnixSeconds(want), 'g', -1, 64) {
+				t.Errorf("added %s from now: the list's values are of %s, want %s", after, got, want)
+			}
+		}
+	})
 }

@@ -502,3 +502,15 @@ func TestAShortenedListIsNoLongerStretched(t *testing.T) {
 		}
 	})
 }
+
+func TestShortestIntervalDecidesForEveryDomainOfTwoLists(t *testing.T) {
+	names := domainNames(50)
+	d := newDomains(collectortest.NewWorld(), &quickDomains{}, nil, func(o *Options) {
+		o.Lists = []ListConfig{listOf("daily", 24*time.Hour, names...), listOf("c2", 15*time.Minute, names...)}
+	})
+	for _, r := range d.Page().Table.Rows {
+		if r.Group != "c2, daily" {
+			t.Errorf("%s is on the lists %s", r.Name, r.Group)
+		}
+	}
+}
