@@ -43,6 +43,13 @@ func (s testSchedule) lookUp(now time.Time) (n int, next time.Time) {
 	}
 }
 
+// slowPacer returns a Pacer of one call every two minutes.
+func slowPacer() *client.Pacer {
+	return client.NewPacer(func(client.API) client.QuotaUse {
+		return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 1, CallsPerHour: 30}, Known: true}
+	}, client.DomainMachines)
+}
+
 func TestAListThatIsLateCatchesUpAMinute(t *testing.T) {
 	for late, want := range map[time.Duration]struct {
 		lookups int
@@ -82,9 +89,7 @@ func TestTheDomainLookedUpLongestAgoIsNextEvenIfItFailed(t *testing.T) {
 	for _, failedFirst := range []bool{true, false} {
 		t.Run(fmt.Sprint(failedFirst), func(t *testing.T) {
 			s := newTestSchedule(2, false)
-			s.pacer = client.NewPacer(func(client.API) client.QuotaUse {
-				return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 1, CallsPerHour: 30}, Known: true}
-			}, client.DomainMachines)
+			s.pacer = slowPacer()
 			var failed *watchedDomain
 			for i := range 2 {
 				now := begun.Add(time.Duration(i) * time.Second)
@@ -113,5 +118,28 @@ func TestFailedDomainsPauseAtATurnOfTheirList(t *testing.T) {
 	d, at := s.next(begun, 0, wantedDomains{fresh: true, failed: true})
 	if at.Before(begun.Add(45*time.Second)) || at.After(begun.Add(75*time.Second)) || !at.Equal(d.retry) {
 		t.Errorf("retried after %s, want a minute", at.Sub(begun))
+	}
+}
+
+func TestFailedDomainIsRetriedAtThePaceOfTheQuota(t *testing.T) {
+	s := newTestSchedule(1, true)
+	s.pacer = slowPacer()
+	d, _ := s.list.turns.waiting.first()
+	s.start(d, begun)
+	s.failedAt(d, begun)
+	if _, at := s.next(begun, 0, wantedDomains{failed: true}); at.Before(begun.Add(2 * time.Minute)) {
+		t.Errorf("retried after %s", at.Sub(begun))
+	}
+}
+
+func TestOnceLooksUpNewDomainsBeforeAllOthers(t *testing.T) {
+	s := newTestSchedule(1, true)
+	s.once = true
+	long := &watchList{ListConfig: listOf("", time.Hour), index: 1}
+	s.lists = append(s.lists, long)
+	fresh := &watchedDomain{on: &placement{list: long}, lookups: &lookups{}}
+	s.add(fresh)
+	if d, _ := s.next(begun.Add(time.Hour), 0, wantedDomains{fresh: true}); d != fresh {
+		t.Error("an overdue domain of the shorter list is next")
 	}
 }

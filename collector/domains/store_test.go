@@ -429,3 +429,19 @@ func TestStoredTimeOfAdditionIsIgnoredIfInTheFuture(t *testing.T) {
 		}
 	})
 }
+
+func TestStoredResultIsJoinedWithTheCurrentFleet(t *testing.T) {
+	store := &collector.MemoryStore{}
+	for _, property := range []string{"AntivirusOff", "AntivirusNotReporting"} {
+		fleet := &attention.Index{}
+		fleet.Set(&attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machineSets{id(1): {1}}, []string{property}, []int{0})})
+		w := collectortest.NewWorld()
+		d := newDomains(w, &quickDomains{machines: []client.Machine{{ID: id(1)}}}, []string{"a.example"}, func(o *Options) { o.Attention, o.Store = fleet, store })
+		if d.Start(t.Context(), w.Publisher(d)); property == "AntivirusOff" {
+			refreshOnce(t, w, d)
+		}
+		if got := w.Exposed(t); collectortest.Value(got, `mde_watched_domain_machines_attention{domain="a.example",property="`+property+`",tenant="contoso"}`) != "1" {
+			t.Errorf("not joined with the current fleet:\n%s", got)
+		}
+	}
+}
