@@ -194,3 +194,13 @@ func TestAFileThatLooksDifferentIsReadAgainImmediately(t *testing.T) {
 		})
 	}
 }
+
+func TestAPatternThatStaysInvalidIsNoChange(t *testing.T) {
+	patterns := []string{filepath.Join(t.TempDir(), "[")}
+	var lists Lists
+	list := lists.List(patterns)
+	lists.Read(t.Context())
+	if again := lists.List(patterns); len(list.Mistakes) != 1 || again != list {
+		t.Errorf("mistakes %v, then %v", list.Mistakes, again.Mistakes)
+	}
+}
