@@ -71,7 +71,7 @@ func TestMistakesInTheConfiguration(t *testing.T) {
 	}
 }
 
-func TestATenantAddsToTheGlobalLists(t *testing.T) {
+func TestTenantAddsToGlobalLists(t *testing.T) {
 	const quarter = model.Duration(15 * time.Minute)
 	global := section(func(c *Config) {
 		equal, short := listOf("c2", 15*time.Minute, "b.example"), listOf("short", 15*time.Minute)
@@ -106,7 +106,7 @@ func TestATenantAddsToTheGlobalLists(t *testing.T) {
 	}
 }
 
-func TestTheListOfTheSectionIsWatchedWhereItIsUsedOrAlone(t *testing.T) {
+func TestSectionListIsWatchedIfUsedOrAlone(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Config)
 		want   []string

@@ -11,7 +11,7 @@ import (
 	"github.com/mde-exporter/mde_exporter/internal/collectortest"
 )
 
-func TestAStoredResultMayHaveAsManyMachinesAsAreRead(t *testing.T) {
+func TestStoredResultMayHaveTheMaximumOfMachines(t *testing.T) {
 	const most, size = 1000, len(client.MachineID{})
 	for name, tc := range map[string]struct {
 		machines, ids, named int

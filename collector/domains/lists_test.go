@@ -21,7 +21,7 @@ func writeAt(t *testing.T, path, text string, at time.Time) {
 }
 
 // A file system may keep size, time and inode of a file that changes.
-func TestAFileThatLooksTheSameIsReadAgainInTime(t *testing.T) {
+func TestUnchangedFileIsReadAgainPeriodically(t *testing.T) {
 	for name, tc := range map[string]struct {
 		age, wait time.Duration // Of the file when it is read, and until it is read again.
 		want      string
@@ -49,7 +49,7 @@ func TestAFileThatLooksTheSameIsReadAgainInTime(t *testing.T) {
 	}
 }
 
-func TestAListWithMistakesKeepsItsLastValidState(t *testing.T) {
+func TestInvalidListKeepsItsLastValidState(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.txt")
 	var log strings.Builder
 	lists := Lists{Logger: slog.New(slog.NewTextHandler(&log, nil))}
@@ -88,7 +88,7 @@ func TestAListWithMistakesKeepsItsLastValidState(t *testing.T) {
 	}
 }
 
-func TestTheFirstValidListIsNotLogged(t *testing.T) {
+func TestFirstValidListIsNotLogged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.txt")
 	writeAt(t, path, "a.example", time.Now())
 	var log strings.Builder
@@ -100,7 +100,7 @@ func TestTheFirstValidListIsNotLogged(t *testing.T) {
 	}
 }
 
-func TestAPollReadsTheFilesEveryFourSeconds(t *testing.T) {
+func TestFilesArePolledEveryFourSeconds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.txt")
 	synctest.Test(t, func(t *testing.T) {
 		var lists Lists
@@ -120,7 +120,7 @@ func TestAPollReadsTheFilesEveryFourSeconds(t *testing.T) {
 	})
 }
 
-func TestAListThatIsNotUsedForAnHourIsForgotten(t *testing.T) {
+func TestListUnusedForAnHourIsDropped(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.txt")
 	for unused, want := range map[time.Duration]bool{time.Hour: false, time.Hour + 1: true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestMistakesOfAFileAreLimitedAndSummarized(t *testing.T) {
 	}
 }
 
-func TestAFileIsReadUpToWhatIsNoText(t *testing.T) {
+func TestListFileIsReadUpToInvalidText(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.txt")
 	writeAt(t, path, "a.example\n\x00.example\nb.example", time.Now())
 	list := new(Lists).List([]string{path})
@@ -157,7 +157,7 @@ func TestAFileIsReadUpToWhatIsNoText(t *testing.T) {
 	}
 }
 
-func TestAFileThatStaysMissingIsNoChange(t *testing.T) {
+func TestMissingFileIsNoChange(t *testing.T) {
 	patterns := []string{filepath.Join(t.TempDir(), "list.txt")}
 	var lists Lists
 	list := lists.List(patterns)
@@ -167,7 +167,7 @@ func TestAFileThatStaysMissingIsNoChange(t *testing.T) {
 	}
 }
 
-func TestAFileThatLooksDifferentIsReadAgainImmediately(t *testing.T) {
+func TestChangedFileIsReadAgainImmediately(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, path string, at time.Time){
 		"time": func(t *testing.T, path string, at time.Time) { writeAt(t, path, "b.example", at.Add(time.Second)) },
 		"size": func(t *testing.T, path string, at time.Time) { writeAt(t, path, "b.example\n", at) },
@@ -195,7 +195,7 @@ func TestAFileThatLooksDifferentIsReadAgainImmediately(t *testing.T) {
 	}
 }
 
-func TestAPatternThatStaysInvalidIsNoChange(t *testing.T) {
+func TestInvalidPatternIsNoChange(t *testing.T) {
 	patterns := []string{filepath.Join(t.TempDir(), "[")}
 	var lists Lists
 	list := lists.List(patterns)

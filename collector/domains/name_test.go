@@ -126,7 +126,7 @@ func TestNamesAtTheLimitsOfDNS(t *testing.T) {
 	}
 }
 
-func TestALongNameIsCutInItsError(t *testing.T) {
+func TestLongNameIsTruncatedInItsError(t *testing.T) {
 	for n, cut := range map[int]bool{80: false, 81: true} {
 		_, err := domains.Parse(strings.Repeat("a", n))
 		if err == nil || strings.Contains(err.Error(), `"…`) != cut {
@@ -135,7 +135,7 @@ func TestALongNameIsCutInItsError(t *testing.T) {
 	}
 }
 
-func TestALongNameIsCutBetweenCharacters(t *testing.T) {
+func TestLongNameIsTruncatedBetweenCharacters(t *testing.T) {
 	_, err := domains.Parse(strings.Repeat("a", 79) + "ü.example")
 	if err == nil || !strings.Contains(err.Error(), `aaa"…`) {
 		t.Errorf("error %v", err)

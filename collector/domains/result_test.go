@@ -226,7 +226,7 @@ func TestJoinIsKeptForTheSameFleet(t *testing.T) {
 	}
 }
 
-func TestOfManyMachinesSeenAtTheSameTimeTheFirstByIDAreNamed(t *testing.T) {
+func TestMachinesSeenAtTheSameTimeAreSortedByID(t *testing.T) {
 	var machines []namedMachine
 	for i := range 100 {
 		machines = append(machines, namedMachine{ID: fmt.Sprintf("%02d", i), LastSeen: time.Date(2026, 1, 1+i%2, 0, 0, 0, 0, time.UTC)})
@@ -238,7 +238,7 @@ func TestOfManyMachinesSeenAtTheSameTimeTheFirstByIDAreNamed(t *testing.T) {
 	}
 }
 
-func TestADomainNeverContactedHasNoTimeOfContact(t *testing.T) {
+func TestUncontactedDomainHasNoContactTime(t *testing.T) {
 	w := collectortest.NewWorld()
 	refreshOnce(t, w, newDomains(w, &quickDomains{}, []string{"a.example"}, func(o *Options) { o.Statistics = true }))
 	if got := w.Exposed(t); collectortest.Value(got, `mde_watched_domain_prevalence{domain="a.example",tenant="contoso"}`) != "0" || strings.Contains(got, "mde_watched_domain_last_seen") {

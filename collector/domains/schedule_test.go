@@ -50,7 +50,7 @@ func slowPacer() *client.Pacer {
 	}, client.DomainMachines)
 }
 
-func TestAListThatIsLateCatchesUpAMinute(t *testing.T) {
+func TestLateListCatchesUpOneMinute(t *testing.T) {
 	for late, want := range map[time.Duration]struct {
 		lookups int
 		next    time.Duration
@@ -68,7 +68,7 @@ func TestAListThatIsLateCatchesUpAMinute(t *testing.T) {
 	}
 }
 
-func TestFirstLookupsAreNothingToCatchUp(t *testing.T) {
+func TestInitialLookupsAreNotCaughtUp(t *testing.T) {
 	if n, next := newTestSchedule(3, false).lookUp(begun); n != 3 || !next.Equal(begun.Add(10*time.Second)) {
 		t.Errorf("%d lookups, the next %s after them", n, next.Sub(begun))
 	}
@@ -85,7 +85,7 @@ func TestMovedDomainWaitsForATurnOfItsNewList(t *testing.T) {
 	}
 }
 
-func TestTheDomainLookedUpLongestAgoIsNextEvenIfItFailed(t *testing.T) {
+func TestOldestLookupIsNextEvenIfItFailed(t *testing.T) {
 	for _, failedFirst := range []bool{true, false} {
 		t.Run(fmt.Sprint(failedFirst), func(t *testing.T) {
 			s := newTestSchedule(2, false)

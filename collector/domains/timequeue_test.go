@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestATimeQueueKeepsTheOrderOfEqualTimes(t *testing.T) {
+func TestTimeQueueKeepsTheOrderOfEqualTimes(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var q timeQueue[string]
 	places := make([]queuePlace[string], 6)

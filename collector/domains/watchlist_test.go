@@ -484,7 +484,7 @@ func TestListShowsTheDomainsOfItsConfigurationAndOfItsFiles(t *testing.T) {
 	}
 }
 
-func TestAShortenedListIsNoLongerStretched(t *testing.T) {
+func TestShortenedListIsNotStretched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
 		list := newFakeListFile(domainNames(3000)...)

@@ -105,7 +105,7 @@ func TestMachinesWithAndWithoutIDsShareTheLimit(t *testing.T) {
 	}
 }
 
-func TestAFleetOfMachinesWithoutIDsIsNotEmpty(t *testing.T) {
+func TestFleetWithoutMachineIDsIsNotEmpty(t *testing.T) {
 	w := collectortest.NewWorld()
 	f := &fakeStates{StateRows: collectortest.RowsOf(nil, previewFleet()...)}
 	s := newStates(w, f, func(o *Options) { o.Source = SourcePreview })
@@ -295,7 +295,7 @@ func TestMeasuresAtTheirBounds(t *testing.T) {
 	}
 }
 
-func TestAnEmptyTenantIsReadOnce(t *testing.T) {
+func TestEmptyTenantIsReadOnce(t *testing.T) {
 	f := &fakeStates{MachineRows: collectortest.RowsOf[client.Machine](nil), AntivirusRows: collectortest.RowsOf[client.AntivirusHealth](nil)}
 	w := collectortest.NewWorld()
 	s := newStates(w, f, readMachines)
