@@ -16,6 +16,7 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/client"
 	"github.com/mde-exporter/mde_exporter/config"
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
@@ -41,6 +42,7 @@ func (s *simulatedTenant) sectionWithTenantID(i int, name, settings string) stri
 // TestHundredsOfTenantsStartStaggeredAndIndependent runs 500 tenants, three of
 // which fail, for 36 minutes of fake time.
 func TestHundredsOfTenantsStartStaggeredAndIndependent(t *testing.T) {
+	servertest.Slow(t)
 	const tenants = 500
 	synctest.Test(t, func(t *testing.T) {
 		healthy, transport := inMemory(t, simulation.Options{MultiTenant: true, Machines: 5, Domains: map[string]simulation.Domain{"evil.example": {Machines: 3}}})

@@ -14,12 +14,14 @@ import (
 
 	"github.com/mde-exporter/mde_exporter/config"
 	"github.com/mde-exporter/mde_exporter/internal/mixedfleet"
+	"github.com/mde-exporter/mde_exporter/internal/servertest"
 	"github.com/mde-exporter/mde_exporter/internal/simulation"
 )
 
 // TestMixedFleetHas33HealthyAndSevenFailingTenants runs the exporter with the
 // mixed fleet's configuration for two minutes of fake time.
 func TestMixedFleetHas33HealthyAndSevenFailingTenants(t *testing.T) {
+	servertest.Slow(t)
 	synctest.Test(t, func(t *testing.T) {
 		fleet, err := mixedfleet.Start(simulation.ListenOptions{InMemory: true})
 		if err != nil {
