@@ -184,20 +184,22 @@ func (c *fleetCount) finishSecurityStates() error {
 	for i := range tallies {
 		c.addRow(tallies[i].row, tallies[i].machines)
 	}
-	c.setAttention(previewRows{c.rows, c.combinations.values})
+	combinations := c.combinations.values
+	c.setAttention(requiring[previewRow]{c.rows, func(row *previewRow) attention.PropertySet { return combinations[row.combination] }})
 	c.rows = nil
 	return nil
 }
 
-// previewRows implements attention.ByID with rows of the preview.
-type previewRows struct {
-	*machineindex.Index[previewRow]
-	combinations []attention.PropertySet
+// requiring implements attention.ByID with an index of counted machines. properties
+// returns those of a machine by its value.
+type requiring[V any] struct {
+	*machineindex.Index[V]
+	properties func(*V) attention.PropertySet
 }
 
-func (r previewRows) Properties(id client.MachineID) attention.PropertySet {
-	if row := r.Find(id); row != nil {
-		return r.combinations[row.combination]
+func (r requiring[V]) Properties(id client.MachineID) attention.PropertySet {
+	if v := r.Find(id); v != nil {
+		return r.properties(v)
 	}
 	return attention.PropertySet{}
 }
@@ -331,30 +333,16 @@ func (c *fleetCount) addMachine(m *client.Machine) error {
 // finishMachines indexes the machines that require attention, after all rows of
 // /api/machines.
 func (c *fleetCount) finishMachines() {
-	machines := derivedRows{c.facts, new([1 << 8]attention.PropertySet)}
+	sets := new([1 << 8]attention.PropertySet)
 	c.facts.Keep(func(facts *machineFacts) bool {
 		if facts.row != rowCounted || facts.derived == 0 {
 			return false
 		}
-		machines.sets[facts.derived] = c.derived(facts.derived)
+		sets[facts.derived] = c.derived(facts.derived)
 		return true
 	})
-	c.setAttention(machines)
+	c.setAttention(requiring[machineFacts]{c.facts, func(facts *machineFacts) attention.PropertySet { return sets[facts.derived] }})
 	c.facts = nil
-}
-
-// derivedRows implements attention.ByID with machineFacts and the PropertySet of each
-// derivedSet.
-type derivedRows struct {
-	*machineindex.Index[machineFacts]
-	sets *[1 << 8]attention.PropertySet
-}
-
-func (r derivedRows) Properties(id client.MachineID) attention.PropertySet {
-	if facts := r.Find(id); facts != nil {
-		return r.sets[facts.derived]
-	}
-	return attention.PropertySet{}
 }
 
 // setAttention sets the machines that require attention. All machines must be counted.
