@@ -176,17 +176,23 @@ func TestResponseMayReachItsLimits(t *testing.T) {
 	})
 }
 
+// linkedPages responds with this number of pages, one after the other. Each has one row
+// and, except for the last, a link to the next page.
+func linkedPages(pages int, row func(page int) string) http.HandlerFunc {
+	page := 0
+	return func(w http.ResponseWriter, r *http.Request) {
+		link := ""
+		if page++; page < pages {
+			link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
+		}
+		respond(200, `{`+link+`"value":[`+row(page)+`]}`)(w, r)
+	}
+}
+
 func TestDomainMachinesHaveFewPages(t *testing.T) {
 	for pages, wantRows := range map[int]int{1: 1, 4: 4, 5: 0, 100: 0} {
 		synctest.Test(t, func(t *testing.T) {
-			page := 0
-			api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
-				link := ""
-				if page++; page < pages {
-					link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
-				}
-				respond(200, fmt.Sprintf(`{%s"value":[{"id":"%d"}]}`, link, page))(w, r)
-			})
+			api := newFakeAPI(t, linkedPages(pages, func(page int) string { return fmt.Sprintf(`{"id":"%d"}`, page) }))
 			rows, err := collect(t, api.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
 			if wantRows == 0 {
 				checkError(t, err, client.ReasonPagination, "more than 4 pages")
@@ -412,14 +418,10 @@ func TestNextPageIsPrefetched(t *testing.T) {
 		{
 			"by links", 0,
 			func(*testing.T) http.HandlerFunc {
-				page := 0
+				next := linkedPages(pages, func(int) string { return `{"id":"a"}` })
 				return func(w http.ResponseWriter, r *http.Request) {
 					time.Sleep(serverTime)
-					link := ""
-					if page++; page < pages {
-						link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
-					}
-					respond(200, `{`+link+`"value":[{"id":"a"}]}`)(w, r)
+					next(w, r)
 				}
 			},
 			func(c *client.Client, ctx context.Context, row func()) error {
@@ -549,14 +551,7 @@ func TestNextLinkMayHave32KiB(t *testing.T) {
 func TestPageMayRepeat50Times(t *testing.T) {
 	for _, pages := range []int{51, 52} {
 		synctest.Test(t, func(t *testing.T) {
-			page := 0
-			api := newFakeAPI(t, func(w http.ResponseWriter, r *http.Request) {
-				link := ""
-				if page++; page < pages {
-					link = fmt.Sprintf(`"@odata.nextLink":"?$skiptoken=%d",`, page)
-				}
-				respond(200, `{`+link+`"value":[{"id":"a","build":1}]}`)(w, r)
-			})
+			api := newFakeAPI(t, linkedPages(pages, func(int) string { return `{"id":"a","build":1}` }))
 			got, err := builds(t.Context(), t, api.client(t))
 			if pages == 52 {
 				checkError(t, err, client.ReasonPagination, "the same pages repeat")

@@ -98,6 +98,7 @@ func newFleet(maxAge time.Duration) *attention.Index {
 
 // refusedDomains is a Client whose credential is invalid.
 type refusedDomains struct {
+	quickDomains
 	mu    sync.Mutex
 	calls int
 }
@@ -113,16 +114,6 @@ func (f *refusedDomains) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.calls
-}
-
-func (f *refusedDomains) ContainsSecret(string) bool { return false }
-
-func (f *refusedDomains) DomainStatistics(context.Context, string) (client.DomainStatistics, error) {
-	return client.DomainStatistics{}, nil
-}
-
-func (f *refusedDomains) Quota(client.API) client.QuotaUse {
-	return client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}
 }
 
 // hangingDomain is a transport that never responds to lookups of one domain.

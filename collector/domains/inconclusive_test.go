@@ -20,7 +20,7 @@ import (
 // limitedDomains is a Client with a quota of the test.
 type limitedDomains struct {
 	quickDomains
-	use    client.QuotaUse
+	limits client.Limits                                         // Zero means those of quickDomains.
 	isFull func() bool                                           // Nil is never.
 	lookup func(ctx context.Context, domain string, n int) error // N counts the lookups of the domain. Nil responds.
 
@@ -28,8 +28,11 @@ type limitedDomains struct {
 	calls map[string]int
 }
 
-func (l *limitedDomains) Quota(client.API) client.QuotaUse {
-	use := l.use
+func (l *limitedDomains) Quota(api client.API) client.QuotaUse {
+	use := l.quickDomains.Quota(api)
+	if l.limits != (client.Limits{}) {
+		use.Limits = l.limits
+	}
 	if l.isFull != nil && l.isFull() {
 		use.HourCalls = use.Limits.CallsPerHour
 	}
@@ -59,7 +62,7 @@ func (l *limitedDomains) count(domain string) int {
 func TestIntervalWithoutALookupIsNotCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 1, CallsPerHour: 4}, Known: true}}
+		l := &limitedDomains{limits: client.Limits{CallsPerMinute: 1, CallsPerHour: 4}}
 		r, _ := start(t, w, newDomains(w, l, domainNames(1), func(o *Options) { o.Interval, o.MaxAge = 5*time.Minute, 0 }), 5*time.Minute)
 		time.Sleep(10 * time.Hour)
 		synctest.Wait()
@@ -77,7 +80,7 @@ func TestRoundWithAnOverdueDomainIsNotCounted(t *testing.T) {
 		var waits atomic.Bool
 		begin := time.Now()
 		l := &limitedDomains{
-			use:    client.QuotaUse{Limits: limits, Known: true},
+			limits: limits,
 			isFull: func() bool { return waits.Load() && time.Since(begin)%(30*time.Minute) == 0 }, // When a round ends.
 			lookup: func(_ context.Context, domain string, n int) error {
 				if domain == "d00001.example" && n == 2 {
@@ -106,7 +109,7 @@ func TestDomainsThatFailedLeaveRoomForOthers(t *testing.T) {
 		w := collectortest.NewWorld()
 		var mu sync.Mutex
 		retrying, most := 0, 0
-		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		l := &limitedDomains{}
 		l.lookup = func(ctx context.Context, _ string, n int) error {
 			if n == 1 {
 				return &client.Error{API: client.DomainMachines, Reason: client.ReasonDecode}
@@ -130,7 +133,7 @@ func TestDomainsThatFailedLeaveRoomForOthers(t *testing.T) {
 func TestRetryDoesNotWaitForFirstLookups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		l := &limitedDomains{}
 		l.lookup = func(ctx context.Context, domain string, _ int) error {
 			if domain != "d00000.example" {
 				<-ctx.Done() // Four of them hang.
@@ -150,7 +153,7 @@ func TestRetryDoesNotWaitForFirstLookups(t *testing.T) {
 func TestLookupThatShutdownCancelsIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		l := &limitedDomains{}
 		l.lookup = func(ctx context.Context, _ string, _ int) error {
 			<-ctx.Done()
 			return ctx.Err()
@@ -168,7 +171,7 @@ func TestLookupThatShutdownCancelsIsNoFailure(t *testing.T) {
 func TestDomainThatIsAddedDuringAnOutageIsLookedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := collectortest.NewWorld()
-		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		l := &limitedDomains{}
 		var down atomic.Bool
 		l.lookup = func(context.Context, string, int) error {
 			if down.Load() {
@@ -194,7 +197,7 @@ func TestDomainThatIsAddedDuringAnOutageIsLookedUp(t *testing.T) {
 func TestRestartBeforeEveryDomainRespondedHasNoAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &collector.MemoryStore{}
-		l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 100, CallsPerHour: 1500}, Known: true}}
+		l := &limitedDomains{}
 		l.lookup = func(_ context.Context, domain string, _ int) error {
 			if domain == "d00002.example" {
 				return &client.Error{API: client.DomainMachines, Reason: client.ReasonDecode}
@@ -222,7 +225,7 @@ func TestNoteWarnsOfAMaxAgeThatLookupsExceed(t *testing.T) {
 	}{{-time.Minute, true}, {0, true}, {time.Millisecond, false}} {
 		synctest.Test(t, func(t *testing.T) {
 			w := collectortest.NewWorld()
-			l := &limitedDomains{use: client.QuotaUse{Limits: client.Limits{CallsPerMinute: 1, CallsPerHour: 4}, Known: true}}
+			l := &limitedDomains{limits: client.Limits{CallsPerMinute: 1, CallsPerHour: 4}}
 			r, _ := start(t, w, newDomains(w, l, domainNames(2), func(o *Options) { o.Interval, o.MaxAge = 5*time.Minute, max(cycle, 5*time.Minute)+tc.later }), 5*time.Minute)
 			time.Sleep(3 * time.Hour)
 			synctest.Wait()

@@ -153,22 +153,6 @@ func (x *Index[V]) Keep(keep func(*V) bool) {
 	}
 }
 
-// All yields each machine once, in no particular order. Nothing may be added
-// during the iteration.
-func (x *Index[V]) All() iter.Seq2[client.MachineID, *V] {
-	return func(yield func(client.MachineID, *V) bool) {
-		for i := range x.parts {
-			for chunk := range x.parts[i].filled() {
-				for n := range chunk {
-					if !yield(chunk[n].id, &chunk[n].value) {
-						return
-					}
-				}
-			}
-		}
-	}
-}
-
 // part returns the part and the hash of an id.
 func (x *Index[V]) part(id client.MachineID) (*part[V], uint64) {
 	hash := maphash.Bytes(x.seed, id[:])
@@ -194,12 +178,12 @@ func (p *part[V]) filled() iter.Seq[[]entry[V]] {
 }
 
 func (p *part[V]) append(e entry[V]) *V {
-	n := uint(p.entries)
-	if n%chunkEntries == 0 || n < chunkEntries && n == uint(len(p.chunks[0])) {
+	n := p.entries
+	if uint(n)%chunkEntries == 0 || n < chunkEntries && n == len(p.chunks[0]) {
 		p.grow()
 	}
 	p.entries++
-	into := &p.chunks[n/chunkEntries][n%chunkEntries]
+	into := p.entry(n)
 	*into = e
 	return &into.value
 }
