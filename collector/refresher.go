@@ -20,6 +20,9 @@ type RefresherOptions struct {
 	Schedule
 	Collector  Collector
 	Exposition *Exposition // Where the collector publishes.
+	// After, if not nil, is the Started channel of another Refresher of the tenant, whose
+	// collector shares values with this one. This one publishes its stored values after it.
+	After <-chan struct{}
 	// StartDelay is the pause before the first refresh, so that many tenants do not start
 	// in the same second. Stored values are published before it.
 	StartDelay time.Duration
@@ -93,6 +96,13 @@ func NewRefresher(o RefresherOptions) *Refresher {
 // the collector cannot change what is exposed.
 func (r *Refresher) Run(ctx context.Context) {
 	defer r.publisher.Close()
+	if r.options.After != nil {
+		select {
+		case <-r.options.After:
+		case <-ctx.Done():
+			return
+		}
+	}
 	delay, newest := r.start(ctx)
 	var following sync.WaitGroup
 	defer following.Wait()

@@ -315,6 +315,33 @@ func TestRestartAfterStopRefreshesImmediately(t *testing.T) {
 	})
 }
 
+func TestStartWaitsForTheCollectorBefore(t *testing.T) {
+	for name, stops := range map[string]bool{"until it has started": false, "until the run is stopped": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newTestEnv()
+				c := &scriptedCollector{name: "security_states", last: time.Now(), refresh: func(context.Context, int) error { return nil }}
+				r, before := w.refresher(c, time.Hour), make(chan struct{})
+				r.options.After = before
+				r.Go()
+				defer r.Stop()
+				time.Sleep(time.Minute)
+				if s := r.Status(); !s.LastSuccess.IsZero() || len(c.starts) > 0 {
+					t.Errorf("before: last success %s, %d refreshes", s.LastSuccess, len(c.starts))
+				}
+				if stops {
+					r.Stop()
+				}
+				close(before)
+				time.Sleep(time.Minute)
+				if s := r.Status(); s.LastSuccess.IsZero() != stops || (len(c.starts) == 0) != stops {
+					t.Errorf("after: last success %s, %d refreshes", s.LastSuccess, len(c.starts))
+				}
+			})
+		})
+	}
+}
+
 func TestStoredValuesArePublishedBeforeStartDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestEnv()

@@ -18,7 +18,7 @@ import (
 
 // Index holds the current State of the fleet of one client. It outlives the collectors
 // that a reload replaces. Its methods are safe for concurrent use. Current never
-// blocks, so it may be called with any lock held. The zero Index has an unknown fleet.
+// blocks, so it may be called with any lock held. The zero Index has no fleet.
 type Index struct {
 	current  atomic.Pointer[State]
 	mu       sync.Mutex
@@ -30,12 +30,6 @@ func Of(s *collector.Shared) *Index {
 	return collector.Share(s, func() (*Index, func()) { return &Index{}, nil })
 }
 
-// Expect announces that states will be read or restored. Until then stored joins are
-// exposed up to the maximum age. It does nothing once a fleet was set.
-func (x *Index) Expect(maxAge time.Duration) {
-	x.current.CompareAndSwap(nil, &State{Unknown: true, MaxAge: maxAge})
-}
-
 // State is a fleet whose counts are exposed. It is immutable.
 type State struct {
 	// At is when the fleet was read, zero if none is exposed. A join belongs to the
@@ -45,8 +39,6 @@ type State struct {
 	MaxAge time.Duration
 	// Machines is nil if they are unavailable, as after a restart.
 	Machines *Machines
-	// Unknown means that no states have been restored or read yet.
-	Unknown bool
 }
 
 // PropertySet is a set of up to 128 properties, by number.
@@ -114,15 +106,15 @@ func (a *Machines) Count(machines []client.MachineID) []int {
 	return counts
 }
 
-// unset is the State of an Index on which no method was called.
-var unset = &State{Unknown: true}
+// none is the State of an Index without a fleet.
+var none = &State{}
 
 // Current returns the exposed fleet.
 func (x *Index) Current() *State {
 	if s := x.current.Load(); s != nil {
 		return s
 	}
-	return unset
+	return none
 }
 
 // Resume sets a fleet that was restored from the store, with the currently configured
@@ -136,16 +128,11 @@ func (x *Index) Resume(at time.Time, maxAge time.Duration) {
 	x.Set(next)
 }
 
-// Settle declares that there is no fleet, unless one is expected or was set.
-func (x *Index) Settle() {
-	x.current.CompareAndSwap(nil, &State{})
-}
-
 // Withdraw withdraws the fleet and the joins with it, before it returns. There is no
 // fleet until states are read again.
 func (x *Index) Withdraw() {
-	if last := x.Current(); last.Unknown || !last.At.IsZero() {
-		x.Set(&State{})
+	if !x.Current().At.IsZero() {
+		x.Set(none)
 	}
 }
 

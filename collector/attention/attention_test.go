@@ -8,7 +8,6 @@ import (
 
 func TestFollowWaitsForTheRunningCall(t *testing.T) {
 	f := &Index{}
-	f.Expect(time.Hour)
 	calls, begin, end := 0, make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

@@ -84,19 +84,13 @@ func TestCurrentState(t *testing.T) {
 		do   func(x *Index)
 		want State
 	}{
-		"unset":                     {func(*Index) {}, State{Unknown: true}},
-		"expected":                  {func(x *Index) { x.Expect(time.Hour) }, State{Unknown: true, MaxAge: time.Hour}},
-		"set":                       {func(x *Index) { x.Set(set) }, *set},
-		"expected after it was set": {func(x *Index) { x.Set(set); x.Expect(time.Minute) }, *set},
-		"settled":                   {func(x *Index) { x.Settle() }, State{}},
-		"settled when expected":     {func(x *Index) { x.Expect(time.Hour); x.Settle() }, State{Unknown: true, MaxAge: time.Hour}},
-		"settled after it was set":  {func(x *Index) { x.Set(set); x.Settle() }, *set},
-		"withdrawn":                 {func(x *Index) { x.Set(set); x.Withdraw() }, State{}},
-		"withdrawn when expected":   {func(x *Index) { x.Expect(time.Hour); x.Withdraw() }, State{}},
-		"restored":                  {func(x *Index) { x.Resume(at, time.Minute) }, State{At: at, MaxAge: time.Minute}},
-		"the same fleet resumed":    {func(x *Index) { x.Set(set); x.Resume(at, time.Minute) }, State{At: at, MaxAge: time.Minute, Machines: machines}},
-		"an older fleet resumed":    {func(x *Index) { x.Set(set); x.Resume(at.Add(-1), time.Minute) }, State{At: at.Add(-1), MaxAge: time.Minute}},
-		"resumed without a fleet":   {func(x *Index) { x.Set(set); x.Resume(time.Time{}, time.Minute) }, State{MaxAge: time.Minute}},
+		"unset":                   {func(*Index) {}, State{}},
+		"set":                     {func(x *Index) { x.Set(set) }, *set},
+		"withdrawn":               {func(x *Index) { x.Set(set); x.Withdraw() }, State{}},
+		"restored":                {func(x *Index) { x.Resume(at, time.Minute) }, State{At: at, MaxAge: time.Minute}},
+		"the same fleet resumed":  {func(x *Index) { x.Set(set); x.Resume(at, time.Minute) }, State{At: at, MaxAge: time.Minute, Machines: machines}},
+		"an older fleet resumed":  {func(x *Index) { x.Set(set); x.Resume(at.Add(-1), time.Minute) }, State{At: at.Add(-1), MaxAge: time.Minute}},
+		"resumed without a fleet": {func(x *Index) { x.Set(set); x.Resume(time.Time{}, time.Minute) }, State{MaxAge: time.Minute}},
 	} {
 		x := &Index{}
 		tc.do(x)
@@ -108,7 +102,6 @@ func TestCurrentState(t *testing.T) {
 
 func TestWithdrawWithoutAFleetCallsNoFollower(t *testing.T) {
 	x := &Index{}
-	x.Settle()
 	calls := 0
 	w := &watcher{changed: func() { calls++ }}
 	x.watchers = map[*watcher]struct{}{w: {}}

@@ -520,7 +520,7 @@ func (w *Collector) pollFiles(ctx context.Context) {
 func (w *Collector) rejoin() {
 	w.mu.Lock()
 	fleet := w.fleet.Current()
-	isJoined := fleet.Unknown || fleet == w.joined
+	isJoined := fleet == w.joined
 	w.mu.Unlock()
 	if isJoined {
 		return // Do not wait for slow storage.
@@ -529,7 +529,7 @@ func (w *Collector) rejoin() {
 	defer w.storeMu.Unlock()
 	w.mu.Lock()
 	fleet = w.fleet.Current() // Read under the lock, so that an older join cannot overwrite a newer one.
-	if fleet.Unknown || fleet == w.joined {
+	if fleet == w.joined {
 		w.mu.Unlock()
 		return
 	}

@@ -124,7 +124,7 @@ func BenchmarkEndRound(b *testing.B) {
 // BenchmarkRejoin joins all domains with a new fleet.
 func BenchmarkRejoin(b *testing.B) {
 	forEachList(b, func(b *testing.B, n int) {
-		fleet := newFleet(time.Hour)
+		fleet := &attention.Index{}
 		w, _ := readList(b, n, func(o *Options) { o.Attention = fleet })
 		index := make(machineSets)
 		for i := range 100_000 {

@@ -397,7 +397,8 @@ func TestRestartServesTheJoinUntilTheFleetExpires(t *testing.T) {
 		api.respond = responses(map[string]string{"evil.example": page(row(1, ""), row(2, ""))})
 		begin := func() (w *collectortest.World, states *states.Collector, stop func()) {
 			w = collectortest.NewWorld()
-			states = statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))})
+			states = statesOf(w, &fakeStates{StateRows: collectortest.RowsOf(nil, state(1, "AntivirusOff"))}, func(o *statesOptions) { o.Store = store })
+			states.Start(t.Context(), w.Publisher(states))
 			_, stop = start(t, w, newDomains(w, api.client(t, emptyLedger{}, w.Tenant), []string{"evil.example"}, func(o *Options) {
 				o.Store, o.Attention, o.Interval = store, attention.Of(w.Shared), 10*time.Minute
 			}), 10*time.Minute)
@@ -419,7 +420,7 @@ func TestRestartServesTheJoinUntilTheFleetExpires(t *testing.T) {
 		time.Sleep(15 * time.Minute)
 		synctest.Wait()
 		if got := w.Exposed(t); collectortest.Value(got, join) != "1" || collectortest.Value(got, success) == confirmed {
-			t.Errorf("same machines confirmed without a fleet:\n%s", got)
+			t.Errorf("same machines confirmed without the fleet's machines:\n%s", got)
 		}
 		api.mu.Lock()
 		api.respond = responses(map[string]string{"evil.example": page(row(1, ""))})
@@ -427,7 +428,7 @@ func TestRestartServesTheJoinUntilTheFleetExpires(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		if got := collectortest.Value(w.Exposed(t), join); got != "" {
-			t.Errorf("attention of other machines without a fleet %q, want none", got)
+			t.Errorf("attention of other machines without the fleet's machines %q, want none", got)
 		}
 		confirmed = collectortest.Value(w.Exposed(t), success)
 		stop()

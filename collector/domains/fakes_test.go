@@ -90,12 +90,6 @@ func (m machineSets) Len() int { return len(m) }
 
 func (m machineSets) Properties(id client.MachineID) attention.PropertySet { return m[id] }
 
-func newFleet(maxAge time.Duration) *attention.Index {
-	f := &attention.Index{}
-	f.Expect(maxAge)
-	return f
-}
-
 // refusedDomains is a Client whose credential is invalid.
 type refusedDomains struct {
 	quickDomains

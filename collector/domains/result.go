@@ -254,8 +254,6 @@ func (r *domainResult) respondedAt() time.Time { return later(r.At, r.Invalid) }
 // unavailable, it returns the last join if that is of the same fleet.
 func (r *domainResult) join(fleet *attention.State) *domainAttention {
 	switch {
-	case fleet.Unknown:
-		return r.Attention
 	case r.Machines == 0:
 		return nil
 	case fleet.Machines == nil:

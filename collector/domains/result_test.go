@@ -213,7 +213,6 @@ func TestJoinIsKeptForTheSameFleet(t *testing.T) {
 		fleet    attention.State
 		want     *domainAttention
 	}{
-		"fleet unknown":                   {1, attention.State{Unknown: true}, joined},
 		"same fleet without its machines": {1, attention.State{At: at}, joined},
 		"newer fleet":                     {1, attention.State{At: at.Add(time.Minute)}, nil},
 		"no fleet":                        {1, attention.State{}, nil},

@@ -51,7 +51,6 @@ func (w *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 	}
 	w.labelsMu.Unlock()
 
-	w.fleet.Settle()
 	w.applyLists()
 	w.storeMu.Lock()
 	w.restoreAll()

@@ -281,7 +281,7 @@ func TestListsAreStoredInOrder(t *testing.T) {
 
 func TestOlderJoinDoesNotOverwriteANewerOne(t *testing.T) {
 	w := collectortest.NewWorld()
-	fleet := newFleet(time.Hour)
+	fleet := &attention.Index{}
 	index := func(property string) *attention.State {
 		return &attention.State{At: time.Now(), MaxAge: time.Hour, Machines: attention.New(machineSets{id(1): {1}}, []string{property}, []int{0})}
 	}
@@ -362,7 +362,7 @@ func TestResultsHaveWallClockTime(t *testing.T) {
 	}
 }
 
-func TestStoredJoinIsExposedOnlyIfStatesAreConfigured(t *testing.T) {
+func TestStoredJoinIsExposedOnlyWithItsFleet(t *testing.T) {
 	store := &collector.MemoryStore{}
 	run := func(fleet *attention.Index, refresh bool) string {
 		w := collectortest.NewWorld()
@@ -382,10 +382,15 @@ func TestStoredJoinIsExposedOnlyIfStatesAreConfigured(t *testing.T) {
 	if got := run(fleet, true); collectortest.Value(got, join) != "1" {
 		t.Fatalf("no join:\n%s", got)
 	}
-	expected := &attention.Index{}
-	expected.Expect(time.Hour) // States are configured but have not started.
-	if got := run(expected, false); collectortest.Value(got, join) != "1" {
-		t.Errorf("stored join not exposed before the states start:\n%s", got)
+	at := fleet.Current().At
+	restored, older := &attention.Index{}, &attention.Index{}
+	restored.Resume(at, time.Hour)
+	older.Resume(at.Add(-time.Minute), time.Hour)
+	if got := run(restored, false); collectortest.Value(got, join) != "1" {
+		t.Errorf("stored join not exposed with the restored states:\n%s", got)
+	}
+	if got := run(older, false); strings.Contains(got, "attention") {
+		t.Errorf("stored join exposed with older states:\n%s", got)
 	}
 	if got := run(&attention.Index{}, false); strings.Contains(got, "attention") {
 		t.Errorf("stored join exposed without states:\n%s", got)

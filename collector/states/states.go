@@ -52,7 +52,7 @@ type Collector struct {
 
 // New returns a collector. It makes no API call.
 func New(c Config, e collector.Env, api Client) *Collector {
-	s := &Collector{
+	return &Collector{
 		config:  c,
 		env:     e,
 		client:  api,
@@ -61,8 +61,6 @@ func New(c Config, e collector.Env, api Client) *Collector {
 		memory:  e.Memory(),
 		dropped: newDroppedLabels(e.Metrics, api.ContainsSecret),
 	}
-	s.fleet.Expect(c.Age())
-	return s
 }
 
 // Reloaded makes the next refresh request the preview, even if it was refused before.
@@ -98,9 +96,6 @@ func (s *Collector) Start(_ context.Context, p *collector.Publisher) time.Time {
 		s.logger.Warn("Ignoring stored security states", "err", err)
 	}
 	if r == nil {
-		if s.fleet.Current().Unknown {
-			s.fleet.Withdraw()
-		}
 		return time.Time{}
 	}
 	fresh := collector.IsFresh(r.At, s.config.Age())

@@ -65,6 +65,7 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		t.shared = &collector.Shared{}
 	}
 	t.store, t.logger = e.store(c.Name), e.options.Logger.With("tenant", c.Name)
+	var last <-chan struct{} // Started by the collector before.
 	for name, section := range c.All() {
 		var r *run
 		switch i := len(t.runs); {
@@ -72,22 +73,27 @@ func (e *Exporter) newTenant(c *config.Tenant, old *tenant, delay time.Duration)
 		case sameClient && old.runs[i] != nil && reflect.DeepEqual(old.runs[i].config, section):
 			r = old.runs[i]
 		default:
-			r = e.newRun(t, name, section, delay, old == nil)
+			r = e.newRun(t, name, section, delay, old == nil, last)
+		}
+		if r != nil {
+			last = r.refresher.Started()
 		}
 		t.runs = append(t.runs, r)
 	}
 	return t, nil
 }
 
-// newRun builds a collector of the tenant and its refresher.
-func (e *Exporter) newRun(t *tenant, name string, section collector.Config, delay time.Duration, resume bool) *run {
+// newRun builds a collector of the tenant and its refresher. The collector
+// publishes its stored values after those of the one whose Started channel is
+// given.
+func (e *Exporter) newRun(t *tenant, name string, section collector.Config, delay time.Duration, resume bool, after <-chan struct{}) *run {
 	env := collector.Env{
 		Tenant: t.config.Name, Name: name, Client: t.client, Metrics: t.metrics, Store: t.store, Logger: e.options.Logger,
 		Shared: t.shared, Process: &e.shared, Once: e.once,
 	}
 	r := &run{name: name, config: section, collector: section.New(env)}
 	r.refresher = collector.NewRefresher(collector.RefresherOptions{
-		Env: env, Schedule: *section.Common(), Collector: r.collector, StartDelay: delay, Resume: resume, Exposition: e.exposition,
+		Env: env, Schedule: *section.Common(), Collector: r.collector, StartDelay: delay, Resume: resume, Exposition: e.exposition, After: after,
 	})
 	return r
 }
