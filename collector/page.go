@@ -121,6 +121,14 @@ func Number[N int | float64](n N) string {
 	return digits
 }
 
+// Count formats a number with its noun in the singular or plural: "1 domain", "4,321 domains".
+func Count(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return Number(n) + " " + noun
+}
+
 // Withdrawn returns the Summary for values that are older than maxAge.
 func Withdrawn(maxAge time.Duration) string {
 	return fmt.Sprintf("values withdrawn: older than max_age %s", model.Duration(maxAge))

@@ -196,5 +196,5 @@ func describe(r result) collector.Page {
 	for _, n := range r.Unassigned {
 		unassigned += n
 	}
-	return collector.Page{Summary: fmt.Sprintf("%s unresolved alerts, %s without an owner", collector.Number(alerts), collector.Number(unassigned))}
+	return collector.Page{Summary: fmt.Sprintf("%s, %s without an owner", collector.Count(alerts, "unresolved alert"), collector.Number(unassigned))}
 }

@@ -305,7 +305,7 @@ func (d *watchedDomain) row(now time.Time) collector.Row {
 // domainsSummary summarizes the domains. Only domains with a fresh value count as
 // contacted or not.
 func domainsSummary(domains, known, contacted, invalid int) string {
-	text := collector.Number(domains) + " domains"
+	text := collector.Count(domains, "domain")
 	if known > 0 || domains == 0 {
 		text += ", " + collector.Number(contacted) + " contacted"
 	}

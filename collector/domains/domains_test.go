@@ -599,7 +599,7 @@ func TestSummaryCountsFreshResults(t *testing.T) {
 		{[]*domainResult{withdrawn, withdrawn}, "2 domains, 2 unknown"},
 		{[]*domainResult{quiet, quiet}, "2 domains, 0 contacted"},
 		{[]*domainResult{contacted, quiet, withdrawn, never, invalid}, "5 domains, 1 contacted, 2 unknown, 1 invalid"},
-		{[]*domainResult{invalid}, "1 domains, 1 invalid"},
+		{[]*domainResult{invalid}, "1 domain, 1 invalid"},
 	} {
 		d := newDomains(collectortest.NewWorld(), &quickDomains{}, domainNames(len(test.domains)))
 		for i, r := range test.domains {

@@ -18,7 +18,7 @@ import (
 
 var (
 	domainMachinesFamily = collector.NewFamily("mde_watched_domain_machines",
-		"Machines that contacted the domain within the last 30 days; 0 if none did.", "domain")
+		"Machines that contacted the domain within Defender's retention period; 0 if none did.", "domain")
 	domainTruncatedFamily = collector.NewFamily("mde_watched_domain_machines_truncated",
 		"1 where the API's limit of 500 machines makes the count of machines a lower bound.", "domain")
 	domainAttentionFamily = collector.NewFamily("mde_watched_domain_machines_attention",

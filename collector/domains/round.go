@@ -204,7 +204,7 @@ func (w *Collector) roundError(domains []*watchedDomain, now time.Time) error {
 	if n := len(domains) - maxNamed; n > 0 {
 		more = append(more, fmt.Sprintf("; and %d more", n))
 	}
-	return fmt.Errorf("%d of %d domains, the first of them %s: %w%s (%d failed, %d hang)",
+	return fmt.Errorf("could not read %d of %d domains, the first of them %s: %w%s (%d failed, %d hang)",
 		len(domains), len(w.sorted), domains[0].name, first, strings.Join(more, ""), len(domains)-hanging, hanging)
 }
 

@@ -299,7 +299,7 @@ func TestOnceContinuesAfterAnAbortedRound(t *testing.T) {
 	}{
 		"the first domains fail":       {500, func(domain string, _ time.Duration) bool { return domain < "d00010" }, 3000, 3 * time.Hour, `10 of 3000 domains, the first of them d00000\.example: `},
 		"the API fails for 15 minutes": {500, func(_ string, t time.Duration) bool { return t > time.Hour && t < 75*time.Minute }, 3000, 3 * time.Hour, `1[0-9] of 3000 domains, the first of them `}, // Retry pauses have jitter.
-		"every domain fails":           {500, func(string, time.Duration) bool { return true }, 15, 15 * time.Minute, `round aborted: 15 of 3000 domains, the first of them d00014\.example: `},
+		"every domain fails":           {500, func(string, time.Duration) bool { return true }, 15, 15 * time.Minute, `round aborted: could not read 15 of 3000 domains, the first of them d00014\.example: `},
 		"the permission is missing":    {403, func(string, time.Duration) bool { return true }, 12, time.Minute, `\(12 failed, 0 hang\)`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -122,6 +122,6 @@ func describe(r result) collector.Page {
 		}
 		return collector.Number(*score)
 	}
-	return collector.Page{Summary: fmt.Sprintf("exposure score %s, device secure score %s, %s device groups with an exposure score",
-		text(r.Exposure), text(r.DeviceSecure), collector.Number(len(r.DeviceGroups)))}
+	return collector.Page{Summary: fmt.Sprintf("exposure score %s, device secure score %s, %s with an exposure score",
+		text(r.Exposure), text(r.DeviceSecure), collector.Count(len(r.DeviceGroups), "device group"))}
 }
