@@ -132,7 +132,7 @@ func TestRunbooksLinkToSectionsThatExist(t *testing.T) {
 	for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(runbooks), -1) {
 		headings[strings.ReplaceAll(strings.ToLower(heading[1]), " ", "-")] = true
 	}
-	for _, link := range regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`).FindAllStringSubmatch(string(runbooks), -1) {
+	for _, link := range regexp.MustCompile(`\]\(([^)#:]*)(#[^)]*)?\)`).FindAllStringSubmatch(string(runbooks), -1) {
 		if link[1] != "" {
 			if _, err := os.Stat(filepath.Join("../docs", link[1])); err != nil {
 				t.Errorf("link to %s: %v", link[1], err)
