@@ -106,7 +106,7 @@ func (f *flags) application() *kingpin.Application {
 		Default("30s").SetValue(&f.autoReload)
 	app.Flag("config.check", "Validate the configuration file and every file it names, print each mistake and exit.").
 		BoolVar(&f.configCheck)
-	app.Flag("once", "Refresh every collector once, print the exposition and exit.").
+	app.Flag("once", "Refresh every collector once, print the metrics and exit.").
 		BoolVar(&f.once)
 	app.Flag("diagnose", "Try each tenant's tokens and APIs, print what works and what to fix, and exit.").
 		BoolVar(&f.diagnose)

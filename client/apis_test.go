@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestDocumentedAPIsMatchTable compares what the documents say of APIs
-// and permissions with the table.
+// TestDocumentedAPIsMatchTable compares the APIs and
+// permissions in the documents with the table.
 func TestDocumentedAPIsMatchTable(t *testing.T) {
 	read := func(path string) string {
 		text, err := os.ReadFile(path)

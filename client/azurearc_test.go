@@ -23,7 +23,7 @@ type arcAgent struct {
 	answer http.HandlerFunc
 
 	tokens   string // The agent's directory of keys.
-	key      string // The one that was last asked for.
+	key      string // The key that was requested last.
 	requests int
 }
 
@@ -33,7 +33,7 @@ func (a *arcAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.t.Errorf("request is %s, want %s", got, want)
 	}
 	if r.Header.Get("Metadata") != "true" {
-		a.t.Errorf("headers are %v", r.Header)
+		a.t.Errorf("headers are %v, want Metadata: true", r.Header)
 	}
 	switch authorization := r.Header.Get("Authorization"); {
 	case authorization == "":
@@ -56,7 +56,7 @@ func (a *arcAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// arcTokens returns the tokens of a machine whose agent this is.
+// arcTokens returns the tokens of a machine with this agent.
 func (a *arcAgent) arcTokens() *tokens {
 	server := httptest.NewServer(a)
 	a.t.Cleanup(server.Close)
@@ -78,13 +78,13 @@ func arcTokens(dir, origin string) *tokens {
 func TestAzureArcSendsKeyFromFile(t *testing.T) {
 	agent := &arcAgent{t: t, tokens: t.TempDir()}
 	tokens := agent.arcTokens()
-	for range 2 { // Each request has a key of its own.
+	for range 2 { // Each request has its own key.
 		token, err := tokens.token(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if left := time.Until(token.Expiry); left < 59*time.Minute || left > time.Hour {
-			t.Errorf("the token is good for %s, want an hour", left)
+			t.Errorf("the token is valid for %s, want an hour", left)
 		}
 		tokens.reject(token)
 	}
@@ -126,8 +126,8 @@ func TestAzureArcReadsOnlyAgentKeyFiles(t *testing.T) {
 		"an empty realm":          {"Basic realm=", "realm"},
 		"a file elsewhere":        {"Basic realm=" + elsewhere, "is not a .key file directly in " + tokens},
 		"a relative file":         {"Basic realm=a.key", "is not a .key file directly in " + tokens},
-		"a way up":                {"Basic realm=" + tokens + "/../" + filepath.Base(filepath.Dir(elsewhere)) + "/s3cr3t.key", "is not a .key file directly in " + tokens},
-		"a way up and down":       {"Basic realm=" + tokens + "/sub/../a.key", "is not a .key file directly in " + tokens},
+		"a path that leaves":      {"Basic realm=" + tokens + "/../" + filepath.Base(filepath.Dir(elsewhere)) + "/s3cr3t.key", "is not a .key file directly in " + tokens},
+		"a path with dots":        {"Basic realm=" + tokens + "/sub/../a.key", "is not a .key file directly in " + tokens},
 		"a directory below":       {"Basic realm=" + writeFile(t, filepath.Join(tokens, "sub", "a.key"), "s3cr3t"), "is not a .key file directly in " + tokens},
 		"a directory beside":      {"Basic realm=" + tokens + "-of-mine/a.key", "is not a .key file directly in " + tokens},
 		"another kind of file":    {"Basic realm=" + writeFile(t, filepath.Join(tokens, "a.txt"), "s3cr3t"), "is not a .key file directly in " + tokens},
@@ -184,7 +184,7 @@ func TestAzureArcErrorsNameArcAndMaskKey(t *testing.T) {
 				t.Errorf("error is %v, want %q", err, test.want)
 			}
 			if strings.Contains(text, agent.key) {
-				t.Errorf("the error holds the key: %v", err)
+				t.Errorf("the error contains the key: %v", err)
 			}
 			if agent.requests != 2 {
 				t.Errorf("%d requests, want 2", agent.requests)
@@ -257,8 +257,8 @@ func TestAzureArcAdviceNamesAgentOnlyForAgentErrors(t *testing.T) {
 		answer  http.HandlerFunc
 		advised bool
 	}{
-		"an answer without a token": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) }, false},
-		"no answer in time":         {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, true},
+		"a response without a token": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) }, false},
+		"no response in time":        {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			agent := &arcAgent{t: t, tokens: t.TempDir(), answer: test.answer}

@@ -56,7 +56,7 @@ func TestListBoundsAreEnforced(t *testing.T) {
 					t.Errorf("error %v, want %q", failed, test.text)
 				}
 				if test.rows > 0 && read > test.rows {
-					t.Errorf("%d rows came before the error, want at most %d", read, test.rows)
+					t.Errorf("%d rows were yielded before the error, want at most %d", read, test.rows)
 				}
 				if calls > test.bounds.pages {
 					t.Errorf("%d calls", calls)
@@ -101,10 +101,10 @@ func TestListMayHaveExactlyMaxBytes(t *testing.T) {
 func TestNextPageIsPrefetchedWhenLikely(t *testing.T) {
 	for name, test := range map[string]struct {
 		expected int
-		calls    []int // While each row is counted; a page has one.
+		calls    []int // Calls made when each row is counted. A page has one row.
 	}{
-		"where the rows are known, up to the bound of the pages": {100, []int{2, 3, 3, 3}},
-		"where they are not, after a full page":                  {0, []int{1, 3, 3, 3}},
+		"number of rows known, up to the bound of the pages": {100, []int{2, 3, 3, 3}},
+		"number of rows unknown, after a full page":          {0, []int{1, 3, 3, 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestNextPageIsPrefetchedWhenLikely(t *testing.T) {
 				var got []int
 				var failed error
 				for _, failed = range rows(t.Context(), c, l, decodeMachine) {
-					synctest.Wait() // The next page was requested, if it is at all.
+					synctest.Wait() // Wait until the next page was requested, if it is prefetched.
 					got = append(got, calls)
 				}
 				if !slices.Equal(got, test.calls) || !strings.Contains(fmt.Sprint(failed), "more than 3 pages") {

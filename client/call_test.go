@@ -101,8 +101,8 @@ func Test429WithoutRetryAfterBacksOff(t *testing.T) {
 	})
 }
 
-// checkIncreasingPauses fails unless there are at least so many calls and the pauses
-// between them increase up to a minute.
+// checkIncreasingPauses fails unless the number of calls is at least atLeast and the
+// pauses between them increase up to a minute.
 func checkIncreasingPauses(t *testing.T, calls []request, atLeast int) {
 	t.Helper()
 	if len(calls) < atLeast {
@@ -141,7 +141,7 @@ func TestRetryAfterOf503StaysInEffect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(t, respond(503, "", "Retry-After", "30"))
 		c := api.client(t)
-		for range 29 { // Refreshes that may wait for a second only.
+		for range 29 { // Refreshes that may wait one second.
 			if _, err := builds(client.WithRetryDeadline(t.Context(), time.Now().Add(time.Second)), t, c); err == nil {
 				t.Error("no error")
 			}
@@ -245,13 +245,13 @@ func TestOtherClientErrorsAreNotRetriedAndNameTheFix(t *testing.T) {
 		reason  client.Reason
 		texts   []string
 	}{
-		{"400 with the service's words", states, respond(400, `{"error":{"code":"BadRequest","message":"no such\nsegment"}}`), client.ReasonOther, []string{"HTTP 400: BadRequest: no such segment"}},
+		{"400 with a message", states, respond(400, `{"error":{"code":"BadRequest","message":"no such\nsegment"}}`), client.ReasonOther, []string{"HTTP 400: BadRequest: no such segment"}},
 		{"403 of machines", machines, respond(403, `{"error":{"code":"Forbidden","message":"no"}}`), client.ReasonForbidden, []string{"HTTP 403", "no; ", "Machine.Read.All"}},
 		{"403 of statistics", statistics, respond(403, ""), client.ReasonForbidden, []string{"URL.Read.All"}},
 		{"403 of the preview", states, respond(403, "<html>"), client.ReasonForbidden, []string{"preview"}},
 		{"404", machines, respond(404, ""), client.ReasonOther, []string{"HTTP 404", "not a response of the API itself: check the URL"}},
 		{"410 with a body of HTML", states, respond(410, "<html>gone</html>"), client.ReasonOther, []string{"HTTP 410"}},
-		{"a body that is no error", states, respond(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
+		{"a body that is not an error", states, respond(418, `{"error":"teapot"}`), client.ReasonOther, []string{"HTTP 418"}},
 		{"a very long body", states, respond(400, `{"error":{"message":"`+strings.Repeat("word,", 1000)+`"}}`), client.ReasonOther, []string{"word,word", "…"}},
 		{"a redirect", states, respond(302, "", "Location", "https://elsewhere.example/?secret=1"), client.ReasonOther, []string{"redirects are not followed", "elsewhere.example"}},
 		{"a 300 response", states, respond(300, ""), client.ReasonOther, []string{"redirects are not followed"}},
@@ -267,7 +267,7 @@ func TestOtherClientErrorsAreNotRetriedAndNameTheFix(t *testing.T) {
 					t.Errorf("error %q is too long or contains a secret", err)
 				}
 				if waited := time.Since(start); waited != 0 || len(api.requestsTo("")) != 2 {
-					t.Errorf("%d requests in %v, want a token and one call at once", len(api.requestsTo("")), waited)
+					t.Errorf("%d requests in %v, want one token request and one call without a pause", len(api.requestsTo("")), waited)
 				}
 			})
 		})
@@ -336,7 +336,7 @@ func TestNewRoleTakesEffectAfterTokenRenewal(t *testing.T) {
 		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(r.URL.Path, "/token") {
 				if attempts++; signInFails {
-					return nil, errors.New("the sign-in host is away")
+					return nil, errors.New("the sign-in host is down")
 				}
 			}
 			return base.RoundTrip(r)
@@ -356,12 +356,12 @@ func TestNewRoleTakesEffectAfterTokenRenewal(t *testing.T) {
 		}
 		time.Sleep(5 * time.Minute)
 		signInFails = true
-		refused() // The token is in doubt now,
+		refused() // The token is old enough to be replaced,
 		for range 5 {
-			refused() // but the only one to be had.
+			refused() // but no new token is available.
 		}
 		if attempts != 2 {
-			t.Errorf("%d token requests while the sign-in host was away, want 1", attempts-1)
+			t.Errorf("%d token requests while the sign-in host was down, want 1", attempts-1)
 		}
 		granted, signInFails = true, false
 		time.Sleep(time.Minute)
@@ -376,10 +376,10 @@ func TestTokensAreSentOnlyToTheirHost(t *testing.T) {
 		api := newFakeAPI(t, respond(200, `{"value":[],"organizationPrevalence":1}`))
 		c := api.client(t)
 		for range c.SecurityStates(t.Context()) {
-			t.Error("a row")
+			t.Error("a row is yielded, want none")
 		}
 		for range c.Machines(t.Context()) {
-			t.Error("a row")
+			t.Error("a row is yielded, want none")
 		}
 		if _, err := c.DomainStatistics(t.Context(), "evil.example"); err != nil {
 			t.Error(err)
@@ -414,7 +414,7 @@ func TestBrokenBodyFailsTheRead(t *testing.T) {
 			w.Header().Set("Content-Length", "1000")
 			begin(w)
 		}, client.ReasonNetwork, "error", "the response is truncated"},
-		{"the JSON ends too early", func(w http.ResponseWriter, _ *http.Request) { begin(w) }, client.ReasonDecode, "200", "not what the API documents"},
+		{"the JSON is truncated", func(w http.ResponseWriter, _ *http.Request) { begin(w) }, client.ReasonDecode, "200", "not what the API documents"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -473,7 +473,7 @@ func TestCancelledCallReturnsContextError(t *testing.T) {
 					t.Errorf("error %v, want that of the context", err)
 				}
 				if waited := time.Since(start); waited != 500*time.Millisecond {
-					t.Errorf("cancelled after %v", waited)
+					t.Errorf("returned after %v, want 500ms", waited)
 				}
 				if use := c.Quota(client.MachineSecurityStates); use.MinuteCalls != 1 {
 					t.Errorf("quota %+v, want one call", use)
@@ -496,7 +496,7 @@ func TestRequestResentByNetHTTPCountsTwice(t *testing.T) {
 		calls++
 		breaks := calls == 2
 		mu.Unlock()
-		if breaks { // On a connection that was used before, which is why net/http tries again.
+		if breaks { // net/http retries, because the connection was used before.
 			panic(http.ErrAbortHandler)
 		}
 		respond(200, `{"value":[]}`)(w, r)

@@ -88,7 +88,7 @@ func verifyAssertion(t *testing.T, assertion string, der []byte) jwt.MapClaims {
 		jwt.WithValidMethods([]string{"PS256"}), jwt.WithIssuedAt(), jwt.WithExpirationRequired(),
 		jwt.WithAudience("https://login.example/tenant/oauth2/v2.0/token"), jwt.WithIssuer("app"), jwt.WithSubject("app"))
 	if err != nil {
-		t.Errorf("assertion refused: %v", err)
+		t.Errorf("assertion rejected: %v", err)
 		return nil
 	}
 	thumbprint := sha256.Sum256(der)
@@ -114,8 +114,8 @@ func TestCertificateSignsAssertion(t *testing.T) {
 	for name, test := range map[string]struct{ certificate, key string }{
 		"with its key in the same file, PKCS#8": {leafPEM + pkcs8PEM, ""},
 		"with its key in the same file, PKCS#1": {pkcs1PEM + leafPEM, ""},
-		"with its key apart, PKCS#8":            {leafPEM, pkcs8PEM},
-		"with its key apart, PKCS#1":            {leafPEM, pkcs1PEM},
+		"with its key in another file, PKCS#8":  {leafPEM, pkcs8PEM},
+		"with its key in another file, PKCS#1":  {leafPEM, pkcs1PEM},
 		"followed by its issuer":                {leafPEM + issuerPEM, pkcs8PEM},
 		"preceded by its issuer":                {issuerPEM + leafPEM, pkcs8PEM},
 		"between comments":                      {"Bag Attributes\n" + leafPEM + "subject=app\n" + pkcs8PEM + "end\n", ""},
@@ -126,7 +126,7 @@ func TestCertificateSignsAssertion(t *testing.T) {
 				claims := verifyAssertion(t, r.PostForm.Get("client_assertion"), leaf)
 				ids = append(ids, claims["jti"])
 				if got := claims["exp"].(float64) - claims["nbf"].(float64); got != 600 {
-					t.Errorf("the assertion is good for %vs, want 600s", got)
+					t.Errorf("the assertion is valid for %vs, want 600s", got)
 				}
 				giveToken(w, "good", time.Hour)
 			})
@@ -166,18 +166,18 @@ func TestUnusableCertificateFailsWithoutRequest(t *testing.T) {
 	}
 
 	for name, test := range map[string]struct{ certificate, key, want string }{
-		"a key of another certificate":     {good, otherPEM, "belongs to the private key"},
-		"an expired certificate":           {expired, keyPEM, "expired on"},
-		"a certificate of tomorrow":        {early, keyPEM, "check the clock"},
-		"an EC key, PKCS#8":                {ecPEM, pemOf("PRIVATE KEY", pkcs8(t, ecKey)), "not an RSA key"},
-		"an EC key, SEC 1":                 {ecPEM, pemOf("EC PRIVATE KEY", sec1), "not an RSA key"},
-		"an encrypted key":                 {good, pemOf("ENCRYPTED PRIVATE KEY", []byte("x")), "is encrypted"},
-		"an encrypted key of the old kind": {good, "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", "is encrypted"},
-		"no key at all":                    {good, "", "no private key"},
-		"no certificate at all":            {keyPEM, keyPEM, "no certificate"},
-		"a garbled key":                    {good, pemOf("PRIVATE KEY", []byte("garbled")), "cannot parse the PRIVATE KEY"},
-		"a garbled certificate":            {pemOf("CERTIFICATE", []byte("garbled")), keyPEM, "not a certificate"},
-		"a certificate in DER, not PEM":    {string(makeCertificate(t, key, now, now.Add(time.Hour))), keyPEM, "not in PEM format"},
+		"a key of another certificate":        {good, otherPEM, "belongs to the private key"},
+		"an expired certificate":              {expired, keyPEM, "expired on"},
+		"a certificate that is not valid yet": {early, keyPEM, "check the clock"},
+		"an EC key, PKCS#8":                   {ecPEM, pemOf("PRIVATE KEY", pkcs8(t, ecKey)), "not an RSA key"},
+		"an EC key, SEC 1":                    {ecPEM, pemOf("EC PRIVATE KEY", sec1), "not an RSA key"},
+		"an encrypted key":                    {good, pemOf("ENCRYPTED PRIVATE KEY", []byte("x")), "is encrypted"},
+		"an encrypted key in the old format":  {good, "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", "is encrypted"},
+		"no key at all":                       {good, "", "no private key"},
+		"no certificate at all":               {keyPEM, keyPEM, "no certificate"},
+		"a garbled key":                       {good, pemOf("PRIVATE KEY", []byte("garbled")), "cannot parse the PRIVATE KEY"},
+		"a garbled certificate":               {pemOf("CERTIFICATE", []byte("garbled")), keyPEM, "not a certificate"},
+		"a certificate in DER, not PEM":       {string(makeCertificate(t, key, now, now.Add(time.Hour))), keyPEM, "not in PEM format"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			credential := certificateOf(t, test.certificate, test.key)

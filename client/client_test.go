@@ -180,7 +180,7 @@ func collect[Entity any, Kept any](t *testing.T, rows iter.Seq2[*Entity, error],
 	t.Helper()
 	for row, e := range rows {
 		if err != nil {
-			t.Fatal("something came after the error")
+			t.Fatal("the sequence continued after an error")
 		}
 		if err = e; e == nil {
 			kept = append(kept, keep(row))
@@ -207,7 +207,7 @@ func checkError(t *testing.T, err error, reason client.Reason, texts ...string) 
 	}
 	for _, text := range texts {
 		if !strings.Contains(err.Error(), text) {
-			t.Errorf("error %q does not say %q", err, text)
+			t.Errorf("error %q does not contain %q", err, text)
 		}
 	}
 	return e
@@ -246,7 +246,7 @@ func TestNewNamesInvalidOption(t *testing.T) {
 			test.change(&o)
 			_, err := client.New(o)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error %v, want one that says %q", err, test.want)
+				t.Errorf("error %v, want one that contains %q", err, test.want)
 			}
 		})
 	}

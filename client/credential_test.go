@@ -156,7 +156,7 @@ func TestCredentialExpiryIsThatOfLastReadCertificate(t *testing.T) {
 		"for a token request": func(c *client.Client) {
 			for range c.Machines(t.Context()) {
 			}
-			tenant.RevokeTokens() // The next refresh asks for another.
+			tenant.RevokeTokens() // The next refresh requests another token.
 		},
 		"at start": func(c *client.Client) { c.ReadCredential(t.Context()) },
 	} {

@@ -80,7 +80,7 @@ func TestCredentialFilesWithBOMAndCRLFSignIn(t *testing.T) {
 				}
 				tokens, _ := testTokens(file.credential(writeFile(t, filepath.Join(t.TempDir(), "file"), content)), func(w http.ResponseWriter, r *http.Request) {
 					if got := file.shown(r); got != want {
-						t.Errorf("the sign-in host is shown %q, want %q", got, want)
+						t.Errorf("the sign-in host got %q, want %q", got, want)
 					}
 					giveToken(w, "good", time.Hour)
 				})

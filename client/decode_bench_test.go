@@ -19,11 +19,10 @@ import (
 
 // The benchmarks decode a page of the simulated tenant and count its rows by build
 // and property, and compare that with reading the bytes once, which is the lower bound.
-// On a machine that does other things, too, only processor time within a round
-// compares. The plain program that the exporter is compared with is in benchmark/.
+// On a busy machine only processor times of the same round can be compared. The plain program that the exporter is compared with is in benchmark/.
 
-// simulatedPage is the one page of a list of the simulated tenant. The scope is
-// that of the token.
+// simulatedPage returns the only page of a list of the simulated tenant, requested with
+// a token for the scope.
 func simulatedPage(b testing.TB, path, scope string) []byte {
 	b.Helper()
 	tenant := simulation.New(simulation.Options{Machines: 9_000, PageSize: 10_000, InOrder: true, Roles: []string{simulation.RoleMachines, simulation.RoleAlerts}})
@@ -121,7 +120,7 @@ func benchmarkPage[Entity any](b *testing.B, page []byte, decode func(*decoder, 
 		distance = append(distance, ours/processorTime(b, func() { readOnce(page) }))
 		each = append(each, ours/inPage)
 	}
-	b.ReportMetric(0, "ns/op") // A round's, which says nothing.
+	b.ReportMetric(0, "ns/op") // The time of a round has no meaning.
 	b.ReportMetric(float64(len(page))/inPage, "bytes/machine")
 	b.ReportMetric(median(each), "ns/machine")
 	b.ReportMetric(median(distance), "times-reading-bytes")
@@ -133,7 +132,8 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// processorTime is what this process used for it, in nanoseconds.
+// processorTime returns the processor time that the process used for the work, in
+// nanoseconds.
 func processorTime(b *testing.B, work func()) float64 {
 	used := func() int64 {
 		var usage syscall.Rusage
@@ -159,7 +159,7 @@ func count(counts map[string]*int, name []byte) {
 
 var bytesSeen int
 
-// readOnce looks at every byte of a page, through a buffer of the decoder's size.
+// readOnce reads every byte of a page, through a buffer of the decoder's size.
 func readOnce(page []byte) {
 	buffer := make([]byte, 4<<10)
 	for r := bytes.NewReader(page); ; {

@@ -152,7 +152,7 @@ func TestNestingAndElementsAreLimitedEverywhere(t *testing.T) {
 	}
 }
 
-// Each byte at each place, beside what encoding/hex says of it.
+// The test compares the decoding of each byte at each position with encoding/hex.
 func TestMachineIDDecodingMatchesEncodingHex(t *testing.T) {
 	for place := range 40 {
 		for c := range 256 {

@@ -217,7 +217,7 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 			map[string]client.Result{"machines": client.Missing},
 			[]string{"HTTP 429", "what else calls this API"},
 		},
-		"an unknown domain by the older service": {
+		"an unknown domain, older service": {
 			&service{roles: allRoles, failures: map[string]script{domain + "machines": missingPreview[states], domain + "stats": missingPreview[states]}}, usual, nil, nil,
 		},
 		"a server without that path": {
@@ -249,7 +249,7 @@ func TestDiagnosisShowsWhatIsMissingAndHowToFixIt(t *testing.T) {
 				}
 				for _, want := range test.want {
 					if !strings.Contains(text, want) {
-						t.Errorf("the table does not say %q", want)
+						t.Errorf("the table does not contain %q", want)
 					}
 				}
 				for path, n := range test.service.calls {
@@ -318,7 +318,7 @@ func TestDiagnosisShowsWhyAHostIsUnreachable(t *testing.T) {
 			text := table(t, d)
 			for _, want := range append(test.want, "not compared: the sign-in host sent no Date header") {
 				if !strings.Contains(text, want) {
-					t.Errorf("the table does not say %q:\n%s", want, text)
+					t.Errorf("the table does not contain %q:\n%s", want, text)
 				}
 			}
 			if d.Complete() {
@@ -339,7 +339,7 @@ func TestDiagnosisOfHangingHostTimesOut(t *testing.T) {
 			t.Errorf("took %s with a request timeout of 10s", took)
 		}
 		if text := table(t, d); !strings.Contains(text, "a firewall may drop the packets") {
-			t.Errorf("the table does not say why:\n%s", text)
+			t.Errorf("the table does not show the cause:\n%s", text)
 		}
 	})
 }
@@ -359,7 +359,7 @@ func TestTroubleshootingPageMatchesDiagnosisOutput(t *testing.T) {
 		fabrikam := diagnosed(t, &service{clock: 7 * time.Minute, refused: map[string]script{graphScope: refused, apiScope: refused}}, usual...)
 		fabrikam.Tenant = "fabrikam"
 		if text := table(t, contoso, fabrikam); !strings.Contains(string(page), text) {
-			t.Errorf("docs/troubleshooting.md does not hold this:\n%s", text)
+			t.Errorf("docs/troubleshooting.md does not contain this:\n%s", text)
 		}
 	})
 }
@@ -380,7 +380,7 @@ func TestClockIsComparedIfOneResponseHasADate(t *testing.T) {
 				return response, err
 			}))
 			if text := table(t, d); !strings.Contains(text, "this machine is 11m0s behind the sign-in host") {
-				t.Errorf("the clock is not compared without the answer for %s:\n%s", silent, text)
+				t.Errorf("the clock is not compared without a Date in the response for %s:\n%s", silent, text)
 			}
 		})
 	}

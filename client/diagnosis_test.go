@@ -47,7 +47,7 @@ func TestDiagnosisSummaryGroupsTenantsByCause(t *testing.T) {
 		case i == 33 || i == 34:
 			d.Checks = append(d.Checks, missing("clock", fmt.Sprintf("this machine is 7m%ds behind the sign-in host", i), "set this machine's clock, for example by NTP"))
 		case i == 77 || i == 78:
-			// What only one tenant has is printed in full, and different answers stay apart.
+			// A cause of one tenant is printed in full. Different responses are different causes.
 			d.Checks = []client.Check{missing("machines", fmt.Sprintf("HTTP %d: Forbidden by /policy", 326+i), "")}
 		}
 		diagnoses = append(diagnoses, d)
@@ -86,18 +86,18 @@ machines: HTTP 404: Forbidden by /policy
 func TestDiagnosisSummaryNamesEveryTenantWithinMaxLines(t *testing.T) {
 	var diagnoses []client.Diagnosis
 	for i := range 200 {
-		// Letters differ where numbers would not.
+		// Letters make the causes different; numbers would be normalized.
 		word := string(rune('a'+i%26)) + string(rune('a'+i/26))
 		diagnoses = append(diagnoses, client.Diagnosis{Tenant: "of-" + word, Checks: []client.Check{missing("machines", "cause "+word, "remedy")}})
 	}
 	for _, maxLines := range []int{59, 60, 10} {
 		text := written(t, diagnoses, maxLines)
 		if n := strings.Count(text, "\n"); n > maxLines || n < maxLines-3 {
-			t.Errorf("%d lines, want at most %d and few less", n, maxLines)
+			t.Errorf("%d lines, want at most %d and not much fewer", n, maxLines)
 		}
 		for _, d := range diagnoses {
 			if strings.Count(text, d.Tenant) != 1 {
-				t.Errorf("%s is not named once", d.Tenant)
+				t.Errorf("%s is not named exactly once", d.Tenant)
 			}
 		}
 		if t.Failed() {

@@ -40,7 +40,7 @@ func TestSecurityStateDecoding(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				// The rows before and after are full, so that nothing of theirs may stay.
+				// The rows before and after are full, so that a value left over from them would be noticed.
 				full := `{"id":"x","build":99999,"revision":99999,"architecture":"Left over","propertiesRequireAttention":["Left","Over","Again"]}`
 				api := newFakeAPI(t, respond(200, `{"value":[`+full+`,`+test.row+`,`+full+`]}`))
 				got, err := collect(t, api.client(t).SecurityStates(t.Context()), func(s *client.SecurityState) string {
@@ -61,7 +61,7 @@ func TestInvalidUTF8IsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(t, respond(200, "{\"value\":[{\"build\":\"a\xff\x00\"}]}"))
 		_, err := builds(t.Context(), t, api.client(t))
-		checkError(t, err, client.ReasonDecode, "invalid character") // A control character is no JSON.
+		checkError(t, err, client.ReasonDecode, "invalid character") // A control character is not valid JSON.
 
 		api = newFakeAPI(t, respond(200, "{\"value\":[{\"build\":\"a\xffb\"}]}"))
 		got, err := builds(t.Context(), t, api.client(t))
@@ -86,7 +86,7 @@ func TestMachineIDIgnoresCase(t *testing.T) {
 		{"any other text", `"some-other-id"`, client.MachineID(other[:20])},
 		{"any other text in capitals", `"Some-OTHER-id"`, client.MachineID(other[:20])},
 		{"too few digits", `"` + hexID[:38] + `"`, client.MachineID(short[:20])},
-		{"forty characters that are no digits", `"` + strings.Repeat("g", 40) + `"`, client.MachineID(noHex[:20])},
+		{"forty characters that are not digits", `"` + strings.Repeat("g", 40) + `"`, client.MachineID(noHex[:20])},
 		{"empty", `""`, client.MachineID{}},
 		{"null", `null`, client.MachineID{}},
 		{"a number", `17`, client.MachineID(number[:20])},
@@ -129,7 +129,7 @@ func TestMachineDecoding(t *testing.T) {
 			OSProcessor: []byte("x64"), OSArchitecture: []byte("64-bit"), HealthStatus: []byte("Active"), OnboardingStatus: []byte("Onboarded"),
 			RiskScore: []byte("None"), ExposureLevel: []byte("Low"), LastSeen: time.Date(2025, 1, 2, 3, 4, 5, 5e8, time.UTC),
 		}},
-		{"types that lie", `{"id":"A","rbacGroupId":"0","osVersion":10.0,"osBuild":null,"riskScore":null,"lastSeen":"0001-01-01T00:00:00Z","healthStatus":7}`, client.Machine{
+		{"unexpected types", `{"id":"A","rbacGroupId":"0","osVersion":10.0,"osBuild":null,"riskScore":null,"lastSeen":"0001-01-01T00:00:00Z","healthStatus":7}`, client.Machine{
 			RawID: []byte("A"), OSVersion: []byte("10.0"), HealthStatus: []byte("7"),
 		}},
 		{"a merged record", `{"mergedIntoMachineId":"` + hexID + `"}`, client.Machine{
@@ -139,7 +139,7 @@ func TestMachineDecoding(t *testing.T) {
 		{"merged into nothing", `{"mergedIntoMachineId":""}`, client.Machine{}},
 		{"a time with a zone", `{"lastSeen":"2025-01-02T05:04:05+02:00"}`, client.Machine{LastSeen: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC)}},
 		{"a time without a zone", `{"lastSeen":"2025-01-02T03:04:05.5"}`, client.Machine{LastSeen: time.Date(2025, 1, 2, 3, 4, 5, 5e8, time.UTC)}},
-		{"times that are none", `{"lastSeen":"yesterday","lastSeen":17}`, client.Machine{}},
+		{"invalid times", `{"lastSeen":"yesterday","lastSeen":17}`, client.Machine{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestAntivirusHealthDecoding(t *testing.T) {
 		{"as documented", `{"machineId":"a","id":"other","osKind":"windows","osVersion":"10.0.19044.1865","avMode":"0","avIsSignatureUpToDate":"True","avIsEngineUpToDate":"False","avIsPlatformUpToDate":"Unknown","dataRefreshTimestamp":"2025-01-02T03:04:05Z"}`,
 			`"windows" "10.0.19044.1865" "0" "True" "False" "Unknown" 2025-01-02 03:04:05 +0000 UTC`},
 		{"never refreshed", `{"dataRefreshTimestamp":"0001-01-01T00:00:00Z"}`, `"" "" "" "" "" "" 0001-01-01 00:00:00 +0000 UTC, never`},
-		{"types that lie", `{"avMode":4,"avIsSignatureUpToDate":true,"avIsEngineUpToDate":false,"avIsPlatformUpToDate":null}`,
+		{"unexpected types", `{"avMode":4,"avIsSignatureUpToDate":true,"avIsEngineUpToDate":false,"avIsPlatformUpToDate":null}`,
 			`"" "" "4" "True" "False" "" 0001-01-01 00:00:00 +0000 UTC`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -183,7 +183,7 @@ func TestAntivirusHealthDecoding(t *testing.T) {
 					t.Errorf("got %v, error %v, want %v", got, err, test.want)
 				}
 				if query := api.requestsTo("deviceavinfo")[0].query; query != "$top=10000" {
-					t.Errorf("query %q: 20 rows come unless more are asked for", query)
+					t.Errorf("query %q: without $top the API returns only 20 rows", query)
 				}
 			})
 		})
@@ -301,10 +301,10 @@ func TestDomainIsEscapedInURL(t *testing.T) {
 			checkError(t, err, client.ReasonOther, "is not a domain")
 		}
 		if calls := api.requestsTo(""); len(calls) != 0 {
-			t.Errorf("%d requests for what is no domain", len(calls))
+			t.Errorf("%d requests for invalid domains", len(calls))
 		}
 		for range c.DomainMachines(t.Context(), "../../a?b#c") {
-			t.Error("a machine")
+			t.Error("a machine is yielded, want none")
 		}
 		if got, want := api.requestsTo("domains")[0], "/api/domains/../../a?b#c/machines"; got.path != want || got.query != "" {
 			t.Errorf("path %q and query %q, want the path %q, its slashes escaped", got.path, got.query, want)
@@ -350,7 +350,7 @@ func TestDomainStatisticsDecoding(t *testing.T) {
 					t.Error(err)
 				}
 				if r := api.requestsTo("domains")[0]; r.path+"?"+r.query != "/api/domains/example.com/stats?lookBackHours=720" {
-					t.Errorf("asked for %s?%s", r.path, r.query)
+					t.Errorf("requested %s?%s", r.path, r.query)
 				}
 			})
 		})

@@ -18,10 +18,10 @@ func TestExplainNormalizesCauses(t *testing.T) {
 		name   string
 		errors []error
 		cause  string
-		remedy string // A part of it.
+		remedy string // A part of the remedy.
 	}{
 		{
-			name: "a secret that expired, of two apps",
+			name: "an expired secret of two apps",
 			errors: []error{
 				&Error{API: Token, Reason: ReasonAuth, Status: 401, Message: "app '11111111-1111-4111-8111-111111111111'", advice: "create a new secret"},
 				fmt.Errorf("security states: %w", &Error{API: Token, Reason: ReasonAuth, Status: 401, Message: "app '22222222-2222-4222-8222-22222222abCD'", advice: "create a new secret"}),
@@ -37,7 +37,7 @@ func TestExplainNormalizesCauses(t *testing.T) {
 			cause: "no connection: connection refused", remedy: "nothing accepts connections there",
 		},
 		{
-			name: "a connection that broke, by its near end",
+			name: "a broken connection, with different local addresses",
 			errors: []error{
 				&Error{API: Machines, Reason: ReasonNetwork, Message: "broken", Err: refused("10.0.0.1:40001")},
 				&Error{API: Machines, Reason: ReasonNetwork, Message: "broken", Err: refused("[fe80::1]:40002")},
@@ -45,7 +45,7 @@ func TestExplainNormalizesCauses(t *testing.T) {
 			cause: "broken: read tcp: …192.0.2.1:443: connection reset by peer", remedy: "check the firewall",
 		},
 		{
-			name: "a tenant without the API, by the name of the tenant",
+			name: "a tenant without the API, with different names",
 			errors: []error{
 				&Error{API: Token, Status: 400, Message: "AADSTS500011: The resource principal named https://api.example was not found in the tenant named Contoso Ltd. This can happen"},
 				&Error{API: Token, Status: 400, Message: "AADSTS500011: The resource principal named https://api.example was not found in the tenant named Fabrikam. This can happen"},
@@ -53,7 +53,7 @@ func TestExplainNormalizesCauses(t *testing.T) {
 			cause: "HTTP 400: AADSTS500011: The resource principal named https://api.example was not found in the tenant named …. This can happen",
 		},
 		{
-			name: "a certificate that expired, by its date",
+			name: "an expired certificate, with different dates",
 			errors: []error{
 				errors.New("certificate_path: the certificate in /secrets/customer-0.pem expired on 2026-01-31: put a new one there"),
 				errors.New("certificate_path: the certificate in /secrets/customer-1.pem expired on 2025-12-01: put a new one there"),
@@ -61,7 +61,7 @@ func TestExplainNormalizesCauses(t *testing.T) {
 			cause: "certificate_path: the certificate in /secrets/….pem expired on …: put a new one there",
 		},
 		{
-			name: "a lookup that hangs, by how long",
+			name: "a lookup that hangs, with different durations",
 			errors: []error{
 				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no response for 35s"},
 				&Error{API: DomainMachines, Reason: ReasonTimeout, Message: "no response for 1m5s"},
@@ -69,7 +69,7 @@ func TestExplainNormalizesCauses(t *testing.T) {
 			cause: "no response …", remedy: "no response in time",
 		},
 		{
-			name: "a pause of the sign-in host, by how long it lasts",
+			name: "a pause of the sign-in host, with different durations",
 			errors: []error{
 				pauseError(Token, "the sign-in host", 8*time.Minute),
 				pauseError(Token, "the sign-in host", 479*time.Second),
@@ -93,7 +93,7 @@ func TestExplainNormalizesCauses(t *testing.T) {
 			cause: "client_secret_file: open /etc/mde/…: no such file", remedy: "create /etc/mde/…",
 		},
 		{
-			name: "an answer that is no JSON, by where it breaks off",
+			name: "a response that is not JSON, with different offsets",
 			errors: []error{
 				&Error{API: Machines, Reason: ReasonDecode, Message: "no JSON after offset 17"},
 				&Error{API: Machines, Reason: ReasonDecode, Message: "no JSON after offset 170"},
@@ -106,19 +106,19 @@ func TestExplainNormalizesCauses(t *testing.T) {
 			cause:  "HTTP 403", remedy: "add the application permission Machine.Read.All",
 		},
 		{
-			name:   "a token that is not accepted, of which nothing more is known",
+			name:   "a rejected token without details",
 			errors: []error{&Error{API: Machines, Reason: ReasonAuth, Status: 401, advice: "check the API's scope"}},
 			cause:  "HTTP 401", remedy: "check the API's scope",
 		},
 		{
-			name: "an answer that holds nothing individual",
+			name: "a response without individual parts",
 			errors: []error{
 				&Error{API: Machines, Status: 400, Message: "BadRequest: the tenant's value isn't the app's value, see https://example.com/a/b and application/json"},
 			},
 			cause:  "HTTP 400: BadRequest: the tenant's value isn't the app's value, see https://example.com/a/b and application/json",
 			remedy: "",
 		},
-		{name: "an error from elsewhere", errors: []error{errors.New("disk full")}, cause: "disk full"},
+		{name: "an error that is not an Error", errors: []error{errors.New("disk full")}, cause: "disk full"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

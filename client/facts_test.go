@@ -59,7 +59,7 @@ func TestAntivirusVersionsAndScansDecoding(t *testing.T) {
 		{"nothing at all", `{}`, none},
 		{"all null", `{"avEngineVersion":null,"avPlatformVersion":null,"avSignaturePublishTime":null,"avSignatureUpdateTime":null,"quickScanResult":null,"quickScanTime":null,"fullScanResult":null,"fullScanTime":null}`, none},
 		{"without scans", `{"quickScanResult":"-","quickScanTime":null,"fullScanResult":"","fullScanTime":"0001-01-01T00:00:00Z"}`, `"" "" never, never "-" never "" never`},
-		{"times that are none", `{"avSignaturePublishTime":"yesterday","avSignatureUpdateTime":17,"quickScanTime":{},"fullScanTime":true}`, none},
+		{"invalid times", `{"avSignaturePublishTime":"yesterday","avSignatureUpdateTime":17,"quickScanTime":{},"fullScanTime":true}`, none},
 		{"a time without a zone", `{"avSignaturePublishTime":"2025-01-02T03:04:05.5"}`, `"" "" 2025-01-02T03:04:05, never "" never "" never`},
 		{"numbers", `{"avEngineVersion":1.10,"quickScanResult":0}`, `"1.10" "" never, never "0" never "" never`},
 		{"the wrong types", `{"avEngineVersion":["1"],"avPlatformVersion":{},"quickScanResult":false,"fullScanResult":[]}`, none},
@@ -104,10 +104,10 @@ func TestScoreDecoding(t *testing.T) {
 		{"infinite", respond(200, `{"score":"Inf"}`), 0, `"Inf" is not a score`},
 		{"too large", respond(200, `{"score":1e999}`), 0, `"1e999" is not a score`},
 		{"a list", respond(200, `[]`), 0, "want an object"},
-		{"a page", respond(200, `<html>`), 0, "HTML page"},
+		{"an HTML page", respond(200, `<html>`), 0, "HTML page"},
 		{"an error with 200", respond(200, `{"error":{"code":"Busy","message":"later"}}`), 0, "HTTP 200: Busy: later"},
 		{"an error beside the score", respond(200, `{"score":1,"error":{"code":"Busy"}}`), 0, "Busy"},
-		{"something behind it", respond(200, `{"score":1}{}`), 0, "unexpected data after the JSON value"},
+		{"data after it", respond(200, `{"score":1}{}`), 0, "unexpected data after the JSON value"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -180,7 +180,7 @@ func TestAlertDecoding(t *testing.T) {
 		{"another case of names", `{"Severity":"High","STATUS":"New"}`, `"" "" "" "" never`},
 		{"numbers", `{"severity":3,"status":1,"assignedTo":5,"detectionSource":2}`, `"3" "1" "5" "2" never`},
 		{"the wrong types", `{"id":{"a":1},"severity":["High"],"status":true,"assignedTo":{"name":"x"},"detectionSource":false,"alertCreationTime":[]}`, `"" "" "" "" never`},
-		{"times that are none", `{"alertCreationTime":"yesterday"}`, `"" "" "" "" never`},
+		{"invalid times", `{"alertCreationTime":"yesterday"}`, `"" "" "" "" never`},
 		{"the year one", `{"alertCreationTime":"0001-01-01T00:00:00Z"}`, `"" "" "" "" never`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -274,7 +274,7 @@ func TestAlertsAreReadAcrossPages(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name string
-		// pages are the answers by the value of $skip.
+		// pages are the responses by the value of $skip.
 		pages map[string]http.HandlerFunc
 		rows  int
 		fails bool
@@ -297,7 +297,7 @@ func TestAlertsAreReadAcrossPages(t *testing.T) {
 				if len(got) != test.rows || (err != nil) != test.fails {
 					t.Errorf("%d alerts, error %v, want %d", len(got), err, test.rows)
 				}
-				// After a full page the next is asked for before it is known to be the last.
+				// After a full page the next one is requested before it is known whether it exists.
 				calls := map[string]int{}
 				for _, call := range api.requestsTo("alerts") {
 					_, skip, _ := strings.Cut(call.query, "$skip=")
@@ -331,7 +331,7 @@ func TestCallerMayStopReadingAlerts(t *testing.T) {
 	})
 }
 
-// stamp is a time to the second, or never.
+// stamp formats a time to the second. The zero time is never.
 func stamp(at time.Time) string {
 	if at.IsZero() {
 		return "never"

@@ -15,7 +15,7 @@ import (
 )
 
 // The seeds of these targets are in testdata/fuzz. No input may cause a panic or a hang.
-// What is read without an error must be valid for encoding/json, with as many rows.
+// What is read without an error must be valid for encoding/json, with the same number of rows.
 
 // fixedResponse is a transport with the same response to every call.
 type fixedResponse []byte
@@ -63,7 +63,7 @@ func checkRows[Entity any](t *testing.T, body []byte, rows iter.Seq2[*Entity, er
 		Link  any               `json:"@odata.nextLink"`
 	}
 	if err := json.Unmarshal(bytes.TrimPrefix(body, byteOrderMark), &page); err != nil {
-		t.Fatalf("read %q without an error, encoding/json says %v", body, err)
+		t.Fatalf("read %q without an error, encoding/json fails: %v", body, err)
 	}
 	if n != len(page.Value) {
 		t.Fatalf("read %d rows of %q, encoding/json %d", n, body, len(page.Value))
@@ -95,7 +95,7 @@ func FuzzDomainStatistics(f *testing.F) {
 			t.Errorf("statistics %+v, error %v", s, err)
 		}
 		if err == nil && !json.Valid(bytes.TrimPrefix(body, byteOrderMark)) {
-			t.Errorf("read %q, which is no JSON", body)
+			t.Errorf("read %q, which is not JSON", body)
 		}
 	})
 }
@@ -107,7 +107,7 @@ func FuzzScores(f *testing.F) {
 			t.Errorf("score %v, error %v", score, err)
 		}
 		if err == nil && !json.Valid(bytes.TrimPrefix(body, byteOrderMark)) {
-			t.Errorf("read %q, which is no JSON", body)
+			t.Errorf("read %q, which is not JSON", body)
 		}
 	})
 }
@@ -135,7 +135,7 @@ func FuzzAlerts(f *testing.F) {
 				return
 			}
 			if bytes.EqualFold(alert.Status, []byte("Resolved")) {
-				t.Errorf("a resolved alert of %q", body)
+				t.Errorf("a resolved alert is yielded of %q", body)
 			}
 			unresolved++
 		}
@@ -143,7 +143,7 @@ func FuzzAlerts(f *testing.F) {
 			Value []map[string]any `json:"value"`
 		}
 		if err := json.Unmarshal(bytes.TrimPrefix(body, byteOrderMark), &page); err != nil {
-			t.Fatalf("read %q without an error, encoding/json says %v", body, err)
+			t.Fatalf("read %q without an error, encoding/json fails: %v", body, err)
 		}
 		for _, row := range page.Value {
 			if status, _ := row["status"].(string); !strings.EqualFold(status, "Resolved") {
@@ -160,7 +160,7 @@ func FuzzRetryAfter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, retry, date string) {
 		header := http.Header{"Retry-After": {retry}, "Date": {date}}
 		if pause := retryAfter(header); pause < 0 || pause > maxRetryAfter {
-			t.Errorf("a wait of %v for %q", pause, retry)
+			t.Errorf("a pause of %v for %q", pause, retry)
 		}
 	})
 }
@@ -175,22 +175,22 @@ func TestRetryAfterParsing(t *testing.T) {
 	}{
 		{"seconds", "120", "", 2 * time.Minute},
 		{"seconds with space around", " 120 ", "", 2 * time.Minute},
-		{"no wait", "0", "", 0},
+		{"no pause", "0", "", 0},
 		{"a date", "Wed, 21 Oct 2015 07:30:00 GMT", date, 2 * time.Minute},
 		{"a date in the old form", "Wednesday, 21-Oct-15 07:30:00 GMT", date, 2 * time.Minute},
-		{"a date that is past", "Wed, 21 Oct 2015 07:00:00 GMT", date, 0},
-		{"a date that is past by this machine's clock", "Wed, 21 Oct 2015 07:30:00 GMT", "", 0},
+		{"a date in the past", "Wed, 21 Oct 2015 07:00:00 GMT", date, 0},
+		{"a date in the past by this machine's clock", "Wed, 21 Oct 2015 07:30:00 GMT", "", 0},
 		{"nothing", "", date, 0},
 		{"a negative number", "-5", "", 0},
 		{"a fraction", "1.5", "", 0},
 		{"a word", "soon", "", 0},
 		{"longer than a day", "1000000", "", maxRetryAfter},
-		{"longer than time", "99999999999999999999999999", "", maxRetryAfter},
+		{"too large for a duration", "99999999999999999999999999", "", maxRetryAfter},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			header := http.Header{"Retry-After": {test.retryAfter}, "Date": {test.date}}
 			if got := retryAfter(header); got != test.want {
-				t.Errorf("a wait of %v, want %v", got, test.want)
+				t.Errorf("a pause of %v, want %v", got, test.want)
 			}
 		})
 	}

@@ -60,11 +60,11 @@ func TestManagedIdentityTokenLifetimeParsing(t *testing.T) {
 		"a date of a 26th month":                       {`"expires_on":"26/11/2026 10:30:00 +00:00"`, short},
 		"a date, day first, that seems to be past":     {`"expires_on":"02/01/1999 10:30:00 +00:00"`, short},
 		"a date, day first, that seems to be far away": {`"expires_on":"05/01/2000 10:30:00 +00:00"`, short},
-		"a date of this very moment":                   {`"expires_on":"2000-01-01T00:00:00Z"`, short},
+		"the current time":                             {`"expires_on":"2000-01-01T00:00:00Z"`, short},
 		"a date in a week":                             {`"expires_on":"2000-01-08T00:00:00Z"`, 7 * 24 * time.Hour},
 		"a date that is a list":                        {`"expires_on":[2000]`, short},
-		"unreadable both":                              {`"expires_in":"soon","expires_on":"tomorrow"`, short},
-		"no number":                                    {`"expires_in":"NaN","expires_on":"Infinity"`, short},
+		"both unreadable":                              {`"expires_in":"soon","expires_on":"tomorrow"`, short},
+		"not a number":                                 {`"expires_in":"NaN","expires_on":"Infinity"`, short},
 		"neither":                                      {`"resource":"x"`, short},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -80,12 +80,12 @@ func TestManagedIdentityTokenLifetimeParsing(t *testing.T) {
 
 func TestManagedIdentityTokenWithInvalidLifetimeIsRejected(t *testing.T) {
 	for name, members := range map[string]string{
-		"expires_in, negative":        `"expires_in":-5`,
-		"expires_in, a year":          `"expires_in":"31536000"`,
-		"expires_in, beyond a number": `"expires_in":1e300`,
-		"an epoch of the past":        `"expires_on":"1"`,
-		"an epoch of this moment":     `"expires_on":"946684800"`,
-		"an epoch far away":           `"expires_on":"99999999999"`,
+		"expires_in, negative":  `"expires_in":-5`,
+		"expires_in, a year":    `"expires_in":"31536000"`,
+		"expires_in, too large": `"expires_in":1e300`,
+		"an epoch of the past":  `"expires_on":"1"`,
+		"the current time":      `"expires_on":"946684800"`,
+		"an epoch far away":     `"expires_on":"99999999999"`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

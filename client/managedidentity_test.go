@@ -28,7 +28,7 @@ func TestManagedIdentityUsesInstanceMetadataService(t *testing.T) {
 		t.Fatal(err)
 	}
 	if left := time.Until(token.Expiry); left < 86300*time.Second || left > 86399*time.Second {
-		t.Errorf("the token is good for %s, want 86399s", left)
+		t.Errorf("the token is valid for %s, want 86399s", left)
 	}
 }
 
@@ -51,9 +51,9 @@ func TestManagedIdentityUsesEndpointFromEnvironment(t *testing.T) {
 				RequestTimeout: time.Minute,
 				Observer:       noObserver{},
 			}
-			// The client's own transport may lead to a proxy: it must stay unused.
+			// The client's transport may use a proxy, so it must not be used here.
 			proxied := roundTrip(func(*http.Request) (*http.Response, error) {
-				t.Error("the request went by the tenant's transport")
+				t.Error("the request used the tenant's transport")
 				return nil, io.EOF
 			})
 			o.Transport = proxied
@@ -62,7 +62,7 @@ func TestManagedIdentityUsesEndpointFromEnvironment(t *testing.T) {
 				t.Fatal(err)
 			}
 			if left := time.Until(token.Expiry); left < 59*time.Minute || left > time.Hour {
-				t.Errorf("the token is good for %s, want an hour", left)
+				t.Errorf("the token is valid for %s, want an hour", left)
 			}
 		})
 	}
@@ -71,7 +71,7 @@ func TestManagedIdentityUsesEndpointFromEnvironment(t *testing.T) {
 func TestManagedIdentityIgnoresProxyFromEnvironment(t *testing.T) {
 	transport, ok := newIdentityTransport().(*http.Transport)
 	if !ok || transport.Proxy != nil {
-		t.Error("the transport asks for a proxy")
+		t.Error("the transport uses a proxy")
 	}
 }
 
@@ -90,9 +90,9 @@ func TestManagedIdentityRetriesWhileEndpointIsNotReady(t *testing.T) {
 					t.Fatal("no error")
 				}
 				if got, want := fmt.Sprint(asked), "[0s 2s 8s 22s 52s]"; got != want {
-					t.Errorf("asked at %s, want %s", got, want)
+					t.Errorf("requests at %s, want %s", got, want)
 				}
-				// It was not refused: the next one to ask gets an attempt at once.
+				// The credential was not rejected: the next caller makes an attempt immediately.
 				before := len(asked)
 				_, _ = tokens.token(t.Context())
 				if len(asked) == before {

@@ -28,7 +28,7 @@ func TestWholeSecretIsMasked(t *testing.T) {
 	encoded := map[string]string{
 		"as it is": secret, "in lower case": strings.ToLower(secret), "in capitals": strings.ToUpper(secret),
 		"the first 8 characters": secret[:8], "the last 8 characters": secret[len(secret)-8:],
-		"at first by a number of three digits": "&#065;" + secret[1:],
+		"with a number of three digits first": "&#065;" + secret[1:],
 	}
 	for _, encoding := range secretEncodings {
 		if slices.Contains(exact, encoding.name) {
@@ -73,7 +73,7 @@ func TestWrappedSecretIsMasked(t *testing.T) {
 
 func TestLastThreeSecretsOfAKindAreMasked(t *testing.T) {
 	r := masking("first-secret", "second-secret", "third-secret")
-	r.add("secret", "second-secret") // It is already there.
+	r.add("secret", "second-secret") // It was added before.
 	r.add("another", "other-secret")
 	if got := r.text("first-secret second-secret third-secret other-secret"); got != "<secret> <secret> <secret> <secret>" {
 		t.Errorf("after three secrets: %q", got)

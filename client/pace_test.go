@@ -22,9 +22,9 @@ func TestCallsAreSpreadOverTheQuotaAfterABurst(t *testing.T) {
 		limits Limits
 		atOnce int
 	}{
-		"a burst that is little of an hour's quota": {Limits{10, 300}, 10},
-		"a limit of the minute alone":               {Limits{10, 36_000}, 10},
-		"one call a minute":                         {Limits{1, 1000}, 1},
+		"a burst that is a small part of the hour's quota": {Limits{10, 300}, 10},
+		"a limit of the minute only":                       {Limits{10, 36_000}, 10},
+		"one call a minute":                                {Limits{1, 1000}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()

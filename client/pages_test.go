@@ -130,7 +130,7 @@ func TestInvalidResponsesFailWithSpecificErrors(t *testing.T) {
 		{"truncated row", `{"value":[{"build":`, nil, "unexpected EOF"},
 		{"a second value", `{"value":[]}{}`, nil, "unexpected data after the JSON value"},
 		{"trailing garbage", `{"value":[]}x`, nil, "invalid character"},
-		{"no JSON", `{"value":[{"build":01}]}`, nil, "invalid character"},
+		{"not JSON", `{"value":[{"build":01}]}`, nil, "invalid character"},
 		{"nesting that is too deep", `{"value":[{"a":` + strings.Repeat(`[`, 1000) + strings.Repeat(`]`, 1000) + `}]}`, nil, "nested deeper"},
 		{"a text that is too long", `{"value":[{"build":"` + long + `"}]}`, nil, "longer than"},
 		{"a text that is too long in an ignored member", `{"value":[{"note":"` + long + `"}]}`, nil, "longer than"},
@@ -152,7 +152,7 @@ func TestInvalidResponsesFailWithSpecificErrors(t *testing.T) {
 					t.Errorf("an error of %d bytes", len(err.Error()))
 				}
 				if calls := api.requestsTo("states"); len(calls) != 1 {
-					t.Errorf("%d calls, want 1: a retry fixes nothing", len(calls))
+					t.Errorf("%d calls, want 1: a retry cannot help", len(calls))
 				}
 			})
 		})
@@ -212,7 +212,7 @@ func TestDomainMachinesAreLimited(t *testing.T) {
 		rows, err := collect(t, api.client(t).DomainMachines(t.Context(), "evil.example"), func(*client.Machine) int { return 0 })
 		checkError(t, err, client.ReasonPagination, "more than 10000 rows")
 		if len(rows) != 10_000 {
-			t.Errorf("%d rows came before the error", len(rows))
+			t.Errorf("%d rows were yielded before the error", len(rows))
 		}
 	})
 }
@@ -328,7 +328,7 @@ func fleet(t *testing.T, machines int, serverTime time.Duration) http.HandlerFun
 	}
 }
 
-// newFleetClient returns a client that has read a fleet of so many machines, and its
+// newFleetClient returns a client that has read a fleet of that many machines, and its
 // fakeAPI, which uses the handler from now on.
 func newFleetClient(t *testing.T, machines int, handler http.HandlerFunc) (*fakeAPI, *client.Client) {
 	t.Helper()
@@ -341,7 +341,7 @@ func newFleetClient(t *testing.T, machines int, handler http.HandlerFunc) (*fake
 			}
 		}
 	}
-	synctest.Wait() // No call of the old handler is under way.
+	synctest.Wait() // No call of the old handler is in progress.
 	api.handler = handler
 	return api, c
 }
@@ -355,9 +355,9 @@ func TestMachinesAreReadUntilShortPage(t *testing.T) {
 	}{
 		{"a fleet of one page", 3, 0, 1},
 		{"no machines", 0, 0, 1},
-		{"a full page", 10_000, 0, 3}, // One is asked for in vain, since a full page went before.
+		{"a full page", 10_000, 0, 3}, // One call more than needed: a full page suggests another one.
 		{"a full page as expected", 10_000, 10_000, 2},
-		{"two pages", 10_001, 0, 3}, // So it is here.
+		{"two pages", 10_001, 0, 3}, // The same here.
 		{"two pages as expected", 10_001, 10_001, 2},
 		{"a fleet that grew", 20_001, 5_000, 3},
 		{"a fleet that shrank", 5, 10_001, 2},
@@ -368,7 +368,7 @@ func TestMachinesAreReadUntilShortPage(t *testing.T) {
 				api, c := newFleetClient(t, test.expected, fleet(t, test.machines, 0))
 				before := len(api.requestsTo("api/machines"))
 				ids, err := collect(t, c.Machines(t.Context()), func(m *client.Machine) client.MachineID {
-					synctest.Wait() // The next page was requested, if it is before its time.
+					synctest.Wait() // Wait until the next page was requested, if it is prefetched.
 					return m.ID
 				})
 				if err != nil {
@@ -405,8 +405,8 @@ func TestNextLinkOfMachinesIsFollowed(t *testing.T) {
 	})
 }
 
-// The server takes 200 ms for a page and the consumer 150 ms. Only with prefetching the
-// total is the time of the server.
+// The server takes 200 ms for a page and the consumer 150 ms. The total is
+// the time of the server only if pages are prefetched.
 func TestNextPageIsPrefetched(t *testing.T) {
 	const pages, serverTime, countTime = 20, 200 * time.Millisecond, 150 * time.Millisecond
 	for _, test := range []struct {
@@ -461,7 +461,7 @@ func TestNextPageIsPrefetched(t *testing.T) {
 					t.Fatal(err)
 				}
 				if took, want := time.Since(start), pages*serverTime+countTime; took > want {
-					t.Errorf("it took %v, want %v", took, want)
+					t.Errorf("took %v, want %v", took, want)
 				}
 				calls := api.requestsTo("/machine")[before:]
 				if len(calls) != pages {
@@ -485,7 +485,7 @@ func TestStoppedIterationLeavesNoGoroutine(t *testing.T) {
 			}
 			respond(200, `{"@odata.nextLink":"?$skiptoken=2","value":[{},{}]}`)(w, r)
 		}},
-		{"after the next page came", func(w http.ResponseWriter, r *http.Request) {
+		{"after the next page arrived", func(w http.ResponseWriter, r *http.Request) {
 			respond(200, fmt.Sprintf(`{"@odata.nextLink":"?$skiptoken=%d","value":[{},{}]}`, len(r.URL.RawQuery)))(w, r)
 		}},
 		{"within a body", func(w http.ResponseWriter, r *http.Request) {

@@ -47,8 +47,8 @@ func TestPKCS12SignsAssertion(t *testing.T) {
 		content, password, passwordFile string
 	}{
 		"today's algorithms":         {content: encodePFX(t, pkcs12.Modern2023, key, pfxPassword, leaf), password: pfxPassword},
-		"those of Windows 7":         {content: encodePFX(t, pkcs12.LegacyDES, key, pfxPassword, leaf), password: pfxPassword},
-		"those before":               {content: encodePFX(t, pkcs12.LegacyRC2, key, pfxPassword, leaf), password: pfxPassword},
+		"algorithms of Windows 7":    {content: encodePFX(t, pkcs12.LegacyDES, key, pfxPassword, leaf), password: pfxPassword},
+		"older algorithms":           {content: encodePFX(t, pkcs12.LegacyRC2, key, pfxPassword, leaf), password: pfxPassword},
 		"an empty password":          {content: encodePFX(t, pkcs12.Modern2023, key, "", leaf)},
 		"no password":                {content: encodePFX(t, pkcs12.Passwordless, key, "", leaf)},
 		"a chain":                    {content: encodePFX(t, pkcs12.Modern2023, key, pfxPassword, leaf, issuer), password: pfxPassword},
@@ -86,7 +86,7 @@ func TestPKCS12OfOpenSSLSignsAssertion(t *testing.T) {
 			pfx := filepath.Join(t.TempDir(), "app.pfx")
 			arguments := append([]string{"pkcs12", "-export", "-in", pem, "-out", pfx, "-passout", "pass:s3cr3t"}, strings.Split(option, "=")...)
 			if output, err := exec.CommandContext(t.Context(), openssl, arguments...).CombinedOutput(); err != nil {
-				t.Skipf("this openssl cannot: %v: %s", err, output)
+				t.Skipf("this openssl does not support it: %v: %s", err, output)
 			}
 			tokens, _ := testTokens(Certificate{TenantID: "tenant", ClientID: "app", CertificatePath: pfx, Password: "s3cr3t"}, func(w http.ResponseWriter, r *http.Request) {
 				verifyAssertion(t, r.PostForm.Get("client_assertion"), leaf)
@@ -131,9 +131,9 @@ func TestUnusableCertificateFormatIsNamedWithoutRequest(t *testing.T) {
 			want: []string{"certificate_password_file: ", "wrong password for the PKCS#12 file"}},
 		"a password file in UTF-16": {certificate: pfx, passwordFile: "\xff\xfep\x00", want: []string{"certificate_password_file: ", "UTF-16"}},
 		"an empty password file":    {certificate: pfx, passwordFile: "\n", want: []string{"certificate_password_file: ", "the file is empty"}},
-		"a key beside it":           {certificate: pfx, key: keyPEM, password: pfxPassword, want: []string{"certificate_key_path: ", "remove certificate_key_path"}},
+		"a separate key file":       {certificate: pfx, key: keyPEM, password: pfxPassword, want: []string{"certificate_key_path: ", "remove certificate_key_path"}},
 		"an EC key":                 {certificate: encodePFX(t, pkcs12.Modern2023, ecKey, pfxPassword, ecLeaf), password: pfxPassword, want: []string{"not an RSA key"}},
-		"a certificate of another":  {certificate: encodePFX(t, pkcs12.Modern2023, key, pfxPassword, stranger), password: pfxPassword, want: []string{"belongs to the private key"}},
+		"another certificate":       {certificate: encodePFX(t, pkcs12.Modern2023, key, pfxPassword, stranger), password: pfxPassword, want: []string{"belongs to the private key"}},
 		"an expired certificate":    {certificate: encodePFX(t, pkcs12.Modern2023, key, pfxPassword, expired), password: pfxPassword, want: []string{"expired on"}},
 		"no private key":            {certificate: string(trustStore), password: pfxPassword, want: []string{"cannot read the PKCS#12 file", "openssl pkcs12 -in"}},
 		"an indefinite length":      {certificate: "\x30\x80\x02\x01\x03\x30\x80\x00\x00\x00\x00", password: pfxPassword, want: []string{"cannot read the PKCS#12 file", "openssl pkcs12 -in"}},
@@ -160,7 +160,7 @@ func TestUnusableCertificateFormatIsNamedWithoutRequest(t *testing.T) {
 			}
 			for _, secret := range []string{pfxPassword, "s3cr3t"} {
 				if strings.Contains(fmt.Sprint(err), secret) {
-					t.Errorf("the error holds the password: %v", err)
+					t.Errorf("the error contains the password: %v", err)
 				}
 			}
 			if f.requests() != 0 {

@@ -81,9 +81,9 @@ func randomPattern(t *testing.T, seed uint64) {
 	var ledger memoryLedger
 	var api arrivals
 	runs := 1 + random.IntN(3)
-	for run := range runs { // Of the program, one after another.
-		// What the ledger holds of a call is when it was about to be written: only
-		// while the program runs does it know better.
+	for run := range runs { // Runs of the program, one after another.
+		// The ledger has the time when a call was about to be written. Only the
+		// running program knows when it was.
 		writing := time.Nanosecond
 		if run == runs-1 {
 			writing = 20 * time.Second
@@ -99,7 +99,7 @@ func randomPattern(t *testing.T, seed uint64) {
 			calls.Go(func() { randomCall(t, g, own, &api, patience, writing) })
 		}
 		calls.Wait()
-		// A new process needs a moment, in which what is under way arrives.
+		// A new process takes a moment to start. Calls in transit arrive meanwhile.
 		time.Sleep(maxTransit)
 	}
 	if got := api.worst(time.Minute); got > limits.CallsPerMinute {
@@ -163,10 +163,10 @@ func TestFullLoadUsesNearlyWholeQuota(t *testing.T) {
 			t.Errorf("%d calls in %d hours, want at least %d", calls, hours, want)
 		}
 		if got := api.worst(time.Hour); got != 1500 {
-			t.Errorf("the worst hour holds %d calls, want 1500", got)
+			t.Errorf("the worst hour has %d calls, want 1500", got)
 		}
 		if got := api.worst(time.Minute); got != 100 {
-			t.Errorf("the worst minute holds %d calls, want 100", got)
+			t.Errorf("the worst minute has %d calls, want 100", got)
 		}
 	})
 }
@@ -322,7 +322,7 @@ func TestNewGateCountsCallsOfLedger(t *testing.T) {
 			t.Errorf("the first call was sent after %v, want %v", got, want)
 		}
 		if got := len(ledger.Spent(Machines)); got != 5 {
-			t.Errorf("the ledger holds %d calls, want 5", got)
+			t.Errorf("the ledger has %d calls, want 5", got)
 		}
 	})
 }
@@ -352,7 +352,7 @@ func TestDeviceAVInfoHasItsOwnLimits(t *testing.T) {
 		spend Limits
 		want  Limits
 	}{
-		{"a larger share is cut to what the API documents", Limits{100, 1500}, Limits{30, 1000}},
+		{"a larger share is reduced to the documented limits", Limits{100, 1500}, Limits{30, 1000}},
 		{"a smaller share applies", Limits{10, 100}, Limits{10, 100}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

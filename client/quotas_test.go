@@ -22,7 +22,7 @@ func TestQuotasAreKeyedByAppTenantAndHost(t *testing.T) {
 	}{
 		{"another secret", ClientSecret{TenantID: "tid", ClientID: "app", Secret: "two"}, "https://api.example", true},
 		{"another way to sign in", WorkloadIdentity{TenantID: "tid", ClientID: "app"}, "https://api.example", true},
-		{"other letters and a port", Certificate{TenantID: "TID", ClientID: "App"}, "https://API.example:443", true},
+		{"another case and a port", Certificate{TenantID: "TID", ClientID: "App"}, "https://API.example:443", true},
 		{"another app", ClientSecret{TenantID: "tid", ClientID: "app2"}, "https://api.example", false},
 		{"another tenant", ClientSecret{TenantID: "tid2", ClientID: "app"}, "https://api.example", false},
 		{"another host", secret, "https://eu.api.example", false},
@@ -38,7 +38,7 @@ func TestQuotasAreKeyedByAppTenantAndHost(t *testing.T) {
 	}
 	u := &url.URL{Scheme: "https", Host: "api.example"}
 	if newQuotaKey(ManagedIdentity{}, u) == newQuotaKey(ManagedIdentity{ClientID: "id"}, u) {
-		t.Error("the machine's own identity and another one have one quota")
+		t.Error("the machine's own identity and another one share a quota")
 	}
 }
 
@@ -69,7 +69,7 @@ func TestClientsOfOneAppShareTheirQuotaAndItsPauses(t *testing.T) {
 			t.Errorf("before JoinQuotas a client's quota is %+v, want %+v", got, want)
 		}
 		if got := one.Quota(Machines).Limits; got != (Limits{10, 100}) {
-			t.Errorf("a client that does not take part yet moves the limits to %+v", got)
+			t.Errorf("a client that has not joined changes the limits to %+v", got)
 		}
 		two.JoinQuotas()
 		mustSend(t, one.share(Machines))
@@ -95,7 +95,7 @@ func TestClientsOfOneAppShareTheirQuotaAndItsPauses(t *testing.T) {
 		time.Sleep(3 * time.Hour)
 		q.Sweep()
 		if n := len(q.quotas); n == 0 {
-			t.Error("the quotas of a client that made no call for hours are forgotten")
+			t.Error("the quotas of a client that made no call for hours were removed")
 		}
 	})
 }
@@ -118,7 +118,7 @@ func TestQuotaAndPausesOutliveClientsForAnHour(t *testing.T) {
 		}
 		_, err := c.api.tokens.attempt(t.Context())
 		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != ReasonThrottled {
-			t.Errorf("the next client asks for a token during the pause: %v", err)
+			t.Errorf("the next client requests a token during the pause: %v", err)
 		}
 		c.Close()
 		time.Sleep(time.Hour + 2*maxTransit)

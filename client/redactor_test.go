@@ -145,7 +145,7 @@ func TestSecretIsMaskedInEveryEncoding(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 5))
 	const words = "the service says that a token of this application is not accepted here and "
 	for i, first := range secretEncodings {
-		for j := range 5 { // Each comes after five others, and before five.
+		for j := range 5 { // Each encoding is combined with five others, in both orders.
 			second := secretEncodings[(i+4*j+1)%len(secretEncodings)]
 			what := first.name + ", then " + second.name
 			secret := randomText(r, alphabets[r.IntN(len(alphabets))], 12+r.IntN(60))
@@ -157,7 +157,7 @@ func TestSecretIsMaskedInEveryEncoding(t *testing.T) {
 				text := strings.Repeat(words, 1+maxScannedText/len(words))[:max(0, before)] + []string{"", " ", "=", `"`, "Bearer "}[r.IntN(5)] + encoded
 				text += []string{"", `"`, " and more", "&x=y", strings.Repeat(" x", 1000)}[r.IntN(5)]
 				checkMasked(t, redactor.text(text), secret, encoded, what)
-				// Somebody else cut it.
+				// The server may have truncated the text.
 				checkMasked(t, redactor.text(text[:len(text)-r.IntN(len(encoded))]), secret, encoded, what+", cut")
 			}
 		}
@@ -182,7 +182,7 @@ func FuzzRedactor(f *testing.F) {
 		masked := redactor.text(before + encoded + after)
 		for i := range len(secret) - fragment + 1 {
 			part := secret[i : i+fragment]
-			// What the text around the secret holds of it, masking makes no different.
+			// The placeholder itself may contain the part.
 			if strings.Contains(masked, part) && !strings.Contains(maskedSecret, part) {
 				t.Fatalf("%s: %q of the secret %q is not masked in %q", what, part, secret, masked)
 			}
@@ -244,7 +244,7 @@ func TestRedactedErrorKeepsCausesButNotTheirTexts(t *testing.T) {
 			t.Errorf("%s: the cause is lost", name)
 		}
 		if e, ok := errors.AsType[*Error](clean); ok && strings.Contains(e.Error(), "tenant") {
-			t.Errorf("%s: the Error in it says %q", name, e)
+			t.Errorf("%s: the Error in it is %q", name, e)
 		}
 	}
 	if err := r.error(inner); !IsNotFound(err) {
@@ -303,7 +303,7 @@ func scoreError(_ float64, err error) string { return fmt.Sprint(err) }
 type echo struct {
 	token  string
 	answer func(shown string) (*http.Response, error)
-	signIn bool // The sign-in host repeats it, and gives no token.
+	signIn bool // The sign-in host repeats the request and returns no token.
 }
 
 func (e echo) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -332,7 +332,7 @@ func TestClientMethodsMaskSecrets(t *testing.T) {
 			switch result.Kind() {
 			case reflect.Func, reflect.Interface, reflect.Slice, reflect.String:
 				if calls[method.Name] == nil {
-					t.Errorf("add the method %s to the calls that are tried here", method.Name)
+					t.Errorf("add the method %s to calls", method.Name)
 				}
 			}
 		}
@@ -358,7 +358,7 @@ func TestClientMethodsMaskSecrets(t *testing.T) {
 		"a broken header": func(shown string) (*http.Response, error) {
 			return nil, fmt.Errorf("malformed MIME header line: %s %s", shown, garbage)
 		},
-		"a body that breaks off": func(shown string) (*http.Response, error) {
+		"a truncated body": func(shown string) (*http.Response, error) {
 			response := respond(200, "")
 			response.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"value":[`), iotest.ErrReader(errors.New("unexpected "+shown+garbage))))
 			return response, nil

@@ -16,10 +16,10 @@ func TestThrottledSignInIsRetriedForAtMostFiveMinutes(t *testing.T) {
 		status     int
 		retryAfter string
 	}{
-		"that says how long":         {http.StatusTooManyRequests, "20"},
-		"that does not say how long": {http.StatusTooManyRequests, ""},
-		"that asks for long":         {http.StatusTooManyRequests, "3600"},
-		"that is unavailable":        {http.StatusServiceUnavailable, "60"},
+		"429 with Retry-After":      {http.StatusTooManyRequests, "20"},
+		"429 without Retry-After":   {http.StatusTooManyRequests, ""},
+		"429 with long Retry-After": {http.StatusTooManyRequests, "3600"},
+		"503 with Retry-After":      {http.StatusServiceUnavailable, "60"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -92,10 +92,10 @@ func TestSignInRetryTimeStartsAtFirstThrottlingAfterSuccess(t *testing.T) {
 		then  error
 		again bool
 	}{
-		"it throttles on":      {throttled, false},
-		"it fails otherwise":   {&Error{API: Token, Reason: ReasonServer}, false},
-		"it refuses":           {&Error{API: Token, Reason: ReasonAuth}, true},
-		"it gives out a token": {nil, true},
+		"it still throttles":          {throttled, false},
+		"it fails for another reason": {&Error{API: Token, Reason: ReasonServer}, false},
+		"it refuses":                  {&Error{API: Token, Reason: ReasonAuth}, true},
+		"it issues a token":           {nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -146,7 +146,7 @@ func TestTokenRequestSendsSecretToTenantTokenEndpoint(t *testing.T) {
 			t.Errorf("user agent is %q", got)
 		}
 		if got := r.Header.Get("Authorization"); got != "" {
-			t.Errorf("the secret stands in a header too: %q", got)
+			t.Errorf("the secret is also in a header: %q", got)
 		}
 		giveToken(w, "one", time.Hour)
 	})
@@ -201,10 +201,10 @@ func TestCancelledWaiterKeepsSharedRequest(t *testing.T) {
 				t.Errorf("waited %s, want 1s", waited)
 			}
 		})
-		synctest.Wait() // The impatient one has started the request.
+		synctest.Wait() // The impatient caller has started the request.
 		wg.Go(func() {
 			if _, err := tokens.token(t.Context()); err != nil {
-				t.Errorf("the patient one got %v", err)
+				t.Errorf("the patient caller got %v", err)
 			}
 		})
 		wg.Wait()
@@ -248,7 +248,7 @@ func TestCancelledWaiterGetsLastAttemptError(t *testing.T) {
 		defer cancel()
 		_, err := tokens.token(impatient)
 		if ReasonOf(err) != ReasonThrottled || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error is %v, want the throttling and the deadline", err)
+			t.Errorf("error is %v, want reason throttled and the deadline", err)
 		}
 		end()
 		wg.Wait()
@@ -266,10 +266,10 @@ func TestNoPauseBeyondDeadline(t *testing.T) {
 		start := time.Now()
 		_, err := tokens.token(ctx)
 		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != ReasonThrottled || e.RetryAfter != time.Hour {
-			t.Errorf("error is %v, want the throttling", err)
+			t.Errorf("error is %v, want reason throttled", err)
 		}
 		if waited := time.Since(start); waited != 0 {
-			t.Errorf("waited %s for nothing", waited)
+			t.Errorf("waited %s, want no wait", waited)
 		}
 	})
 }
@@ -321,7 +321,7 @@ func TestValidTokenIsUsedWhileRenewalFails(t *testing.T) {
 			}
 		}
 		if waited := time.Since(start); waited != 0 {
-			t.Errorf("waited %s although the token is good", waited)
+			t.Errorf("waited %s although the token is valid", waited)
 		}
 		if got := f.requests(); got != 2 {
 			t.Errorf("%d requests, want one and one renewal", got)
@@ -365,7 +365,7 @@ func TestRejectedCredentialIsNotRetriedImmediately(t *testing.T) {
 			wrongSecret(w, r)
 		})
 		var first string
-		for range 20 * 60 { // Twenty minutes of a call a second.
+		for range 20 * 60 { // One call a second for twenty minutes.
 			_, err := tokens.token(t.Context())
 			if ReasonOf(err) != ReasonAuth {
 				t.Fatalf("error is %v", err)
@@ -525,9 +525,9 @@ func TestNoTokenRequestDuringSignInPause(t *testing.T) {
 		retryAfter string
 		most       int // Requests in 20 seconds of refreshes, one a second.
 	}{
-		"429 in seconds":                 {429, "30", 1},
-		"503 in seconds":                 {503, "30", 1},
-		"429 that does not say how long": {429, "", 6},
+		"429 in seconds":          {429, "30", 1},
+		"503 in seconds":          {503, "30", 1},
+		"429 without Retry-After": {429, "", 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -547,7 +547,7 @@ func TestNoTokenRequestDuringSignInPause(t *testing.T) {
 					for _, audience := range []*tokens{one, other} {
 						_, err := audience.token(WithRetryDeadline(t.Context(), time.Now().Add(time.Second)))
 						if ReasonOf(err) != ReasonThrottled && test.status == 429 {
-							t.Fatalf("error %v, want one of throttling", err)
+							t.Fatalf("error %v, want reason throttled", err)
 						}
 					}
 					time.Sleep(time.Second)
@@ -593,7 +593,7 @@ func TestTokenErrorsNameTheFix(t *testing.T) {
 			}
 			for _, want := range test.want {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error %q does not say %q", err, want)
+					t.Errorf("error %q does not contain %q", err, want)
 				}
 			}
 			if strings.Contains(err.Error(), "Trace ID") || strings.ContainsAny(err.Error(), "\r\n") {
@@ -629,14 +629,14 @@ func TestUnusableTokenResponsesAreDistinguished(t *testing.T) {
 		"a 300 response":                 {scripted(http.StatusMultipleChoices, ""), ReasonAuth, "redirect, which is not followed"},
 		"a missing page":                 {scripted(http.StatusNotFound, "<html>", "Content-Type", "text/html"), ReasonAuth, "not that of a token endpoint"},
 		"an oversized response":          {json(`{"access_token":"` + strings.Repeat("a", maxTokenResponse) + `"}`), ReasonDecode, "larger than"},
-		"no JSON":                        {json(`access granted`), ReasonDecode, "not the JSON object"},
+		"not JSON":                       {json(`access granted`), ReasonDecode, "not the JSON object"},
 		"an empty body":                  {json(``), ReasonDecode, "not the JSON object"},
 		"no access_token":                {json(`{"token_type":"Bearer","expires_in":3599}`), ReasonDecode, "access_token"},
 		"a type other than Bearer":       {json(`{"token_type":"pop","expires_in":3599,"access_token":"t0k3n"}`), ReasonDecode, "not of type Bearer"},
 		"a token with a line break":      {json(`{"token_type":"Bearer","expires_in":3599,"access_token":"t0k3n\r\nX: y"}`), ReasonDecode, "contains invalid characters"},
 		"an expiry in the past":          {json(`{"token_type":"Bearer","expires_in":-5,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
 		"an expiry that is too far away": {json(`{"token_type":"Bearer","expires_in":99999999999,"access_token":"t0k3n"}`), ReasonDecode, "which is not between 0 and 168h"},
-		"an expiry that is no number":    {json(`{"token_type":"Bearer","expires_in":"t0k3n","access_token":"t0k3n"}`), ReasonDecode, "not the JSON object"},
+		"an expiry that is not a number": {json(`{"token_type":"Bearer","expires_in":"t0k3n","access_token":"t0k3n"}`), ReasonDecode, "not the JSON object"},
 		"an error with 200":              {json(`{"error":"invalid_client","error_description":"AADSTS7000215: Invalid."}`), ReasonAuth, "invalid_client"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -646,7 +646,7 @@ func TestUnusableTokenResponsesAreDistinguished(t *testing.T) {
 				t.Errorf("error is %v (%s), want %q (%s)", err, ReasonOf(err), test.want, test.reason)
 			}
 			if token != nil {
-				t.Error("a token came with the error")
+				t.Error("a token is returned with the error")
 			}
 			if strings.Contains(fmt.Sprintf("%v %+v", err, err), "t0k3n") {
 				t.Errorf("the error contains the token: %v", err)
@@ -760,7 +760,7 @@ func TestAudiencesHaveSeparateTokens(t *testing.T) {
 		f := &fakeAPI{handler: func(w http.ResponseWriter, r *http.Request) {
 			scope := r.PostForm.Get("scope")
 			if scope == "https://graph.example/.default" {
-				time.Sleep(time.Second) // The other answer overtakes this one.
+				time.Sleep(time.Second) // The other response arrives first.
 			}
 			giveToken(w, "for-"+strings.TrimSuffix(strings.TrimPrefix(scope, "https://"), "/.default"), time.Hour)
 		}}
@@ -854,7 +854,7 @@ func FuzzTokenResponse(f *testing.F) {
 			if token.AccessToken == "" || token.Type() != "Bearer" || left <= -time.Second || left > maxTokenLifetime {
 				t.Fatalf("unusable token accepted: %q %q %s", token.AccessToken, token.TokenType, left)
 			}
-			// An answer that is taken as a token is one that can be sent.
+			// An accepted token must be sendable in a header.
 			request := httptest.NewRequest(http.MethodGet, "/", nil)
 			token.SetAuthHeader(request)
 			if err := request.Write(io.Discard); err != nil {

@@ -53,7 +53,7 @@ func TestTokenResponseVariants(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		handler http.HandlerFunc
-		want    time.Duration // Its lifetime; 0 where it is refused.
+		want    time.Duration // Lifetime of the token; 0 if the response is rejected.
 	}{
 		"as documented":                       {scripted(200, good), 3599 * time.Second},
 		"as text":                             {scripted(200, good, "Content-Type", "text/plain; charset=utf-8"), 3599 * time.Second},
@@ -112,7 +112,7 @@ func TestBrokenTokenResponseNamesFailure(t *testing.T) {
 	for name, test := range map[string]struct {
 		encoding string
 		body     string
-		broken   error // Why the body ends, nil where it does not break.
+		broken   error // Error at the end of the body; nil if there is none.
 		what     string
 		cause    string
 	}{
@@ -136,7 +136,7 @@ func TestBrokenTokenResponseNamesFailure(t *testing.T) {
 				_, err := tokens.attempt(t.Context())
 				text := fmt.Sprint(err)
 				if !strings.HasPrefix(text, "token: "+test.what) || !strings.HasSuffix(text, ": "+test.cause) && !strings.Contains(text, ": "+test.cause+" ") {
-					t.Errorf("error %q does not say %q and %q", text, test.what, test.cause)
+					t.Errorf("error %q does not contain %q and %q", text, test.what, test.cause)
 				}
 				if test.what == "reach" && !strings.Contains(text, "reach "+host) {
 					t.Errorf("error %q does not name the host", text)
@@ -172,7 +172,7 @@ func TestEveryEntraErrorNumberHasAdvice(t *testing.T) {
 			scripted(400, `{"error":"invalid_request","error_description":"AADSTS900023: Specified tenant identifier is neither a valid DNS name, nor a valid external domain.","error_codes":["900023"]}`),
 			ReasonAuth, []string{"check tenant_id"},
 		},
-		"numbers as texts": {
+		"numbers as strings": {
 			scripted(401, `{"error":"invalid_client","error_description":"AADSTS7000222: expired","error_codes":["x"," 7000222 "]}`),
 			ReasonAuth, []string{"the client secret has expired"},
 		},
@@ -223,7 +223,7 @@ func TestEveryEntraErrorNumberHasAdvice(t *testing.T) {
 					}
 					for _, want := range test.want {
 						if !strings.Contains(fmt.Sprint(err), want) {
-							t.Errorf("error %v does not say %q", err, want)
+							t.Errorf("error %v does not contain %q", err, want)
 						}
 					}
 					if strings.Contains(fmt.Sprint(err), "t0k3n") {

@@ -56,7 +56,7 @@ func TestRetryRulesMatchDocumentation(t *testing.T) {
 		packages := strings.Split(strings.ReplaceAll(row[3], "`", ""), ", ")
 		for _, file := range used[name] {
 			if !slices.ContainsFunc(packages, func(dir string) bool { return strings.HasPrefix(file, dir+"/") }) {
-				t.Errorf("%s applies %s, which the document does not say", file, name)
+				t.Errorf("%s applies %s, but the document does not list this package", file, name)
 			}
 		}
 		for _, dir := range packages {
@@ -157,11 +157,11 @@ func TestPauseIncreasesUpToLimit(t *testing.T) {
 	} {
 		for i, want := range tc.want {
 			if got := tc.rule.After(i + 1); got != want {
-				t.Errorf("%s: after %d failures %d, want %d", name, i+1, got, want)
+				t.Errorf("%s: a pause of %d after %d failures, want %d", name, got, i+1, want)
 			}
 		}
 		if got := tc.rule.After(1 << 40); got != tc.want[len(tc.want)-1] {
-			t.Errorf("%s: after many failures %d", name, got)
+			t.Errorf("%s: a pause of %d after many failures", name, got)
 		}
 	}
 }
