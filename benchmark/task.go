@@ -114,13 +114,23 @@ func (t task) run(ctx context.Context) (c cost, err error) {
 	return c, json.Unmarshal(out, &c)
 }
 
-// compare runs each reader once per round, alternately, and writes the lowest costs,
-// relative to that of discard. If o.profile is not empty, it writes a profile of each
-// reader's last round.
+// compare runs each reader once per round, every second round in reverse order, and writes
+// the median costs. If o.profile is not empty, it writes a profile of each reader's last
+// round.
+//
+// The ratio to discard is the median of the rounds' ratios, with the middle half of them,
+// because the speed of the machine may change between rounds. The order alternates because
+// a reader costs less after one that needed more memory: its pages are still mapped by the
+// hypervisor.
 func compare(ctx context.Context, f *simulatedTenant, source string, compared []way, o options, out io.Writer) error {
-	costs := make(map[string][]cost)
+	costs := make([][]cost, len(compared))
+	turns := make([]int, len(compared))
+	for n := range turns {
+		turns[n] = n
+	}
 	for round := range o.rounds {
-		for n, way := range compared {
+		for _, n := range turns {
+			way := compared[n]
 			t := task{Way: way.name, Source: source, Tenant: f, program: way.program}
 			if way.program != "" {
 				t.Way = exporter.name
@@ -135,35 +145,34 @@ func compare(ctx context.Context, f *simulatedTenant, source string, compared []
 			if c.Machines != f.Machines {
 				return fmt.Errorf("%s counted %d machines of %d", way.name, c.Machines, f.Machines)
 			}
-			costs[way.name] = append(costs[way.name], c)
+			costs[n] = append(costs[n], c)
 		}
+		slices.Reverse(turns)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "%s, %d machines, %d rounds\tprocessor time\tof %s\tpeak MiB\twall\n", source, f.Machines, o.rounds, discard.name)
-	unit := least(costs[discard.name]).Processor
-	for _, way := range compared {
-		c := least(costs[way.name])
-		fmt.Fprintf(table, "%s\t%v\t%.2f\t%.0f\t%v\n", way.name, c.Processor.Round(time.Millisecond), float64(c.Processor)/float64(unit), mib(c.PeakBytes[0]), c.Wall.Round(time.Millisecond))
+	fmt.Fprintf(table, "%s, %d machines, %d rounds\tprocessor time\tof %s\tmiddle half\tpeak MiB\twall\n", source, f.Machines, o.rounds, discard.name)
+	for n, way := range compared {
+		var processor, wall []time.Duration
+		var ratios, peaks []float64
+		for round, c := range costs[n] {
+			processor, wall = append(processor, c.Processor), append(wall, c.Wall)
+			ratios = append(ratios, float64(c.Processor)/float64(costs[0][round].Processor))
+			peaks = append(peaks, mib(c.PeakBytes[0]))
+		}
+		fmt.Fprintf(table, "%s\t%v\t%.2f\t%.2f to %.2f\t%.0f\t%v\n", way.name, median(processor).Round(time.Millisecond),
+			median(ratios), quantile(ratios, 1, 4), quantile(ratios, 3, 4), median(peaks), median(wall).Round(time.Millisecond))
 	}
 	return table.Flush()
 }
 
-// least returns the minimum of each cost: that of the round with the least load on the
-// machine.
-func least(costs []cost) cost {
-	c := costs[0]
-	for _, other := range costs[1:] {
-		c.Processor, c.Wall = min(c.Processor, other.Processor), min(c.Wall, other.Wall)
-		c.PeakBytes[0] = min(c.PeakBytes[0], other.PeakBytes[0])
-	}
-	return c
-}
-
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
-func median[T cmp.Ordered](values []T) T {
+func median[T cmp.Ordered](values []T) T { return quantile(values, 1, 2) }
+
+// quantile sorts the values and returns the one after the given part of them.
+func quantile[T cmp.Ordered](values []T, numerator, denominator int) T {
 	slices.Sort(values)
-	return values[len(values)/2]
+	return values[len(values)*numerator/denominator]
 }
 
 // processorTime returns the CPU time of this process, user and system.

@@ -128,7 +128,7 @@ func (c *Client) diagnoseClock() Check {
 	}
 	switch {
 	case skew == nil:
-		return Check{Name: "clock", Result: Optional, Found: "not compared: the sign-in host sent no Date header"}
+		return Check{Name: "clock", Result: Optional, Found: "not compared: no response of the sign-in host had a Date header"}
 	case skew.Abs() > maxSkew:
 		direction := "behind"
 		if *skew < 0 {

@@ -316,7 +316,7 @@ func TestDiagnosisShowsWhyAHostIsUnreachable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := diagnosed(t, test.transport, usual...)
 			text := table(t, d)
-			for _, want := range append(test.want, "not compared: the sign-in host sent no Date header") {
+			for _, want := range append(test.want, "not compared: no response of the sign-in host had a Date header") {
 				if !strings.Contains(text, want) {
 					t.Errorf("the table does not contain %q:\n%s", want, text)
 				}

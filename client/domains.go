@@ -23,8 +23,8 @@ type DomainStatistics struct {
 	LastSeen time.Time
 }
 
-// DomainMachines yields the machines that contacted a domain within the
-// last 30 days, DomainMachinesLimit at most, from
+// DomainMachines yields the machines that contacted a domain within the tenant's
+// retention period, DomainMachinesLimit at most, from
 // GET {api}/api/domains/{domain}/machines. It yields none for a domain that the service
 // does not know. Iteration ends after an error.
 func (c *Client) DomainMachines(ctx context.Context, domain string) iter.Seq2[*Machine, error] {
