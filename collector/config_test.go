@@ -47,3 +47,11 @@ func TestNumbersHaveThousandsSeparators(t *testing.T) {
 		}
 	}
 }
+
+func TestNounsOfCountsAreSingularOnlyForOne(t *testing.T) {
+	for n, want := range map[int]string{0: "0 domains", 1: "1 domain", 2: "2 domains", 4321: "4,321 domains"} {
+		if got := collector.Count(n, "domain"); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
