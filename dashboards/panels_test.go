@@ -162,7 +162,7 @@ func query(t *testing.T, prometheus *servertest.Prometheus, job, expr string) []
 	t.Helper()
 	samples, err := prometheus.Query(strings.NewReplacer(
 		"$__range_s", "21600", "$__range", "6h", "$__rate_interval", "4m", "$__interval", "10m",
-		"$job", job, "$tenant", ".*", "$domain", ".*").Replace(expr))
+		"$job", job, "$tenant", ".*", "$domain", ".*", "$device_group", ".*").Replace(expr))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,6 +350,7 @@ func (h *history) comparedTenants(job string) {
 				day.write(job, "mde_machines{"+labels+"}", 100)
 				day.write(job, "mde_machines_requiring_attention{"+labels+"}", day.value)
 				day.write(job, "mde_machines_attention{"+labels+`,property="AntivirusOff"}`, day.value)
+				day.write(job, fmt.Sprintf(`mde_device_group_machines_requiring_attention{tenant=%q,device_group="Servers"}`, tenant.name), day.value)
 			}
 		}
 		h.current(job, fmt.Sprintf(`mde_refresh_interval_seconds{tenant=%q,collector="security_states"}`, tenant.name), 900)
@@ -549,6 +550,10 @@ func TestPanelsShowOnlyWhatIsKnown(t *testing.T) {
 		got = columns(table(t, prometheus, "fleet.json", "Builds and architectures with the most machines that require attention", "compared"), 9, "OS build", "Require attention", "Since yesterday")
 		if diff := cmp.Diff([]string{"26100 | 85 | 5"}, got); diff != "" {
 			t.Errorf("builds (-want +got)\n%s", diff)
+		}
+		got = columns(table(t, prometheus, "coverage.json", "Device groups", "compared"), 9, "Device group", "Require attention", "Since yesterday")
+		if diff := cmp.Diff([]string{"Servers | 85 | 5"}, got); diff != "" {
+			t.Errorf("device groups (-want +got)\n%s", diff)
 		}
 		got = columns(table(t, prometheus, "fleet.json", "Tenants", "compared"), 9, "Tenant", "Since yesterday")
 		slices.Sort(got)

@@ -97,26 +97,26 @@ or 0 * ` + inGroup + ` and on () property:mde_unprotected`
 					column{title: "Since yesterday", query: sinceYesterday("device_group", `mde_device_group_machines_requiring_attention{`+group+`}`), width: 125, steps: []step{{1, warn}, {20, alarm}}},
 					column{title: "Exposure", query: `max by (device_group) (mde_device_group_exposure_score{` + group + `})`, unit: "none", width: 85, digits: new(1), none: "unknown"},
 				).none(noMachines).size(14, 9),
-				table("Which problem in which group",
-					"Share of each device group's machines with the property, for the five largest groups. A red column: one owner has a problem. A red row: all owners have it.", 12,
-				).matrix("device_group",
-					`sum by (device_group, property) (mde_device_group_machines_attention{`+group+`, property=~"$property"})
-  / on (device_group) group_left () (`+inGroup+` > 0)
-  and on (device_group) topk(5, `+inGroup+`)`,
-					step{0.02, notice}, step{worrying, warn}, step{dangerous, alarm}).unit("percentunit").decimals(1).none(noMachines).size(10, 9),
 				table("Tags",
 					"Machines with each tag of security_states.tags.", 100,
 					column{title: "Tag", label: "tag"},
 					column{title: "Machines", query: `sum by (tag) (mde_tag_machines{$where, tag=~"$tag"})`, width: 90},
 					column{title: "Require attention", query: `sum by (tag) (mde_tag_machines_requiring_attention{$where, tag=~"$tag"})`, sorted: true, width: 130},
 					column{title: "Share", query: `sum by (tag) (mde_tag_machines_requiring_attention{$where, tag=~"$tag"}) / (sum by (tag) (mde_tag_machines{$where, tag=~"$tag"}) > 0)`, unit: "percentunit", bar: 0.5, digits: new(1), steps: []step{{worrying, warn}, {dangerous, alarm}}},
-				).none("No tags configured: set security_states.tags").size(12, 7),
+				).none("No tags configured: set security_states.tags").size(10, 9),
+				table("Which problem in which group",
+					"Share of each device group's machines with the property, for the five largest groups. A red column: one owner has a problem. A red row: all owners have it.", 12,
+				).matrix("device_group",
+					`sum by (device_group, property) (mde_device_group_machines_attention{`+group+`, property=~"$property"})
+  / on (device_group) group_left () (`+inGroup+` > 0)
+  and on (device_group) topk(5, `+inGroup+`)`,
+					step{0.02, notice}, step{worrying, warn}, step{dangerous, alarm}).unit("percentunit").decimals(1).none(noMachines).size(14, 10),
 				table("Whose machines contacted watched domains?",
 					"Machines that contacted a watched domain, by device group, most machines first. Needs watched_domains.device_groups.", 200,
 					column{title: "Device group", label: "device_group"},
 					column{title: "Domain", label: "domain", link: "/d/mde-watched-domains?${datasource:queryparam}&${job:queryparam}&${tenant:queryparam}&${__url_time_range}&var-domain=${__value.raw}"},
 					column{title: "Machines", query: `sum by (device_group, domain) (mde_watched_domain_device_group_machines{` + group + `})`, sorted: true, width: 90},
-				).none("No known contact, or watched_domains.device_groups is off").size(12, 7),
+				).none("No known contact, or watched_domains.device_groups is off").size(10, 10),
 				lines("Machines that require attention, by device group",
 					"Share of each device group's machines, for the ten groups with the largest share.").
 					query(top("device_group", needy+` / (`+inGroup+` > 0)`), "{{device_group}}").unit("percentunit").stepped().beside().none("No values in this time range").size(24, 8),
@@ -134,7 +134,7 @@ or 0 * ` + inGroup + ` and on () property:mde_unprotected`
 					"Share of the machines that were not seen for 7 days. Share of the machines with a known antivirus whose signatures are older than 3 and 7 days.").
 					query(notSeen("7d"), "not seen for 7 days").query(oldSignatures("3d"), "signatures older than 3 days").query(oldSignatures("7d"), "signatures older than 7 days").unit("percentunit").stepped().none("No values in this time range").size(8, 8),
 			}},
-			{title: "Is the antivirus at work?", panels: []*panel{
+			{title: "Is the antivirus working?", panels: []*panel{
 				ranking("Antivirus mode", "Machines by the mode of Microsoft Defender Antivirus. unknown: no row in the antivirus report.", "mde_machines_antivirus_mode", "mode").
 					paint([2]string{"active", calm}, [2]string{"disabled", alarm}).none(noMachines).size(8, 8),
 				bands("Last quick scan", "Machines with a known antivirus by the time since the last completed quick scan.", `mde_machines_antivirus_scanned_within{scan="quick"}`, `sum(`+antivirus+`)`, "1d", "7d", "30d").none(noMachines),

@@ -327,7 +327,7 @@ func (p *panel) matrix(columnLabel, expr string, steps ...step) *panel {
 	p.overrides = append(p.overrides, override(corner,
 		property("unit", "string"), property("custom.width", 225), property("custom.cellOptions", map[string]any{"type": "auto"}),
 		property("links", []any{map[string]any{"title": "Show the machines", "url": machinesLink, "targetBlank": false}})))
-	return p.custom("cellOptions", shaded).custom("minWidth", 66).thresholds("transparent", steps...)
+	return p.custom("cellOptions", shaded).custom("minWidth", 66).custom("wrapHeaderText", true).thresholds("transparent", steps...)
 }
 
 // thresholds returns steps in Grafana's format. The base has no value.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -25,9 +26,13 @@ const (
 	active    = `(mde_active_machines{$where} or on (job, tenant) mde_machines{$where})`
 )
 
-// dayBefore returns series at the same time yesterday.
+// whereSelector matches a selector that begins with $where.
+var whereSelector = regexp.MustCompile(`\{\$where[^}]*\}`)
+
+// dayBefore returns series at the same time yesterday. Selectors must not have a
+// brace in a label value.
 func dayBefore(series string) string {
-	return strings.ReplaceAll(series, "{$where}", "{$where} offset 1d")
+	return whereSelector.ReplaceAllString(series, "$0 offset 1d")
 }
 
 // sinceYesterday returns the change of series of the fleet, summed by labels, since
@@ -119,7 +124,7 @@ or 4 * label_replace(absent(tenant:mde_threshold), "alertname", "Prometheus has 
 			column{title: "OS build", label: "os_build", width: 80, none: "–"},
 			column{title: "Collector", label: "collector", width: 130, none: "–"},
 			column{title: "Exporter", label: "instance", none: "–"},
-			column{title: "Active since", query: since, unit: "dateTimeFromNow", width: 130},
+			column{title: "Active since", query: since, unit: "dateTimeFromNow", width: 145},
 		).none("No alert fires").size(24, 8),
 	}}
 }

@@ -68,7 +68,7 @@ func tenants() dashboard {
 				).none("No tenant is configured, or no exporter is scraped").size(24, 14),
 			}},
 			firingAlerts(),
-			{title: "Who gets worse?", panels: []*panel{
+			{title: "Which tenants are getting worse?", panels: []*panel{
 				lines("Machines that require attention", "Share of each tenant's machines, for the ten tenants with the largest share.").
 					query(top("tenant", share), "{{tenant}}").unit("percentunit").stepped().beside().none("No values in this time range"),
 				lines("Exposure score", "The ten tenants with the highest exposure score: 0 is good, 100 is bad.").

@@ -40,27 +40,27 @@ func trend() dashboard {
 			{title: "Machines", panels: []*panel{
 				lines("Machines that require attention, by tenant",
 					"Share of each tenant's machines, for the ten tenants with the largest share.").
-					query(top("tenant", `sum by (tenant) `+attentive+` / (sum by (tenant) `+active+` > 0)`), "{{tenant}}").unit("percentunit").none(noStates).size(8, 8),
+					query(top("tenant", `sum by (tenant) `+attentive+` / (sum by (tenant) `+active+` > 0)`), "{{tenant}}").unit("percentunit").none(noStates).size(8, 9),
 				lines("Machines that require attention, by property",
 					"Share of the machines with each property, for the ten most frequent.").
-					query(top("property", `sum by (property) (mde_machines_attention{$where}) / on () group_left () (sum(mde_machines{$where}) > 0)`), "{{property}}").unit("percentunit").none(noStates).size(8, 8),
+					query(top("property", `sum by (property) (mde_machines_attention{$where}) / on () group_left () (sum(mde_machines{$where}) > 0)`), "{{property}}").unit("percentunit").none(noStates).size(8, 9),
 				lines("Machines without a sensor, by tenant",
 					"Share of the machines that can be onboarded and are not, for the ten tenants with the largest share.").
-					query(top("tenant", `1 - sum by (tenant) (`+onboarded+`) / (sum by (tenant) (`+coverable+`) > 0)`), "{{tenant}}").unit("percentunit").none("unknown: needs the machines API as source").size(8, 8),
+					query(top("tenant", `1 - sum by (tenant) (`+onboarded+`) / (sum by (tenant) (`+coverable+`) > 0)`), "{{tenant}}").unit("percentunit").none("unknown: needs the machines API as source").size(8, 9),
 				lines("Risk", "Machines by Defender's risk score, except those without risk.").
-					levels(`sum(mde_machines_risk{$where, %s})`, "risk_score", atRisk).stacked().inOrder().none(noStates).size(8, 8),
+					levels(`sum(mde_machines_risk{$where, %s})`, "risk_score", atRisk).stacked().inOrder().none(noStates).size(8, 9),
 				lines("Exposure", "Machines by exposure level.").
-					levels(`sum(mde_machines_exposure{$where, %s})`, "exposure_level", exposureLevels).stacked().inOrder().none(noStates).size(8, 8),
+					levels(`sum(mde_machines_exposure{$where, %s})`, "exposure_level", exposureLevels).stacked().inOrder().none(noStates).size(8, 9),
 				lines("Sensor health", "Machines whose sensor is not active, by health.").
-					query(`sum by (health_status) (mde_machines_health{$where, health_status!="Active"})`, "{{health_status}}").stacked().none(noStates).size(8, 8),
+					query(`sum by (health_status) (mde_machines_health{$where, health_status!="Active"})`, "{{health_status}}").stacked().none(noStates).size(8, 9),
 			}},
 			{title: "Scores (needs scores.enabled)", panels: []*panel{
 				lines("Exposure score, by tenant", "The ten tenants with the highest exposure score: 0 is good, 100 is bad.").
-					query(top("tenant", `max by (tenant) (mde_exposure_score{$where})`), "{{tenant}}").unit("none").decimals(1).none(noScores).size(8, 8),
+					query(top("tenant", `max by (tenant) (mde_exposure_score{$where})`), "{{tenant}}").unit("none").decimals(1).none(noScores).size(8, 9),
 				lines("Exposure score, by device group", "The ten device groups with the highest exposure score.").
-					query(top("device_group", `max by (device_group) (mde_device_group_exposure_score{$where})`), "{{device_group}}").unit("none").decimals(1).none(noScores).size(8, 8),
+					query(top("device_group", `max by (device_group) (mde_device_group_exposure_score{$where})`), "{{device_group}}").unit("none").decimals(1).none(noScores).size(8, 9),
 				lines("Secure score for devices, by tenant", "In points; higher is better. Do not compare tenants: their maximum differs.").
-					query(`max by (tenant) (mde_device_secure_score{$where})`, "{{tenant}}").decimals(0).none(noScores).size(8, 8),
+					query(`max by (tenant) (mde_device_secure_score{$where})`, "{{tenant}}").decimals(0).none(noScores).size(8, 9),
 			}},
 			{title: "Do Defender's alerts get an owner? (needs alerts.enabled)", panels: []*panel{
 				stat("Oldest high alert without an owner",
@@ -77,9 +77,9 @@ func trend() dashboard {
 				table("Tenants with alerts",
 					"Unresolved Defender alerts by tenant. Tenants with the most alerts of high severity without an owner come first.", 500,
 					column{title: "Tenant", label: "tenant", link: "/d/mde-trend?${datasource:queryparam}&${job:queryparam}&${__url_time_range}&var-tenant=${__value.raw}"},
-					column{title: "High, no owner", query: `sum by (tenant) (` + waiting + `)`, sorted: true, width: 115, steps: []step{{1, alarm}}},
-					column{title: "High", query: `sum by (tenant) (mde_unresolved_alerts{$where, severity="High"})`, width: 60, steps: []step{{1, warn}}},
-					column{title: "All", query: `sum by (tenant) (mde_unresolved_alerts{$where})`, width: 60},
+					column{title: "High, no owner", query: `sum by (tenant) (` + waiting + `)`, sorted: true, width: 110, steps: []step{{1, alarm}}},
+					column{title: "High", query: `sum by (tenant) (mde_unresolved_alerts{$where, severity="High"})`, width: 50, steps: []step{{1, warn}}},
+					column{title: "All", query: `sum by (tenant) (mde_unresolved_alerts{$where})`, width: 50},
 					column{title: "Waits since", query: `1000 * min by (tenant) (` + waitingAt + `)`, unit: "dateTimeFromNow", width: 115},
 				).none(noAlerts).size(8, 8),
 			}},

@@ -84,7 +84,7 @@ or (0 * count(`+counted+`) unless on () sum(`+uncounted+`) > 0) unless on () (`+
   0 * max by (` + keys + `) (last_over_time(mde_watched_domain_machines` + chosen + `[1h] offset $__range))
   or
   1 + 0 * ` + machines + `
-)`), unit: "dateTimeFromNow", width: 130, mapping: words([3]string{"0", "before this range", neutral}, [3]string{"1", "at first count", neutral}, [3]string{"2", "within this range", neutral})},
+)`), unit: "dateTimeFromNow", width: 145, mapping: words([3]string{"0", "before this range", neutral}, [3]string{"1", "at first count", neutral}, [3]string{"2", "within this range", neutral})},
 					column{title: "Last contact", query: ofContacted(`1000 * max by (` + keys + `) (mde_watched_domain_last_seen_timestamp_seconds` + chosen + `)`), unit: "dateTimeFromNow", width: 145},
 					column{title: "Prevalence", query: ofContacted(`max by (` + keys + `) (mde_watched_domain_prevalence` + chosen + `)`), width: 95},
 					column{title: "Counted", query: ofContacted(`max by (` + keys + `) (time() - mde_watched_domain_last_success_timestamp_seconds` + chosen + `)`), unit: "s", width: 90},
