@@ -81,7 +81,7 @@ or 3 * group by (` + keys + `) (mde_refresh_interval_seconds{$where})`
 					query(`max by (api, window) (mde_api_quota_calls{$where} / on (job, instance, tenant, api, window) mde_api_quota_limit_calls{$where})`, "{{api}}, {{window}}").unit("percentunit").set("min", 0).set("max", 1).custom("thresholdsStyle", map[string]any{"mode": "dashed"}).thresholds(calm, step{0.98, warn}).size(8, 9).none("No calls in this time range"),
 				lines("Calls waiting for quota",
 					"Average number of calls that wait. Waiting paces a long watch list; it is not a fault.").
-					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").sparse().custom("axisSoftMax", 1).size(8, 9).none("No calls in this time range"),
+					query(`sum by (api) (rate(mde_api_quota_wait_seconds_total{$where}[$__rate_interval]))`, "{{api}}").unit("none").decimals(2).sparse().custom("axisSoftMax", 1).size(8, 9).none("No calls in this time range"),
 				lines("Interval of the watch lists",
 					"Interval that the call quota allows a list, as a multiple of the configured one, for the ten most stretched lists. Above 1: shorten the list or raise the quota.").
 					query(top("tenant, list", `max by (tenant, list) (mde_watched_domain_list_interval_seconds{$where} / mde_watched_domain_list_configured_interval_seconds{$where})`), "{{tenant}} · {{list}}").unit("none").size(8, 9).none("No watched domains"),
