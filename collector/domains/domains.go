@@ -519,8 +519,7 @@ func (w *Collector) pollFiles(ctx context.Context) {
 // rejoin joins every domain with the current fleet.
 func (w *Collector) rejoin() {
 	w.mu.Lock()
-	fleet := w.fleet.Current()
-	isJoined := fleet == w.joined
+	isJoined := w.fleet.Current() == w.joined
 	w.mu.Unlock()
 	if isJoined {
 		return // Do not wait for slow storage.
@@ -528,7 +527,7 @@ func (w *Collector) rejoin() {
 	w.storeMu.Lock()
 	defer w.storeMu.Unlock()
 	w.mu.Lock()
-	fleet = w.fleet.Current() // Read under the lock, so that an older join cannot overwrite a newer one.
+	fleet := w.fleet.Current() // Read under the lock, so that an older join cannot overwrite a newer one.
 	if fleet == w.joined {
 		w.mu.Unlock()
 		return
