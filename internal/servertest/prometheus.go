@@ -42,12 +42,13 @@ func (p *Prometheus) Query(expr string) ([]Sample, error) {
 	return p.query("query", url.Values{"query": {expr}})
 }
 
-// QueryRange evaluates a range query.
+// QueryRange evaluates a range query, its last point exactly at the end if the step
+// divides the range: end is not rounded, so that it includes what Query just saw.
 func (p *Prometheus) QueryRange(expr string, start, end time.Time, step time.Duration) ([]Sample, error) {
 	return p.query("query_range", url.Values{
 		"query": {expr},
-		"start": {strconv.FormatInt(start.Unix(), 10)},
-		"end":   {strconv.FormatInt(end.Unix(), 10)},
+		"start": {start.UTC().Format(time.RFC3339Nano)},
+		"end":   {end.UTC().Format(time.RFC3339Nano)},
 		"step":  {strconv.FormatFloat(step.Seconds(), 'f', -1, 64)},
 	})
 }
