@@ -49,7 +49,7 @@ func main() {
 	doTask()
 	o := options{}
 	flag.IntVar(&o.machines, "machines", 1_000_000, "machines of the tenant, except for start")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of which the lowest cost is reported")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of which the median is reported")
 	flag.IntVar(&o.refreshes, "refreshes", 50, "refreshes of the part steady")
 	flag.BoolVar(&o.quick, "quick", false, "omit the plain program in the part refresh")
 	flag.StringVar(&o.profile, "profile", "", "prefix of the files for profiles of the part refresh")

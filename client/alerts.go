@@ -57,8 +57,7 @@ func decodeAlert(d *decoder, row []byte, a *Alert) {
 	for name, value := range d.members(row) {
 		switch string(name) {
 		case "id":
-			id, _ := d.id(value)
-			a.ID = AlertID(id)
+			d.id((*MachineID)(&a.ID), value)
 		case "severity":
 			a.Severity = d.text(value)
 		case "status":

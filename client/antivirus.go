@@ -47,7 +47,7 @@ func decodeAntivirusHealth(d *decoder, row []byte, h *AntivirusHealth) {
 	for name, value := range d.members(row) {
 		switch string(name) {
 		case "machineId":
-			h.MachineID, _ = d.id(value)
+			d.id(&h.MachineID, value)
 		case "osKind":
 			h.OSKind = d.text(value)
 		case "osVersion":

@@ -87,48 +87,27 @@ func (d *decoder) timeOrNever(value []byte) (t time.Time, never bool) {
 	return t, false
 }
 
-// id reads a machine's id and returns it with its text.
-func (d *decoder) id(value []byte) (MachineID, []byte) {
+// id reads a machine's id and returns its text.
+func (d *decoder) id(id *MachineID, value []byte) []byte {
 	text := d.text(value)
-	id := machineID(text)
+	id.parse(text)
 	d.ids += binary.LittleEndian.Uint64(id[:])
-	return id, text
+	return text
 }
 
-// machineID parses an id without regard to case. The result is zero only for an empty
-// text.
-func machineID(text []byte) (id MachineID) {
+// parse parses an id without regard to case. The result is zero only for an empty text.
+func (id *MachineID) parse(text []byte) {
+	*id = MachineID{}
 	if len(text) == 0 {
-		return id
+		return
 	}
-	if len(text) == hex.EncodedLen(len(id)) && decodeHex(&id, text) && id != (MachineID{}) {
-		return id
+	if len(text) == hex.EncodedLen(len(id)) {
+		if _, err := hex.Decode(id[:], text); err == nil && *id != (MachineID{}) {
+			return
+		}
 	}
 	sum := sha256.Sum256(bytes.ToLower(text))
-	return MachineID(sum[:len(id)])
-}
-
-// decodeHex decodes 40 hexadecimal digits, eight at a time. It returns false if a
-// character is not such a digit.
-func decodeHex(id *MachineID, text []byte) bool {
-	const each = 0x0101010101010101
-	wrong := uint64(0)
-	for i := 0; i < len(id); i += 4 {
-		x := binary.LittleEndian.Uint64(text[2*i:])
-		letters := x >> 6 & each // 1 where bit 6 is set, as in A to F and a to f.
-		low := x & (each * 0x0f)
-		// The high bits must be those of the digits 0 to 9 or of the letters A or a. The
-		// low bits must be at most 9 for digits and 1 to 6 for letters.
-		high := x & (each * 0xf0) &^ (letters * 0x20)
-		wrong |= high ^ (each*0x30 + letters*0x10)
-		wrong |= (low + each*6 + letters*3) & (each * 0x10)
-		wrong |= ^(low + each*0x10 - letters) & (each * 0x10)
-		digits := low + letters*9
-		digits = (digits<<4 | digits>>8) & 0x00ff00ff00ff00ff
-		digits = (digits | digits>>8) & 0x0000ffff0000ffff
-		binary.LittleEndian.PutUint32(id[i:], uint32(digits|digits>>16))
-	}
-	return wrong == 0
+	*id = MachineID(sum[:len(id)])
 }
 
 // A serviceError is the code and the message of an error in a service's response.

@@ -58,10 +58,11 @@ func decodeMachine(d *decoder, row []byte, m *Machine) {
 	for name, value := range d.members(row) {
 		switch string(name) {
 		case "id":
-			m.ID, m.RawID = d.id(value)
+			m.RawID = d.id(&m.ID, value)
 		case "mergedIntoMachineId":
 			if text := d.text(value); len(text) > 0 {
-				m.Merged, m.MergedInto, m.RawMergedInto = true, machineID(text), text
+				m.Merged, m.RawMergedInto = true, text
+				m.MergedInto.parse(text)
 			}
 		case "computerDnsName":
 			m.ComputerDNSName = d.text(value)

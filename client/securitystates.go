@@ -31,7 +31,7 @@ func decodeSecurityState(d *decoder, row []byte, s *SecurityState) {
 	for name, value := range d.members(row) {
 		switch string(name) {
 		case "id":
-			s.ID, _ = d.id(value)
+			d.id(&s.ID, value)
 		case "build":
 			s.Build = d.text(value)
 		case "revision":

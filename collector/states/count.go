@@ -143,7 +143,7 @@ func (c *fleetCount) addSecurityState(s *client.SecurityState) error {
 		c.addRow(previewRow{uint16(group), combination}, 1)
 		return c.checkMachines(c.withoutID, client.MachineSecurityStates)
 	}
-	c.rows.Append(s.ID, previewRow{uint16(group), combination})
+	c.rows.Append(&s.ID, previewRow{uint16(group), combination})
 	if c.rows.Len() < c.config.MaxMachines+max(c.config.MaxMachines/8, 1<<16) {
 		return nil
 	}
@@ -198,7 +198,7 @@ type requiring[V any] struct {
 }
 
 func (r requiring[V]) Properties(id client.MachineID) attention.PropertySet {
-	if v := r.Find(id); v != nil {
+	if v := r.Find(&id); v != nil {
 		return r.properties(v)
 	}
 	return attention.PropertySet{}
@@ -229,7 +229,7 @@ func (c *fleetCount) addAntivirusRow(row *client.AntivirusHealth) error {
 	if !row.DataRefreshedAt.IsZero() {
 		refreshed = uint32(max(0, row.DataRefreshedAt.Unix()))
 	}
-	facts, added := c.facts.Add(row.MachineID)
+	facts, added := c.facts.Add(&row.MachineID)
 	if !added && refreshed < facts.refreshed {
 		return nil
 	}
@@ -296,7 +296,7 @@ func (c *fleetCount) addMachine(m *client.Machine) error {
 	if m.ID == (client.MachineID{}) {
 		facts = &machineFacts{}
 	} else {
-		facts, _ = c.facts.Add(m.ID)
+		facts, _ = c.facts.Add(&m.ID)
 		if err := c.checkMachines(c.facts.Len()+c.withoutID, client.Machines); err != nil {
 			return err
 		}

@@ -24,8 +24,14 @@ type groupCounter struct {
 	dropped    droppedLabels
 }
 
-// groupKey holds the numbers of a group's label values in their tables.
-type groupKey [3]uint16
+// groupKey holds the numbers of a group's label values in their tables, 16 bits each.
+type groupKey uint64
+
+func (k groupKey) number(label int) int { return int(uint16(k >> (16 * label))) }
+
+func (k groupKey) with(label, number int) groupKey {
+	return k&^(0xffff<<(16*label)) | groupKey(number)<<(16*label)
+}
 
 type groupCount struct {
 	key    groupKey
@@ -53,14 +59,14 @@ func newGroupCounter(c *fleetCount, of grouping, last []stateGroup, dropped drop
 		table.Documented = l.preset
 		g.tables = append(g.tables, table)
 	}
-	g.number(groupKey{})
+	g.number(0)
 	if !slices.ContainsFunc(of.labels, func(l boundedLabel) bool { return l.preset == nil }) {
-		g.presets = g.fill(groupKey{})
+		g.presets = g.fill(0)
 	}
 	for _, group := range last {
 		var key groupKey
 		for i, value := range group.Values {
-			key[i] = uint16(g.tables[i].Numbers[value])
+			key = key.with(i, g.tables[i].Numbers[value])
 		}
 		g.number(key)
 	}
@@ -78,8 +84,7 @@ func (g *groupCounter) fill(key groupKey) (groups []int) {
 		var next []groupKey
 		for _, key := range keys {
 			for _, value := range l.preset {
-				key[i] = uint16(g.tables[i].Numbers[value])
-				next = append(next, key)
+				next = append(next, key.with(i, g.tables[i].Numbers[value]))
 			}
 		}
 		keys = next
@@ -101,20 +106,20 @@ func (g *groupCounter) countPreset(r *stateRecord, n int) { g.add(g.presets[n], 
 // countVersion counts a machine by the version of its n-th component. The version is a
 // number of fleetCount.versions.
 func (g *groupCounter) countVersion(r *stateRecord, n int, version uint16) {
-	g.add(g.groupOf(groupKey{uint16(1 + n), version}), r, 1) // 0 is the number of other.
+	g.add(g.groupOf(groupKey(0).with(0, 1+n).with(1, int(version))), r, 1) // 0 is the number of other.
 }
 
 // group returns the number of the group of the label values, as an API sent them.
 func (g *groupCounter) group(values ...[]byte) int {
 	var key groupKey
 	for i, table := range g.tables {
-		key[i] = uint16(table.Number(values[i]))
+		key = key.with(i, table.Number(values[i]))
 	}
 	return g.groupOf(key)
 }
 
 func (g *groupCounter) groupOf(key groupKey) int {
-	recent := &g.recent[(key[0]^key[1]<<4^key[2]<<2)%uint16(len(g.recent))]
+	recent := &g.recent[(key^key>>12^key>>30)%groupKey(len(g.recent))]
 	if recent.key != key {
 		recent.key, recent.n = key, g.number(key)
 	}
@@ -130,7 +135,7 @@ func (g *groupCounter) number(key groupKey) int {
 	if len(g.groups) >= g.groupLimit() || crowded {
 		var names []string
 		for i, table := range g.tables {
-			names = append(names, table.Names[key[i]])
+			names = append(names, table.Names[key.number(i)])
 		}
 		g.dropped["group"].Drop(strings.Join(names, "\xff"))
 		return 0
@@ -168,7 +173,7 @@ func (g *groupCounter) finish() {
 	if g.cumulative {
 		for i, n := range g.presets[1:] {
 			before, group := &g.groups[g.presets[i]], &g.groups[n]
-			if slices.Equal(before.key[:last], group.key[:last]) {
+			if before.key.with(last, 0) == group.key.with(last, 0) {
 				group.counts[0] += before.counts[0]
 			}
 		}
@@ -190,12 +195,12 @@ func (g *groupCounter) finish() {
 func (g *groupCounter) cut(last int) {
 	numbers := make(map[groupKey][]int) // Group numbers by the values of the other labels.
 	for n, group := range g.groups {
-		if value := int(group.key[last]); group.shown && value != labels.OtherNumber && value != g.tables[last].Missing {
-			group.key[last] = labels.OtherNumber
-			numbers[group.key] = append(numbers[group.key], n)
+		if value := group.key.number(last); group.shown && value != labels.OtherNumber && value != g.tables[last].Missing {
+			others := group.key.with(last, labels.OtherNumber)
+			numbers[others] = append(numbers[others], n)
 		}
 	}
-	name := func(n int) string { return g.tables[last].Names[g.groups[n].key[last]] }
+	name := func(n int) string { return g.tables[last].Names[g.groups[n].key.number(last)] }
 	for other, numbers := range numbers {
 		if len(numbers) <= g.frequent {
 			continue
@@ -224,7 +229,7 @@ func (g *groupCounter) result(gauge int, used []int) []stateGroup {
 		}
 		out := stateGroup{Counts: []int{group.counts[gauge]}}
 		for i, table := range g.tables {
-			out.Values = append(out.Values, table.Names[group.key[i]])
+			out.Values = append(out.Values, table.Names[group.key.number(i)])
 		}
 		if g.gauges[gauge].byProperty {
 			out.Counts = make([]int, len(used))

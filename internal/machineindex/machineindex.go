@@ -3,8 +3,10 @@
 package machineindex
 
 import (
-	"hash/maphash"
+	"encoding/binary"
 	"iter"
+	"math/bits"
+	"math/rand/v2"
 
 	"github.com/mde-exporter/mde_exporter/client"
 )
@@ -14,11 +16,14 @@ import (
 // pointers, so that the garbage collector does not scan the values. An Index must
 // not be copied. Find is safe for concurrent use while nothing is added.
 //
+// Ids are passed by pointer, because reading a copy right after it was written takes
+// half of the time of Append.
+//
 // The hash is keyed, because ids come from outside: nobody can construct
 // collisions. The index is split into parts that grow one after another, which
 // keeps garbage small.
 type Index[V any] struct {
-	seed    maphash.Seed
+	key     key
 	parts   [64]part[V] // Few enough to keep the end of each in the CPU cache.
 	rows    int
 	scratch []uint32 // Slots of the part that was deduplicated last.
@@ -49,7 +54,7 @@ const (
 // New returns an index with room for about this number of machines. It grows as
 // needed, up to some billions.
 func New[V any](machines int) *Index[V] {
-	x := &Index[V]{seed: maphash.MakeSeed()}
+	x := &Index[V]{key: key{rand.Uint64(), rand.Uint64(), rand.Uint64()}}
 	if each := machines / len(x.parts); each > 0 {
 		for i := range x.parts {
 			x.parts[i].slots = make([]uint32, slotsFor(each+each/16))
@@ -63,7 +68,7 @@ func New[V any](machines int) *Index[V] {
 func (x *Index[V]) Len() int { return x.rows }
 
 // Find returns the value of a machine added by Add, or nil.
-func (x *Index[V]) Find(id client.MachineID) *V {
+func (x *Index[V]) Find(id *client.MachineID) *V {
 	p, hash := x.part(id)
 	if len(p.slots) == 0 {
 		return nil
@@ -74,7 +79,7 @@ func (x *Index[V]) Find(id client.MachineID) *V {
 
 // Add returns the value of a machine and whether it was added, with a zero value.
 // The pointer is valid until the next Add.
-func (x *Index[V]) Add(id client.MachineID) (v *V, added bool) {
+func (x *Index[V]) Add(id *client.MachineID) (v *V, added bool) {
 	p, hash := x.part(id)
 	n := p.entries
 	if (n+1)*8 >= len(p.slots)*7 {
@@ -87,16 +92,19 @@ func (x *Index[V]) Add(id client.MachineID) (v *V, added bool) {
 	}
 	p.slots[at] = slot(hash, n)
 	x.rows++
-	return p.append(entry[V]{id: id}), true
+	e := p.add()
+	*e = entry[V]{id: *id}
+	return &e.value, true
 }
 
 // Append adds a row without checking for an earlier row of the machine. In a
 // large index it is much faster than Add, because it does not wait for memory.
 // Deduplicate must be called before any other method but Len.
-func (x *Index[V]) Append(id client.MachineID, v V) {
+func (x *Index[V]) Append(id *client.MachineID, v V) {
 	p, _ := x.part(id)
 	x.rows++
-	p.append(entry[V]{id, v})
+	e := p.add()
+	e.id, e.value = *id, v
 }
 
 // Deduplicate keeps only the first appended row of each machine.
@@ -121,8 +129,8 @@ func (x *Index[V]) deduplicate(p *part[V], slots []uint32) int {
 	for chunk := range p.filled() {
 		for i := range chunk {
 			e := &chunk[i]
-			_, hash := x.part(e.id)
-			if earlier, at := p.find(slots, hash, e.id); earlier == nil {
+			_, hash := x.part(&e.id)
+			if earlier, at := p.find(slots, hash, &e.id); earlier == nil {
 				slots[at] = slot(hash, n)
 				p.move(e, n)
 				n++
@@ -154,9 +162,20 @@ func (x *Index[V]) Keep(keep func(*V) bool) {
 }
 
 // part returns the part and the hash of an id.
-func (x *Index[V]) part(id client.MachineID) (*part[V], uint64) {
-	hash := maphash.Bytes(x.seed, id[:])
+func (x *Index[V]) part(id *client.MachineID) (*part[V], uint64) {
+	hash := x.key.hash(id)
 	return &x.parts[hash%64], hash
+}
+
+// key is the random key of a hash.
+type key [3]uint64
+
+// hash multiplies the words of an id with the key, as wyhash does. Append and
+// Deduplicate take 25% longer with maphash.Bytes.
+func (k *key) hash(id *client.MachineID) uint64 {
+	high, low := bits.Mul64(binary.LittleEndian.Uint64(id[:])^k[0], binary.LittleEndian.Uint64(id[8:])^k[1])
+	high, low = bits.Mul64(high^low^k[2], binary.LittleEndian.Uint64(id[12:])^k[0])
+	return high ^ low
 }
 
 // entry returns entry n.
@@ -177,15 +196,14 @@ func (p *part[V]) filled() iter.Seq[[]entry[V]] {
 	}
 }
 
-func (p *part[V]) append(e entry[V]) *V {
+// add returns a new entry. Its content is undefined.
+func (p *part[V]) add() *entry[V] {
 	n := p.entries
 	if uint(n)%chunkEntries == 0 || n < chunkEntries && n == len(p.chunks[0]) {
 		p.grow()
 	}
 	p.entries++
-	into := p.entry(n)
-	*into = e
-	return &into.value
+	return p.entry(n)
 }
 
 // grow makes room for another entry. The first chunk starts small, because most
@@ -216,12 +234,12 @@ func (p *part[V]) truncate(n int) {
 }
 
 // find returns the value of an id, or nil and the free slot for it.
-func (p *part[V]) find(slots []uint32, hash uint64, id client.MachineID) (v *V, at uint32) {
+func (p *part[V]) find(slots []uint32, hash uint64, id *client.MachineID) (v *V, at uint32) {
 	mask := uint32(len(slots) - 1)
 	for at = uint32(hash>>8) & mask; slots[at] != 0; at = (at + 1) & mask {
 		if slots[at]>>numberBits == uint32(hash>>(64-tagBits)) {
 			n := slots[at]<<tagBits>>tagBits - 1
-			if e := p.entry(int(n)); e.id == id {
+			if e := p.entry(int(n)); e.id == *id {
 				return &e.value, at
 			}
 		}

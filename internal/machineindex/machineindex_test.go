@@ -49,7 +49,7 @@ func TestIndexEqualsMap(t *testing.T) {
 				index, want := New[machine](expected), make(map[client.MachineID]uint32)
 				for range 60_000 {
 					id := makeID(random.Uint64N(40_000))
-					v, added := index.Add(id)
+					v, added := index.Add(&id)
 					if last, machine := want[id]; machine == added || v.value != last {
 						t.Fatalf("added %v with %d, want %v with %d", added, v.value, machine, last)
 					}
@@ -62,7 +62,7 @@ func TestIndexEqualsMap(t *testing.T) {
 				for n := range uint64(40_000) {
 					id := makeID(n)
 					value, machine := want[id]
-					if v := index.Find(id); (v != nil) != machine || machine && v.value != value {
+					if v := index.Find(&id); (v != nil) != machine || machine && v.value != value {
 						t.Fatalf("Find returned %v, want %d, found %v", v, value, machine)
 					}
 				}
@@ -82,7 +82,7 @@ func TestIndexEqualsMap(t *testing.T) {
 
 func TestEmptyIndex(t *testing.T) {
 	index := New[machine](0)
-	if index.Find(hashedID(1)) != nil || index.Len() != 0 {
+	if index.Find(new(hashedID(1))) != nil || index.Len() != 0 {
 		t.Error("the index is not empty")
 	}
 	for range all(index) {
@@ -95,13 +95,13 @@ func TestEveryPartKeepsAFreeSlot(t *testing.T) {
 	for _, expected := range []int{0, 700, 1_500, 5_000} {
 		index := New[machine](expected)
 		for n := range uint64(8_000) {
-			index.Add(hashedID(n))
+			index.Add(new(hashedID(n)))
 			for i := range index.parts {
 				if s := index.parts[i].slots; len(s) > 0 && !slices.Contains(s, 0) {
 					t.Fatalf("no slot of %d is free after %d machines", len(s), n+1)
 				}
 			}
-			if index.Find(hashedID(n+1)) != nil {
+			if index.Find(new(hashedID(n+1))) != nil {
 				t.Fatalf("found machine %d before it was added", n+1)
 			}
 		}
@@ -118,7 +118,7 @@ func TestDeduplicateKeepsFirstRow(t *testing.T) {
 				if _, twice := want[id]; !twice {
 					want[id] = i
 				}
-				index.Append(id, machine{i})
+				index.Append(&id, machine{i})
 				if i%30_000 == 0 {
 					index.Deduplicate()
 				}
@@ -164,16 +164,16 @@ func benchmark(b *testing.B, fill func(index *Index[machine], ids []client.Machi
 
 func BenchmarkAdd(b *testing.B) {
 	benchmark(b, func(index *Index[machine], ids []client.MachineID) {
-		for _, id := range ids {
-			index.Add(id)
+		for i := range ids {
+			index.Add(&ids[i])
 		}
 	})
 }
 
 func BenchmarkAppend(b *testing.B) {
 	benchmark(b, func(index *Index[machine], ids []client.MachineID) {
-		for i, id := range ids {
-			index.Append(id, machine{uint32(i)})
+		for i := range ids {
+			index.Append(&ids[i], machine{uint32(i)})
 		}
 		index.Deduplicate()
 	})
@@ -186,9 +186,9 @@ func TestFindOfMissingMachineReturns(t *testing.T) {
 		defer close(done)
 		index := New[machine](0)
 		for n := range uint64(2000) {
-			index.Add(hashedID(n))
+			index.Add(new(hashedID(n)))
 			for missing := range uint64(500) {
-				if index.Find(hashedID(1<<32+missing)) != nil {
+				if index.Find(new(hashedID(1<<32+missing))) != nil {
 					t.Error("a machine that was never added is found")
 				}
 			}
@@ -207,10 +207,10 @@ func TestKeepDropsOtherMachines(t *testing.T) {
 			index := New[machine](0)
 			for n := range uint32(30_000) {
 				if fill == "Append" {
-					index.Append(hashedID(uint64(n)), machine{n})
+					index.Append(new(hashedID(uint64(n))), machine{n})
 					continue
 				}
-				v, _ := index.Add(hashedID(uint64(n)))
+				v, _ := index.Add(new(hashedID(uint64(n))))
 				v.value = n
 			}
 			if fill == "Append" {
@@ -221,16 +221,16 @@ func TestKeepDropsOtherMachines(t *testing.T) {
 				t.Errorf("%d machines, want 15000", index.Len())
 			}
 			for n := range uint64(31_000) {
-				v := index.Find(hashedID(n))
+				v := index.Find(new(hashedID(n)))
 				if (v != nil) != (n < 30_000 && n%2 == 1) || v != nil && v.value != uint32(n) {
 					t.Fatalf("Find returned %v for machine %d", v, n)
 				}
 			}
-			if v, added := index.Add(hashedID(1_000_000)); !added || v.value != 0 || index.Len() != 15_001 {
+			if v, added := index.Add(new(hashedID(1_000_000))); !added || v.value != 0 || index.Len() != 15_001 {
 				t.Error("Add failed")
 			}
 			index.Keep(func(*machine) bool { return false })
-			if index.Len() != 0 || index.Find(hashedID(1)) != nil {
+			if index.Len() != 0 || index.Find(new(hashedID(1))) != nil {
 				t.Errorf("%d machines after dropping all", index.Len())
 			}
 		})
