@@ -114,7 +114,9 @@ func (l *Ledger) Spend(api client.API, at time.Time) { l.add(spentCall{api, at.R
 // Inherit adds the calls to one API that version 0.1 stored under this name, a
 // tenant or an owner, and removes their file.
 func (l *Ledger) Inherit(api client.API, owner string) {
+	l.mu.Lock()
 	file := l.recordFile
+	l.mu.Unlock()
 	file.name = fileName(owner) + ".spent-" + string(api)
 	content, modified, err := file.readAll()
 	if errors.Is(err, fs.ErrNotExist) {

@@ -120,3 +120,23 @@ func TestInheritedCallsCountOnceAndFileIsRemoved(t *testing.T) {
 		}
 	})
 }
+
+// A reload inherits while collectors spend calls. The race detector finds what is shared.
+func TestInheritWhileCallsAreSpent(t *testing.T) {
+	s, _ := open(t, t.TempDir())
+	l := s.Ledger("tid/app@host")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20 {
+			l.Spend(client.Machines, time.Now())
+		}
+	}()
+	for range 20 {
+		l.Inherit(client.Machines, "contoso")
+	}
+	<-done
+	if n := len(l.Spent(client.Machines)); n != 20 {
+		t.Errorf("%d calls, want 20", n)
+	}
+}
