@@ -67,7 +67,7 @@ lint: ## check formatting, vet (for Windows, too), golangci-lint, go.mod and wor
 rules: export MDE_TEST_SERVERS = required
 rules: ## run only the tests of the alert rules and the Alertmanager configuration, with promtool and amtool
 	@tools/install servers
-	$(GO) test -count=1 -v -run 'TestRules|TestAlertmanager' ./alerts
+	$(GO) test -count=1 -v -run 'TestRules|TestAlertmanager|TestRunbook' ./alerts
 
 .PHONY: bench
 bench: ## run the benchmarks, which takes minutes; docs/performance.md has the results

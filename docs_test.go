@@ -1,8 +1,12 @@
 package main
 
 import (
+	"io/fs"
 	"os"
+	"path"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -33,4 +37,55 @@ func TestDependenciesAreDocumented(t *testing.T) {
 			t.Errorf("%s is in the table but not in go.mod", row[1])
 		}
 	}
+}
+
+// TestDocumentedTestsExist finds the tests and benchmarks that the pages name, and those
+// that their commands run.
+func TestDocumentedTestsExist(t *testing.T) {
+	named := regexp.MustCompile(`\b(?:Test|Benchmark)[A-Z]\w+`)
+	run := regexp.MustCompile(`go test (?:-C )?(\S+) .*?-(run|bench) '?([^\s']+)`)
+	tests := testNames(t)
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range named.FindAllString(string(text), -1) {
+			if !slices.ContainsFunc(tests, func(test string) bool { return path.Base(test) == name }) {
+				t.Errorf("%s: %s does not exist", page, name)
+			}
+		}
+		for _, command := range run.FindAllStringSubmatch(strings.ReplaceAll(string(text), "-run '^$' ", ""), -1) {
+			pattern := regexp.MustCompile(command[3])
+			kind := map[string]string{"run": "Test", "bench": "Benchmark"}[command[2]]
+			if !slices.ContainsFunc(tests, func(test string) bool {
+				return path.Dir(test) == path.Clean(command[1]) && strings.HasPrefix(path.Base(test), kind) && pattern.MatchString(path.Base(test))
+			}) {
+				t.Errorf("%s: no %s runs: %s", page, strings.ToLower(kind), command[0])
+			}
+		}
+	}
+}
+
+// testNames returns the tests and benchmarks of the repository, as "directory/name".
+func testNames(t *testing.T) (names []string) {
+	t.Helper()
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Benchmark)\w+)\(`)
+	err := filepath.WalkDir(".", func(file string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && strings.HasPrefix(file, ".") && file != "." {
+			return fs.SkipDir
+		}
+		if err != nil || !strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(file) //nolint:gosec // A file of the repository.
+		for _, match := range function.FindAllSubmatch(text, -1) {
+			names = append(names, path.Join(path.Dir(filepath.ToSlash(file)), string(match[1])))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
