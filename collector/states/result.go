@@ -87,6 +87,15 @@ func (r *statesResult) sum(gauge string) (n int) {
 	return n
 }
 
+// summary returns the numbers of machines and of those that require attention.
+func (r *statesResult) summary() string {
+	requiring, verb := r.sum(requiringGauge), "require"
+	if requiring == 1 {
+		verb = "requires"
+	}
+	return fmt.Sprintf("%s, %s %s attention", collector.Count(r.sum(machinesGauge), "machine"), collector.Number(requiring), verb)
+}
+
 // measures returns the share of machines that require attention and the most frequent
 // property. For a nil result both are empty.
 func (r *statesResult) measures() []collector.Measure {

@@ -76,7 +76,7 @@ func (s *Collector) Page() collector.Page {
 		return page
 	}
 	page.Source = s.shown.Source
-	page.Summary = fmt.Sprintf("%s machines, %s require attention", collector.Number(s.shown.sum(machinesGauge)), collector.Number(s.shown.sum(requiringGauge)))
+	page.Summary = s.shown.summary()
 	if !collector.IsFresh(s.shown.At, page.MaxAge) {
 		page.Summary = collector.Withdrawn(page.MaxAge)
 		return page

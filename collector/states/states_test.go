@@ -666,6 +666,23 @@ func TestSummarySaysWhenTheValuesAreWithdrawn(t *testing.T) {
 	})
 }
 
+func TestSummaryIsSingularOnlyForOneMachine(t *testing.T) {
+	for _, test := range []struct {
+		machines, requiring int
+		want                string
+	}{
+		{0, 0, "0 machines, 0 require attention"},
+		{1, 0, "1 machine, 0 require attention"},
+		{1, 1, "1 machine, 1 requires attention"},
+		{12_345, 2, "12,345 machines, 2 require attention"},
+	} {
+		r := &statesResult{Gauges: map[string][]stateGroup{machinesGauge: {{Counts: []int{test.machines}}}, requiringGauge: {{Counts: []int{test.requiring}}}}}
+		if got := r.summary(); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
+}
+
 func TestMeasures(t *testing.T) {
 	result := func(machines, requiring int, incomplete bool, attention ...int) *statesResult {
 		return &statesResult{
