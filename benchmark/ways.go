@@ -67,7 +67,7 @@ func discardReader(f *simulatedTenant, source string) (reader, error) {
 				for err == nil {
 					_, err = decompressed.Read(buffer)
 				}
-				if err != io.EOF {
+				if !errors.Is(err, io.EOF) {
 					return 0, err
 				}
 				_ = response.Body.Close()
