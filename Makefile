@@ -65,9 +65,9 @@ lint: ## check formatting, vet (for Windows, too), golangci-lint, go.mod and wor
 
 .PHONY: rules
 rules: export MDE_TEST_SERVERS = required
-rules: ## run only the tests of the alert rules and the Alertmanager configuration, with promtool and amtool
+rules: ## run only the tests of the alert rules and the Alertmanager configuration, with promtool, amtool and Alertmanager
 	@tools/install servers
-	$(GO) test -count=1 -v -run 'TestRules|TestAlertmanager|TestRunbook' ./alerts
+	$(GO) test -count=1 -v -skip 'TestTenantEvents|TestDemoRules' ./alerts
 
 .PHONY: bench
 bench: ## run the benchmarks, which takes minutes; docs/performance.md has the results
