@@ -28,7 +28,7 @@ const childEnv = "MDE_STORAGE_TEST_CHILD"
 // rerun returns a command that runs the current test again in a child process.
 func rerun(t *testing.T, value string, attr *syscall.SysProcAttr) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=1m")
 	cmd.Env = append(os.Environ(), childEnv+"="+value)
 	cmd.SysProcAttr = attr
 	return cmd
