@@ -84,7 +84,7 @@ func testNames(t *testing.T) (names []string) {
 		if err != nil || !strings.HasSuffix(file, "_test.go") {
 			return err
 		}
-		text, err := os.ReadFile(file) //nolint:gosec // A file of the repository.
+		text, err := os.ReadFile(file)
 		for _, match := range function.FindAllSubmatch(text, -1) {
 			names = append(names, path.Join(path.Dir(filepath.ToSlash(file)), string(match[1])))
 		}
